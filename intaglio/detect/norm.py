@@ -1,0 +1,48 @@
+"""Normalisation of a head that is shared by the levels of a feature pyramid."""
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+NormKind = Literal["multi", "shared", "group", "none"]
+
+
+class MultiLevelNorm(nn.Module):
+    """One batch norm per pyramid level after one convolution that all levels share (AQD).
+
+    The level is an argument and no state is kept between calls, so a traced or exported graph
+    names the batch norm that each level uses.
+    """
+
+    def __init__(self, channels: int, levels: int) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(levels))
+
+    def forward(self, x: torch.Tensor, level: int) -> torch.Tensor:
+        """(N, C, H, W) of pyramid level `level` (0 = finest) to the same shape."""
+        normalised: torch.Tensor = self.levels[level](x)
+        return normalised
+
+
+def head_norm(kind: NormKind, channels: int, levels: int) -> nn.Module | None:
+    """The norm after a shared head convolution; None where there is none.
+
+    `shared` is a single batch norm for all levels; `group` (32 groups) exists to load
+    torchvision's FCOS and has no integer form.
+    """
+    match kind:
+        case "multi":
+            return MultiLevelNorm(channels, levels)
+        case "shared":
+            return nn.BatchNorm2d(channels)
+        case "group":
+            return nn.GroupNorm(32, channels)
+        case "none":
+            return None
+
+
+def apply_norm(norm: nn.Module, x: torch.Tensor, level: int) -> torch.Tensor:
+    """`norm` on level `level` of the pyramid, whichever kind `head_norm` made."""
+    normalised: torch.Tensor = norm(x, level) if isinstance(norm, MultiLevelNorm) else norm(x)
+    return normalised

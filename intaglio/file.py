@@ -1,0 +1,132 @@
+"""The `.intaglio` file: one safetensors file, arrays plus the graph as JSON in its metadata.
+
+No pickle. The graph carries a format version; a newer one is refused by name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from intaglio.errors import ProgramError
+from intaglio.fixed import Arithmetic, IntType
+from intaglio.ops import OPS, Constant, Op, Tensor
+from intaglio.program import Program
+
+FORMAT = 1
+KINDS = {kind.__name__: kind for kind in OPS}
+STORED = (np.int8, np.int16, np.int32, np.int64)
+
+
+def save(program: Program, path: str | Path) -> None:
+    """Write the Program; the file appears whole or not at all."""
+    path = Path(path)
+    graph = {
+        "format": FORMAT,
+        "arithmetic": asdict(program.arithmetic),
+        "tensors": [tensor_json(t) for t in program.tensors.values()],
+        "constants": {c.name: str(c.type) for c in program.constants.values()},
+        "ops": [op_json(op) for op in program.ops],
+        "meta": program.meta,
+    }
+    arrays = {name: narrowest(c.array) for name, c in program.constants.items()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(arrays, temporary, metadata={"intaglio": json.dumps(graph, sort_keys=True)})
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ProgramError(f"{path} must be writable, not: {error.strerror}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: str | Path) -> Program:
+    """Read and verify a Program. Raises ProgramError: missing, corrupt, or of a newer format."""
+    path = Path(path)
+    if not path.is_file():
+        raise ProgramError(f"{path} must be an existing .intaglio file; run `intaglio quantize`.")
+    try:
+        with safe_open(path, framework="numpy") as stored:
+            text = (stored.metadata() or {}).get("intaglio")
+            arrays = {name: stored.get_tensor(name) for name in list(stored.keys())}
+        graph = json.loads(text) if text else None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise damaged(path) from error
+    if not isinstance(graph, dict) or "format" not in graph:
+        raise damaged(path)
+    if graph["format"] != FORMAT:
+        raise ProgramError(
+            f"{path} must have format {FORMAT}, not {graph['format']}; it was written by another"
+            " version of intaglio: install that one, or quantise again."
+        )
+    try:
+        program = from_json(graph, arrays)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise damaged(path) from error
+    return program.verify()
+
+
+def damaged(path: Path) -> ProgramError:
+    """The one sentence for every kind of damage."""
+    return ProgramError(
+        f"{path} must be a whole .intaglio file, not a damaged or truncated one; quantise again."
+    )
+
+
+def from_json(graph: Mapping[str, Any], arrays: Mapping[str, Any]) -> Program:
+    """The Program described by the graph and its arrays, not yet verified."""
+    constants = {
+        name: Constant(name, arrays[name].astype(np.int64), IntType.parse(kind))
+        for name, kind in graph["constants"].items()
+    }
+    tensors = {t["name"]: tensor_from(t) for t in graph["tensors"]}
+    arithmetic = Arithmetic(**freeze(graph["arithmetic"]))
+    ops = tuple(op_from(o) for o in graph["ops"])
+    return Program(ops, tensors, constants, arithmetic, graph["meta"])
+
+
+def narrowest(array: Any) -> Any:
+    """The array in the smallest signed dtype that holds it."""
+    lo, hi = (int(array.min()), int(array.max())) if array.size else (0, 0)
+    dtype = next(d for d in STORED if np.iinfo(d).min <= lo and hi <= np.iinfo(d).max)
+    return np.ascontiguousarray(array.astype(dtype))
+
+
+def tensor_json(tensor: Tensor) -> dict[str, Any]:
+    """JSON form of a tensor."""
+    return {f.name: getattr(tensor, f.name) for f in fields(tensor)} | {"type": str(tensor.type)}
+
+
+def tensor_from(stored: Mapping[str, Any]) -> Tensor:
+    """Inverse of `tensor_json`."""
+    return Tensor(**freeze(stored) | {"type": IntType.parse(stored["type"])})
+
+
+def op_json(op: Op) -> dict[str, Any]:
+    """JSON form of an operation."""
+    values = {f.name: getattr(op, f.name) for f in fields(op)}
+    if "type" in values:
+        values["type"] = str(values["type"])
+    return {"op": type(op).__name__, **values}
+
+
+def op_from(stored: Mapping[str, Any]) -> Op:
+    """Inverse of `op_json`."""
+    values = freeze(stored)
+    kind = KINDS[values.pop("op")]
+    if "type" in values:
+        values["type"] = IntType.parse(values["type"])
+    return kind(**values)
+
+
+def freeze(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON lists become the tuples that the dataclasses hold."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}

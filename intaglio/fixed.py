@@ -1,0 +1,215 @@
+"""Integer arithmetic, defined once.
+
+Every rule that turns integers into integers is written here in plain Python operators, so that the
+same functions serve Python ints, NumPy int64 arrays and (compiled by Numba) the fast simulator.
+`docs/arithmetic.md` is the normative text; the hardware blocks are tested against these functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from intaglio.errors import ProgramError
+
+Rounding = Literal["TRN", "RND", "RND_INF", "RND_CONV", "DOUBLE"]
+Overflow = Literal["wrap", "saturate"]
+SaturateAt = Literal["mac", "end"]
+
+
+@dataclass(frozen=True, order=True)
+class IntType:
+    """A `bits`-wide integer: [0, 2^bits - 1], or [-2^(bits-1), 2^(bits-1) - 1] when signed."""
+
+    bits: int
+    signed: bool
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= 63:
+            raise ProgramError(f"An integer type must have 1 to 63 bits, not {self.bits}.")
+
+    @property
+    def lo(self) -> int:
+        """Smallest value."""
+        return -(1 << (self.bits - 1)) if self.signed else 0
+
+    @property
+    def hi(self) -> int:
+        """Largest value."""
+        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
+
+    def holds(self, lo: int, hi: int) -> bool:
+        """Whether every value of [lo, hi] is representable."""
+        return self.lo <= lo and hi <= self.hi
+
+    def __str__(self) -> str:
+        return f"{'i' if self.signed else 'u'}{self.bits}"
+
+    @staticmethod
+    def parse(text: str) -> IntType:
+        """The inverse of `str`: `u4`, `i18`."""
+        if text[:1] not in ("i", "u") or not text[1:].isdigit():
+            raise ProgramError(f"An integer type must be written like u8 or i18, not {text!r}.")
+        return IntType(int(text[1:]), text[0] == "i")
+
+    @staticmethod
+    def spanning(lo: int, hi: int) -> IntType:
+        """The narrowest type that holds [lo, hi]; signed only when lo < 0."""
+        if lo >= 0:
+            return IntType(max(1, hi.bit_length()), False)
+        return IntType(1 + max((-lo - 1).bit_length(), max(hi, 0).bit_length()), True)
+
+
+# --- rounding shifts: t / 2^s, 0 <= s -----------------------------------------------------------
+# `(1 << s) >> 1` is the half, and is 0 when s is 0.
+
+
+def trn(t: Any, s: Any) -> Any:
+    """Floor: truncate the low s bits."""
+    return t >> s
+
+
+def rnd(t: Any, s: Any) -> Any:
+    """Nearest; ties toward plus infinity."""
+    return (t + ((1 << s) >> 1)) >> s
+
+
+def rnd_inf(t: Any, s: Any) -> Any:
+    """Nearest; ties away from zero."""
+    return (t + ((1 << s) >> 1) - ((t < 0) & (s > 0))) >> s
+
+
+def rnd_conv(t: Any, s: Any) -> Any:
+    """Nearest; ties to even."""
+    if s == 0:
+        return t
+    return (t + ((1 << s) >> 1) - 1 + ((t >> s) & 1)) >> s
+
+
+def double(t: Any, s: Any) -> Any:
+    """Two steps, as gemmlowp: ties up at bit 31, then ties away from zero for the remaining shift.
+
+    With t = x * m this is SaturatingRoundingDoublingHighMul followed by RoundingDivideByPOT.
+    """
+    if s <= 31:
+        return (t + ((1 << s) >> 1)) >> s
+    u = (t + (1 << 30)) >> 31
+    r = s - 31
+    return (u + ((1 << r) >> 1) - (u < 0)) >> r
+
+
+ROUNDINGS: dict[str, Callable[[Any, Any], Any]] = {
+    "TRN": trn,
+    "RND": rnd,
+    "RND_INF": rnd_inf,
+    "RND_CONV": rnd_conv,
+    "DOUBLE": double,
+}
+
+
+def round_shift(t: int, s: int, rounding: Rounding) -> int:
+    """t / 2^s rounded by the named rule. `s` >= 0; exact for any size of `t`."""
+    return int(ROUNDINGS[rounding](t, s))
+
+
+# --- overflow -----------------------------------------------------------------------------------
+
+
+def clamp(x: int, lo: int, hi: int) -> int:
+    """x limited to [lo, hi]."""
+    return lo if x < lo else hi if x > hi else x
+
+
+def wrap(x: Any, bits: int, signed: bool) -> Any:
+    """x modulo 2^bits, read as a signed or unsigned integer of that width."""
+    bias = 1 << (bits - 1) if signed else 0
+    return ((x + bias) & ((1 << bits) - 1)) - bias
+
+
+def overflow_to(x: int, type: IntType, overflow: Overflow) -> int:
+    """x forced into `type` by wrapping or saturating."""
+    return clamp(x, type.lo, type.hi) if overflow == "saturate" else wrap(x, type.bits, type.signed)
+
+
+def requantise(t: int, s: int, offset: int, lo: int, hi: int, rounding: Rounding) -> int:
+    """clamp(round_shift(t, s) + offset, lo, hi): the one way back from a wide to a narrow integer.
+
+    `t` is acc * M + B for `Requant` and a * Ma + b * Mb + B for `Add`.
+    """
+    return clamp(round_shift(t, s, rounding) + offset, lo, hi)
+
+
+# --- the arithmetic profile ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """The datapath a `Program` is meant for, as a value.
+
+    multiplier_bits  signed width of M: |M| < 2^(multiplier_bits - 1).
+    power_of_two     M must be 0 or +-2^k (a shifter instead of a multiplier).
+    per_channel_shift  whether S may differ between the channels of a layer.
+    shift_range      smallest and largest S, inclusive.
+    bias_bits        signed width of B, the addend at the scale of acc * M.
+    acc_bits         accumulator width; None means the width proved from weights and input range.
+    overflow         what an accumulator narrower than proved does.
+    saturate_at      "mac": after every product, in the order (ky, kx, input channel);
+                     "end": once, after the exact sum.
+    """
+
+    name: str = "intaglio"
+    rounding: Rounding = "RND"
+    multiplier_bits: int = 18
+    power_of_two: bool = False
+    per_channel_shift: bool = False
+    shift_range: tuple[int, int] = (0, 40)
+    bias_bits: int = 48
+    acc_bits: int | None = None
+    overflow: Overflow = "wrap"
+    saturate_at: SaturateAt = "end"
+
+    def __post_init__(self) -> None:
+        if self.rounding not in ROUNDINGS:
+            names = ", ".join(ROUNDINGS)
+            raise ProgramError(f"Rounding must be one of {names}, not {self.rounding!r}.")
+        if not 2 <= self.multiplier_bits <= 33:
+            raise ProgramError(f"multiplier_bits must be 2 to 33, not {self.multiplier_bits}.")
+        if self.acc_bits is not None and not 2 <= self.acc_bits <= 48:
+            raise ProgramError(f"acc_bits must be 2 to 48, or None, not {self.acc_bits}.")
+        low, high = self.shift_range
+        if not 0 <= low <= high <= 62:
+            raise ProgramError(f"shift_range must lie within 0 to 62, not {self.shift_range}.")
+
+    @property
+    def multiplier_max(self) -> int:
+        """Largest |M|."""
+        return (1 << (self.multiplier_bits - 1)) - 1
+
+
+PRESETS: dict[str, Arithmetic] = {
+    "intaglio": Arithmetic(),
+    "shift-only": Arithmetic(name="shift-only", power_of_two=True, multiplier_bits=26),
+    "tosa": Arithmetic(
+        name="tosa",
+        multiplier_bits=32,
+        per_channel_shift=True,
+        shift_range=(2, 62),
+        bias_bits=63,
+    ),
+    "tflite": Arithmetic(
+        name="tflite",
+        rounding="DOUBLE",
+        multiplier_bits=32,
+        per_channel_shift=True,
+        shift_range=(1, 62),
+        bias_bits=63,
+    ),
+}
+
+
+def preset(name: str) -> Arithmetic:
+    """The named `Arithmetic`. Raises ProgramError with the list of names."""
+    if name not in PRESETS:
+        raise ProgramError(f"Arithmetic must be one of {', '.join(PRESETS)}, not {name!r}.")
+    return PRESETS[name]

@@ -1,0 +1,241 @@
+"""`Program`: operations in order, named tensors, named constants, and one arithmetic profile.
+
+A Program is a value. `Builder` makes one step by step, inferring every shape and proved range;
+`verify` re-derives them; `to_text` prints it; `file.py` stores it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+
+from intaglio.errors import ProgramError
+from intaglio.fixed import Arithmetic, IntType
+from intaglio.ops import Add, Constant, Context, Conv2d, Input, Ints, Lookup, Op, Output, Requant
+from intaglio.ops import Tensor as Tensor
+
+SomeOp = TypeVar("SomeOp", bound=Op)
+
+
+@dataclass(frozen=True)
+class Program:
+    """An integer-only network.
+
+    ops        in an order in which every tensor is made before it is read.
+    tensors    every edge by name.
+    constants  arrays by name; operations that name the same constant share it.
+    meta       JSON values for people and decoders (head description, quantisation record);
+               no operation reads them.
+    """
+
+    ops: tuple[Op, ...]
+    tensors: Mapping[str, Tensor]
+    constants: Mapping[str, Constant]
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def context(self) -> Context:
+        """What operations may look at besides their inputs."""
+        return Context(self.constants, self.arithmetic)
+
+    @cached_property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """Input tensors in order."""
+        return tuple(self.tensors[op.output] for op in self.ops if isinstance(op, Input))
+
+    @cached_property
+    def outputs(self) -> tuple[Tensor, ...]:
+        """Output tensors in order."""
+        return tuple(self.tensors[op.output] for op in self.ops if isinstance(op, Output))
+
+    @cached_property
+    def producer(self) -> dict[str, Op]:
+        """The operation that makes each tensor."""
+        return {op.output: op for op in self.ops}
+
+    @cached_property
+    def consumers(self) -> dict[str, tuple[Op, ...]]:
+        """The operations that read each tensor, in order."""
+        found: dict[str, list[Op]] = {name: [] for name in self.tensors}
+        for op in self.ops:
+            for name in op.inputs:
+                found[name].append(op)
+        return {name: tuple(ops) for name, ops in found.items()}
+
+    def of_kind(self, kind: type[SomeOp]) -> tuple[SomeOp, ...]:
+        """All operations of one class, in order."""
+        return tuple(op for op in self.ops if isinstance(op, kind))
+
+    def verify(self) -> Program:
+        """Check the graph and re-derive every shape and range; returns self.
+
+        Raises ProgramError naming the operation.
+        """
+        made: set[str] = set()
+        for op in self.ops:
+            for name in op.inputs:
+                if name not in made:
+                    raise op.refuse(f"input {name!r} must be made before it is read.")
+            for name in op.constants:
+                if name not in self.constants:
+                    raise op.refuse(f"constant {name!r} must be part of the Program.")
+            if op.output in made:
+                raise op.refuse("a tensor must be made only once.")
+            if op.output not in self.tensors:
+                raise op.refuse("its output must be one of the Program's tensors.")
+            self._verify_edge(op)
+            made.add(op.output)
+        if made != set(self.tensors):
+            extra = sorted(set(self.tensors) - made)[0]
+            raise ProgramError(f"Tensor {extra!r} must be made by an operation.")
+        if len(self.inputs) != 1 or not self.outputs:
+            raise ProgramError(
+                f"A Program must have one Input and at least one Output, not {len(self.inputs)}"
+                f" and {len(self.outputs)}."
+            )
+        for constant in self.constants.values():
+            check_constant(constant)
+        return self
+
+    def _verify_edge(self, op: Op) -> None:
+        tensor = self.tensors[op.output]
+        inferred = op.infer([self.tensors[n] for n in op.inputs], self.context)
+        if (tensor.shape, tensor.lo, tensor.hi) != inferred:
+            raise op.refuse(
+                f"its output must be {inferred[0]} in [{inferred[1]}, {inferred[2]}], not"
+                f" {tensor.shape} in [{tensor.lo}, {tensor.hi}]."
+            )
+        if not tensor.type.holds(tensor.lo, tensor.hi):
+            raise op.refuse(f"{tensor.type} must hold [{tensor.lo}, {tensor.hi}].")
+        if len(tensor.zero_point) not in (1, tensor.shape[0]):
+            raise op.refuse(f"zero_point must have 1 or {tensor.shape[0]} entries.")
+
+    def proved_accumulator(self, op: Conv2d) -> tuple[Ints, Ints]:
+        """[lo, hi] per output channel that the exact accumulator cannot leave."""
+        return op.channel_ranges(self.tensors[op.input], self.constants[op.weight].array)
+
+    def macs(self) -> dict[str, int]:
+        """Multiply-accumulates per image of each Conv2d, by output name."""
+        found = {}
+        for op in self.of_kind(Conv2d):
+            _, h, w = self.tensors[op.output].shape
+            found[op.output] = self.constants[op.weight].array.size * h * w
+        return found
+
+    def digest(self) -> str:
+        """SHA-256 of everything the integers depend on: text form and constants."""
+        sha = hashlib.sha256(self.to_text().encode())
+        for name in sorted(self.constants):
+            array = np.ascontiguousarray(self.constants[name].array, dtype="<i8")
+            sha.update(name.encode() + repr(array.shape).encode() + array.tobytes())
+        return sha.hexdigest()
+
+    def to_text(self) -> str:
+        """One line per operation, with types, shapes, ranges and constants by name."""
+        a = self.arithmetic
+        lines = [f"program {a.name} rounding={a.rounding} acc={a.acc_bits or 'proved'}"]
+        for op in self.ops:
+            t = self.tensors[op.output]
+            shape = "x".join(map(str, t.shape))
+            lines.append(f"{t.name}: {t.type}[{shape}] in [{t.lo}, {t.hi}] = {op_text(op)}")
+        for name in sorted(self.constants):
+            c = self.constants[name]
+            lines.append(f"const {name}: {c.type}[{'x'.join(map(str, c.array.shape))}]")
+        return "\n".join(lines) + "\n"
+
+
+def op_text(op: Op) -> str:
+    """`Conv2d(x, weight=w0, stride=(2, 2), ...)`: fields that differ from their defaults."""
+    parts = list(op.inputs)
+    for f in fields(op):
+        value = getattr(op, f.name)
+        if f.name in ("output", "input", "a", "b", "parts") or value == f.default:
+            continue
+        if isinstance(value, tuple) and len(value) > 8:
+            value = f"({value[0]}, ..., {value[-1]})"
+        parts.append(f"{f.name}={value}")
+    return f"{type(op).__name__}({', '.join(parts)})"
+
+
+def check_constant(constant: Constant) -> None:
+    """Every value must be of the constant's type."""
+    array = constant.array
+    if array.dtype != np.int64:
+        raise ProgramError(f"Constant {constant.name!r} must be int64, not {array.dtype}.")
+    if array.size and not constant.type.holds(int(array.min()), int(array.max())):
+        raise ProgramError(
+            f"Constant {constant.name!r} must fit into {constant.type}, not"
+            f" [{array.min()}, {array.max()}]."
+        )
+
+
+class Builder:
+    """Grows a Program; every `add` infers shape and range and checks the types."""
+
+    def __init__(self, arithmetic: Arithmetic | None = None) -> None:
+        self.arithmetic = arithmetic or Arithmetic()
+        self.ops: list[Op] = []
+        self.tensors: dict[str, Tensor] = {}
+        self.constants: dict[str, Constant] = {}
+
+    def constant(self, name: str, values: Any, type: IntType | None = None) -> str:
+        """Store an integer array under a name; without a type, the narrowest that holds it."""
+        array = np.ascontiguousarray(values, dtype=np.int64)
+        if name in self.constants:
+            raise ProgramError(f"Constant {name!r} must be defined only once.")
+        lo, hi = (int(array.min()), int(array.max())) if array.size else (0, 0)
+        constant = Constant(name, array, type or IntType.spanning(lo, hi))
+        check_constant(constant)
+        self.constants[name] = constant
+        return name
+
+    def add(
+        self,
+        op: Op,
+        type: IntType | None = None,
+        scale: float | None = None,
+        zero_point: Iterable[int] | None = None,
+    ) -> str:
+        """Append `op` and return its output's name.
+
+        Without `type`: the input's for operations that pass codes on, a signed type as wide as
+        proved for accumulators, else the narrowest. Scale and zero point default to the input's.
+        """
+        inputs = [self.tensors[n] for n in op.inputs]
+        shape, lo, hi = op.infer(inputs, Context(self.constants, self.arithmetic))
+        tensor = Tensor(op.output, shape, type or self._type(op, inputs, lo, hi), lo, hi)
+        if inputs and not isinstance(op, (Conv2d, Requant, Add, Lookup)):
+            tensor = replace(tensor, scale=inputs[0].scale, zero_point=inputs[0].zero_point)
+        if scale is not None:
+            tensor = replace(tensor, scale=scale)
+        if zero_point is not None:
+            tensor = replace(tensor, zero_point=tuple(zero_point))
+        if op.output in self.tensors:
+            raise op.refuse("a tensor must be made only once.")
+        if not tensor.type.holds(lo, hi):
+            raise op.refuse(f"{tensor.type} must hold [{lo}, {hi}].")
+        self.tensors[op.output] = tensor
+        self.ops.append(op)
+        return op.output
+
+    def _type(self, op: Op, inputs: list[Tensor], lo: int, hi: int) -> IntType:
+        if isinstance(op, Input):
+            return op.type
+        if isinstance(op, (Requant, Add, Lookup)):
+            return IntType.spanning(lo, hi)
+        if inputs and inputs[0].type.holds(lo, hi) and not isinstance(op, Conv2d):
+            return inputs[0].type
+        return IntType.spanning(min(lo, -1), hi)
+
+    def build(self, meta: Mapping[str, Any] | None = None) -> Program:
+        """The verified Program."""
+        program = Program(
+            tuple(self.ops), dict(self.tensors), dict(self.constants), self.arithmetic, meta or {}
+        )
+        return program.verify()
