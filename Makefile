@@ -1,0 +1,48 @@
+# `make demo` and `make test` set up everything they need; both can be run again.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export OMP_NUM_THREADS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint format golden clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(READY) ## virtual environment with every package, and Icarus Verilog where apt can bring it
+
+$(READY): pyproject.toml constraints.txt
+	@for tool in $(PYTHON) g++ perl; do command -v $$tool >/dev/null || \
+	  { echo "$$tool must be installed first (Debian: apt-get install python3-venv g++ make perl)"; exit 2; }; done
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[detect,hdl,dev]'
+	@command -v iverilog >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -qq && apt-get install -y -qq iverilog >/dev/null; } || \
+	  echo "Icarus Verilog is not installed; it is optional beside Verilator."
+	@touch $(READY)
+
+demo: $(READY) ## the whole path on the bundled detector, into demo/
+	$(BIN)/intaglio demo --out demo
+
+test: lint ## lint, types, and every test that is not marked slow
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow"
+
+test-slow: $(READY) ## the tests that take minutes each
+	$(BIN)/pytest -m slow
+
+lint: $(READY) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## rewrite the sources in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+golden: $(READY) ## rewrite the expected texts under tests/golden
+	$(BIN)/pytest -q --update-golden -m "not slow and not rtl"
+
+clean: ## remove what the other targets made
+	rm -rf demo build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

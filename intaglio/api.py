@@ -1,0 +1,122 @@
+"""The verbs as functions: quantise, evaluate. Building and verifying are in `codegen`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intaglio.errors import ModelError, ProgramError
+from intaglio.program import Program
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from intaglio.detect.coco import CocoData
+    from intaglio.detect.decode import HeadSpec
+    from intaglio.detect.evaluate import EvalResult, Predict
+
+Engine = Literal["float", "fake", "sim", "reference"]
+Progress = Callable[[int, int], None]
+
+
+def quantize(model: nn.Module, images: NDArray[np.uint8], **settings: Any) -> Program:
+    """The integer Program of a torch model, calibrated on uint8 images (N, C, H, W).
+
+    `settings` are the fields of `intaglio.quant.config.QuantConfig`. For the fake-quantised model
+    and the per-layer report as well, call `intaglio.quant.quantize`.
+    """
+    from intaglio.quant import QuantConfig
+    from intaglio.quant import quantize as run
+
+    return run(model, images, QuantConfig(**settings)).program
+
+
+def head_of(model: Program | nn.Module, name: str) -> HeadSpec:
+    """The head description that turns output maps into boxes. Raises ModelError without one."""
+    from intaglio.detect.decode import HeadSpec
+
+    if isinstance(model, Program):
+        text = model.meta.get("head")
+        spec = HeadSpec.from_json(text) if text else None
+    else:
+        spec = getattr(model, "head_spec", None)
+    if spec is None:
+        raise ModelError(
+            f"{name} must carry a head description to decode boxes; give the torch model an"
+            " attribute `head_spec`, or use `intaglio run --raw`."
+        )
+    return spec
+
+
+def predictor(model: Program | nn.Module, engine: Engine, threads: int | None = None) -> Predict:
+    """A function from uint8 images (N, C, H, W) to real-valued output maps.
+
+    A Program runs in the simulator ("sim") or in the slow reference; a torch module in "float".
+    """
+    if isinstance(model, Program):
+        if engine == "sim":
+            from intaglio.sim.engine import Simulator
+
+            return Simulator(model, threads=threads).run_dequantised
+        if engine == "reference":
+            return lambda images: run_reference(model, images)
+        raise ProgramError(f"A .intaglio file must run in sim or reference, not {engine}.")
+    if engine != "float":
+        raise ModelError(f"A torch model must run in float or fake, not {engine}; quantise it.")
+    from intaglio.quant import float_predictor
+
+    return float_predictor(model)
+
+
+def run_reference(program: Program, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    """Output maps of the reference simulator as real values, in order."""
+    from intaglio.sim.engine import dequantise
+    from intaglio.sim.reference import run
+
+    tensors = run(program, images.astype(np.int64)).tensors
+    return [dequantise(t, tensors[t.name]) for t in program.outputs]
+
+
+def input_size(model: Program | nn.Module) -> tuple[int, int] | None:
+    """(H, W) that the model is made for, if it says so."""
+    if isinstance(model, Program):
+        _, height, width = model.inputs[0].shape
+        return height, width
+    size = getattr(model, "input_size", None)
+    return (int(size[0]), int(size[1])) if size is not None else None
+
+
+def evaluate(
+    model: Program | nn.Module,
+    data: CocoData,
+    *,
+    engine: Engine | None = None,
+    limit: int | None = None,
+    size: tuple[int, int] | None = None,
+    resize: bool = True,
+    predict: Predict | None = None,
+    progress: Progress | None = None,
+) -> EvalResult:
+    """mAP (pycocotools) of a Program or a torch detector on a COCO data set.
+
+    `engine` defaults to "sim" for a Program and "float" for a module; `predict` replaces it, as
+    for the fake-quantised model. Boxes are decoded in float from the outputs' real values.
+    """
+    from intaglio.detect.evaluate import evaluate as run
+
+    engine = engine or ("sim" if isinstance(model, Program) else "float")
+    size = size or input_size(model)
+    if size is None:
+        raise ModelError("The model must say its input_size (H, W), or --size must be given.")
+    return run(
+        predict or predictor(model, engine),
+        data,
+        head_of(model, "The model"),
+        size,
+        limit=limit,
+        resize=resize,
+        progress=progress,
+    )

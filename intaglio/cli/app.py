@@ -1,0 +1,85 @@
+"""The application object, shared options, and the one place where errors become sentences."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from intaglio.errors import DataError, IntaglioError
+
+app = typer.Typer(
+    name="intaglio",
+    help="A torch detector, cut into integers, then into hardware.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+console = Console(highlight=False, soft_wrap=True)
+
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")
+]
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one sentence and exit code 2, without a traceback."""
+    from intaglio.cli import hardware, network  # noqa: F401  # they add their commands to `app`
+
+    try:
+        app()
+    except IntaglioError as error:
+        print(f"intaglio: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("intaglio: interrupted; nothing was written.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def write_json(path: Path | None, value: dict[str, Any]) -> None:
+    """Write `value` whole or not at all; nothing without a path."""
+    if path is None:
+        return
+    text = json.dumps(value, indent=2) + "\n"
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        raise DataError(f"{path} must be writable, not: {error.strerror}.") from error
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with the time left, on a terminal only; yields a function of (done, total)."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    with bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """`96x128` as (H, W)."""
+    if text is None:
+        return None
+    height, cross, width = text.lower().partition("x")
+    if not (cross and height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise DataError(f"--size must be HxW, like 96x128, not {text!r}.")
+    return int(height), int(width)

@@ -1,0 +1,96 @@
+"""Commands on hardware: build, verify; and the demo."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from intaglio.cli.app import JsonOption, app, console, write_json
+
+
+class SimulatorName(StrEnum):
+    """The RTL simulator."""
+
+    VERILATOR = "verilator"
+    ICARUS = "icarus"
+
+
+@app.command()
+def build(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.intaglio")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="BUILD")],
+    target: Annotated[str, typer.Option("--target", help="Device.")] = "ecp5-85k",
+    fps: Annotated[float | None, typer.Option("--fps", help="Frames per second wanted.")] = None,
+    lanes: Annotated[int | None, typer.Option("--lanes", help="Multipliers at most.")] = None,
+    clock: Annotated[float, typer.Option("--clock", help="MHz.")] = 75.0,
+    image: Annotated[list[Path] | None, typer.Option("--image", help="Stimulus frames.")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Write Verilog, ROMs, constraints, scripts and a self-checking bench for a Program."""
+    from intaglio.codegen.bundle import build as make
+    from intaglio.file import load
+
+    program = load(model)
+    pixels = None
+    if image:
+        from intaglio.detect.images import stack
+
+        _, height, width = program.inputs[0].shape
+        pixels = stack(image, (height, width))
+    with console.status(f"building {model} for {target}"):
+        bundle = make(program, target=target, fps=fps, lanes=lanes, clock_mhz=clock, images=pixels)
+    bundle.write(output)
+    report = bundle.report()
+    table = Table(title=f"{model} on {target}")
+    for column in ("layer", "op", "PE", "SIMD", "cycles", "multipliers", "ROM bits", "FIFOs"):
+        table.add_column(column, justify="left" if column in ("layer", "op") else "right")
+    for row in report["layers"]:
+        keys = ("name", "op", "pe", "simd", "cycles", "multipliers", "rom_bits", "fifo_depths")
+        table.add_row(*(cell(row[key]) for key in keys))
+    console.print(table)
+    console.print(bundle.summary())
+    console.print(f"wrote {output}; next: intaglio verify {output}")
+    write_json(json_file, report)
+
+
+def cell(value: object) -> str:
+    """A table cell: lists joined, None as a dash."""
+    if value is None:
+        return "-"
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value)) or "-"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="BUILD")],
+    frames: Annotated[int | None, typer.Option("--frames", help="Default: all there are.")] = None,
+    stalls: Annotated[bool, typer.Option("--stalls", help="Random stalls on every port.")] = False,
+    simulator: Annotated[
+        SimulatorName, typer.Option("--simulator", help="RTL simulator.")
+    ] = SimulatorName.VERILATOR,
+    json_file: JsonOption = None,
+) -> None:
+    """Run the RTL in cocotb on whole frames and compare every beat. Exit 1 on a mismatch."""
+    from intaglio.codegen.verify import verify as check
+
+    with console.status(f"simulating {folder} with {simulator.value}"):
+        result = check(folder, frames=frames, stalls=stalls, simulator=simulator.value)
+    console.print(result.sentence())
+    write_json(json_file, result.to_json())
+    if result.mismatches:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR")] = Path("demo"),
+    json_file: JsonOption = None,
+) -> None:
+    """The whole story on the bundled detector: data, mAP, integers, RTL, proof, pictures."""
+    from intaglio.demo import run_demo
+
+    write_json(json_file, run_demo(out, console))

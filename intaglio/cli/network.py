@@ -1,0 +1,310 @@
+"""Commands on networks: scenes, quantize, info, run, eval, compare."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from intaglio.cli.app import JsonOption, app, console, parse_size, progress, write_json
+from intaglio.errors import DataError, ModelError
+from intaglio.program import Program
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from intaglio.quant import QuantConfig, Quantized
+
+
+class Method(StrEnum):
+    """How clipping ranges are chosen."""
+
+    LP = "lp"
+    MSE = "mse"
+    MINMAX = "minmax"
+    PERCENTILE = "percentile"
+    KL = "kl"
+
+
+class EngineName(StrEnum):
+    """What executes the network."""
+
+    FLOAT = "float"
+    FAKE = "fake"
+    SIM = "sim"
+    REFERENCE = "reference"
+
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Bundled name, file.intaglio, or module:factory.")
+]
+ProgramArgument = Annotated[Path, typer.Argument(metavar="MODEL.intaglio")]
+SizeOption = Annotated[str | None, typer.Option("--size", metavar="HxW", help="Input size.")]
+WeightsOption = Annotated[Path | None, typer.Option("--weights", help="State dict to load.")]
+WbitsOption = Annotated[int, typer.Option("--wbits", help="Bits of the weights, 2 to 8.")]
+AbitsOption = Annotated[int, typer.Option("--abits", help="Bits of the activations, 2 to 16.")]
+MethodOption = Annotated[Method, typer.Option("--method", help="How ranges are chosen.")]
+PowerOption = Annotated[float, typer.Option("--p", help="Exponent of --method lp.")]
+CountOption = Annotated[int, typer.Option("--count", help="Calibration images used.")]
+ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Simulator threads.")]
+
+
+@app.command()
+def scenes(
+    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    count: Annotated[int, typer.Option("--count", help="Number of scenes.")] = 200,
+    split: Annotated[str, typer.Option("--split", help="train or held-out digits.")] = "held-out",
+    size: Annotated[int, typer.Option("--size", help="Side in pixels.")] = 96,
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same scenes.")] = 3,
+) -> None:
+    """Write COCO-format detection scenes of handwritten digits: DIR/images and a JSON."""
+    from intaglio.detect.scenes import write_scenes
+
+    known: dict[str, Literal["train", "held-out"]] = {"train": "train", "held-out": "held-out"}
+    if split not in known:
+        raise DataError(f"--split must be train or held-out, not {split!r}.")
+    if count < 1 or size < 32:
+        raise DataError(f"--count must be at least 1 and --size 32, not {count} and {size}.")
+    path = write_scenes(folder, count, size, seed, known[split])
+    console.print(f"{count} scenes in {folder / 'images'}, boxes in {path}")
+
+
+def open_model(reference: str, weights: Path | None) -> "Program | nn.Module":
+    """A `.intaglio` file or a torch model."""
+    if reference.endswith(".intaglio"):
+        from intaglio.file import load
+
+        if weights is not None:
+            raise ModelError("--weights must go with a torch model, not with a .intaglio file.")
+        return load(reference)
+    from intaglio.detect.resolve import resolve
+
+    return resolve(reference, weights)
+
+
+def calibrate(
+    model: "nn.Module", config: "QuantConfig", images: Path, data: Path | None,
+    size: str | None, count: int, resize: bool,
+) -> "Quantized":  # fmt: skip
+    """Quantise `model` on `count` images of a folder."""
+    from intaglio.api import input_size
+    from intaglio.detect.coco import CocoData
+    from intaglio.detect.images import image_files, spread, stack
+    from intaglio.quant import quantize
+
+    files = spread(image_files(images, CocoData(data, images) if data else None), count)
+    pixels = stack(files, parse_size(size) or input_size(model), resize=resize)
+    with console.status(f"quantising on {len(files)} images"):
+        return quantize(model, pixels, config)
+
+
+def parse_overrides(items: list[str]) -> dict[str, tuple[int, int]]:
+    """`backbone.*=8x8` as {glob: (weight bits, activation bits)}."""
+    found = {}
+    for item in items:
+        glob, _, widths = item.partition("=")
+        wbits, _, abits = widths.partition("x")
+        if not (glob and wbits.isdigit() and abits.isdigit()):
+            raise DataError(f"--override must be GLOB=WxA, like 'head.*=8x8', not {item!r}.")
+        found[glob] = (int(wbits), int(abits))
+    return found
+
+
+@app.command()
+def quantize(
+    model: ModelArgument,
+    images: Annotated[Path, typer.Option("--images", help="Folder of calibration images.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL.intaglio")],
+    data: Annotated[Path | None, typer.Option("--data", help="COCO JSON naming them.")] = None,
+    size: SizeOption = None,
+    weights: WeightsOption = None,
+    wbits: WbitsOption = 4,
+    abits: AbitsOption = 4,
+    method: MethodOption = Method.LP,
+    p: PowerOption = 2.4,
+    percentile: Annotated[float, typer.Option("--percentile")] = 99.99,
+    arithmetic: Annotated[str, typer.Option("--arithmetic", help="Preset.")] = "intaglio",
+    count: CountOption = 64,
+    first_wbits: Annotated[int, typer.Option("--first-wbits", help="Stem's weights.")] = 8,
+    last_wbits: Annotated[int | None, typer.Option("--last-wbits", help="Predictors.")] = None,
+    output_bits: Annotated[int, typer.Option("--output-bits", help="Final maps, 8 to 16.")] = 16,
+    per_tensor: Annotated[bool, typer.Option("--per-tensor", help="One weight scale.")] = False,
+    asymmetric: Annotated[bool, typer.Option("--asymmetric", help="With zero points.")] = False,
+    pot: Annotated[bool, typer.Option("--pot-scales", help="Scales are powers of two.")] = False,
+    override: Annotated[list[str] | None, typer.Option("--override", metavar="GLOB=WxA")] = None,
+    resize: Annotated[bool, typer.Option("--resize", help="Letterbox other sizes.")] = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Find low-bit parameters for a torch model and write its integer Program."""
+    from intaglio.file import save
+    from intaglio.fixed import preset
+    from intaglio.quant import QuantConfig
+
+    config = QuantConfig(
+        wbits=wbits, abits=abits, method=method.value, p=p, percentile=percentile,
+        per_channel=not per_tensor, symmetric=not asymmetric, first_wbits=first_wbits,
+        last_wbits=last_wbits, output_bits=output_bits, pot_scales=pot,
+        overrides=parse_overrides(override or []), arithmetic=preset(arithmetic),
+    )  # fmt: skip
+    module = open_model(model, weights)
+    if isinstance(module, Program):
+        raise ModelError(f"MODEL must be a torch model, not {model}, which is quantised already.")
+    done = calibrate(module, config, images, data, size, count, resize)
+    save(done.program, output)
+    table = Table(title=f"{model} W{wbits}A{abits} {method.value}")
+    for column in ("layer", "weights", "codes", "range", "clip %", "SQNR dB", "acc"):
+        table.add_column(column, justify="left" if column == "layer" else "right")
+    for row in done.layers:
+        table.add_row(*row.cells())
+    console.print(table)
+    console.print(f"wrote {output}: {sum(done.program.macs().values()) / 1e6:.2f} MMAC an image")
+    write_json(json_file, {"model": model, "layers": [row.to_json() for row in done.layers]})
+
+
+@app.command()
+def info(model: ProgramArgument, json_file: JsonOption = None) -> None:
+    """Operations, types, accumulator widths and memory of a Program."""
+    from intaglio.file import load
+    from intaglio.summary import summarise
+
+    program = load(model)
+    summary = summarise(program)
+    table = Table(title=str(model))
+    for column in ("tensor", "op", "shape", "type", "range", "acc", "MMAC", "from"):
+        table.add_column(column, justify="right" if column in ("acc", "MMAC") else "left")
+    for row in summary.rows:
+        table.add_row(*row.cells())
+    console.print(table)
+    console.print(summary.footer())
+    write_json(json_file, summary.to_json())
+
+
+@app.command()
+def run(
+    model: ProgramArgument,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")] = Path("runs"),
+    raw: Annotated[bool, typer.Option("--raw", help="Integer maps as .npz.")] = False,
+    resize: Annotated[bool, typer.Option("--resize", help="Letterbox other sizes.")] = False,
+    threshold: Annotated[float, typer.Option("--threshold", help="Score drawn.")] = 0.3,
+    threads: ThreadsOption = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Run images through the bit-accurate simulator; draw boxes, or write the raw integers."""
+    import numpy as np
+
+    from intaglio.api import head_of, input_size
+    from intaglio.detect.decode import decode
+    from intaglio.detect.draw import draw
+    from intaglio.detect.images import stack
+    from intaglio.file import load
+    from intaglio.sim.engine import Simulator, dequantise
+
+    program = load(model)
+    spec = None if raw else head_of(program, str(model))
+    size = input_size(program)
+    pixels = stack(images, size, resize=resize)
+    maps = Simulator(program, threads=threads)(pixels)
+    output.mkdir(parents=True, exist_ok=True)
+    found: list[dict[str, Any]] = []
+    for n, path in enumerate(images):
+        if spec is None:
+            arrays = {name: array[n] for name, array in maps.items()}
+            target = output / f"{path.stem}.npz"
+            np.savez_compressed(target, allow_pickle=False, **arrays)
+            console.print(f"{path}: {len(arrays)} integer maps in {target}")
+            continue
+        real = [dequantise(t, maps[t.name][n : n + 1])[0] for t in program.outputs]
+        seen = decode(spec, real, size or (0, 0))
+        target = output / f"{path.stem}.png"
+        draw(pixels[n], seen, spec.classes, zoom=4, threshold=threshold).save(target)
+        kept = [i for i in range(len(seen.scores)) if seen.scores[i] > threshold]
+        names = [f"{spec.classes[seen.labels[i]]} {seen.scores[i]:.2f}" for i in kept]
+        console.print(f"{path}: {', '.join(names) or 'nothing'} -> {target}")
+        boxes = [[round(float(v), 2) for v in seen.boxes[i]] for i in kept]
+        labels = [spec.classes[seen.labels[i]] for i in kept]
+        scores = [round(float(seen.scores[i]), 4) for i in kept]
+        found.append({"image": str(path), "boxes": boxes, "labels": labels, "scores": scores})
+    write_json(json_file, {"model": str(model), "images": len(images), "detections": found})
+
+
+@app.command("eval")
+def evaluate(
+    model: ModelArgument,
+    data: Annotated[Path, typer.Option("--data", help="COCO JSON.")],
+    images: Annotated[Path, typer.Option("--images", help="Folder of its images.")],
+    engine: Annotated[EngineName | None, typer.Option("--engine", help="Executes it.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="First images only.")] = None,
+    size: SizeOption = None,
+    weights: WeightsOption = None,
+    calibration: Annotated[Path | None, typer.Option("--calibration", help="For fake.")] = None,
+    wbits: WbitsOption = 4,
+    abits: AbitsOption = 4,
+    method: MethodOption = Method.LP,
+    p: PowerOption = 2.4,
+    count: CountOption = 64,
+    json_file: JsonOption = None,
+) -> None:
+    """mAP of a detector by pycocotools, in float, fake-quantised, or on the hardware's integers."""
+    from intaglio.api import evaluate as measure
+    from intaglio.detect.coco import CocoData
+    from intaglio.detect.images import image_files
+
+    target = open_model(model, weights)
+    name = engine.value if engine else ("sim" if isinstance(target, Program) else "float")
+    coco = CocoData(data, images)
+    image_files(images, coco)
+    predict = None
+    if name == "fake":
+        if isinstance(target, Program) or calibration is None:
+            raise ModelError("--engine fake must have a torch MODEL and --calibration DIR.")
+        from intaglio.quant import QuantConfig
+
+        config = QuantConfig(wbits=wbits, abits=abits, method=method.value, p=p)
+        predict = calibrate(target, config, calibration, None, size, count, True).fake
+    with progress(f"{model} ({name})") as step:
+        result = measure(
+            target, coco, engine=name, limit=limit, size=parse_size(size), predict=predict,
+            progress=step,
+        )  # fmt: skip
+    console.print(
+        f"{model} {name}: AP {result.ap:.4f}  AP50 {result.ap50:.4f}  AP75 {result.ap75:.4f}"
+        f"  ({result.images} images, {result.seconds:.1f} s)"
+    )
+    write_json(
+        json_file,
+        {
+            "ap": result.ap,
+            "ap50": result.ap50,
+            "ap75": result.ap75,
+            "images": result.images,
+            "engine": name,
+            "seconds": result.seconds,
+        },
+    )
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A.intaglio")],
+    b: Annotated[Path, typer.Argument(metavar="B.intaglio")],
+    image: Annotated[list[Path] | None, typer.Option("--image", help="Else random pixels.")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """First difference between two Programs: layer, channel, pixel, got, expected."""
+    from intaglio.api import input_size
+    from intaglio.file import load
+    from intaglio.sim.compare import compare_programs
+
+    first, second = load(a), load(b)
+    pixels = None
+    if image:
+        from intaglio.detect.images import stack
+
+        pixels = stack(image, input_size(first))
+    result = compare_programs(first, second, pixels)
+    console.print(result.sentence())
+    write_json(json_file, result.to_json())
+    if not result.equal:
+        raise typer.Exit(1)

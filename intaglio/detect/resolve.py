@@ -1,0 +1,79 @@
+"""What a user calls MODEL: a bundled name, or `package.module:factory`."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from intaglio.detect import zoo
+from intaglio.errors import ModelError
+
+
+def resolve(reference: str, weights: Path | None = None) -> nn.Module:
+    """The module in eval mode, on the CPU, with `weights` (a state dict) loaded if given.
+
+    Raises ModelError with one sentence: unknown name, no such module or factory, a factory that
+    fails or does not return a module, weights that do not fit.
+    """
+    if reference in zoo.BUNDLED:
+        model = zoo.load(reference)
+    elif ":" in reference:
+        model = from_factory(reference)
+    else:
+        raise ModelError(
+            f"MODEL must be one of {', '.join(zoo.BUNDLED)}, a .intaglio file, or"
+            f" package.module:factory, not {reference!r}."
+        )
+    if weights is not None:
+        load_weights(model, weights)
+    return model.eval()
+
+
+def from_factory(reference: str) -> nn.Module:
+    """Call `package.module:factory`, looked up from the current folder too."""
+    module_name, _, factory_name = reference.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        factory = getattr(importlib.import_module(module_name), factory_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelError(f"MODEL {reference!r} must be importable, but: {error}.") from error
+    try:
+        model = factory()
+    except Exception as error:  # the user's own code: whatever it raises is its one-line story
+        raise ModelError(
+            f"{reference} must return an nn.Module without arguments, but raised"
+            f" {type(error).__name__}: {error}."
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{reference} must return an nn.Module, not {type(model).__name__}.")
+    return model
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load a state dict from .safetensors, or from a torch file read without pickled code."""
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} must be an existing weights file.") from error
+    except (SafetensorError, RuntimeError, OSError, ValueError, EOFError) as error:
+        raise ModelError(f"{path} must be a state dict, but reading it failed: {error}.") from error
+    except Exception as error:  # torch reports unsafe pickles with a class it does not export
+        raise ModelError(f"{path} must be a plain state dict of tensors: {error}.") from error
+    if not isinstance(state, dict):
+        raise ModelError(f"{path} must hold a state dict, not {type(state).__name__}.")
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise ModelError(
+            f"{path} must fit the model: {len(missing)} parameters missing"
+            f" ({', '.join(missing[:2]) or 'none'}), {len(unexpected)} unknown"
+            f" ({', '.join(unexpected[:2]) or 'none'})."
+        )
