@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,23 +27,20 @@ VERIFIED = 3
 DRAWN = 4
 
 
-@dataclass
-class Clock:
-    """Prints each step and what it took."""
+@dataclass(frozen=True)
+class Story:
+    """Tells each step with the seconds since the start."""
 
     console: Console
     started: float
 
-    @contextmanager
-    def step(self, title: str) -> Iterator[None]:
-        """Time one step."""
-        begin = time.perf_counter()
-        self.console.print(f"[{begin - self.started:5.0f} s] {title}", markup=False)
-        yield
-
     def seconds(self) -> float:
         """Since the start."""
         return round(time.perf_counter() - self.started, 1)
+
+    def say(self, line: str) -> None:
+        """One line."""
+        self.console.print(f"[{self.seconds():5.0f} s] {line}", markup=False)
 
 
 def run_demo(out: Path, console: Console) -> dict[str, Any]:
@@ -54,41 +49,39 @@ def run_demo(out: Path, console: Console) -> dict[str, Any]:
     from intaglio.codegen.verify import verify
     from intaglio.quant import QuantConfig, compare_with_simulator, quantize
 
-    clock = Clock(console, time.perf_counter())
+    story = Story(console, time.perf_counter())
     out.mkdir(parents=True, exist_ok=True)
-    with clock.step(f"writing {EVALUATED} held-out and {CALIBRATED} calibration scenes"):
-        model = zoo.load(DETECTOR)
-        held_out = zoo.held_out(DETECTOR, out / "held-out", EVALUATED)
-        calibration = zoo.calibration(DETECTOR, out / "calibration", CALIBRATED)
-        pixels = images_of(calibration, CALIBRATED)
-        shown = images_of(held_out, VERIFIED + DRAWN)
-    with clock.step(f"evaluating {DETECTOR} in float"):
-        ap = {"float": measure(model, held_out, "float")}
+    story.say(f"writing {EVALUATED} held-out and {CALIBRATED} calibration scenes")
+    model = zoo.load(DETECTOR)
+    held_out = zoo.held_out(DETECTOR, out / "held-out", EVALUATED)
+    calibration = zoo.calibration(DETECTOR, out / "calibration", CALIBRATED)
+    pixels = images_of(calibration, CALIBRATED)
+    shown = images_of(held_out, VERIFIED + DRAWN)
+    story.say(f"evaluating {DETECTOR} in float")
+    ap = {"float": measure(model, held_out, "float")}
 
-    quantised = {}
+    quantised, differences = {}, {}
     for bits in (8, 4):
         name = f"w{bits}a{bits}"
-        with clock.step(f"quantising to W{bits}A{bits}, evaluating the integers"):
-            done = quantize(model, pixels, QuantConfig(wbits=bits, abits=bits))
-            quantised[name] = done
-            save(done.program, out / f"{DETECTOR}-{name}.intaglio")
-            ap[f"sim_{name}"] = measure(done.program, held_out, "sim")
-            ap[f"fake_{name}"] = measure(model, held_out, "float", predict=done.fake)
-            differences = compare_with_simulator(done, shown)
-            quantised[name] = (done, differences)
+        story.say(f"quantising to W{bits}A{bits}, evaluating the integers")
+        done = quantize(model, pixels, QuantConfig(wbits=bits, abits=bits))
+        quantised[name] = done
+        save(done.program, out / f"{DETECTOR}-{name}.intaglio")
+        ap[f"sim_{name}"] = measure(done.program, held_out, "sim")
+        ap[f"fake_{name}"] = measure(model, held_out, "float", predict=done.fake)
+        differences[name] = compare_with_simulator(done, shown)
 
-    done, differences = quantised["w4a4"]
-    with clock.step("generating hardware for the W4A4 Program"):
-        bundle = build(done.program, target="ecp5-85k", images=shown[:VERIFIED])
-        bundle.write(out / "build")
+    story.say("generating hardware for the W4A4 Program")
+    bundle = build(quantised["w4a4"].program, target="ecp5-85k", images=shown[:VERIFIED])
+    bundle.write(out / "build")
     results = {}
     for stalls in (False, True):
         kind = "with random stalls" if stalls else "back to back"
-        with clock.step(f"simulating the RTL, {VERIFIED} whole frames {kind}"):
-            results[stalls] = verify(out / "build", stalls=stalls)
-            console.print(f"          {results[stalls].sentence()}", markup=False)
-    with clock.step("drawing detections"):
-        draw_detections(model, {k: d.program for k, (d, _) in quantised.items()}, shown, out)
+        story.say(f"simulating the RTL, {VERIFIED} whole frames {kind}")
+        results[stalls] = verify(out / "build", stalls=stalls)
+        story.say(results[stalls].sentence())
+    story.say("drawing detections")
+    draw_detections(model, {k: d.program for k, d in quantised.items()}, shown, out)
 
     plain, stalled = results[False], results[True]
     numbers: dict[str, Any] = {
@@ -100,10 +93,11 @@ def run_demo(out: Path, console: Console) -> dict[str, Any]:
         "mismatches": plain.mismatches + stalled.mismatches,
         "cycles_per_frame": plain.cycles_per_frame,
         "predicted_cycles_per_frame": plain.predicted_cycles_per_frame,
-        "seconds_total": clock.seconds(),
+        "seconds_total": story.seconds(),
     }
-    layers = {key: report for key, (_, report) in quantised.items()}
-    (out / "report.md").write_text(report_text(numbers, layers, bundle.report()), encoding="utf-8")
+    (out / "report.md").write_text(
+        report_text(numbers, differences, bundle.report()), encoding="utf-8"
+    )
     (out / "demo.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
     console.print(summary_line(numbers), markup=False)
     console.print(f"report: {out / 'report.md'}, numbers: {out / 'demo.json'}", markup=False)
@@ -153,7 +147,9 @@ def summary_line(numbers: dict[str, Any]) -> str:
     )
 
 
-def report_text(numbers: dict[str, Any], layers: dict[str, Any], hardware: dict[str, Any]) -> str:
+def report_text(
+    numbers: dict[str, Any], differences: dict[str, Any], hardware: dict[str, Any]
+) -> str:
     """report.md: the numbers, what each layer does, and where fake-quant and integers part."""
     n = numbers
     lines = [
@@ -181,7 +177,7 @@ def report_text(numbers: dict[str, Any], layers: dict[str, Any], hardware: dict[
     for row in hardware["layers"]:
         keys = ("name", "op", "pe", "simd", "cycles", "multipliers", "rom_bits")
         lines.append("| " + " | ".join("-" if row[k] is None else str(row[k]) for k in keys) + " |")
-    for key, differences in layers.items():
+    for key, found in differences.items():
         lines += ["", f"## {key.upper()}: fake-quantised model against the simulator", ""]
-        lines += differences.markdown()
+        lines += found.markdown()
     return "\n".join(lines) + "\n"
