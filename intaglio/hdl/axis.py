@@ -1,0 +1,36 @@
+"""AXI4-Stream at the edge of the design."""
+
+from amaranth.hdl import Elaboratable, Module, Signal, unsigned
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+
+def axis_signature(width: int) -> wiring.Signature:
+    """`tdata` of `width` bits rounded up to bytes, `tvalid`, `tlast`, and back `tready`."""
+    return wiring.Signature(
+        {"tdata": Out(-(-width // 8) * 8), "tvalid": Out(1), "tready": In(1), "tlast": Out(1)}
+    )
+
+
+class AxisReceiver(wiring.Component):
+    """AXI4-Stream `i` to stream `o`; tlast is ignored, for frames are counted. Latency 0."""
+
+    def __init__(self, *, width: int) -> None:
+        self.width = width
+        super().__init__(
+            {"i": In(axis_signature(width)), "o": Out(stream.Signature(unsigned(width)))}
+        )
+
+
+class AxisSender(wiring.Component):
+    """Stream `i` to AXI4-Stream `o`, tlast on the last of every `beats` beats. Latency 0.
+
+    The bits above `width` are 0.
+    """
+
+    def __init__(self, *, width: int, beats: int) -> None:
+        self.width = width
+        self.beats = beats
+        super().__init__(
+            {"i": In(stream.Signature(unsigned(width))), "o": Out(axis_signature(width))}
+        )

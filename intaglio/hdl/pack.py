@@ -1,0 +1,99 @@
+"""Integers into words: the one place that knows the order of weights in a ROM and lanes in a beat.
+
+NumPy only, so that ROM files, `Memory` contents and test vectors all come from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intaglio.errors import BuildError
+
+Ints = NDArray[np.int64]
+
+
+def pack_word(values: Sequence[int], bits: int) -> int:
+    """Values of `bits` each into one integer, the first in the low bits, two's complement."""
+    mask = (1 << bits) - 1
+    word = 0
+    for k, value in enumerate(values):
+        word |= (int(value) & mask) << (k * bits)
+    return word
+
+
+def unpack_word(word: int, lanes: int, bits: int, signed: bool) -> list[int]:
+    """The inverse of `pack_word`."""
+    bias = 1 << (bits - 1) if signed else 0
+    mask = (1 << bits) - 1
+    return [(((word >> (k * bits)) + bias) & mask) - bias for k in range(lanes)]
+
+
+def frame_beats(frame: Ints, lanes: int, bits: int) -> list[int]:
+    """(C, H, W) codes as the beats of a stream: raster order, channels innermost.
+
+    Unused lanes of a pixel's last beat are 0.
+    """
+    channels, height, width = frame.shape
+    words = -(-channels // lanes)
+    padded = np.zeros((height, width, words * lanes), dtype=object)
+    padded[:, :, :channels] = frame.transpose(1, 2, 0)
+    return [pack_word(beat, bits) for beat in padded.reshape(-1, lanes)]
+
+
+def beats_frame(
+    beats: Sequence[int], shape: tuple[int, int, int], lanes: int, bits: int, signed: bool
+) -> Ints:
+    """The inverse of `frame_beats`; ignores unused lanes."""
+    channels, height, width = shape
+    values = [unpack_word(beat, lanes, bits, signed) for beat in beats]
+    pixels = np.array(values, dtype=np.int64).reshape(height, width, -1)
+    return np.ascontiguousarray(pixels[:, :, :channels].transpose(2, 0, 1))
+
+
+def conv_words(weights: Ints, *, groups: int, simd: int, pe: int, bits: int) -> list[int]:
+    """Weight ROM of a convolution engine: one word a cycle, PE * SIMD weights each.
+
+    weights (Cout, Cin/groups, Kh, Kw). Words in walk order: group of PE output channels, ky, kx,
+    word of SIMD input channels. In a word, weight (p, s) is lane p * SIMD + s. Missing output and
+    input channels weigh 0.
+    """
+    cout, cin, kh, kw = weights.shape
+    check_folding(cout, cin, groups, simd, pe)
+    rows, words = -(-cout // pe), -(-cin // simd)
+    padded = np.zeros((rows * pe, words * simd, kh, kw), dtype=np.int64)
+    padded[:cout, :cin] = weights
+    walk = padded.reshape(rows, pe, words, simd, kh, kw).transpose(0, 4, 5, 2, 1, 3)
+    return [pack_word(word, bits) for word in walk.reshape(-1, pe * simd).tolist()]
+
+
+def check_folding(cout: int, cin: int, groups: int, simd: int, pe: int) -> None:
+    """Raises BuildError unless SIMD and PE suit the channel counts.
+
+    A dense convolution takes any; a grouped one needs divisors, for no word may span two groups.
+    """
+    if simd < 1 or pe < 1:
+        raise BuildError(f"SIMD and PE must be at least 1, not {simd} and {pe}.")
+    if groups > 1 and (cin % simd or (cout // groups) % pe):
+        raise BuildError(
+            f"SIMD and PE of a grouped convolution must divide {cin} and {cout // groups} channels"
+            f" of a group, not be {simd} and {pe}."
+        )
+
+
+def depthwise_words(weights: Ints, *, lanes: int, bits: int) -> list[int]:
+    """Weight ROM of a depthwise engine: weights (C, 1, Kh, Kw); word order channel word, ky, kx."""
+    channels, _, kh, kw = weights.shape
+    words = -(-channels // lanes)
+    padded = np.zeros((words * lanes, kh, kw), dtype=np.int64)
+    padded[:channels] = weights[:, 0]
+    walk = padded.reshape(words, lanes, kh, kw).transpose(0, 2, 3, 1)
+    return [pack_word(word, bits) for word in walk.reshape(-1, lanes).tolist()]
+
+
+def hex_text(words: Sequence[int], width: int) -> str:
+    """The $readmemh file: one word a line, as many digits as `width` bits need."""
+    digits = -(-width // 4)
+    return "".join(f"{word:0{digits}x}\n" for word in words)

@@ -1,0 +1,82 @@
+"""What blocks say about streams: the shape of a frame, of a beat, and a few wires."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from amaranth.hdl import Module, Shape, Signal, Value, signed, unsigned
+from amaranth.lib import stream
+
+from intaglio.errors import BuildError
+from intaglio.fixed import IntType
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The shape (C, H, W) of one image on a stream."""
+
+    channels: int
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if min(self.channels, self.height, self.width) < 1:
+            raise BuildError(f"A frame must have at least one channel and pixel, not {self}.")
+
+    @property
+    def pixels(self) -> int:
+        """H * W."""
+        return self.height * self.width
+
+    def beats(self, lanes: int) -> int:
+        """Beats of the whole frame at `lanes` channels a beat."""
+        return self.pixels * ceil_div(self.channels, lanes)
+
+
+def ceil_div(a: int, b: int) -> int:
+    """a / b rounded up."""
+    return -(-a // b)
+
+
+def common_channels(frames: Sequence[Frame]) -> int:
+    """The channel count of a multi-level stream, the same at every level."""
+    channels = {frame.channels for frame in frames}
+    if len(channels) != 1:
+        raise BuildError(f"Frames of one stream must have one channel count, not {channels}.")
+    return channels.pop()
+
+
+def lanes_signature(lanes: int, bits: int) -> stream.Signature:
+    """A stream of `lanes` channels of `bits` each."""
+    return stream.Signature(unsigned(lanes * bits))
+
+
+def shape_of(type: IntType) -> Shape:
+    """The Amaranth shape of an integer type."""
+    return signed(type.bits) if type.signed else unsigned(type.bits)
+
+
+def lane(word: Value, index: int, type: IntType) -> Value:
+    """Lane `index` of a beat, as a number of `type`."""
+    bits = word[index * type.bits : (index + 1) * type.bits]
+    return bits.as_signed() if type.signed else bits
+
+
+def delay(m: Module, value: Any, cycles: int, name: str) -> Value:
+    """`value` `cycles` clocks later."""
+    value = Value.cast(value)
+    for k in range(cycles):
+        stage = Signal(value.shape(), name=f"{name}_{k + 1}")
+        m.d.sync += stage.eq(value)
+        value = stage
+    return value
+
+
+def count(m: Module, counter: Signal, limit: Any) -> Value:
+    """Advance `counter` through 0 .. limit - 1; call it where the step happens. Returns whether
+    this is the last step."""
+    last = counter == limit - 1
+    m.d.sync += counter.eq(0)
+    with m.If(~last):
+        m.d.sync += counter.eq(counter + 1)
+    return last
