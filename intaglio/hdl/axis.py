@@ -1,14 +1,16 @@
 """AXI4-Stream at the edge of the design."""
 
-from amaranth.hdl import Elaboratable, Module, Signal, unsigned
+from amaranth.hdl import Elaboratable, Module, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+
+from intaglio.hdl.stream import advance, ceil_div, counter
 
 
 def axis_signature(width: int) -> wiring.Signature:
     """`tdata` of `width` bits rounded up to bytes, `tvalid`, `tlast`, and back `tready`."""
     return wiring.Signature(
-        {"tdata": Out(-(-width // 8) * 8), "tvalid": Out(1), "tready": In(1), "tlast": Out(1)}
+        {"tdata": Out(8 * ceil_div(width, 8)), "tvalid": Out(1), "tready": In(1), "tlast": Out(1)}
     )
 
 
@@ -20,6 +22,15 @@ class AxisReceiver(wiring.Component):
         super().__init__(
             {"i": In(axis_signature(width)), "o": Out(stream.Signature(unsigned(width)))}
         )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.d.comb += [
+            self.o.payload.eq(self.i.tdata),
+            self.o.valid.eq(self.i.tvalid),
+            self.i.tready.eq(self.o.ready),
+        ]
+        return m
 
 
 class AxisSender(wiring.Component):
@@ -34,3 +45,16 @@ class AxisSender(wiring.Component):
         super().__init__(
             {"i": In(stream.Signature(unsigned(width))), "o": Out(axis_signature(width))}
         )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        beat = counter(self.beats, "beat")
+        m.d.comb += [
+            self.o.tdata.eq(self.i.payload),
+            self.o.tvalid.eq(self.i.valid),
+            self.o.tlast.eq(beat == self.beats - 1),
+            self.i.ready.eq(self.o.tready),
+        ]
+        with m.If(self.i.valid & self.i.ready):
+            advance(m, beat, self.o.tlast)
+        return m

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Elaboratable, Module, Mux, Signal, unsigned
+from amaranth.hdl import Elaboratable, Module, Signal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intaglio.errors import BuildError
+from intaglio.hdl.stream import advance, counter
 
 LUT_RAM_DEPTH = 32  # deeper queues go to block RAM
 
@@ -16,8 +17,7 @@ class Fifo(wiring.Component):
     """A queue of exactly `depth` beats of `width` bits.
 
     No combinational path between the two sides: `i.ready` depends on the level alone. One beat a
-    cycle when depth >= 2, one in two cycles when depth is 1 (one in three above, at block RAM's
-    depth, is not possible: see `latency`).
+    cycle when depth >= 2, one in two cycles when depth is 1.
 
     latency  cycles from taking a beat at `i` to `o.valid`: 1 up to 32 beats (LUT RAM, read
              asynchronously), 2 above (block RAM).
@@ -36,6 +36,43 @@ class Fifo(wiring.Component):
         """Beats in, beats out."""
         return list(beats)
 
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.memory = memory = Memory(
+            shape=unsigned(self.width), depth=max(2, self.depth), init=[]
+        )
+        level = Signal(range(self.depth + 1))
+        taken = self.i.valid & self.i.ready
+        given = self.o.valid & self.o.ready
+        m.d.comb += self.i.ready.eq(level != self.depth)
+        m.d.sync += level.eq(level + taken - given)
+
+        write = memory.write_port()
+        tail = counter(self.depth, "tail")
+        m.d.comb += [write.addr.eq(tail), write.data.eq(self.i.payload), write.en.eq(taken)]
+        with m.If(taken):
+            advance(m, tail, tail == self.depth - 1)
+
+        read = memory.read_port(domain="comb" if self.latency == 1 else "sync")
+        head = counter(self.depth, "head")
+        fetch = Signal()
+        m.d.comb += [read.addr.eq(head), self.o.payload.eq(read.data)]
+        with m.If(fetch):
+            advance(m, head, head == self.depth - 1)
+        if self.latency == 1:
+            m.d.comb += [self.o.valid.eq(level != 0), fetch.eq(given)]
+        else:
+            # The RAM's output register is one of the places: `stored` beats lie behind it.
+            stored = Signal(range(self.depth + 1))
+            m.d.comb += [
+                fetch.eq((stored != 0) & (~self.o.valid | self.o.ready)),
+                read.en.eq(fetch),
+            ]
+            m.d.sync += stored.eq(stored + taken - fetch)
+            with m.If(fetch | given):
+                m.d.sync += self.o.valid.eq(fetch)
+        return m
+
 
 class Outlet(wiring.Component):
     """The end of a pipeline that runs freely: a queue with places reserved beforehand.
@@ -50,13 +87,22 @@ class Outlet(wiring.Component):
         self.fifo = Fifo(width=width, depth=depth)
         self.depth = depth
         self.latency = self.fifo.latency
-        count = unsigned(depth.bit_length())
+        places = unsigned(depth.bit_length())
         super().__init__(
             {
-                "free": Out(count, init=depth),
-                "reserve": In(count),
+                "free": Out(places, init=depth),
+                "reserve": In(places),
                 "push": In(1),
                 "data": In(unsigned(width)),
                 "o": Out(stream.Signature(unsigned(width))),
             }
         )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.fifo = self.fifo
+        connect(m, self.fifo.o, flipped(self.o))
+        m.d.comb += [self.fifo.i.payload.eq(self.data), self.fifo.i.valid.eq(self.push)]
+        given = self.o.valid & self.o.ready
+        m.d.sync += self.free.eq(self.free - self.reserve + given)
+        return m

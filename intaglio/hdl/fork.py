@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Elaboratable, Module, Signal, unsigned
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -22,3 +22,14 @@ class Fork(wiring.Component):
     def model(self, beats: Sequence[int]) -> list[list[int]]:
         """Beats in, the beats of each output."""
         return [list(beats) for _ in range(self.n)]
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        done = Signal(self.n)  # readers that already have the beat
+        now = Cat(o.ready for o in self.o) | done
+        m.d.comb += self.i.ready.eq(now.all())
+        for k, o in enumerate(self.o):
+            m.d.comb += [o.payload.eq(self.i.payload), o.valid.eq(self.i.valid & ~done[k])]
+        with m.If(self.i.valid):
+            m.d.sync += done.eq(Mux(self.i.ready, 0, now))
+        return m

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.errors import BuildError
+from intaglio.fixed import IntType
 
 Ints = NDArray[np.int64]
 
@@ -91,6 +92,15 @@ def depthwise_words(weights: Ints, *, lanes: int, bits: int) -> list[int]:
     padded[:channels] = weights[:, 0]
     walk = padded.reshape(words, lanes, kh, kw).transpose(0, 2, 3, 1)
     return [pack_word(word, bits) for word in walk.reshape(-1, lanes).tolist()]
+
+
+def lookup_words(table: Sequence[int], x: IntType, bits: int) -> list[int]:
+    """ROM of a lookup: entry [raw bits of the code], from a table that starts at code x.lo."""
+    raw = [code & ((1 << x.bits) - 1) for code in range(x.lo, x.hi + 1)]
+    words = [0] * len(raw)
+    for address, value in zip(raw, table, strict=True):
+        words[address] = pack_word([value], bits)
+    return words
 
 
 def hex_text(words: Sequence[int], width: int) -> str:

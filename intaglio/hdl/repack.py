@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from math import gcd
 
-from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal
+from amaranth.hdl import Elaboratable, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from intaglio.hdl.stream import ceil_div, lanes_signature
+from intaglio.hdl.pack import pack_word, unpack_word
+from intaglio.hdl.stream import advance, ceil_div, counter, lanes_signature
 
 
 class Repack(wiring.Component):
@@ -29,3 +30,56 @@ class Repack(wiring.Component):
                 "o": Out(lanes_signature(lanes_out, bits)),
             }
         )
+
+    def model(self, beats: Sequence[int]) -> list[int]:
+        """The beats of whole pixels to the beats of the same pixels; unused lanes are 0."""
+        per_pixel = ceil_div(self.channels, self.lanes_in)
+        out: list[int] = []
+        for at in range(0, len(beats), per_pixel):
+            codes: list[int] = []
+            for beat in beats[at : at + per_pixel]:
+                codes += unpack_word(beat, self.lanes_in, self.bits, signed=False)
+            codes = codes[: self.channels]
+            for k in range(0, self.channels, self.lanes_out):
+                out.append(pack_word(codes[k : k + self.lanes_out], self.bits))
+        return out
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        # The buffer holds `fill` lanes. A pixel's last beat counts as many lanes as complete the
+        # pixel's last output beat, so that the next pixel starts in lane 0 of a beat again.
+        step = gcd(self.lanes_in, self.lanes_out)
+        full = 2 * self.lanes_out - (step if self.lanes_in >= self.lanes_out else 0)
+        per_pixel = ceil_div(self.channels, self.lanes_in)
+        before_last = (per_pixel - 1) * self.lanes_in
+        rest = ceil_div(self.channels, self.lanes_out) * self.lanes_out - before_last
+
+        fill = Signal(range(full + max(rest, self.lanes_in) + 1))
+        buffer = Signal((full + self.lanes_in) * self.bits)
+        taken = self.i.valid & self.i.ready
+        given = self.o.valid & self.o.ready
+        m.d.comb += [
+            self.i.ready.eq(fill <= full),
+            self.o.valid.eq(fill >= self.lanes_out),
+            self.o.payload.eq(buffer),
+        ]
+        beat = counter(per_pixel, "beat")
+        last = beat == per_pixel - 1
+        with m.If(taken):
+            advance(m, beat, last)
+
+        kept = Signal.like(fill)
+        shifted = Signal.like(buffer)
+        m.d.comb += [
+            kept.eq(Mux(given, fill - self.lanes_out, fill)),
+            shifted.eq(Mux(given, buffer >> self.lanes_out * self.bits, buffer)),
+        ]
+        m.d.sync += [fill.eq(kept), buffer.eq(shifted)]
+        with m.If(taken):
+            m.d.sync += fill.eq(kept + Mux(last, rest, self.lanes_in))
+            with m.Switch(kept):
+                for at in range(0, full + 1, step):
+                    with m.Case(at):
+                        place = buffer[at * self.bits :][: self.lanes_in * self.bits]
+                        m.d.sync += place.eq(self.i.payload)
+        return m

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from amaranth.hdl import Module, Shape, Signal, Value, signed, unsigned
+from amaranth.hdl import Const, Module, Mux, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import stream
 
 from intaglio.errors import BuildError
@@ -63,7 +63,7 @@ def lane(word: Value, index: int, type: IntType) -> Value:
 
 
 def delay(m: Module, value: Any, cycles: int, name: str) -> Value:
-    """`value` `cycles` clocks later."""
+    """`value`, `cycles` clocks later."""
     value = Value.cast(value)
     for k in range(cycles):
         stage = Signal(value.shape(), name=f"{name}_{k + 1}")
@@ -72,11 +72,24 @@ def delay(m: Module, value: Any, cycles: int, name: str) -> Value:
     return value
 
 
-def count(m: Module, counter: Signal, limit: Any) -> Value:
-    """Advance `counter` through 0 .. limit - 1; call it where the step happens. Returns whether
-    this is the last step."""
-    last = counter == limit - 1
-    m.d.sync += counter.eq(0)
-    with m.If(~last):
-        m.d.sync += counter.eq(counter + 1)
-    return last
+def counter(limit: int, name: str) -> Signal:
+    """A register that counts 0 .. limit - 1; at least one bit wide."""
+    return Signal(range(max(2, limit)), name=name)
+
+
+def advance(m: Module, register: Signal, last: Any) -> None:
+    """One step of a cyclic counter, back to 0 after the `last`."""
+    m.d.sync += register.eq(Mux(last, 0, register + 1))
+
+
+def by_level(m: Module, level: Signal, values: Sequence[int], name: str) -> Value:
+    """The level's value; a constant when all levels agree."""
+    widest = Shape.cast(range(min(values), max(values) + 1))
+    if len(set(values)) == 1:
+        return Const(values[0], widest)
+    chosen = Signal(widest, name=name)
+    with m.Switch(level):
+        for k, value in enumerate(values):
+            with m.Case(k):
+                m.d.comb += chosen.eq(value)
+    return chosen

@@ -17,8 +17,6 @@ class Upsample(wiring.Component):
 
     latency: int
 
-    def __init__(
-        self, *, frame: Frame, size: tuple[int, int], lanes: int, bits: int
-    ) -> None:
+    def __init__(self, *, frame: Frame, size: tuple[int, int], lanes: int, bits: int) -> None:
         beat = lanes_signature(lanes, bits)
         super().__init__({"i": In(beat), "o": Out(beat)})
