@@ -1,0 +1,22 @@
+"""Post-training quantisation: a torch model and images in, an integer `Program` out.
+
+In order: `capture` and `passes` make a `FloatGraph`; `groups`, `observe`, `search` and `scales`
+choose the codes; `fake` runs them in real numbers; `lower` and `multiplier` make the integers;
+`report` compares.
+"""
+
+from intaglio.quant.config import QuantConfig
+from intaglio.quant.fake import FakeQuant
+from intaglio.quant.pipeline import Quantized, float_predictor, quantize
+from intaglio.quant.report import Differences, LayerReport, compare_with_simulator
+
+__all__ = [
+    "Differences",
+    "FakeQuant",
+    "LayerReport",
+    "QuantConfig",
+    "Quantized",
+    "compare_with_simulator",
+    "float_predictor",
+    "quantize",
+]

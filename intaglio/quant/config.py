@@ -1,0 +1,83 @@
+"""What a user can ask of quantisation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from intaglio.errors import ModelError
+from intaglio.fixed import Arithmetic
+
+Method = Literal["lp", "mse", "minmax", "percentile", "kl"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantConfig:
+    """Widths, and how ranges are chosen.
+
+    wbits, abits   bits of every convolution's weights (2-8) and of every tensor between layers
+                   (2-16). Three kinds of tensor are wider, and the report names them: pixels (8),
+                   the code a `Lookup` is indexed by (at least 8), and the final maps.
+    first_wbits    weights of the convolutions that read the image.
+    last_wbits     weights of the convolutions that make the final maps; None: wbits.
+    output_bits    codes of the final maps (8-16). The default of 16 costs nothing inside the
+                   network, and box distances and logits have long tails. A final map that a later
+                   layer reads as well keeps `abits`.
+    method         "lp": least sum |x - Q(x)|^p over 100 ranges; "mse": p = 2; "minmax";
+                   "percentile" and "kl" choose activations only, with weights by minmax and mse.
+    per_channel    one weight scale per output channel, or one per tensor.
+    symmetric      signed activations have zero point 0, or else any. Activations proved to be
+                   non-negative are unsigned with zero point 0 either way.
+    pot_scales     all scales are powers of two; implied by `arithmetic.power_of_two`.
+    overrides      {glob over torch module paths: (wbits, abits)}; the first match counts.
+
+    Weights use all of [-2^(b-1), 2^(b-1) - 1]: at 2 bits the fourth code matters.
+    Raises ModelError when a value is impossible.
+    """
+
+    wbits: int = 4
+    abits: int = 4
+    first_wbits: int = 8
+    last_wbits: int | None = None
+    output_bits: int = 16
+    method: Method = "lp"
+    p: float = 2.4
+    percentile: float = 99.99
+    per_channel: bool = True
+    symmetric: bool = True
+    pot_scales: bool = False
+    overrides: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
+
+    def __post_init__(self) -> None:
+        _width("wbits", self.wbits, 2, 8)
+        _width("abits", self.abits, 2, 16)
+        _width("first_wbits", self.first_wbits, 2, 8)
+        _width("last_wbits", self.predictor_wbits, 2, 8)
+        _width("output_bits", self.output_bits, 8, 16)
+        for glob, (wbits, abits) in self.overrides.items():
+            _width(f"wbits of override {glob!r}", wbits, 2, 8)
+            _width(f"abits of override {glob!r}", abits, 2, 16)
+        if self.method not in get_args(Method):
+            names = ", ".join(get_args(Method))
+            raise ModelError(f"method must be one of {names}, not {self.method!r}.")
+        if not 0.5 <= self.p <= 16:
+            raise ModelError(f"p must be 0.5 to 16, not {self.p}.")
+        if not 50 < self.percentile <= 100:
+            raise ModelError(f"percentile must be above 50 and at most 100, not {self.percentile}.")
+
+    @property
+    def predictor_wbits(self) -> int:
+        """Bits of the weights that make the final maps."""
+        return self.wbits if self.last_wbits is None else self.last_wbits
+
+    @property
+    def power_of_two(self) -> bool:
+        """Whether scales are powers of two."""
+        return self.pot_scales or self.arithmetic.power_of_two
+
+
+def _width(name: str, bits: int, low: int, high: int) -> None:
+    if isinstance(bits, bool) or not isinstance(bits, int) or not low <= bits <= high:
+        raise ModelError(f"{name} must be {low} to {high} bits, not {bits}.")

@@ -1,0 +1,214 @@
+"""The dense part of a torch model as a small typed graph of real-valued maps.
+
+Tensors are (C, H, W) and named; a node's `output` is its name. Arrays are float64. Everything that
+ends in a requantisation is either `Scaled` or `Add` or `Lookup`; the other nodes pass codes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import inf
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intaglio.ops import Padding, Pair, Shape
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Node:
+    """`origin` is the torch module path, `shape` that of the output."""
+
+    output: str
+    origin: str
+    shape: Shape
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the tensors read, in order."""
+        return ()
+
+    def reading(self, names: Mapping[str, str]) -> Node:
+        """This node with the tensors it reads renamed."""
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Image(Node):
+    """The pixels, 0 to 255."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Unary(Node):
+    """A node that reads one tensor."""
+
+    input: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+    def reading(self, names: Mapping[str, str]) -> Node:
+        return replace(self, input=names.get(self.input, self.input))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scaled(Unary):
+    """y = clamp(scale[c] * linear(x) + shift[c], lo, hi); `scale` and `shift` are (C,)."""
+
+    scale: Floats
+    shift: Floats
+    lo: float = -inf
+    hi: float = inf
+
+    @property
+    def clamped(self) -> bool:
+        """Whether the clamp can do anything."""
+        return self.lo > -inf or self.hi < inf
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Affine(Scaled):
+    """linear(x) = x: a norm, a constant factor or summand, a ReLU."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Conv(Scaled):
+    """linear(x) = convolution with `weights[weight]` (Cout, Cin / groups, Kh, Kw).
+
+    Positions outside the image read `pad_value` (one per input channel; None: 0).
+    """
+
+    weight: str
+    stride: Pair
+    dilation: Pair
+    padding: Padding
+    groups: int
+    pad_value: Floats | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SumPool(Scaled):
+    """linear(x) = sum over the window, 0 outside; `scale` holds the 1 / n of an average."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Padding
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Add(Node):
+    """y = clamp(alpha * a + beta * b + shift, lo, hi)."""
+
+    a: str
+    b: str
+    alpha: float = 1.0
+    beta: float = 1.0
+    shift: float = 0.0
+    lo: float = -inf
+    hi: float = inf
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.a, self.b)
+
+    def reading(self, names: Mapping[str, str]) -> Node:
+        return replace(self, a=names.get(self.a, self.a), b=names.get(self.b, self.b))
+
+    @property
+    def clamped(self) -> bool:
+        """Whether the clamp can do anything."""
+        return self.lo > -inf or self.hi < inf
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lookup(Unary):
+    """y = function(x), element by element; `name` is the torch operation."""
+
+    function: Callable[[Any], Any]
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MaxPool(Unary):
+    """Largest value in the window; positions outside do not take part."""
+
+    kernel: Pair
+    stride: Pair
+    dilation: Pair
+    padding: Padding
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Upsample(Unary):
+    """Nearest neighbour, source index floor(i * in / out)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pad(Unary):
+    """A border of `value`."""
+
+    padding: Padding
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Concat(Node):
+    """Channels one after the other."""
+
+    parts: tuple[str, ...]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.parts
+
+    def reading(self, names: Mapping[str, str]) -> Node:
+        return replace(self, parts=tuple(names.get(p, p) for p in self.parts))
+
+
+PASSING = (MaxPool, Upsample, Pad, Concat)  # codes pass unchanged: operands and result share a grid
+
+
+@dataclass(frozen=True, eq=False)
+class FloatGraph:
+    """Nodes in order, weights by name, and `outputs`: the user's name of a result to its tensor.
+
+    Nodes that name the same weight share it: the levels of a pyramid under one head.
+    """
+
+    nodes: tuple[Node, ...]
+    weights: Mapping[str, Floats]
+    outputs: Mapping[str, str]
+
+    @cached_property
+    def producer(self) -> dict[str, Node]:
+        """The node that makes each tensor."""
+        return {node.output: node for node in self.nodes}
+
+    @cached_property
+    def readers(self) -> dict[str, list[Node]]:
+        """The nodes that read each tensor, in order."""
+        found: dict[str, list[Node]] = {node.output: [] for node in self.nodes}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                found[name].append(node)
+        return found
+
+    @cached_property
+    def call_sites(self) -> dict[str, list[Conv]]:
+        """The convolutions that use each weight."""
+        found: dict[str, list[Conv]] = {name: [] for name in self.weights}
+        for node in self.nodes:
+            if isinstance(node, Conv):
+                found[node.weight].append(node)
+        return found
+
+    def only_reader(self, tensor: str) -> Node | None:
+        """The one node that reads `tensor`; None if there are others or it is a result."""
+        readers = self.readers[tensor]
+        return readers[0] if len(readers) == 1 and tensor not in self.outputs.values() else None

@@ -1,0 +1,103 @@
+"""From a torch model and some images to a Program and its fake-quantised twin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from intaglio.program import Program
+from intaglio.quant.capture import capture, channel_values
+from intaglio.quant.config import QuantConfig
+from intaglio.quant.fake import FakeQuant
+from intaglio.quant.graph import FloatGraph
+from intaglio.quant.lower import lower
+from intaglio.quant.observe import batches, check_images
+from intaglio.quant.passes import simplify
+from intaglio.quant.report import LayerReport, layer_reports
+from intaglio.quant.scales import Calibration, Scales, calibrate, choose
+
+REPORTED = 16  # calibration images on which the report measures
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """`program` runs on integers; `fake` is the same network in real numbers, rounded.
+
+    `graph` is the simplified real-valued network that both were made from.
+    """
+
+    program: Program
+    fake: FakeQuant
+    graph: FloatGraph
+    scales: Scales
+    calibration: Calibration
+    images: NDArray[np.uint8]
+
+    @cached_property
+    def layers(self) -> tuple[LayerReport, ...]:
+        """What quantisation does to each layer, measured on some of the calibration images."""
+        return layer_reports(self.fake, self.program, self.calibration, self.images[:REPORTED])
+
+
+def quantize(
+    model: nn.Module, images: NDArray[np.uint8], config: QuantConfig | None = None
+) -> Quantized:
+    """Quantise `model` after training, calibrated on uint8 images (N, C, H, W).
+
+    Conventions of the model: see `capture`. Its attribute `head_spec`, if any, is kept as JSON in
+    `program.meta["head"]`. Raises ModelError and DataError, each one sentence with a remedy.
+    """
+    config = config or QuantConfig()
+    shape = check_images(images)
+    graph = simplify(capture(model, shape))
+    calibration = calibrate(graph, images, config)
+    scales = choose(graph, calibration, config)
+    program = lower(graph, scales, config.arithmetic, meta(model, config, calibration))
+    return Quantized(program, FakeQuant(graph, scales), graph, scales, calibration, images)
+
+
+def meta(model: nn.Module, config: QuantConfig, calibration: Calibration) -> dict[str, Any]:
+    """What the Program's file tells people and decoders."""
+    record: dict[str, Any] = {
+        "quantisation": {
+            "wbits": config.wbits,
+            "abits": config.abits,
+            "first_wbits": config.first_wbits,
+            "last_wbits": config.predictor_wbits,
+            "method": config.method,
+            "p": config.p,
+            "wider": {g.tensors[0]: [g.bits, g.why] for g in calibration.groups if g.why},
+        }
+    }
+    spec = getattr(model, "head_spec", None)
+    if spec is not None:
+        record["head"] = spec.to_json()
+    return record
+
+
+def float_predictor(model: nn.Module) -> Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]:
+    """A function from uint8 images (N, C, H, W) to the torch model's own result maps, flattened."""
+    model = model.eval()
+
+    def predict(images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        channels = check_images(images)[0]
+        mean, std = (
+            torch.from_numpy(channel_values(model, name, channels, default)).float()
+            for name, default in (("image_mean", 0.0), ("image_std", 1.0))
+        )
+        parts = []
+        with torch.no_grad():
+            for pixels in batches(images, torch.float32):
+                x = (pixels / 255 - mean[:, None, None]) / std[:, None, None]
+                parts.append([map.numpy() for map in pytree.tree_leaves(model(x))])
+        return [np.concatenate(maps) for maps in zip(*parts, strict=True)]
+
+    return predict

@@ -1,0 +1,184 @@
+"""From what was observed to a grid of codes: the ranges tried and the error each makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil, floor, log2
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from intaglio.fixed import IntType, clamp
+from intaglio.quant.config import QuantConfig
+from intaglio.quant.graph import Floats
+from intaglio.quant.observe import Histogram
+
+CANDIDATES = 100
+SIDES = 32  # candidates for each end where the zero point is free
+HEADROOM_BITS = 12  # codes this wide take the whole range observed, and once more
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Codes q of `type` that stand for scale * (q - zero_point)."""
+
+    scale: float
+    zero_point: int
+    type: IntType
+
+    def codes(self, x: torch.Tensor) -> torch.Tensor:
+        """Nearest codes, halves up, as floating integers."""
+        return torch.floor(x / self.scale + self.zero_point + 0.5).clamp(self.type.lo, self.type.hi)
+
+    def real(self, codes: torch.Tensor) -> torch.Tensor:
+        """What codes stand for."""
+        return (codes - self.zero_point) * self.scale
+
+    def code(self, x: float) -> int:
+        """The code of one number; infinities are the ends of the type."""
+        if abs(x) == float("inf"):
+            return self.type.lo if x < 0 else self.type.hi
+        return clamp(floor(x / self.scale + self.zero_point + 0.5), self.type.lo, self.type.hi)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest value."""
+        return (
+            self.scale * (self.type.lo - self.zero_point),
+            self.scale * (self.type.hi - self.zero_point),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class WeightCodes:
+    """`codes` (Cout, Cin / groups, Kh, Kw) of `type`; each channel's stand for scale[c] * q."""
+
+    codes: NDArray[np.int64]
+    scale: Floats
+    type: IntType
+
+    @property
+    def real(self) -> Floats:
+        """What the codes stand for."""
+        return self.codes * self.scale[:, None, None, None]
+
+
+# --- activations --------------------------------------------------------------------------------
+
+
+def activation_grid(seen: Histogram, bits: int, unsigned: bool, config: QuantConfig) -> Grid:
+    """The grid with the least error by `config.method`.
+
+    Unsigned with zero point 0 where values are proved non-negative; else signed with zero point 0,
+    or, unless `config.symmetric`, unsigned with any.
+    """
+    if bits >= HEADROOM_BITS:
+        return spanning(2 * seen.lo, 2 * seen.hi, bits, unsigned, config)
+    if config.method == "minmax":
+        return spanning(seen.lo, seen.hi, bits, unsigned, config)
+    if config.method == "percentile":
+        return spanning(*seen.percentiles(config.percentile), bits, unsigned, config)
+    grids = dict.fromkeys(candidates(seen, bits, unsigned, config))
+    if config.method == "kl":
+        return min(grids, key=lambda grid: divergence(seen, grid))
+    p = 2.0 if config.method == "mse" else config.p
+    centres = seen.centres
+    return min(grids, key=lambda grid: lp_error(centres, seen.counts, grid, p))
+
+
+def spanning(lo: float, hi: float, bits: int, unsigned: bool, config: QuantConfig) -> Grid:
+    """The grid of a range with lo <= 0 <= hi."""
+    free = not unsigned and not config.symmetric
+    type = IntType(bits, signed=not unsigned and config.symmetric)
+    if free:
+        scale = (hi - lo) / type.hi
+    else:
+        scale = max(hi, -lo) / type.hi
+    scale = scale_or_one(scale, config.power_of_two)
+    zero_point = clamp(floor(-lo / scale + 0.5), type.lo, type.hi) if free else 0
+    return Grid(scale, zero_point, type)
+
+
+def scale_or_one(scale: float, power_of_two: bool) -> float:
+    """The next larger power of two if asked for; 1 for a tensor that is all zero."""
+    if scale < 1e-30:
+        return 1.0
+    return 2.0 ** ceil(log2(scale)) if power_of_two else scale
+
+
+def candidates(seen: Histogram, bits: int, unsigned: bool, config: QuantConfig) -> Iterator[Grid]:
+    """Grids of shrunken ranges: both ends alike, or each end by itself where zero points are."""
+    if unsigned or config.symmetric:
+        for i in range(CANDIDATES, 0, -1):
+            part = i / CANDIDATES
+            yield spanning(seen.lo * part, seen.hi * part, bits, unsigned, config)
+    else:
+        for i in range(SIDES, 0, -1):
+            for j in range(SIDES, 0, -1):
+                lo, hi = seen.lo * i / SIDES, seen.hi * j / SIDES
+                yield spanning(lo, hi, bits, unsigned, config)
+
+
+def lp_error(centres: torch.Tensor, counts: torch.Tensor, grid: Grid, p: float) -> float:
+    """Sum over the values of |x - Q(x)|^p."""
+    error = (centres - grid.real(grid.codes(centres))).abs()
+    return float((counts * error.pow(p)).sum())
+
+
+def divergence(seen: Histogram, grid: Grid) -> float:
+    """Kullback-Leibler divergence of the quantised from the clipped distribution.
+
+    Values beyond the range count at its ends; within a code the quantised distribution is level
+    over the bins that hold anything (as in TensorRT's calibration).
+    """
+    centres, lo, hi = seen.centres, *grid.range
+    inside = (centres >= lo - grid.scale / 2) & (centres <= hi + grid.scale / 2)
+    counts = seen.counts[inside]
+    if counts.sum() == 0:
+        return float("inf")
+    index = (grid.codes(centres[inside]) - grid.type.lo).long()
+    filled = (counts > 0).double()
+    size = 1 << grid.type.bits
+    mass = torch.zeros(size, dtype=torch.float64).index_add_(0, index, counts)
+    bins = torch.zeros(size, dtype=torch.float64).index_add_(0, index, filled)
+    level = (mass / bins.clamp(min=1))[index] * filled
+    clipped = counts.clone()
+    clipped[0] += seen.counts[centres < lo - grid.scale / 2].sum()
+    clipped[-1] += seen.counts[centres > hi + grid.scale / 2].sum()
+    p, q = clipped / clipped.sum(), (level / level.sum()).clamp(min=1e-9)
+    return float((p * (p.clamp(min=1e-12) / q).log()).sum())
+
+
+# --- weights ------------------------------------------------------------------------------------
+
+
+def weight_codes(weight: Floats, bits: int, config: QuantConfig) -> WeightCodes:
+    """Signed codes over the whole type, and a scale per output channel (or one for all).
+
+    "minmax" and "percentile" scale by the largest weight; "kl" uses p = 2.
+    """
+    channels = weight.shape[0]
+    type = IntType(bits, signed=True)
+    rows = torch.from_numpy(weight.reshape(channels if config.per_channel else 1, -1))
+    largest = rows.abs().amax(dim=1, keepdim=True) / type.hi
+    largest = torch.where(largest < 1e-30, torch.ones_like(largest), largest)
+    clipped = config.method in ("lp", "mse", "kl")
+    p = config.p if config.method == "lp" else 2.0
+    best, scale = torch.full_like(largest, torch.inf), largest
+    for i in range(CANDIDATES, 0, -1) if clipped else (CANDIDATES,):
+        tried = largest * i / CANDIDATES
+        if config.power_of_two:
+            mantissa, exponent = torch.frexp(tried)  # in [0.5, 1); 0.5 is a power of two itself
+            tried = torch.ldexp(torch.ones_like(tried), exponent - (mantissa == 0.5).int())
+        codes = torch.floor(rows / tried + 0.5).clamp(type.lo, type.hi)
+        error = (rows - codes * tried).abs().pow(p).sum(dim=1, keepdim=True)
+        better = error < best
+        best, scale = torch.where(better, error, best), torch.where(better, tried, scale)
+    codes = torch.floor(rows / scale + 0.5).clamp(type.lo, type.hi)
+    return WeightCodes(
+        codes.reshape(weight.shape).numpy().astype(np.int64),
+        np.broadcast_to(scale.numpy().reshape(-1), (channels,)).copy(),
+        type,
+    )
