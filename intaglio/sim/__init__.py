@@ -1,0 +1,1 @@
+"""Bit-accurate execution of a Program: the reference, the fast engine, and their comparison."""

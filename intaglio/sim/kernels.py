@@ -1,0 +1,328 @@
+"""Numba kernels of every operation, on (H, W, C) arrays of int16 or int64.
+
+Roundings, wrapping and clamping are the functions of `fixed.py`, compiled. Numba's disk cache looks
+at the file of a kernel only: after an edit of `fixed.py`, touch this file.
+
+Windows read a bordered copy of their input (`border`), so that no kernel tests for the edge.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numba
+from numba import int64
+
+from intaglio import fixed
+from intaglio.ops import Ints
+
+jit = numba.njit(cache=True, nogil=True)
+
+trn = jit(fixed.trn)
+rnd = jit(fixed.rnd)
+rnd_inf = jit(fixed.rnd_inf)
+rnd_conv = jit(fixed.rnd_conv)
+double = jit(fixed.double)
+clamp = jit(fixed.clamp)
+wrap = jit(fixed.wrap)
+
+TILE = 32  # output pixels whose columns and accumulators stay in the cache together
+ALIGN = 32  # int16 lanes: a column is padded to whole vectors, else its tail runs one by one
+
+EXACT, WRAP, SATURATE_END, SATURATE_MAC = range(4)  # what a forced accumulator does
+
+
+class Window(NamedTuple):
+    """Sliding window over rows flattened to (H, W * C).
+
+    A column of the convolution is `kh` times `runs` pieces of `run` neighbouring values: a whole
+    kernel row where that is contiguous, else the channels of one tap. Steps between taps (`tap`)
+    and output pixels (`step`) within a row, and from group to group (`group`), count values;
+    `row_tap` and `row_step` count rows. `width` is the output's.
+    """
+
+    kh: int
+    runs: int
+    run: int
+    tap: int
+    step: int
+    row_step: int
+    row_tap: int
+    group: int
+    width: int
+
+
+class Scaling(NamedTuple):
+    """Requant: one entry of m, b, s for each channel; `rounding` is a place in fixed.ROUNDINGS."""
+
+    m: Ints
+    b: Ints
+    s: Ints
+    offset: int
+    lo: int
+    hi: int
+    rounding: int
+
+
+class Forced(NamedTuple):
+    """The accumulator: EXACT, or `bits` wide with one of the other three behaviours."""
+
+    mode: int
+    bits: int
+    lo: int
+    hi: int
+
+
+@jit
+def round_shift(t: int, s: int, rounding: int) -> Any:
+    """`fixed.round_shift`, the rule given by its place in fixed.ROUNDINGS."""
+    if rounding == 0:
+        return trn(t, s)
+    if rounding == 1:
+        return rnd(t, s)
+    if rounding == 2:
+        return rnd_inf(t, s)
+    if rounding == 3:
+        return rnd_conv(t, s)
+    return double(t, s)
+
+
+@jit
+def requant(x: Any, scaling: Scaling, out: Any) -> None:
+    """x (P, C) to out (P, C)."""
+    m, b, s = scaling.m, scaling.b, scaling.s
+    for p in range(out.shape[0]):
+        for c in range(out.shape[1]):
+            t = int64(x[p, c]) * m[c] + b[c]
+            y = round_shift(t, s[c], scaling.rounding) + scaling.offset
+            out[p, c] = clamp(y, scaling.lo, scaling.hi)
+
+
+@jit
+def gather(x: Any, window: Window, g: int, first: int, count: int, cols: Any) -> None:
+    """Columns, in the order (ky, kx, c), of group g for `count` output pixels from `first` on."""
+    for p in range(count):
+        oy, ox = (first + p) // window.width, (first + p) % window.width
+        k = 0
+        for ky in range(window.kh):
+            row = x[oy * window.row_step + ky * window.row_tap]
+            for r in range(window.runs):
+                start = ox * window.step + r * window.tap + g * window.group
+                for i in range(window.run):
+                    cols[p, k + i] = row[start + i]
+                k += window.run
+
+
+@jit
+def dot(cols: Any, weight: Any, count: int, acc: Any) -> None:
+    """acc[p, o] = sum over k of cols[p, k] * weight[o, k], in blocks of 4 pixels by 2 channels.
+
+    Sums are kept in acc's type: each block loads 6 values for 8 products, and LLVM makes int16
+    products with int32 sums into one vector instruction.
+    """
+    whole = acc.dtype.type
+    for o in range(0, weight.shape[0], 2):
+        w0, w1 = weight[o], weight[o + 1]
+        for p in range(0, count, 4):
+            x0, x1, x2, x3 = cols[p], cols[p + 1], cols[p + 2], cols[p + 3]
+            a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = whole(0)
+            for k in range(weight.shape[1]):
+                u, v = whole(w0[k]), whole(w1[k])
+                a0 = whole(a0 + whole(whole(x0[k]) * u))
+                a1 = whole(a1 + whole(whole(x1[k]) * u))
+                a2 = whole(a2 + whole(whole(x2[k]) * u))
+                a3 = whole(a3 + whole(whole(x3[k]) * u))
+                b0 = whole(b0 + whole(whole(x0[k]) * v))
+                b1 = whole(b1 + whole(whole(x1[k]) * v))
+                b2 = whole(b2 + whole(whole(x2[k]) * v))
+                b3 = whole(b3 + whole(whole(x3[k]) * v))
+            acc[p, o], acc[p, o + 1] = a0, b0
+            acc[p + 1, o], acc[p + 1, o + 1] = a1, b1
+            acc[p + 2, o], acc[p + 2, o + 1] = a2, b2
+            acc[p + 3, o], acc[p + 3, o + 1] = a3, b3
+
+
+@jit
+def dot_saturating(cols: Any, weight: Any, count: int, forced: Forced, acc: Any) -> int:
+    """As `dot`, clamped after every product, in order; how many sums were clamped on the way."""
+    hits = 0
+    for p in range(count):
+        for o in range(weight.shape[0]):
+            total, clamped = int64(0), False
+            for k in range(weight.shape[1]):
+                exact = total + int64(cols[p, k]) * int64(weight[o, k])
+                total = int64(clamp(exact, forced.lo, forced.hi))
+                clamped |= total != exact
+            acc[p, o] = total
+            hits += clamped
+    return hits
+
+
+@jit
+def force(acc: Any, count: int, channels: int, forced: Forced) -> int:
+    """Wrap or saturate exact sums into the forced type; how many did not fit."""
+    hits = 0
+    for p in range(count):
+        for c in range(channels):
+            exact = int64(acc[p, c])
+            if exact < forced.lo or exact > forced.hi:
+                hits += 1
+                if forced.mode == WRAP:
+                    acc[p, c] = wrap(exact, forced.bits, True)
+                else:
+                    acc[p, c] = clamp(exact, forced.lo, forced.hi)
+    return hits
+
+
+@jit
+def finish(
+    acc: Any, first: int, count: int, forced: Forced, scaling: Scaling, fused: bool, out: Any
+) -> int:
+    """Force a tile of sums, then requantise it into `out`, or store it as it is."""
+    hits = 0
+    if forced.mode == WRAP or forced.mode == SATURATE_END:
+        hits = force(acc, count, out.shape[1], forced)
+    tile = out[first : first + count]
+    if fused:
+        requant(acc, scaling, tile)
+    else:
+        tile[:] = acc[:count, : out.shape[1]]
+    return hits
+
+
+@jit
+def conv(
+    x: Any,
+    weight: Any,
+    window: Window,
+    forced: Forced,
+    scaling: Scaling,
+    fused: bool,
+    cols: Any,
+    acc: Any,
+    out: Any,
+    overflow: Any,
+) -> None:
+    """Conv2d, and the Requant behind it when `fused`.
+
+    x (H, W * C) bordered; weight (groups, Cout / groups, K) with K and Cout / groups padded by
+    zeros to ALIGN and 2; cols (TILE, K); acc (TILE, Cout + 1): the padded channel of a group is
+    overwritten by the next one; out (P, Cout); overflow (1,) is added to.
+    """
+    outs = out.shape[1] // weight.shape[0]
+    for first in range(0, out.shape[0], TILE):
+        count = min(TILE, out.shape[0] - first)
+        for g in range(weight.shape[0]):
+            gather(x, window, g, first, count, cols)
+            sums = acc[:, g * outs :]
+            if forced.mode == SATURATE_MAC:
+                overflow[0] += dot_saturating(cols, weight[g], count, forced, sums)
+            else:
+                dot(cols, weight[g], count, sums)
+        overflow[0] += finish(acc, first, count, forced, scaling, fused, out)
+
+
+@jit
+def depthwise(
+    x: Any,
+    weight: Any,
+    window: Window,
+    forced: Forced,
+    scaling: Scaling,
+    fused: bool,
+    acc: Any,
+    out: Any,
+    overflow: Any,
+) -> None:
+    """Conv2d with one input and one output channel a group: weight (Kh * Kw, C), else as `conv`."""
+    channels = out.shape[1]
+    whole = acc.dtype.type
+    for first in range(0, out.shape[0], TILE):
+        count = min(TILE, out.shape[0] - first)
+        for p in range(count):
+            oy, ox = (first + p) // window.width, (first + p) % window.width
+            sums = acc[p]
+            sums[:] = 0
+            for ky in range(window.kh):
+                row = x[oy * window.row_step + ky * window.row_tap]
+                for kx in range(window.runs):
+                    taps = row[ox * window.step + kx * window.tap :]
+                    w = weight[ky * window.runs + kx]
+                    for c in range(channels):
+                        sums[c] = whole(sums[c] + whole(whole(taps[c]) * whole(w[c])))
+        overflow[0] += finish(acc, first, count, forced, scaling, fused, out)
+
+
+@jit
+def add(a: Any, b: Any, scaling: Scaling, out: Any) -> None:
+    """a, b, out (P, C); scaling.m holds both multipliers, its b and s one entry."""
+    ma, mb = scaling.m[0], scaling.m[1]
+    bias, s = scaling.b[0], scaling.s[0]
+    for p in range(out.shape[0]):
+        for c in range(out.shape[1]):
+            t = int64(a[p, c]) * ma + int64(b[p, c]) * mb + bias
+            y = round_shift(t, s, scaling.rounding) + scaling.offset
+            out[p, c] = clamp(y, scaling.lo, scaling.hi)
+
+
+@jit
+def border(x: Any, top: int, left: int, value: Ints, out: Any) -> None:
+    """x (H, W, C) into out, value (C,) elsewhere."""
+    h, w = x.shape[0], x.shape[1]
+    for i in range(out.shape[0]):
+        inside = top <= i < top + h
+        for j in range(out.shape[1]):
+            if inside and left <= j < left + w:
+                out[i, j] = x[i - top, j - left]
+            else:
+                out[i, j] = value
+
+
+@jit
+def maxpool(x: Any, kh: int, kw: int, sy: int, sx: int, dy: int, dx: int, out: Any) -> None:
+    """x bordered by its type's lowest code."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            best = out[i, j]
+            best[:] = x[i * sy, j * sx]
+            for ky in range(kh):
+                for kx in range(kw):
+                    tap = x[i * sy + ky * dy, j * sx + kx * dx]
+                    for c in range(best.size):
+                        best[c] = max(best[c], tap[c])
+
+
+@jit
+def sumpool(x: Any, kh: int, kw: int, sy: int, sx: int, dy: int, dx: int, out: Any) -> None:
+    """x bordered by the pool's pad value."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            total = out[i, j]
+            total[:] = 0
+            for ky in range(kh):
+                for kx in range(kw):
+                    tap = x[i * sy + ky * dy, j * sx + kx * dx]
+                    for c in range(total.size):
+                        total[c] += tap[c]
+
+
+@jit
+def upsample(x: Any, rows: Ints, columns: Ints, out: Any) -> None:
+    """out[i, j] = x[rows[i], columns[j]]."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] = x[rows[i], columns[j]]
+
+
+@jit
+def place(x: Any, first: int, out: Any) -> None:
+    """One operand of Concat: x (P, C) into channels first ... of out."""
+    out[:, first : first + x.shape[1]] = x
+
+
+@jit
+def lookup(x: Any, lowest: int, table: Any, out: Any) -> None:
+    """out = table[x - lowest], over (P, C)."""
+    for p in range(out.shape[0]):
+        for c in range(out.shape[1]):
+            out[p, c] = table[x[p, c] - lowest]

@@ -1,0 +1,185 @@
+"""The reference simulator: every operation from its docstring, in NumPy int64, no cleverness.
+
+This is the executable definition. The Numba kernels and the hardware are compared with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from intaglio.fixed import ROUNDINGS, Arithmetic, IntType, Rounding, wrap
+from intaglio.ops import (
+    Add,
+    Concat,
+    Conv2d,
+    Input,
+    Ints,
+    Lookup,
+    MaxPool2d,
+    Op,
+    Output,
+    Pad,
+    Padding,
+    Pair,
+    Requant,
+    SumPool2d,
+    Upsample,
+    Windowed,
+)
+from intaglio.program import Program
+
+
+@dataclass(frozen=True)
+class Run:
+    """Every tensor of a run, int64 (N, C, H, W), by name in program order.
+
+    overflows  for each Conv2d whose accumulator is narrower than proved, by output name: how many
+               accumulator values did not hold the exact sum, or saturated on the way to it.
+    """
+
+    tensors: dict[str, Ints]
+    overflows: dict[str, int]
+
+
+def run(program: Program, images: Ints) -> Run:
+    """Execute `program` on integer images (N, C, H, W) of the input's type."""
+    tensors: dict[str, Ints] = {}
+    overflows: dict[str, int] = {}
+    for op in program.ops:
+        inputs = [tensors[name] for name in op.inputs]
+        if isinstance(op, Input):
+            result = np.asarray(images, dtype=np.int64)
+        elif isinstance(op, Conv2d):
+            result, count = conv2d(op, inputs[0], program)
+            if narrowed(op, program) is not None:
+                overflows[op.output] = count
+        else:
+            result = execute(op, inputs, program)
+        tensors[op.output] = result
+    return Run(tensors, overflows)
+
+
+def execute(op: Op, inputs: Sequence[Ints], program: Program) -> Ints:
+    """Any operation but Input and Conv2d."""
+    constants, rounding = program.constants, program.arithmetic.rounding
+    match op:
+        case Output():
+            return inputs[0]
+        case Requant():
+            m, b = constants[op.multiplier].array, constants[op.bias].array
+            return requant(op, inputs[0], m, b, rounding)
+        case Add():
+            t = inputs[0] * op.multiplier_a + inputs[1] * op.multiplier_b + op.bias
+            return rounded(t, op.shift, op.offset, op.lo, op.hi, rounding)
+        case MaxPool2d():
+            lowest = program.tensors[op.input].type.lo
+            largest: Ints = windows(op, inputs[0], op.kernel, (lowest,)).max(axis=0)
+            return largest
+        case SumPool2d():
+            total: Ints = windows(op, inputs[0], op.kernel, (op.pad_value,)).sum(axis=0)
+            return total
+        case Upsample():
+            return upsample(inputs[0], op.size)
+        case Concat():
+            return np.concatenate(inputs, axis=1)
+        case Pad():
+            return bordered(inputs[0], op.padding, (op.value,))
+        case Lookup():
+            return constants[op.table].array[inputs[0] - program.tensors[op.input].type.lo]
+    raise TypeError(f"The reference simulator has no rule for {type(op).__name__}.")
+
+
+def bordered(x: Ints, padding: Padding, value: Sequence[int]) -> Ints:
+    """x (N, C, H, W) inside a border of one value, or one for each channel."""
+    n, c, h, w = x.shape
+    top, bottom, left, right = padding
+    out = np.empty((n, c, h + top + bottom, w + left + right), dtype=np.int64)
+    out[:] = np.array(value, dtype=np.int64)[:, None, None]
+    out[:, :, top : top + h, left : left + w] = x
+    return out
+
+
+def windows(op: Windowed, x: Ints, kernel: Pair, outside: Sequence[int]) -> Ints:
+    """What each tap (ky, kx), in order, reads for every output position: (Kh*Kw, N, C, H, W)."""
+    padded = bordered(x, op.padding, outside)
+    (kh, kw), (sy, sx), (dy, dx) = kernel, op.stride, op.dilation
+    h = (padded.shape[2] - dy * (kh - 1) - 1) // sy + 1
+    w = (padded.shape[3] - dx * (kw - 1) - 1) // sx + 1
+    taps = [
+        padded[:, :, ky * dy :: sy, kx * dx :: sx][:, :, :h, :w]
+        for ky in range(kh)
+        for kx in range(kw)
+    ]
+    return np.stack(taps)
+
+
+def narrowed(op: Conv2d, program: Program) -> IntType | None:
+    """The accumulator's forced type, when that is narrower than proved."""
+    bits = program.arithmetic.acc_bits
+    lo, hi = program.proved_accumulator(op)
+    if bits is None or IntType(bits, True).holds(int(lo.min()), int(hi.max())):
+        return None
+    return IntType(bits, True)
+
+
+def conv2d(op: Conv2d, x: Ints, program: Program) -> tuple[Ints, int]:
+    """The accumulator (N, Cout, H, W), products summed in the order (ky, kx, input channel), and
+    the number of values that overflowed."""
+    weight = program.constants[op.weight].array
+    cout, cin, kh, kw = weight.shape
+    taps = windows(op, x, (kh, kw), op.pad_value)
+    forced, arithmetic = narrowed(op, program), program.arithmetic
+    each = forced is not None and saturates(arithmetic, "mac")
+    acc = np.zeros((x.shape[0], cout, *taps.shape[3:]), dtype=np.int64)
+    hit = np.zeros(acc.shape, dtype=np.bool_)
+    step = cout // op.groups
+    for g in range(op.groups):
+        outs = slice(g * step, (g + 1) * step)
+        for tap in range(kh * kw):
+            for c in range(cin):
+                w = weight[outs, c, tap // kw, tap % kw]
+                acc[:, outs] += w[:, None, None] * taps[tap, :, g * cin + c][:, None]
+                if forced is not None and each:
+                    hit[:, outs] |= (acc[:, outs] < forced.lo) | (acc[:, outs] > forced.hi)
+                    acc[:, outs] = np.clip(acc[:, outs], forced.lo, forced.hi)
+    if forced is not None and not each:
+        hit = (acc < forced.lo) | (acc > forced.hi)
+        if saturates(arithmetic, "end"):
+            acc = np.clip(acc, forced.lo, forced.hi)
+        else:
+            acc = wrap(acc, forced.bits, True)
+    return acc, int(hit.sum())
+
+
+def saturates(arithmetic: Arithmetic, where: str) -> bool:
+    """Whether a narrow accumulator saturates, at "mac" or at "end"."""
+    return arithmetic.overflow == "saturate" and arithmetic.saturate_at == where
+
+
+def rounded(t: Ints, s: int, offset: int, lo: int, hi: int, rounding: Rounding) -> Ints:
+    """`fixed.requantise` of an array."""
+    y: Ints = np.clip(ROUNDINGS[rounding](t, s) + offset, lo, hi)
+    return y
+
+
+def requant(op: Requant, x: Ints, m: Ints, b: Ints, rounding: Rounding) -> Ints:
+    """Channel by channel; tables of one entry serve all."""
+    y = np.empty_like(x)
+    for c in range(x.shape[1]):
+        t = x[:, c] * int(m.flat[c % m.size]) + int(b.flat[c % b.size])
+        shift = op.shift[c % len(op.shift)]
+        y[:, c] = rounded(t, shift, op.offset, op.lo, op.hi, rounding)
+    return y
+
+
+def nearest(source: int, target: int) -> Ints:
+    """Source index floor(i * source / target) of every target position."""
+    return np.arange(target) * source // target
+
+
+def upsample(x: Ints, size: Pair) -> Ints:
+    """Nearest neighbour to (H, W)."""
+    return x[:, :, nearest(x.shape[2], size[0])][:, :, :, nearest(x.shape[3], size[1])]
