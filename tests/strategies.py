@@ -425,9 +425,9 @@ def programs(
     arithmetic: st.SearchStrategy[Arithmetic] | Arithmetic | None = None,
     input_types: st.SearchStrategy[IntType] | None = None,
     blocks: Sequence[str] = BLOCKS,
-    max_blocks: int = 4,
-    max_channels: int = 6,
-    max_size: int = 9,
+    max_blocks: int = 5,
+    max_channels: int = 8,
+    max_size: int = 12,
     max_bits: int = 8,
     weight_bits: int = 8,
     require_shared_head: bool = False,
@@ -458,9 +458,10 @@ def programs(
     )
     input_type = U8 if input_types is None else draw(input_types)
     grower = Grower(draw, options, profile, input_type)
-    chosen = draw(st.lists(st.sampled_from(options.blocks), min_size=1, max_size=max_blocks))
-    for block in chosen + ["shared"] * require_shared_head:
-        getattr(grower, block)()
+    for _ in range(grower.pick(1, max_blocks)):
+        getattr(grower, draw(st.sampled_from(options.blocks)))()
+    if require_shared_head:
+        grower.shared()
     return grower.finish()
 
 
