@@ -23,6 +23,7 @@ from intaglio.hdl.repack import Repack
 from intaglio.hdl.rom import Rom
 from intaglio.hdl.stream import Frame
 
+pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 few = settings(max_examples=12, deadline=None)
 seeds = st.one_of(st.none(), st.integers(0, 999))
 

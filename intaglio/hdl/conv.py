@@ -2,43 +2,36 @@
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
-
+from intaglio.errors import BuildError
 from intaglio.fixed import IntType, Rounding
 from intaglio.hdl.accumulator import Accumulator
-from intaglio.hdl.pack import Ints
+from intaglio.hdl.engine import Engine
+from intaglio.hdl.pack import Ints, conv_words
 from intaglio.hdl.requant import Scaling
 from intaglio.hdl.rom import Rom
-from intaglio.hdl.stream import Frame, lanes_signature
-
-Pair = tuple[int, int]
-Padding = tuple[int, int, int, int]
+from intaglio.hdl.stream import Frame, ceil_div, common_channels
+from intaglio.hdl.window import Geometry, Padding, Pair, Window
 
 
-class ConvEngine(wiring.Component):
+class ConvEngine(Engine):
     """Convolution and requantisation on SIMD * PE multipliers, for one or more levels.
 
     frames      input frames in their cyclic order; one channel count, any sizes.
     weights     (Cout, Cin / groups, Kh, Kw) codes of type `w`.
     padding     (top, bottom, left, right).
-    pad_values  per level, one value or one per input channel: what lies outside the image.
+    pad_values  per level (or one for all): one value or one per input channel, which is read
+                outside the image.
     scalings    one per level.
     simd, pe    input channels and output channels a cycle. Grouped: they divide the group's.
     out_lanes   requantisers; divides `pe`, and pe / out_lanes <= cycles of a group of PE.
-    rows        rows held by the line buffer; default `Window.default_rows`.
-    rom         prefix of ROM files (`rom + "_weights.hex"`, ...), or None to build contents in.
+    rows        rows held by the line buffer; default `Geometry.default_rows`.
+    rom         prefix of ROM files (`rom + "_weights.hex"`, "_tables", "_pads"), or None to build
+                the contents in.
 
     Ports: `i` simd * x.bits, `o` out_lanes * y.bits. Cycles per output pixel:
     ceil(Cout / pe) * Kh * Kw * ceil(Cin / groups / simd), with no others between pixels, rows,
     frames or levels as long as input is there and output is taken.
     """
-
-    out_frames: tuple[Frame, ...]
-    cycles_per_pixel: int
-    latency: int
-    roms: tuple[Rom, ...]
 
     def __init__(
         self,
@@ -62,9 +55,35 @@ class ConvEngine(wiring.Component):
         rows: int | None = None,
         rom: str | None = None,
     ) -> None:
+        cout, cin, kh, kw = weights.shape
+        if common_channels(frames) != cin * groups:
+            raise BuildError(
+                f"Weights {weights.shape} in {groups} groups must match the frames' channels, not"
+                f" {common_channels(frames)}."
+            )
+        words = conv_words(weights, groups=groups, simd=simd, pe=pe, bits=w.bits)
+        file = None if rom is None else f"{rom}_weights.hex"
         super().__init__(
-            {
-                "i": In(lanes_signature(simd, x.bits)),
-                "o": Out(lanes_signature(out_lanes, y.bits)),
-            }
+            window=Window(
+                frames=frames,
+                geometry=Geometry((kh, kw), stride, dilation, padding),
+                x=x,
+                lanes=simd,
+                groups=groups,
+                repeats=ceil_div(cout // groups, pe),
+                pad_values=pad_values,
+                rows=rows,
+                rom=rom,
+            ),
+            pairs=[[(s, p * simd + s) for s in range(simd)] for p in range(pe)],
+            kernel=weights,
+            groups=groups,
+            weights=Rom(words=words, width=pe * simd * w.bits, file=file),
+            w=w,
+            accumulator=accumulator,
+            y=y,
+            scalings=scalings,
+            rounding=rounding,
+            out_lanes=out_lanes,
+            rom=rom,
         )

@@ -2,31 +2,24 @@
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Elaboratable, Module, Signal
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
-
+from intaglio.errors import BuildError
 from intaglio.fixed import IntType, Rounding
 from intaglio.hdl.accumulator import Accumulator
-from intaglio.hdl.conv import Padding, Pair
-from intaglio.hdl.pack import Ints
+from intaglio.hdl.engine import Engine
+from intaglio.hdl.pack import Ints, depthwise_words
 from intaglio.hdl.requant import Scaling
 from intaglio.hdl.rom import Rom
-from intaglio.hdl.stream import Frame, lanes_signature
+from intaglio.hdl.stream import Frame, ceil_div, common_channels
+from intaglio.hdl.window import Geometry, Padding, Pair, Window
 
 
-class DepthwiseEngine(wiring.Component):
+class DepthwiseEngine(Engine):
     """Depthwise convolution (groups = Cin = Cout) and requantisation on `lanes` multipliers.
 
     weights (C, 1, Kh, Kw); everything else as `ConvEngine`. Ports: `i` lanes * x.bits, `o`
     out_lanes * y.bits; out_lanes divides lanes, and lanes / out_lanes <= Kh * Kw.
     Cycles per output pixel: ceil(C / lanes) * Kh * Kw.
     """
-
-    out_frames: tuple[Frame, ...]
-    cycles_per_pixel: int
-    latency: int
-    roms: tuple[Rom, ...]
 
     def __init__(
         self,
@@ -48,9 +41,34 @@ class DepthwiseEngine(wiring.Component):
         rows: int | None = None,
         rom: str | None = None,
     ) -> None:
+        channels, one, kh, kw = weights.shape
+        if one != 1 or common_channels(frames) != channels:
+            raise BuildError(
+                f"Depthwise weights must be ({common_channels(frames)}, 1, Kh, Kw), not"
+                f" {weights.shape}."
+            )
+        words = depthwise_words(weights, lanes=lanes, bits=w.bits)
+        file = None if rom is None else f"{rom}_weights.hex"
         super().__init__(
-            {
-                "i": In(lanes_signature(lanes, x.bits)),
-                "o": Out(lanes_signature(out_lanes, y.bits)),
-            }
+            window=Window(
+                frames=frames,
+                geometry=Geometry((kh, kw), stride, dilation, padding),
+                x=x,
+                lanes=lanes,
+                groups=ceil_div(channels, lanes),
+                pad_values=pad_values,
+                rows=rows,
+                rom=rom,
+            ),
+            pairs=[[(k, k)] for k in range(lanes)],
+            kernel=weights,
+            groups=channels,
+            weights=Rom(words=words, width=lanes * w.bits, file=file),
+            w=w,
+            accumulator=accumulator,
+            y=y,
+            scalings=scalings,
+            rounding=rounding,
+            out_lanes=out_lanes,
+            rom=rom,
         )

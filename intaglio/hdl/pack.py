@@ -41,7 +41,7 @@ def frame_beats(frame: Ints, lanes: int, bits: int) -> list[int]:
     words = -(-channels // lanes)
     padded = np.zeros((height, width, words * lanes), dtype=object)
     padded[:, :, :channels] = frame.transpose(1, 2, 0)
-    return [pack_word(beat, bits) for beat in padded.reshape(-1, lanes)]
+    return [pack_word(beat, bits) for beat in padded.reshape(-1, lanes).tolist()]
 
 
 def beats_frame(

@@ -1,10 +1,9 @@
 """Pad: a border around every channel."""
 
+import numpy as np
 from amaranth.hdl import Const, Elaboratable, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-
-import numpy as np
 
 from intaglio.fixed import IntType
 from intaglio.hdl.pack import Ints, pack_word

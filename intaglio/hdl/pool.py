@@ -2,26 +2,38 @@
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Elaboratable, Module, Signal
+import numpy as np
+from amaranth.hdl import Cat, Elaboratable, Module, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intaglio.fixed import IntType, Rounding
-from intaglio.hdl.conv import Padding, Pair
+from intaglio.hdl.accumulator import Accumulator
+from intaglio.hdl.engine import Engine
+from intaglio.hdl.fifo import Outlet
+from intaglio.hdl.pack import Ints
 from intaglio.hdl.requant import Scaling
-from intaglio.hdl.rom import Rom
-from intaglio.hdl.stream import Frame, lanes_signature
+from intaglio.hdl.stream import (
+    Frame,
+    ceil_div,
+    common_channels,
+    delay,
+    lane,
+    lanes_signature,
+    shape_of,
+)
+from intaglio.hdl.window import Geometry, Padding, Pair, Window
 
 
 class MaxPool(wiring.Component):
     """Largest code of each window; positions outside the image do not take part.
 
     Ports `i` and `o`: lanes * x.bits. Cycles per output pixel: ceil(C / lanes) * Kh * Kw.
+
+    latency  4 cycles from the issue of a pass's last word to `o.valid` (see `Window`).
     """
 
-    out_frames: tuple[Frame, ...]
-    cycles_per_pixel: int
-    latency: int
+    latency = 4
 
     def __init__(
         self,
@@ -35,22 +47,61 @@ class MaxPool(wiring.Component):
         padding: Padding = (0, 0, 0, 0),
         rows: int | None = None,
     ) -> None:
+        self.x = x
+        self.lanes = lanes
+        self.window = Window(
+            frames=frames,
+            geometry=Geometry(kernel, stride, dilation, padding),
+            x=x,
+            lanes=lanes,
+            groups=ceil_div(common_channels(frames), lanes),
+            pad_values=((x.lo,),),  # never larger than a pixel of the image
+            rows=rows,
+        )
+        self.out_frames = self.window.out_frames
+        self.cycles_per_pixel = self.window.cycles_per_pixel
+        places = ceil_div(self.latency + 1, self.window.pass_cycles)
+        self.outlet = Outlet(width=lanes * x.bits, depth=places)
         beat = lanes_signature(lanes, x.bits)
         super().__init__({"i": In(beat), "o": Out(beat)})
 
+    def model(self, frames: Sequence[Ints]) -> list[Ints]:
+        """(C, H, W) of each level in turn to (C, H', W') of each."""
+        geometry = self.window.geometry
+        return [
+            geometry.windows(frame, (self.x.lo,)).max(axis=(3, 4)).transpose(2, 0, 1)
+            for frame in frames
+        ]
 
-class SumPool(wiring.Component):
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.window = window = self.window
+        m.submodules.outlet = outlet = self.outlet
+        connect(m, flipped(self.i), window.i)
+        connect(m, outlet.o, flipped(self.o))
+        best = []
+        for k in range(self.lanes):
+            so_far = Signal(shape_of(self.x), name=f"best_{k}")
+            x = lane(window.data, k, self.x)
+            with m.If(window.valid & (window.first | (x > so_far))):
+                m.d.sync += so_far.eq(x)
+            best.append(so_far)
+        m.d.comb += [
+            window.go.eq(outlet.free != 0),
+            outlet.reserve.eq(window.issue_last),
+            outlet.data.eq(Cat(best)),
+            outlet.push.eq(delay(m, window.valid & window.last, 1, "done")),
+        ]
+        return m
+
+
+class SumPool(Engine):
     """Exact sum of each window, requantised: average pooling.
 
     pad_value: what positions outside the image count as. Ports: `i` lanes * x.bits, `o`
     out_lanes * y.bits; out_lanes divides lanes, and lanes / out_lanes <= Kh * Kw.
     Cycles per output pixel: ceil(C / lanes) * Kh * Kw.
     """
-
-    out_frames: tuple[Frame, ...]
-    cycles_per_pixel: int
-    latency: int
-    roms: tuple[Rom, ...]
 
     def __init__(
         self,
@@ -70,9 +121,27 @@ class SumPool(wiring.Component):
         rows: int | None = None,
         rom: str | None = None,
     ) -> None:
+        n = kernel[0] * kernel[1]
+        channels = common_channels(frames)
         super().__init__(
-            {
-                "i": In(lanes_signature(lanes, x.bits)),
-                "o": Out(lanes_signature(out_lanes, y.bits)),
-            }
+            window=Window(
+                frames=frames,
+                geometry=Geometry(kernel, stride, dilation, padding),
+                x=x,
+                lanes=lanes,
+                groups=ceil_div(channels, lanes),
+                pad_values=((pad_value,),),
+                rows=rows,
+            ),
+            pairs=[[(k, k)] for k in range(lanes)],
+            kernel=np.ones((channels, 1, *kernel), dtype=np.int64),
+            groups=channels,
+            weights=None,
+            w=x,
+            accumulator=Accumulator(IntType.spanning(min(-1, n * x.lo), n * x.hi).bits),
+            y=y,
+            scalings=scalings,
+            rounding=rounding,
+            out_lanes=out_lanes,
+            rom=rom,
         )

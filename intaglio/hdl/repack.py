@@ -14,9 +14,9 @@ from intaglio.hdl.stream import advance, ceil_div, counter, lanes_signature
 class Repack(wiring.Component):
     """`lanes_in` channels a beat to `lanes_out`; any two numbers, any channel count.
 
-    A pixel of C channels is ceil(C / lanes_in) beats in and ceil(C / lanes_out) beats out, and takes
-    the larger of the two in cycles. Latency 1 from the input beat that completes an output beat.
-    `i.ready` depends on registers alone.
+    A pixel of C channels is ceil(C / lanes_in) beats in and ceil(C / lanes_out) beats out, and
+    takes the larger of the two in cycles. Latency 1 from the input beat that completes an output
+    beat. `i.ready` depends on registers alone.
     """
 
     def __init__(self, *, channels: int, bits: int, lanes_in: int, lanes_out: int) -> None:

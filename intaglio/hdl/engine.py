@@ -1,0 +1,186 @@
+"""The engine: window, weights, multipliers, accumulators, drain."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from intaglio.errors import BuildError
+from intaglio.fixed import IntType, Rounding
+from intaglio.hdl.accumulator import Accumulator
+from intaglio.hdl.drain import Drain
+from intaglio.hdl.pack import Ints
+from intaglio.hdl.requant import Scaling, clamped
+from intaglio.hdl.rom import Rom
+from intaglio.hdl.stream import advance, counter, delay, lane, lanes_signature
+from intaglio.hdl.window import Window
+
+FAN_IN = 4  # terms of a registered adder: two levels of a tree
+
+
+def tree_stages(terms: int) -> int:
+    """Registers in `adder_tree`."""
+    stages = 0
+    while terms > 1:
+        terms = -(-terms // FAN_IN)
+        stages += 1
+    return stages
+
+
+def adder_tree(m: Module, terms: Sequence[Value], name: str) -> Value:
+    """The sum, `tree_stages(len(terms))` cycles later."""
+    stage = 0
+    while len(terms) > 1:
+        groups = [terms[at : at + FAN_IN] for at in range(0, len(terms), FAN_IN)]
+        terms = [
+            delay(m, sum(group[1:], group[0]), 1, f"{name}_{stage}_{k}")
+            for k, group in enumerate(groups)
+        ]
+        stage += 1
+    return terms[0]
+
+
+def convolve(windows: Ints, weights: Ints, groups: int, accumulator: Accumulator) -> Ints:
+    """Windows (H, W, Cin, Kh, Kw) and weights (Cout, Cin/groups, Kh, Kw) to sums (Cout, H, W)."""
+    cout, cin = weights.shape[:2]
+    planes = []
+    for o, kernel in enumerate(weights):
+        start = o // (cout // groups) * cin
+        products = windows[:, :, start : start + cin] * kernel
+        # The declared order of the products: ky, kx, input channel.
+        ordered = products.transpose(0, 1, 3, 4, 2).reshape(*windows.shape[:2], -1)
+        planes.append(accumulator.model(ordered))
+    return np.stack(planes)
+
+
+class Engine(wiring.Component):
+    """What convolutions and sums have in common: for each of `pairs`, accumulate the products of
+    its (data lane, weight lane) pairs over a pass of the window; then drain the sums.
+
+    kernel, groups  the convolution computed: weights (Cout, Cin / groups, Kh, Kw).
+    weights         the ROM with its words in the order of the walk, one for every issue of a
+                    pixel; None where all weights are 1 and the data lanes themselves are summed.
+    out_frames        what leaves `o`.
+    cycles_per_pixel  words issued per output pixel.
+    latency           cycles from the issue of a pass's last word to `o.valid` of its first beat:
+                      RAM and ROM, operands, product, adder tree, sum, requantiser, queue. When a
+                      word is issued, `Window` says.
+    roms              weights, requantisation tables and pad values, as far as they exist.
+    """
+
+    def __init__(
+        self,
+        *,
+        window: Window,
+        pairs: Sequence[Sequence[tuple[int, int]]],
+        kernel: Ints,
+        groups: int,
+        weights: Rom | None,
+        w: IntType,
+        accumulator: Accumulator,
+        y: IntType,
+        scalings: Sequence[Scaling],
+        rounding: Rounding,
+        out_lanes: int,
+        rom: str | None,
+    ) -> None:
+        self.window = window
+        self.pairs = pairs
+        self.kernel = kernel
+        self.groups = groups
+        self.weights = weights
+        self.w = w
+        self.accumulator = accumulator
+        self.scalings = tuple(scalings)
+        self.rounding = rounding
+        if accumulator.each_step and len(pairs[0]) != 1:
+            raise BuildError(f"SIMD must be 1 where every step may saturate, not {len(pairs[0])}.")
+        self.sums = accumulator.type
+        self.stages = 1 + tree_stages(len(pairs[0]))
+        self.out_frames = tuple(
+            window.geometry.out(frame, len(kernel)) for frame in window.in_frames
+        )
+        self.drain = Drain(
+            frames=self.out_frames,
+            results=len(pairs),
+            sum_type=self.sums,
+            saturate=accumulator.final,
+            y=y,
+            scalings=scalings,
+            rounding=rounding,
+            out_lanes=out_lanes,
+            pass_cycles=window.pass_cycles,
+            lead=2 + self.stages,
+            rom=rom,
+        )
+        self.cycles_per_pixel = window.cycles_per_pixel
+        self.latency = self.drain.latency
+        self.roms = (*(() if weights is None else (weights,)), *self.drain.roms, *window.roms)
+        super().__init__(
+            {
+                "i": In(lanes_signature(window.lanes, window.x.bits)),
+                "o": Out(lanes_signature(out_lanes, y.bits)),
+            }
+        )
+
+    def model(self, frames: Sequence[Ints]) -> list[Ints]:
+        """(Cin, H, W) of each level in turn to (Cout, H', W') of each."""
+        out = []
+        for k, frame in enumerate(frames):
+            level = k % len(self.scalings)
+            windows = self.window.geometry.windows(frame, self.window.pads_of(level))
+            sums = convolve(windows, self.kernel, self.groups, self.accumulator)
+            out.append(self.scalings[level].model(sums, self.rounding))
+        return out
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.window = window = self.window
+        m.submodules.drain = drain = self.drain
+        connect(m, flipped(self.i), window.i)
+        connect(m, drain.o, flipped(self.o))
+        weights = self._weight_word(m)
+        valid = delay(m, window.valid, self.stages, "valid")
+        first = delay(m, window.first, self.stages, "first")
+        last = delay(m, window.last, self.stages, "last")
+        m.d.comb += [
+            window.go.eq(drain.go),
+            drain.issue_last.eq(window.issue_last),
+            drain.done.eq(valid & last),
+        ]
+        sums = []
+        for p, pairs in enumerate(self.pairs):
+            terms = []
+            for s, (at, weight) in enumerate(pairs):
+                x = lane(window.data, at, window.x)
+                product = x if weights is None else x * lane(weights, weight, self.w)
+                terms.append(delay(m, product, 1, f"product_{p}_{s}"))
+            term = adder_tree(m, terms, f"tree_{p}")
+            sums.append(self._accumulate(m, term, valid, first, f"sum_{p}"))
+        m.d.comb += drain.sums.eq(Cat(sums))
+        return m
+
+    def _weight_word(self, m: Module) -> Value | None:
+        """The weight word that belongs to `window.data`."""
+        if self.weights is None:
+            return None
+        m.submodules.weights = rom = self.weights
+        address = counter(rom.depth, "address")
+        with m.If(self.window.issue):
+            advance(m, address, address == rom.depth - 1)
+        m.d.comb += rom.addr.eq(address)
+        return delay(m, rom.data, 1, "weight")
+
+    def _accumulate(self, m: Module, term: Value, valid: Value, first: Value, name: str) -> Signal:
+        """The sum so far including `term`."""
+        total = Signal(signed(self.sums.bits), name=name)
+        before = Signal.like(total, name=f"{name}_before")
+        value = Mux(first, 0, before) + term
+        if self.accumulator.each_step:
+            value = clamped(value, self.sums.lo, self.sums.hi)
+        m.d.comb += total.eq(value)
+        with m.If(valid):
+            m.d.sync += before.eq(total)
+        return total

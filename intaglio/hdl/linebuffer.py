@@ -1,0 +1,99 @@
+"""The line buffer: rows of the frames that arrive, in one simple dual-port RAM."""
+
+from collections.abc import Sequence
+
+from amaranth.hdl import Elaboratable, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for, ceil_log2
+
+from intaglio.hdl.stream import (
+    Frame,
+    advance,
+    by_level,
+    ceil_div,
+    common_channels,
+    counter,
+    lanes_signature,
+)
+
+
+class LineBuffer(wiring.Component):
+    """Stores the beats of `i` in `rows` row places of the widest level's width, used in a circle.
+
+    Word `word` of pixel (y, x) lies at ((row * W_max + x) * words + word) mod `size`, where `row`
+    counts the rows of all frames since reset, W_max is the widest frame's width and words =
+    ceil(C / lanes). `data` is the word at `addr` one cycle later.
+
+    For its reader, who is in some frame of `height` rows:
+    have_rows     complete rows received since the start of that frame; negative while rows of an
+                  earlier frame are still missing.
+    have_columns  complete pixels of the row being received.
+    keep          the first row of the frame that is still needed: a new row is let in once its
+                  place is free, that is while have_rows < keep + rows.
+    leave         the reader moves to its next frame: have_rows falls by `height`.
+    A beat is seen in have_rows and have_columns, and may be read, one cycle after it was taken.
+    """
+
+    def __init__(self, *, frames: Sequence[Frame], rows: int, lanes: int, bits: int) -> None:
+        self.frames = tuple(frames)
+        self.rows = rows
+        self.words = ceil_div(common_channels(frames), lanes)
+        self.row_words = max(f.width for f in frames) * self.words
+        self.size = rows * self.row_words
+        self.width = lanes * bits
+        tallest = max(f.height for f in frames)
+        self.row_shape = signed(1 + bits_for(tallest + rows))
+        super().__init__(
+            {
+                "i": In(lanes_signature(lanes, bits)),
+                "addr": In(max(1, ceil_log2(self.size))),
+                "data": Out(self.width),
+                "have_rows": Out(self.row_shape),
+                "have_columns": Out(range(max(f.width for f in frames) + 1)),
+                "keep": In(self.row_shape),
+                "height": In(range(tallest + 1)),
+                "leave": In(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.memory = memory = Memory(
+            shape=unsigned(self.width), depth=max(2, self.size), init=[]
+        )
+        read, write = memory.read_port(), memory.write_port()
+        m.d.comb += [read.addr.eq(self.addr), self.data.eq(read.data)]
+
+        level = counter(len(self.frames), "level")
+        width = by_level(m, level, [f.width for f in self.frames], "width")
+        height = by_level(m, level, [f.height for f in self.frames], "height_in")
+        word = counter(self.words, "word")
+        row = counter(max(f.height for f in self.frames), "row")
+        row_start = Signal.like(write.addr)
+        next_start = Signal.like(write.addr)
+        last_start = self.size - self.row_words
+        m.d.comb += [
+            next_start.eq(Mux(row_start == last_start, 0, row_start + self.row_words)),
+            self.i.ready.eq(self.have_rows < self.keep + self.rows),
+            write.en.eq(self.i.valid & self.i.ready),
+            write.data.eq(self.i.payload),
+        ]
+        row_done = Signal()
+        with m.If(write.en):
+            last_word = word == self.words - 1
+            advance(m, word, last_word)
+            m.d.sync += write.addr.eq(write.addr + 1)
+            with m.If(last_word):
+                m.d.comb += row_done.eq(self.have_columns == width - 1)
+                m.d.sync += self.have_columns.eq(Mux(row_done, 0, self.have_columns + 1))
+        with m.If(row_done):
+            last_row = row == height - 1
+            advance(m, row, last_row)
+            m.d.sync += [row_start.eq(next_start), write.addr.eq(next_start)]
+            with m.If(last_row):
+                advance(m, level, level == len(self.frames) - 1)
+        gone = Mux(self.leave, self.height, 0)
+        m.d.sync += self.have_rows.eq(self.have_rows + row_done - gone)
+        return m
