@@ -1,0 +1,51 @@
+"""Shared settings: Hypothesis profiles, expected texts under tests/golden, compiled kernels."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).parent.parent
+GOLDEN = ROOT / "tests" / "golden"
+
+SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+settings.register_profile("default", deadline=None, suppress_health_check=SLOW_IS_FINE)
+settings.register_profile("ci", settings.get_profile("default"), derandomize=True, database=None)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+def kernel_cache() -> Path:
+    """A folder for compiled kernels that changes with the sources they are made from: Numba looks
+    at the file of a kernel only, not at `fixed.py`."""
+    sources = [ROOT / "intaglio" / "fixed.py", ROOT / "intaglio" / "sim" / "kernels.py"]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    return ROOT / ".pytest_cache" / f"numba-{digest[:16]}"
+
+
+os.environ.setdefault("NUMBA_CACHE_DIR", str(kernel_cache()))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="rewrite the expected texts under tests/golden"
+    )
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """`golden(name, text)`: text must equal tests/golden/name, or becomes it."""
+
+    def check(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.exists(), f"{path} must exist; run pytest with --update-golden"
+        assert text == path.read_text(encoding="utf-8")
+
+    return check
