@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from intaglio.detect.coco import CocoData
     from intaglio.detect.decode import HeadSpec
     from intaglio.detect.evaluate import EvalResult, Predict
+    from intaglio.quant import Differences, Quantized
 
 Engine = Literal["float", "fake", "sim", "reference"]
 Progress = Callable[[int, int], None]
@@ -32,6 +33,13 @@ def quantize(model: nn.Module, images: NDArray[np.uint8], **settings: Any) -> Pr
     from intaglio.quant import quantize as run
 
     return run(model, images, QuantConfig(**settings)).program
+
+
+def compare_with_simulator(quantized: Quantized, images: NDArray[np.uint8]) -> Differences:
+    """Layer by layer, the codes in which the fake-quantised model and the simulator differ."""
+    from intaglio.sim.engine import Simulator
+
+    return quantized.differences(Simulator(quantized.program, trace=True)(images), images)
 
 
 def head_of(model: Program | nn.Module, name: str) -> HeadSpec:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from intaglio.api import Engine, evaluate, predictor
+from intaglio.api import Engine, compare_with_simulator, evaluate, predictor
 from intaglio.detect import zoo
 from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import decode
@@ -47,7 +47,7 @@ def run_demo(out: Path, console: Console) -> dict[str, Any]:
     """Everything, into `out`; returns what `demo.json` holds."""
     from intaglio.codegen.bundle import build
     from intaglio.codegen.verify import verify
-    from intaglio.quant import QuantConfig, compare_with_simulator, quantize
+    from intaglio.quant import QuantConfig, quantize
 
     story = Story(console, time.perf_counter())
     out.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ choose the codes; `fake` runs them in real numbers; `lower` and `multiplier` mak
 from intaglio.quant.config import QuantConfig
 from intaglio.quant.fake import FakeQuant
 from intaglio.quant.pipeline import Quantized, float_predictor, quantize
-from intaglio.quant.report import Differences, LayerReport, compare_with_simulator
+from intaglio.quant.report import Differences, LayerReport
 
 __all__ = [
     "Differences",
@@ -16,7 +16,6 @@ __all__ = [
     "LayerReport",
     "QuantConfig",
     "Quantized",
-    "compare_with_simulator",
     "float_predictor",
     "quantize",
 ]

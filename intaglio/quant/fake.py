@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ class FakeQuant:
         return self.codes_given(images, {})
 
     def codes_given(
-        self, images: NDArray[np.uint8], given: Mapping[str, NDArray[np.int64]]
+        self, images: NDArray[np.uint8], given: Mapping[str, NDArray[np.integer[Any]]]
     ) -> dict[str, NDArray[np.int64]]:
         """As `codes`, but a tensor in `given` reads as those codes for the nodes after it."""
         found: dict[str, list[NDArray[np.int64]]] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,7 +21,7 @@ from intaglio.quant.graph import FloatGraph
 from intaglio.quant.lower import lower
 from intaglio.quant.observe import batches, check_images
 from intaglio.quant.passes import simplify
-from intaglio.quant.report import LayerReport, layer_reports
+from intaglio.quant.report import Differences, LayerReport, differences, layer_reports
 from intaglio.quant.scales import Calibration, Scales, calibrate, choose
 
 REPORTED = 16  # calibration images on which the report measures
@@ -45,6 +45,13 @@ class Quantized:
     def layers(self) -> tuple[LayerReport, ...]:
         """What quantisation does to each layer, measured on some of the calibration images."""
         return layer_reports(self.fake, self.program, self.calibration, self.images[:REPORTED])
+
+    def differences(
+        self, integers: Mapping[str, NDArray[np.integer[Any]]], images: NDArray[np.uint8]
+    ) -> Differences:
+        """Where `fake`, in float64, departs from a simulator's tensors (all of them, by name)."""
+        fake = FakeQuant(self.graph, self.scales, torch.float64)
+        return differences(fake, integers, images)
 
 
 def quantize(

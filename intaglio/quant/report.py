@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import log10
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +18,6 @@ from intaglio.quant.fake import FakeQuant
 from intaglio.quant.graph import PASSING, Conv, Image, Node
 from intaglio.quant.observe import batches
 from intaglio.quant.scales import Calibration
-
-if TYPE_CHECKING:
-    from intaglio.quant.pipeline import Quantized
 
 
 @dataclass(frozen=True)
@@ -198,7 +195,7 @@ class Differences:
 
 
 def differences(
-    fake: FakeQuant, integers: Mapping[str, NDArray[np.int64]], images: NDArray[np.uint8]
+    fake: FakeQuant, integers: Mapping[str, NDArray[np.integer[Any]]], images: NDArray[np.uint8]
 ) -> Differences:
     """Compare the fake-quantised model with a simulator's tensors of the same images, by name."""
     free, given = fake.codes(images), fake.codes_given(images, integers)
@@ -219,12 +216,3 @@ def differences(
             )
         )
     return Differences(tuple(rows))
-
-
-def compare_with_simulator(quantized: Quantized, images: NDArray[np.uint8]) -> Differences:
-    """`differences` in float64 against the reference simulator."""
-    from intaglio.sim.reference import run as simulate
-
-    fake = FakeQuant(quantized.graph, quantized.scales, torch.float64)
-    integers = simulate(quantized.program, images.astype(np.int64)).tensors
-    return differences(fake, integers, images)
