@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from intaglio.errors import ProgramError
-from intaglio.ops import Ints
+from intaglio.ops import Ints, Op, Tensor
 from intaglio.program import Program
 from intaglio.sim.engine import Array, Simulator
 
@@ -116,27 +116,32 @@ def structural_difference(a: Program, b: Program) -> str | None:
     for p, q in zip(a.ops, b.ops, strict=False):
         if type(p) is not type(q):
             return f"{p.output} is a {type(p).__name__} in A, {q.output} a {type(q).__name__} in B"
-        t, u = a.tensors[p.output], b.tensors[q.output]
-        for x, y in ((p, q), (t, u)):
-            for field in fields(x):
-                left, right = getattr(x, field.name), getattr(y, field.name)
-                if left != right:
-                    return f"{field.name} of {p.output} is {left} in A, {right} in B"
+        found = differing_field(p, q, p.output)
         for name in p.constants:
-            place = differing_entry(a.constants[name].array, b.constants[name].array)
-            if place:
-                return f"Constant {name} of {p.output} differs {place}"
+            found = found or differing_entry(a.constants[name].array, b.constants[name].array, name)
+        found = found or differing_field(a.tensors[p.output], b.tensors[q.output], p.output)
+        if found:
+            return found
     if len(a.ops) != len(b.ops):
         return f"A has {len(a.ops)} operations, B {len(b.ops)}"
     return None
 
 
-def differing_entry(a: Ints, b: Ints) -> str:
-    """Where two constants differ first; empty when they do not."""
+def differing_field(a: Op | Tensor, b: Op | Tensor, name: str) -> str | None:
+    """The first field that is not the same."""
+    for field in fields(a):
+        left, right = getattr(a, field.name), getattr(b, field.name)
+        if left != right:
+            return f"{field.name} of {name} is {left} in A, {right} in B"
+    return None
+
+
+def differing_entry(a: Ints, b: Ints, name: str) -> str | None:
+    """The first entry of a constant that is not the same."""
     if a.shape != b.shape:
-        return f"in shape: {a.shape} in A, {b.shape} in B"
+        return f"Constant {name} has the shape {a.shape} in A, {b.shape} in B"
     places = np.argwhere(a != b)
     if not len(places):
-        return ""
+        return None
     at = tuple(int(i) for i in places[0])
-    return f"at {at}: {a[at]} in A, {b[at]} in B"
+    return f"Constant {name} differs at {at}: {a[at]} in A, {b[at]} in B"
