@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, floor, log2
 
@@ -16,7 +15,7 @@ from intaglio.quant.graph import Floats
 from intaglio.quant.observe import Histogram
 
 CANDIDATES = 100
-SIDES = 32  # candidates for each end where the zero point is free
+COARSE = 5  # where the zero point is free, each end in steps of 5 / 100 first, then 1 / 100 around
 HEADROOM_BITS = 12  # codes this wide take the whole range observed, and once more
 
 
@@ -80,12 +79,13 @@ def activation_grid(seen: Histogram, bits: int, unsigned: bool, config: QuantCon
         return spanning(seen.lo, seen.hi, bits, unsigned, config)
     if config.method == "percentile":
         return spanning(*seen.percentiles(config.percentile), bits, unsigned, config)
-    grids = dict.fromkeys(candidates(seen, bits, unsigned, config))
-    if config.method == "kl":
-        return min(grids, key=lambda grid: divergence(seen, grid))
-    p = 2.0 if config.method == "mse" else config.p
-    centres = seen.centres
-    return min(grids, key=lambda grid: lp_error(centres, seen.counts, grid, p))
+    free = not unsigned and not config.symmetric
+    tried = candidates(seen, bits, unsigned, config) if not free else coarse(seen, bits, config)
+    best = min(tried, key=lambda part: error(seen, tried[part], config))
+    if free:
+        tried = around(best, seen, bits, config)
+        best = min(tried, key=lambda part: error(seen, tried[part], config))
+    return tried[best]
 
 
 def spanning(lo: float, hi: float, bits: int, unsigned: bool, config: QuantConfig) -> Grid:
@@ -108,17 +108,40 @@ def scale_or_one(scale: float, power_of_two: bool) -> float:
     return 2.0 ** ceil(log2(scale)) if power_of_two else scale
 
 
-def candidates(seen: Histogram, bits: int, unsigned: bool, config: QuantConfig) -> Iterator[Grid]:
-    """Grids of shrunken ranges: both ends alike, or each end by itself where zero points are."""
-    if unsigned or config.symmetric:
-        for i in range(CANDIDATES, 0, -1):
-            part = i / CANDIDATES
-            yield spanning(seen.lo * part, seen.hi * part, bits, unsigned, config)
-    else:
-        for i in range(SIDES, 0, -1):
-            for j in range(SIDES, 0, -1):
-                lo, hi = seen.lo * i / SIDES, seen.hi * j / SIDES
-                yield spanning(lo, hi, bits, unsigned, config)
+Parts = tuple[int, int]  # hundredths of lo and hi
+
+
+def candidates(
+    seen: Histogram, bits: int, unsigned: bool, config: QuantConfig
+) -> dict[Parts, Grid]:
+    """Grids of shrunken ranges, both ends alike."""
+    parts = range(CANDIDATES, 0, -1)
+    return {(i, i): shrunken((i, i), seen, bits, unsigned, config) for i in parts}
+
+
+def coarse(seen: Histogram, bits: int, config: QuantConfig) -> dict[Parts, Grid]:
+    """Grids of ranges whose ends shrink independently, so that the zero point moves."""
+    steps = range(CANDIDATES, 0, -COARSE)
+    return {(i, j): shrunken((i, j), seen, bits, False, config) for i in steps for j in steps}
+
+
+def around(best: Parts, seen: Histogram, bits: int, config: QuantConfig) -> dict[Parts, Grid]:
+    """Finer steps about the best of `coarse`."""
+    i, j = (range(max(1, b - COARSE), min(CANDIDATES, b + COARSE) + 1) for b in best)
+    return {(a, b): shrunken((a, b), seen, bits, False, config) for a in i for b in j}
+
+
+def shrunken(parts: Parts, seen: Histogram, bits: int, unsigned: bool, config: QuantConfig) -> Grid:
+    """The grid of a part of the range."""
+    lo, hi = seen.lo * parts[0] / CANDIDATES, seen.hi * parts[1] / CANDIDATES
+    return spanning(lo, hi, bits, unsigned, config)
+
+
+def error(seen: Histogram, grid: Grid, config: QuantConfig) -> float:
+    """What `config.method` minimises."""
+    if config.method == "kl":
+        return divergence(seen, grid)
+    return lp_error(seen.centres, seen.counts, grid, config.p if config.method == "lp" else 2.0)
 
 
 def lp_error(centres: torch.Tensor, counts: torch.Tensor, grid: Grid, p: float) -> float:
