@@ -24,6 +24,11 @@ class Repack(wiring.Component):
         self.bits = bits
         self.lanes_in = lanes_in
         self.lanes_out = lanes_out
+        self.step = gcd(lanes_in, lanes_out)
+        self.full = 2 * lanes_out - (self.step if lanes_in >= lanes_out else 0)
+        self.per_pixel = ceil_div(channels, lanes_in)
+        before_last = (self.per_pixel - 1) * lanes_in
+        self.rest = ceil_div(channels, lanes_out) * lanes_out - before_last
         super().__init__(
             {
                 "i": In(lanes_signature(lanes_in, bits)),
@@ -48,11 +53,7 @@ class Repack(wiring.Component):
         m = Module()
         # The buffer holds `fill` lanes. A pixel's last beat counts as many lanes as complete the
         # pixel's last output beat, so that the next pixel starts in lane 0 of a beat again.
-        step = gcd(self.lanes_in, self.lanes_out)
-        full = 2 * self.lanes_out - (step if self.lanes_in >= self.lanes_out else 0)
-        per_pixel = ceil_div(self.channels, self.lanes_in)
-        before_last = (per_pixel - 1) * self.lanes_in
-        rest = ceil_div(self.channels, self.lanes_out) * self.lanes_out - before_last
+        step, full, per_pixel, rest = self.step, self.full, self.per_pixel, self.rest
 
         fill = Signal(range(full + max(rest, self.lanes_in) + 1))
         buffer = Signal((full + self.lanes_in) * self.bits)

@@ -1,0 +1,226 @@
+"""The build: a Program as Verilog, ROM files, bench, constraints and scripts, in one value."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from intaglio.codegen import bench
+from intaglio.codegen.assemble import Top, to_verilog
+from intaglio.codegen.devices import Device, device
+from intaglio.codegen.estimate import check_fit, check_weights, layers
+from intaglio.codegen.fold import Plan, plan_for_cycles, plan_for_fps, plan_for_multipliers
+from intaglio.codegen.graph import HardwareGraph, hardware_graph
+from intaglio.codegen.netlist import netlist
+from intaglio.codegen.ports import random_frames
+from intaglio.codegen.scripts import constraint_files, script_files
+from intaglio.codegen.timing import Model, Schedule, size_queues
+from intaglio.errors import BuildError
+from intaglio.file import save
+from intaglio.hdl.pack import hex_text
+from intaglio.ops import Ints
+from intaglio.program import Program
+from intaglio.sim.engine import Simulator
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+STIMULUS = 3  # random frames when none are given
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Every file of a build: path to contents. Equal Programs and settings give equal bytes."""
+
+    files: Mapping[str, bytes]
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What the build is: ports, layers, cycles, digests of the other files."""
+        found: dict[str, Any] = json.loads(self.files[MANIFEST])
+        return found
+
+    def report(self) -> dict[str, Any]:
+        """target, fps, cycles_per_frame, latency_cycles, multipliers, resources, layers."""
+        keys = ("target", "clock_mhz", "fps", "cycles_per_frame", "latency_cycles", "bottleneck",
+                "multipliers", "resources", "layers")  # fmt: skip
+        return {key: self.manifest[key] for key in keys}
+
+    def summary(self) -> str:
+        """The result in two sentences."""
+        m, r = self.manifest, self.manifest["resources"]
+        return (
+            f"{m['cycles_per_frame']:,} cycles a frame, {m['fps']:.1f} frames/s at"
+            f" {m['clock_mhz']:g} MHz, set by {m['bottleneck']}; {m['multipliers']} multipliers."
+            f" Estimated on {m['target']}: {r['multipliers']} hard multipliers, {r['rams']} block"
+            f" RAMs, {r['luts']:,} LUTs; {r['rom_bits']:,} bits of ROM."
+        )
+
+    def write(self, folder: str | Path) -> None:
+        """Write the files; the folder appears whole or not at all, and replaces an older build.
+
+        Raises BuildError when the folder holds something else or cannot be written.
+        """
+        folder = Path(folder)
+        if folder.exists() and not replaceable(folder):
+            raise BuildError(
+                f"{folder} must be a new folder or an earlier build, not something else; choose"
+                " another or remove it."
+            )
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        except OSError as error:
+            raise BuildError(f"{folder} must be writable, not: {error.strerror}.") from error
+        try:
+            new = part / "new"
+            for path, contents in self.files.items():
+                (new / path).parent.mkdir(parents=True, exist_ok=True)
+                (new / path).write_bytes(contents)
+            if folder.exists():
+                os.replace(folder, part / "old")
+            os.replace(new, folder)
+        except OSError as error:
+            raise BuildError(f"{folder} must be writable, not: {error.strerror}.") from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def replaceable(folder: Path) -> bool:
+    """An empty folder or an earlier build."""
+    return folder.is_dir() and ((folder / MANIFEST).is_file() or not any(folder.iterdir()))
+
+
+def build(
+    program: Program,
+    *,
+    target: str = "ecp5-85k",
+    fps: float | None = None,
+    lanes: int | None = None,
+    clock_mhz: float = 75.0,
+    images: Ints | None = None,
+    name: str = "top",
+) -> Bundle:
+    """Generate hardware for a Program.
+
+    target  a name from `devices.DEVICES`.
+    fps     frames a second wanted at `clock_mhz`, with the fewest multipliers; or
+    lanes   multipliers at most, as fast as they allow. Default: as many as the target has.
+    images  stimulus (N, C, H, W) of the input's type; three random frames when None.
+
+    Raises BuildError when the target or the rate cannot be met, DataError for wrong images.
+    """
+    chip = device(target)
+    graph = hardware_graph(program)
+    plan, top, schedule = fitted(graph, chip, fps, lanes, clock_mhz)
+    resources = check_fit(top, chip)
+    (x,) = program.inputs
+    frames = random_frames(x.type, x.shape, STIMULUS) if images is None else images
+    expected = Simulator(program)(frames)
+    frames = frames.astype(np.int64)
+
+    files: dict[str, str] = {
+        "rtl/top.v": to_verilog(top, name),
+        "rtl/intaglio_rom.v": bench.verilog_file("intaglio_rom.v"),
+        "bench/bench_parts.v": bench.verilog_file("bench_parts.v"),
+        "bench/bench.v": bench.bench_verilog(name, top.source, top.sinks, len(frames)),
+        "bench/test_top.py": bench.cocotb_test(top.sinks),
+        "bench/run.py": bench.run_script(name),
+        "bench/stimulus.hex": bench.hex_beats(top.source, frames),
+    }
+    for rom in top.roms:
+        files[str(rom.file)] = hex_text(rom.words, rom.width)
+    for sink in top.sinks:
+        path = f"bench/expected/{sink.tensor_file}.txt"
+        files[path] = bench.expected_beats(sink, expected[sink.tensor].astype(np.int64))
+    files |= constraint_files(chip, clock_mhz) | script_files(chip, name, clock_mhz)
+    contents = {path: text.encode() for path, text in files.items()}
+    contents["program.intaglio"] = program_bytes(program)
+    facts = {
+        "format": FORMAT,
+        "name": name,
+        "target": target,
+        "clock_mhz": clock_mhz,
+        "fps": clock_mhz * 1e6 / schedule.interval,
+        "cycles_per_frame": schedule.interval,
+        "latency_cycles": schedule.latency,
+        "bottleneck": graph.blocks[plan.slowest].origin,
+        "multipliers": plan.multipliers,
+        "resources": resources.to_json(),
+        "layers": layers(top),
+        "frames": len(frames),
+        "input": top.source.to_json(),
+        "outputs": [sink.to_json() for sink in top.sinks],
+        "program": program.digest(),
+    }
+    return Bundle(dict(sorted((contents | {MANIFEST: manifest_bytes(facts, contents)}).items())))
+
+
+def fitted(
+    graph: HardwareGraph, chip: Device, fps: float | None, lanes: int | None, clock_mhz: float
+) -> tuple[Plan, Top, Schedule]:
+    """Folding, the design with its queue depths, and its schedule."""
+    if not clock_mhz > 0:
+        raise BuildError(f"The clock must be greater than 0 MHz, not {clock_mhz:g}.")
+    if lanes is not None and lanes < 1:
+        raise BuildError(f"lanes must be at least 1, not {lanes}.")
+    if fps is not None:
+        return at_rate(graph, chip, fps, lanes, clock_mhz)
+    if lanes is None:
+        lanes = max(chip.multipliers, plan_for_cycles(graph, 1 << 62).multipliers)
+    plan = plan_for_multipliers(graph, lanes)
+    return plan, *scheduled(graph, plan, chip)
+
+
+def scheduled(graph: HardwareGraph, plan: Plan, chip: Device) -> tuple[Top, Schedule]:
+    """The design of a plan, its queues sized."""
+    check_weights(graph, plan, chip)
+    top = Top(netlist(graph, plan))
+    depths, schedule = size_queues(Model(top.netlist, top.components))
+    top.set_depths(depths)
+    return top, schedule
+
+
+def at_rate(
+    graph: HardwareGraph, chip: Device, fps: float, lanes: int | None, clock_mhz: float
+) -> tuple[Plan, Top, Schedule]:
+    """The cheapest plan whose predicted interval meets the rate.
+
+    Blocks disturb each other a little, so the plan aims lower when the prediction is short of it.
+    """
+    cycles = clock_mhz * 1e6 / fps if fps > 0 else 0.0
+    aim = fps
+    while True:
+        plan = plan_for_fps(graph, aim, clock_mhz)
+        if lanes is not None and plan.multipliers > lanes:
+            raise BuildError(
+                f"fps must be lower than {fps:g} with {lanes} multipliers: it takes"
+                f" {plan.multipliers}; layer {graph.blocks[plan.slowest].origin!r} is the slowest."
+            )
+        top, schedule = scheduled(graph, plan, chip)
+        if schedule.interval <= cycles:
+            return plan, top, schedule
+        aim *= max(1.005, schedule.interval / cycles)
+
+
+def manifest_bytes(facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> bytes:
+    """manifest.json: the facts and every other file's SHA-256."""
+    digests = {path: hashlib.sha256(data).hexdigest() for path, data in sorted(contents.items())}
+    return (json.dumps({**facts, "files": digests}, indent=1) + "\n").encode()
+
+
+def program_bytes(program: Program) -> bytes:
+    """The Program's file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "program.intaglio"
+        save(program, path)
+        return path.read_bytes()

@@ -1,0 +1,60 @@
+"""The device catalogue: what a target holds, from the vendors' data sheets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from intaglio.errors import BuildError
+
+Family = Literal["ecp5", "ice40", "gowin", "xc7", "generic"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """One FPGA.
+
+    luts        4-input look-up tables (6-input for xc7).
+    ram_bits    one block RAM's data bits; ram_widths its widest port.
+    rams        number of block RAMs.
+    multipliers number of hard multipliers, `dsp` (a, b) bits each.
+    part        what the vendor's or nextpnr's command line calls it.
+    """
+
+    name: str
+    family: Family
+    luts: int
+    ffs: int
+    rams: int
+    ram_bits: int
+    ram_width: int
+    multipliers: int
+    dsp: tuple[int, int]
+    part: str
+
+    @property
+    def memory_bits(self) -> int:
+        """All block RAM."""
+        return self.rams * self.ram_bits
+
+
+DEVICES = {
+    device.name: device
+    for device in (
+        Device("ecp5-85k", "ecp5", 83_640, 83_640, 208, 18_432, 36, 156, (18, 18), "85k"),
+        Device("ecp5-25k", "ecp5", 24_288, 24_288, 56, 18_432, 36, 28, (18, 18), "25k"),
+        Device("ice40-up5k", "ice40", 5_280, 5_280, 30, 4_096, 16, 8, (16, 16), "up5k"),
+        Device("gowin-gw2a-18", "gowin", 20_736, 15_552, 46, 18_432, 36, 48, (18, 18),
+               "GW2A-LV18PG256C8/I7"),
+        Device("xc7z020", "xc7", 53_200, 106_400, 140, 36_864, 72, 220, (18, 25),
+               "xc7z020clg400-1"),
+        Device("generic", "generic", 1 << 30, 1 << 30, 1 << 20, 18_432, 36, 256, (18, 18), "any"),
+    )
+}  # fmt: skip
+
+
+def device(name: str) -> Device:
+    """The device called `name`. Raises BuildError with the names there are."""
+    if name not in DEVICES:
+        raise BuildError(f"The target must be one of {', '.join(DEVICES)}, not {name!r}.")
+    return DEVICES[name]

