@@ -42,7 +42,11 @@ def head_norm(kind: NormKind, channels: int, levels: int) -> nn.Module | None:
             return None
 
 
-def apply_norm(norm: nn.Module, x: torch.Tensor, level: int) -> torch.Tensor:
-    """`norm` on level `level` of the pyramid, whichever kind `head_norm` made."""
-    normalised: torch.Tensor = norm(x, level) if isinstance(norm, MultiLevelNorm) else norm(x)
-    return normalised
+def at_level(module: nn.Module, x: torch.Tensor, level: int) -> torch.Tensor:
+    """`module`, or each module of a list in turn, on the map of pyramid level `level`."""
+    if isinstance(module, nn.ModuleList):
+        for part in module:
+            x = at_level(part, x, level)
+        return x
+    y: torch.Tensor = module(x, level) if isinstance(module, MultiLevelNorm) else module(x)
+    return y

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a skip (ResNet-18 and 34)."""

@@ -21,10 +21,13 @@ from intaglio.errors import DataError
 Split = Literal["train", "held-out"]
 
 CLASSES = tuple("0123456789")
-MAX_DIGITS = 6
+MAX_DIGITS = 4
 _SPLITS: tuple[Split, ...] = ("train", "held-out")
 _INK = 0.4  # a pixel belongs to a digit where the digit's opacity exceeds this
-_MIN_VISIBLE = 0.6  # fraction of a digit's pixels that must stay unoccluded
+_LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue
+_CONTRAST = 70.0  # a digit is lighter than what it covers by at least this, of 255
+_DARK = 144  # colours of the background stay below this
+_MIN_VISIBLE = 0.8  # fraction of a digit's pixels that must stay unoccluded
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def digits(split: Split) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 def make_scene(index: int, *, size: int, seed: int, split: Split) -> Scene:
-    """Scene number `index` of a set: `size` x `size` pixels, 1 to 6 digits on clutter."""
+    """Scene number `index` of a set: `size` x `size` pixels, 1 to 4 digits on clutter."""
     images, targets = digits(split)
     rng = np.random.default_rng((seed, _SPLITS.index(split), index))
     canvas = _background(rng, size)
@@ -72,7 +75,7 @@ def make_scene(index: int, *, size: int, seed: int, split: Split) -> Scene:
                 labels.append(int(targets[pick]))
                 canvas = _paint(rng, canvas, placed)
                 break
-    canvas += rng.normal(0.0, rng.uniform(2.0, 14.0), canvas.shape)
+    canvas += rng.normal(0.0, rng.uniform(2.0, 12.0), canvas.shape)
     image = np.clip(np.rint(canvas), 0, 255).astype(np.uint8).transpose(2, 0, 1)
     boxes = np.array([_bounds(owner == k) for k in range(len(areas))], dtype=np.float32)
     return Scene(np.ascontiguousarray(image), boxes, np.array(labels, dtype=np.int64))
@@ -110,11 +113,11 @@ def write_scenes(folder: Path, count: int, size: int, seed: int, split: Split) -
 
 def _background(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
     """A smooth colour field under random ellipses, rectangles and strokes: (size, size, 3)."""
-    coarse = rng.integers(0, 256, (3, 3, 3), dtype=np.uint8)
+    coarse = rng.integers(0, _DARK, (3, 3, 3), dtype=np.uint8)
     picture = Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
-    for _ in range(int(rng.integers(3, 12))):
-        colour = tuple(int(c) for c in rng.integers(0, 256, 3))
+    for _ in range(int(rng.integers(2, 10))):
+        colour = tuple(int(c) for c in rng.integers(0, _DARK, 3))
         x, y = (int(v) for v in rng.integers(-8, size, 2))
         w, h = (int(v) for v in rng.integers(3, size // 2, 2))
         kind = int(rng.integers(4))
@@ -132,11 +135,11 @@ def _background(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
 
 def _glyph(rng: np.random.Generator, digit: NDArray[np.uint8], size: int) -> NDArray[np.float64]:
     """A digit enlarged, squeezed and turned, as opacity in 0..1, cut to its ink."""
-    height = int(np.exp(rng.uniform(np.log(size * 0.15), np.log(size * 0.6))))
+    height = int(np.exp(rng.uniform(np.log(size * 0.3), np.log(size * 0.65))))
     width = max(6, int(height * rng.uniform(0.7, 1.1)))
     levels = Image.fromarray((digit.astype(np.uint16) * 255 // 16).astype(np.uint8))
     large = levels.resize((width, height), Image.Resampling.BICUBIC)
-    turned = large.rotate(rng.uniform(-30.0, 30.0), Image.Resampling.BILINEAR, expand=True)
+    turned = large.rotate(rng.uniform(-20.0, 20.0), Image.Resampling.BILINEAR, expand=True)
     alpha = np.asarray(turned, dtype=np.float64) / 255.0
     x0, y0, x1, y1 = (int(v) for v in _bounds(alpha > _INK))
     return alpha[y0:y1, x0:x1]
@@ -154,13 +157,14 @@ def _place(rng: np.random.Generator, alpha: NDArray[np.float64], size: int) -> N
 def _paint(
     rng: np.random.Generator, canvas: NDArray[np.float64], alpha: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """`canvas` with a digit in a colour that differs from what lies under it."""
+    """`canvas` with a digit in a colour lighter than what lies under it."""
     under = canvas[alpha > _INK].mean(axis=0)
-    colour = rng.uniform(0.0, 255.0, 3)
-    while np.abs(colour - under).mean() < 50.0:
-        colour = rng.uniform(0.0, 255.0, 3)
-    opacity = np.clip(alpha * 1.3, 0.0, 1.0)[..., None] * rng.uniform(0.75, 1.0)
-    return canvas * (1.0 - opacity) + colour * opacity
+    colours = rng.uniform(0.0, 255.0, (16, 3))
+    gaps = (colours - under) @ _LUMA
+    colour = colours[np.argmax(np.minimum(gaps, _CONTRAST))]  # the first that suffices, or the best
+    opacity = np.clip(alpha * 1.3, 0.0, 1.0)[..., None] * rng.uniform(0.8, 1.0)
+    painted: NDArray[np.float64] = canvas * (1.0 - opacity) + colour * opacity
+    return painted
 
 
 def _bounds(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:

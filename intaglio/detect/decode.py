@@ -1,0 +1,224 @@
+"""From a detector's raw output maps to boxes: torchvision's anchors, coders and class-wise NMS.
+
+NumPy only. This is the one part of a detector that stays in floating point after quantisation.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from intaglio.errors import ModelError
+
+Kind = Literal["fcos", "retinanet"]
+Floats = NDArray[np.float64]
+_MAX_LOG_GROWTH = float(np.log(1000.0 / 16.0))  # torchvision's cap on dw and dh
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """What the output maps of a detector mean.
+
+    The outputs, flattened, are one map per level for each of: class logits (A * classes, h, w),
+    box regression (A * 4, h, w) and, for FCOS, the centre-ness logit (1, h, w), where A is the
+    number of anchors per location (FCOS: 1). `strides` are in pixels, one per level. For RetinaNet
+    `anchor_sizes` holds each level's sizes in pixels and `anchor_ratios` the height / width ratios;
+    A is the product of their counts. A box needs a score above `score_threshold`; at most `topk`
+    boxes of a level enter NMS at IoU `nms_iou`, and at most `max_detections` come out.
+    """
+
+    kind: Kind
+    classes: tuple[str, ...]
+    strides: tuple[int, ...]
+    anchor_sizes: tuple[tuple[float, ...], ...] = ()
+    anchor_ratios: tuple[float, ...] = ()
+    score_threshold: float = 0.05
+    nms_iou: float = 0.5
+    topk: int = 1000
+    max_detections: int = 100
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("fcos", "retinanet"):
+            raise ModelError(f"head kind must be 'fcos' or 'retinanet', not {self.kind!r}")
+        if self.kind == "retinanet" and len(self.anchor_sizes) != len(self.strides):
+            raise ModelError(
+                f"anchor_sizes must be given for each of {len(self.strides)} levels, "
+                f"not {len(self.anchor_sizes)}"
+            )
+
+    @property
+    def levels(self) -> int:
+        """Number of pyramid levels."""
+        return len(self.strides)
+
+    @property
+    def anchors(self) -> int:
+        """Anchors per location."""
+        if self.kind == "fcos":
+            return 1
+        return len(self.anchor_sizes[0]) * len(self.anchor_ratios)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of each map, in output order."""
+        groups = [self.anchors * len(self.classes), self.anchors * 4]
+        groups += [1] if self.kind == "fcos" else []
+        return tuple(c for c in groups for _ in self.strides)
+
+    def to_json(self) -> str:
+        """One JSON object; `from_json` gives an equal spec back."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "HeadSpec":
+        """Raises ModelError where `text` is not what `to_json` writes."""
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            for name in ("classes", "strides", "anchor_ratios"):
+                fields[name] = tuple(fields[name])
+            fields["anchor_sizes"] = tuple(tuple(sizes) for sizes in fields["anchor_sizes"])
+            return cls(**fields)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(
+                f"head description must be JSON written by HeadSpec.to_json, but: {error}"
+            ) from None
+
+
+@dataclass(frozen=True)
+class Detections:
+    """`boxes` (n, 4) x0 y0 x1 y1 in pixels, `scores` (n,) in 0..1 descending, `labels` (n,)."""
+
+    boxes: Floats
+    scores: Floats
+    labels: NDArray[np.int64]
+
+
+def decode(spec: HeadSpec, outputs: Sequence[ArrayLike], image_size: tuple[int, int]) -> Detections:
+    """Boxes in one image of `image_size` (height, width), clipped to it.
+
+    `outputs` are real-valued maps (C, h, w) of this image, in the order of `spec.channels`.
+    Equal scores keep the order of level, row, column, anchor, class.
+    """
+    maps = [np.asarray(output, dtype=np.float64) for output in outputs]
+    _check(spec, maps)
+    levels = spec.levels
+    boxes, scores, labels = [], [], []
+    for level in range(levels):
+        rows, columns = maps[level].shape[1:]
+        logits = _by_anchor(maps[level], spec.anchors)
+        likely = _sigmoid(logits)
+        if spec.kind == "fcos":
+            centred = _sigmoid(_by_anchor(maps[2 * levels + level], 1))
+            likely = np.sqrt(likely * centred)
+        flat = likely.ravel()
+        keep = np.flatnonzero(flat > spec.score_threshold)
+        keep = keep[np.argsort(-flat[keep], kind="stable")[: spec.topk]]
+        at, label = np.divmod(keep, len(spec.classes))
+        regression = _by_anchor(maps[levels + level], spec.anchors)[at]
+        anchors = anchor_boxes(spec, level, rows, columns)[at]
+        to_boxes = _boxes_from_distances if spec.kind == "fcos" else _boxes_from_deltas
+        boxes.append(to_boxes(anchors, regression))
+        scores.append(flat[keep])
+        labels.append(label)
+    height, width = image_size
+    box = np.concatenate(boxes).clip(0.0, (width, height, width, height))
+    score, label = np.concatenate(scores), np.concatenate(labels)
+    kept = nms(box, score, label, spec.nms_iou, spec.max_detections)
+    return Detections(box[kept], score[kept], label[kept])
+
+
+def nms(
+    boxes: Floats,
+    scores: Floats,
+    labels: NDArray[np.int64],
+    threshold: float,
+    limit: int | None = None,
+) -> NDArray[np.int64]:
+    """Indices of the boxes kept, best first: greedy, within each label, ties by lower index.
+
+    A box is dropped if its IoU with a kept box of its label exceeds `threshold`.
+    """
+    order = np.argsort(-scores, kind="stable")
+    kept: list[int] = []
+    while len(order) and (limit is None or len(kept) < limit):
+        best, order = order[0], order[1:]
+        kept.append(int(best))
+        rivals = labels[order] == labels[best]
+        rivals[rivals] = iou(boxes[best : best + 1], boxes[order[rivals]])[0] > threshold
+        order = order[~rivals]
+    return np.array(kept, dtype=np.int64)
+
+
+def iou(a: Floats, b: Floats) -> Floats:
+    """Intersection over union of (n, 4) and (m, 4) boxes: (n, m); 0 where both are empty."""
+    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a.T[:, :, None], b.T[:, None, :]
+    width = np.minimum(ax1, bx1) - np.maximum(ax0, bx0)
+    height = np.minimum(ay1, by1) - np.maximum(ay0, by0)
+    shared = width.clip(0.0) * height.clip(0.0)
+    union = (ax1 - ax0) * (ay1 - ay0) + (bx1 - bx0) * (by1 - by0) - shared
+    ratio: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return ratio
+
+
+@lru_cache(maxsize=64)
+def anchor_boxes(spec: HeadSpec, level: int, rows: int, columns: int) -> Floats:
+    """Anchors (rows * columns * A, 4), x0 y0 x1 y1, of a level; read-only.
+
+    As in torchvision they are centred on (column * stride, row * stride), their corners rounded
+    to whole pixels, ordered ratio first and size second. FCOS has one square of side `stride`.
+    """
+    stride = spec.strides[level]
+    sizes = np.array(spec.anchor_sizes[level] if spec.kind == "retinanet" else [stride])
+    root: Floats = np.sqrt(spec.anchor_ratios if spec.kind == "retinanet" else [1.0])
+    widths, heights = (sizes / root[:, None]).ravel(), (sizes * root[:, None]).ravel()
+    base: Floats = np.rint(np.stack([-widths, -heights, widths, heights], axis=1) / 2)
+    y, x = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
+    centres = np.stack([x, y, x, y], axis=2).reshape(-1, 1, 4) * float(stride)
+    boxes: Floats = (centres + base).reshape(-1, 4)
+    boxes.setflags(write=False)
+    return boxes
+
+
+def _boxes_from_distances(anchors: Floats, distances: Floats) -> Floats:
+    """FCOS: left, top, right, bottom in anchor sides, from the anchor's centre."""
+    centre = (anchors[:, :2] + anchors[:, 2:]) / 2
+    pixels = distances * np.tile(anchors[:, 2:] - anchors[:, :2], 2)
+    return np.concatenate([centre - pixels[:, :2], centre + pixels[:, 2:]], axis=1)
+
+
+def _boxes_from_deltas(anchors: Floats, deltas: Floats) -> Floats:
+    """RetinaNet: (dx, dy) in anchor sides and the logarithm of the growth (dw, dh)."""
+    side = anchors[:, 2:] - anchors[:, :2]
+    centre = anchors[:, :2] + side / 2 + deltas[:, :2] * side
+    half = side * np.exp(np.minimum(deltas[:, 2:], _MAX_LOG_GROWTH)) / 2
+    return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def _by_anchor(values: Floats, anchors: int) -> Floats:
+    """(A * K, h, w) to (h * w * A, K)."""
+    channels, rows, columns = values.shape
+    split = values.reshape(anchors, channels // anchors, rows, columns)
+    return split.transpose(2, 3, 0, 1).reshape(-1, channels // anchors)
+
+
+def _sigmoid(x: Floats) -> Floats:
+    return 0.5 * (1.0 + np.tanh(0.5 * x))
+
+
+def _check(spec: HeadSpec, maps: Sequence[Floats]) -> None:
+    channels = spec.channels
+    if len(maps) != len(channels):
+        raise ModelError(
+            f"a {spec.kind} head with {spec.levels} levels must have {len(channels)} output maps, "
+            f"not {len(maps)}; give the model the head description that fits it"
+        )
+    for i, (found, expected) in enumerate(zip(maps, channels, strict=True)):
+        if found.ndim != 3 or found.shape[0] != expected:
+            raise ModelError(
+                f"output map {i} of a {spec.kind} head must have shape ({expected}, h, w), "
+                f"not {found.shape}"
+            )

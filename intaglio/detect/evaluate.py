@@ -1,0 +1,60 @@
+"""mAP of anything that turns uint8 images into a detector's output maps. No torch."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intaglio.detect.coco import CocoData, load_image
+from intaglio.detect.decode import Detections, HeadSpec, decode
+from intaglio.errors import DataError
+
+Predict = Callable[[NDArray[np.uint8]], Sequence[NDArray[np.floating]]]
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """COCO AP (IoU 0.50:0.95), AP50 and AP75 in 0..1, over `images` images in `seconds`."""
+
+    ap: float
+    ap50: float
+    ap75: float
+    images: int
+    seconds: float
+
+
+def evaluate(
+    predict: Predict,
+    data: CocoData,
+    spec: HeadSpec,
+    size: tuple[int, int],
+    *,
+    limit: int | None = None,
+    batch: int = 32,
+    resize: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> EvalResult:
+    """mAP of `predict` on the first `limit` images of `data` (all without a limit).
+
+    `predict` maps uint8 (N, 3, H, W) RGB pixels of `size` (H, W) to the maps that `spec` describes,
+    as real values (N, C, h, w), in the order of `spec.channels`. `progress` is told (done, total)
+    after each batch. Raises DataError as `load_image` and `CocoData.mean_ap` do.
+    """
+    ids = data.ids if limit is None else data.ids[:limit]
+    if not ids:
+        raise DataError(f"{data.path} must list at least one image to evaluate on, not 0")
+    start = time.perf_counter()
+    found: list[tuple[int, Detections]] = []
+    for first in range(0, len(ids), batch):
+        part = ids[first : first + batch]
+        loaded = [load_image(data.file(i), size, resize=resize) for i in part]
+        outputs = predict(np.stack([image for image, _ in loaded]))
+        for n, (image_id, (_, scale)) in enumerate(zip(part, loaded, strict=True)):
+            seen = decode(spec, [maps[n] for maps in outputs], size)
+            found.append((image_id, Detections(seen.boxes / scale, seen.scores, seen.labels)))
+        if progress is not None:
+            progress(len(found), len(ids))
+    ap, ap50, ap75 = data.mean_ap(found, spec.classes)
+    return EvalResult(ap, ap50, ap75, len(ids), time.perf_counter() - start)
