@@ -42,8 +42,9 @@ def save(program: Program, path: str | Path) -> None:
     try:
         save_file(arrays, temporary, metadata={"intaglio": json.dumps(graph, sort_keys=True)})
         os.replace(temporary, path)
-    except OSError as error:
-        raise ProgramError(f"{path} must be writable, not: {error.strerror}.") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or "there is no such folder"
+        raise ProgramError(f"{path} must be writable, not: {reason}.") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -68,10 +69,9 @@ def load(path: str | Path) -> Program:
             " version of intaglio: install that one, or quantise again."
         )
     try:
-        program = from_json(graph, arrays)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return from_json(graph, arrays).verify()
+    except (LookupError, ArithmeticError, TypeError, ValueError, AttributeError) as error:
         raise damaged(path) from error
-    return program.verify()
 
 
 def damaged(path: Path) -> ProgramError:

@@ -184,6 +184,9 @@ class Conv2d(Windowed):
         if not x.type.holds(min(self.pad_value), max(self.pad_value)):
             raise self.refuse(f"pad_value {self.pad_value} must be of type {x.type}.")
         size = self.window(x, (kh, kw))
+        largest = max(-int(w.min()), int(w.max())) * max(-x.type.lo, x.type.hi)
+        if largest * cin * kh * kw >= 1 << 62:
+            raise self.refuse("its sums must stay below 2^62; use narrower weights or inputs.")
         lo, hi = self.channel_ranges(x, w)
         forced = context.arithmetic.acc_bits
         if forced is not None and not IntType(forced, True).holds(int(lo.min()), int(hi.max())):

@@ -129,8 +129,8 @@ class Program:
         return found
 
     def digest(self) -> str:
-        """SHA-256 of everything the integers depend on: text form and constants."""
-        sha = hashlib.sha256(self.to_text().encode())
+        """SHA-256 of everything the integers depend on: text form, fields and constants."""
+        sha = hashlib.sha256(f"{self.to_text()}{self.ops}{self.arithmetic}".encode())
         for name in sorted(self.constants):
             array = np.ascontiguousarray(self.constants[name].array, dtype="<i8")
             sha.update(name.encode() + repr(array.shape).encode() + array.tobytes())
