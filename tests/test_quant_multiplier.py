@@ -1,0 +1,121 @@
+"""M, B and S: within the profile, as fine as it allows, and as near to the ratio as promised."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from strategies import exact_arithmetics
+
+from intaglio.errors import ModelError
+from intaglio.fixed import PRESETS, Arithmetic, IntType, requantise
+from intaglio.quant.multiplier import LIMIT, Term, scaling
+
+RATIOS = st.floats(1e-6, 4.0).map(Fraction) | st.floats(-4.0, -1e-6).map(Fraction)
+
+
+@st.composite
+def terms(draw: st.DrawFn, count: int, ratios: st.SearchStrategy[Fraction] = RATIOS) -> Term:
+    """Of one (Requant) or two (Add) operands."""
+    reach = draw(st.tuples(*[st.integers(1, 1 << 20)] * count))
+    return Term(
+        draw(st.tuples(*[ratios] * count)),
+        draw(st.tuples(*[st.integers(-(1 << 12), 1 << 12)] * count)),
+        reach,
+        Fraction(draw(st.floats(-100.0, 100.0))),
+    )
+
+
+@given(
+    st.integers(1, 2).flatmap(lambda n: st.lists(terms(n), min_size=1, max_size=4)),
+    st.integers(0, 15),
+    exact_arithmetics(),
+    st.data(),
+)
+def test_the_stated_bound_holds_for_every_code(
+    all_terms: list[Term], zero: int, arithmetic: Arithmetic, data: st.DataObject
+) -> None:
+    assume(not arithmetic.power_of_two)
+    try:
+        found = scaling(all_terms, zero, arithmetic, "layer")
+    except ModelError:
+        assume(False)
+    low, high = arithmetic.shift_range
+    assert low <= found.shift <= high
+    assert max(map(abs, found.multipliers)) <= arithmetic.multiplier_max
+    one = 1 << found.shift
+    inside = arithmetic.rounding in ("RND", "TRN")
+    assert found.offset == (0 if inside else zero)
+    for n, term in enumerate(all_terms):
+        width = len(term.ratios)
+        m, b = found.multipliers[n * width : (n + 1) * width], found.bias[n]
+        assert IntType(arithmetic.bias_bits, True).holds(b, b)
+        codes = [data.draw(st.integers(-r, r)) for r in term.reach]
+        t = sum(c * mi for c, mi in zip(codes, m, strict=True)) + b
+        assert abs(t) + one // 2 < LIMIT
+        real = term.addend + sum(
+            r * (c - z) for r, c, z in zip(term.ratios, codes, term.zeros, strict=True)
+        )
+        expected = real + (zero if inside else 0)
+        half = Fraction(1, 2) if arithmetic.rounding == "TRN" else 0
+        bound = Fraction(sum(r + abs(z) for r, z in zip(term.reach, term.zeros, strict=True)) + 1)
+        assert abs(Fraction(t, one) - half - expected) <= bound / (2 * one)
+
+
+@given(terms(1), st.integers(0, 15))
+def test_a_larger_shift_would_not_fit(term: Term, zero: int) -> None:
+    arithmetic = Arithmetic()
+    found = scaling([term], zero, arithmetic, "layer")
+    if found.shift < arithmetic.shift_range[1]:
+        ratio = abs(term.ratios[0])
+        finer = ratio * (2 << found.shift) + Fraction(1, 2)
+        bias = abs(found.bias[0]) * 2
+        assert finer > arithmetic.multiplier_max or bias >= 1 << (arithmetic.bias_bits - 1) - 1
+
+
+@given(st.integers(-6, 6), st.integers(-6, 6), st.integers(1, 1 << 12))
+def test_powers_of_two_stay_powers_of_two(first: int, second: int, reach: int) -> None:
+    ratios = [Fraction(2) ** first, -(Fraction(2) ** second)]
+    found = scaling(
+        [Term((r,), (0,), (reach,), Fraction(0)) for r in ratios], 0, PRESETS["shift-only"], "x"
+    )
+    assert [Fraction(m, 1 << found.shift) for m in found.multipliers] == ratios
+
+
+@given(st.floats(1e-4, 1.0), st.integers(-2000, 2000))
+def test_truncation_is_made_to_round_to_nearest(ratio: float, code: int) -> None:
+    term = Term((Fraction(ratio),), (0,), (2000,), Fraction(0))
+    results = []
+    for rounding in ("TRN", "RND"):
+        arithmetic = Arithmetic(rounding=rounding)  # type: ignore[arg-type]  # a name of the tuple
+        found = scaling([term], 3, arithmetic, "layer")
+        t = code * found.multipliers[0] + found.bias[0]
+        results.append(requantise(t, found.shift, found.offset, -4096, 4096, rounding))  # type: ignore[arg-type]  # as above
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "arithmetic", "words"),
+    [
+        (
+            1e9,
+            Arithmetic(),
+            "Layer 'head.0' must scale by at most 131071 with S in 0 to 40 and B in 48 bits, not by"
+            " 1e+09; use another arithmetic or wider activations.",
+        ),
+        (
+            0.3,
+            PRESETS["shift-only"],
+            "Layer 'head.0' must scale by powers of two in this arithmetic, not by 0.3; use"
+            " arithmetic 'intaglio', or give the layer weights of its own so that its norm can be"
+            " folded into them.",
+        ),
+    ],
+)
+def test_what_no_multiplier_can_express(ratio: float, arithmetic: Arithmetic, words: str) -> None:
+    term = Term((Fraction(ratio),), (0,), (1000,), Fraction(0))
+    with pytest.raises(ModelError) as refused:
+        scaling([term], 0, arithmetic, "head.0")
+    assert str(refused.value) == words
