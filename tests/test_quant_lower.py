@@ -60,12 +60,13 @@ def assert_nearest(quantized: Quantized, images: np.ndarray) -> None:
     """Given the Program's own inputs, each layer's code is the real value's, or next to a tie."""
     program, scales = quantized.program, quantized.scales
     theirs = simulated(program, images)
-    weights = FakeQuant(quantized.graph, scales, torch.float64).weights
+    graph = quantized.fake.graph
+    weights = FakeQuant(graph, scales, torch.float64).weights
     real = {
         name: grid.real(torch.from_numpy(theirs[name]).double())
         for name, grid in scales.grids.items()
     }
-    for node in quantized.graph.nodes:
+    for node in graph.nodes:
         if isinstance(node, Image):
             continue
         value, got = compute(node, [real[n] for n in node.inputs], weights), theirs[node.output]
@@ -338,56 +339,3 @@ def test_a_layer_that_is_not_finite_is_named() -> None:
         layer.weight.data[:] = 1e30
     with pytest.raises(ModelError, match="Layer '1' must be finite on the calibration images"):
         quantize(model, pixels((3, 9, 9), 2))
-
-
-def test_the_report_has_a_row_for_each_requantisation() -> None:
-    images = pixels((3, 24, 30), 4)
-    done = quantize(trained(Pyramid()), images, QuantConfig(wbits=8, abits=8))
-    rows = {row.layer: row for row in done.layers}
-    assert list(rows) == [
-        n.output for n in done.graph.nodes if not isinstance(n, (Image, *PASSING))
-    ]
-    for name, row in rows.items():
-        assert len(row.cells()) == 7
-        assert row.sqnr > 10, name
-        assert 0 <= row.clipped < 0.05, name
-        assert row.to_json()["layer"] == name
-    head = rows["head@1"]
-    assert (head.weights, head.codes, head.op) == ("i8", "u8", "Conv")
-    assert head.acc_bits == done.program.tensors["head@1.acc"].type.bits
-    assert rows["logits"].why == "final map"
-
-
-def test_differences_are_counted_and_the_first_is_named() -> None:
-    images = pixels((3, 24, 30), 2)
-    done = quantize(trained(Pyramid()), images)
-    theirs = dict(simulated(done.program, images))
-    honest = done.differences(theirs, images)
-    assert all(row.largest_own <= 1 for row in honest.rows)
-    theirs["down.0"] = theirs["down.0"] + 3
-    wrong = done.differences(theirs, images)
-    by_name = {row.tensor: row for row in wrong.rows}
-    assert by_name["down.0"].differing == by_name["down.0"].values
-    assert by_name["down.0"].largest >= 3
-    assert by_name["stem.0"].differing == {r.tensor: r for r in honest.rows}["stem.0"].differing
-    assert wrong.first is not None
-    assert f"{wrong.differing:,} of {wrong.values:,} codes differ" in wrong.markdown()[0]
-
-
-def test_the_fake_model_gives_what_its_codes_stand_for() -> None:
-    images = pixels((3, 24, 30), 3)
-    done = quantize(trained(Pyramid()), images)
-    codes = done.fake.codes(images)
-    for real, tensor in zip(done.fake(images), done.graph.outputs.values(), strict=True):
-        grid = done.scales.grids[tensor]
-        np.testing.assert_allclose(real, grid.scale * (codes[tensor] - grid.zero_point), rtol=1e-6)
-
-
-def test_a_head_description_travels_in_the_program() -> None:
-    class Spec:
-        def to_json(self) -> str:
-            return '{"kind": "fcos"}'
-
-    model = trained(Pyramid())
-    model.head_spec = Spec()  # type: ignore[assignment]  # not a module
-    assert quantize(model, pixels((3, 24, 30), 2)).program.meta["head"] == '{"kind": "fcos"}'

@@ -30,6 +30,7 @@ class QuantConfig:
     symmetric      signed activations have zero point 0, or else any. Activations proved to be
                    non-negative are unsigned with zero point 0 either way.
     pot_scales     all scales are powers of two; implied by `arithmetic.power_of_two`.
+    correct_bias   shift each channel by the mean error that rounding causes on the images.
     overrides      {glob over torch module paths: (wbits, abits)}; the first match counts.
 
     Weights use all of [-2^(b-1), 2^(b-1) - 1]: at 2 bits the fourth code matters.
@@ -47,6 +48,7 @@ class QuantConfig:
     per_channel: bool = True
     symmetric: bool = True
     pot_scales: bool = False
+    correct_bias: bool = True
     overrides: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
 

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from intaglio.program import Program
 from intaglio.quant.capture import capture, channel_values
 from intaglio.quant.config import QuantConfig
+from intaglio.quant.correct import corrected
 from intaglio.quant.fake import FakeQuant
 from intaglio.quant.graph import FloatGraph
 from intaglio.quant.lower import lower
@@ -31,7 +32,7 @@ REPORTED = 16  # calibration images on which the report measures
 class Quantized:
     """`program` runs on integers; `fake` is the same network in real numbers, rounded.
 
-    `graph` is the simplified real-valued network that both were made from.
+    `graph` is the simplified real-valued network; `fake.graph` is the same with corrected biases.
     """
 
     program: Program
@@ -44,13 +45,14 @@ class Quantized:
     @cached_property
     def layers(self) -> tuple[LayerReport, ...]:
         """What quantisation does to each layer, measured on some of the calibration images."""
-        return layer_reports(self.fake, self.program, self.calibration, self.images[:REPORTED])
+        images = self.images[:REPORTED]
+        return layer_reports(self.graph, self.fake, self.program, self.calibration, images)
 
     def differences(
         self, integers: Mapping[str, NDArray[np.integer[Any]]], images: NDArray[np.uint8]
     ) -> Differences:
         """Where `fake`, in float64, departs from a simulator's tensors (all of them, by name)."""
-        fake = FakeQuant(self.graph, self.scales, torch.float64)
+        fake = FakeQuant(self.fake.graph, self.scales, torch.float64)
         return differences(fake, integers, images)
 
 
@@ -67,8 +69,9 @@ def quantize(
     graph = simplify(capture(model, shape))
     calibration = calibrate(graph, images, config)
     scales = choose(graph, calibration, config)
-    program = lower(graph, scales, config.arithmetic, meta(model, config, calibration))
-    return Quantized(program, FakeQuant(graph, scales), graph, scales, calibration, images)
+    shifted = corrected(graph, scales, images) if config.correct_bias else graph
+    program = lower(shifted, scales, config.arithmetic, meta(model, config, calibration))
+    return Quantized(program, FakeQuant(shifted, scales), graph, scales, calibration, images)
 
 
 def meta(model: nn.Module, config: QuantConfig, calibration: Calibration) -> dict[str, Any]:
@@ -81,6 +84,7 @@ def meta(model: nn.Module, config: QuantConfig, calibration: Calibration) -> dic
             "last_wbits": config.predictor_wbits,
             "method": config.method,
             "p": config.p,
+            "correct_bias": config.correct_bias,
             "wider": {g.tensors[0]: [g.bits, g.why] for g in calibration.groups if g.why},
         }
     }

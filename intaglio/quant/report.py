@@ -15,7 +15,7 @@ from intaglio.ops import Conv2d
 from intaglio.program import Program
 from intaglio.quant.execute import run
 from intaglio.quant.fake import FakeQuant
-from intaglio.quant.graph import PASSING, Conv, Image, Node
+from intaglio.quant.graph import PASSING, Conv, FloatGraph, Image, Node
 from intaglio.quant.observe import batches
 from intaglio.quant.scales import Calibration
 
@@ -83,9 +83,13 @@ def sqnr(signal: float, error: float) -> float:
 
 
 def layer_reports(
-    fake: FakeQuant, program: Program, calibration: Calibration, images: NDArray[np.uint8]
+    graph: FloatGraph,
+    fake: FakeQuant,
+    program: Program,
+    calibration: Calibration,
+    images: NDArray[np.uint8],
 ) -> tuple[LayerReport, ...]:
-    """One row per requantised tensor, in order."""
+    """One row per requantised tensor, in order; `graph` is the real-valued network."""
     sums: dict[str, Sums] = {}
     with torch.no_grad():
         for pixels in batches(images, fake.dtype):
@@ -103,7 +107,7 @@ def layer_reports(
                 row.add(real.pop(node.output), value, lo - half, hi + half)
                 return value
 
-            run(fake.graph, pixels, visit=remember)
+            run(graph, pixels, visit=remember)
             fake.run(pixels, compare)
     why = {tensor: g.why for g in calibration.groups for tensor in g.tensors}
     return tuple(
