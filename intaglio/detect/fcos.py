@@ -5,7 +5,7 @@ from torch import nn
 
 from intaglio.detect.decode import HeadSpec
 from intaglio.detect.fpn import Backbone, FeaturePyramid
-from intaglio.detect.heads import Maps, set_prior, small_init, tower
+from intaglio.detect.heads import Maps, init_head, set_prior, tower
 from intaglio.detect.norm import NormKind, at_level
 from intaglio.detect.resnet import IMAGENET_MEAN, IMAGENET_STD, ResNet, resnet
 
@@ -72,7 +72,7 @@ class FcosClassification(nn.Module):
         super().__init__()
         self.conv = tower(channels, levels, convs, norm)
         self.cls_logits = nn.Conv2d(channels, classes, 3, padding=1)
-        small_init(self)
+        init_head(self.conv, self.cls_logits)
         set_prior(self.cls_logits, 0.01)
 
     def forward(self, x: torch.Tensor, level: int) -> torch.Tensor:
@@ -90,7 +90,7 @@ class FcosRegression(nn.Module):
         self.bbox_reg = nn.Conv2d(channels, 4, 3, padding=1)
         self.bbox_ctrness = nn.Conv2d(channels, 1, 3, padding=1)
         self.relu = nn.ReLU()
-        small_init(self)
+        init_head(self.conv, self.bbox_reg, self.bbox_ctrness)
         if self.bbox_reg.bias is not None:
             nn.init.ones_(self.bbox_reg.bias)  # a ReLU that starts closed would never learn
 

@@ -30,13 +30,17 @@ def tower(
     return nn.ModuleList(module for block in blocks for module in block)
 
 
-def small_init(head: nn.Module) -> None:
-    """Normal weights of standard deviation 0.01 and zero biases, as both papers have it."""
-    for module in head.modules():
+def init_head(convs: nn.Module, *predictors: nn.Conv2d) -> None:
+    """He-normal towers (the papers' 0.01 wants pretrained features); predictors start near zero."""
+    for module in convs.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.normal_(module.weight, std=0.01)
+            nn.init.kaiming_normal_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    for predictor in predictors:
+        nn.init.normal_(predictor.weight, std=0.01)
+        if predictor.bias is not None:
+            nn.init.zeros_(predictor.bias)
 
 
 def set_prior(logits: nn.Conv2d, score: float) -> None:

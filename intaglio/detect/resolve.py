@@ -20,7 +20,7 @@ def resolve(reference: str, weights: Path | None = None) -> nn.Module:
     fails or does not return a module, weights that do not fit.
     """
     if reference in zoo.BUNDLED:
-        model = zoo.load(reference)
+        model: nn.Module = zoo.load(reference)
     elif ":" in reference:
         model = from_factory(reference)
     else:

@@ -5,7 +5,7 @@ from torch import nn
 
 from intaglio.detect.decode import HeadSpec
 from intaglio.detect.fpn import Backbone, ExtraSource, FeaturePyramid
-from intaglio.detect.heads import Maps, set_prior, small_init, tower
+from intaglio.detect.heads import Maps, init_head, set_prior, tower
 from intaglio.detect.norm import NormKind, at_level
 from intaglio.detect.resnet import IMAGENET_MEAN, IMAGENET_STD, ResNet, resnet
 
@@ -71,7 +71,7 @@ class RetinaNetClassification(nn.Module):
         super().__init__()
         self.conv = tower(channels, spec.levels, convs, norm, nested=True)
         self.cls_logits = nn.Conv2d(channels, spec.anchors * len(spec.classes), 3, padding=1)
-        small_init(self)
+        init_head(self.conv, self.cls_logits)
         set_prior(self.cls_logits, 0.01)
 
     def forward(self, x: torch.Tensor, level: int) -> torch.Tensor:
@@ -87,7 +87,7 @@ class RetinaNetRegression(nn.Module):
         super().__init__()
         self.conv = tower(channels, spec.levels, convs, norm, nested=True)
         self.bbox_reg = nn.Conv2d(channels, spec.anchors * 4, 3, padding=1)
-        small_init(self)
+        init_head(self.conv, self.bbox_reg)
 
     def forward(self, x: torch.Tensor, level: int) -> torch.Tensor:
         """(N, channels, h, w) to (N, A * 4, h, w)."""

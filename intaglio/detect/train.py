@@ -9,11 +9,9 @@ float32; the mAP reported is that of the stored values.
 import argparse
 import copy
 import json
-import shlex
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -41,17 +39,17 @@ class Recipe:
     """How long and how fast; `rate` is the peak of a one-cycle schedule for AdamW."""
 
     scenes: int
+    crop_epochs: int
     epochs: int
+    rate: float
     batch: int = 32
-    rate: float = 3e-3
     decay: float = 0.02
     seed: int = zoo.TRAINING_SEED
-    crop_epochs: int = 3
 
 
 RECIPES = {
-    "fcos-nano": Recipe(scenes=16000, epochs=16),
-    "retinanet-small": Recipe(scenes=16000, epochs=10, rate=2e-3),
+    "fcos-nano": Recipe(scenes=12000, crop_epochs=4, epochs=14, rate=3e-3),
+    "retinanet-small": Recipe(scenes=12000, crop_epochs=1, epochs=6, rate=2e-3),
 }
 
 
@@ -208,10 +206,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     recipe = RECIPES[options.name]
-    recipe = Recipe(
-        scenes=options.scenes or recipe.scenes,
-        epochs=options.epochs or recipe.epochs,
-        rate=recipe.rate,
+    recipe = replace(
+        recipe, scenes=options.scenes or recipe.scenes, epochs=options.epochs or recipe.epochs
     )
     model = train(options.name, recipe)
     save(model, options.out, {})
@@ -220,7 +216,8 @@ def main() -> None:
     result = measure(options.name, model)
     bundled = zoo.find(options.name)
     notes = {
-        "command": shlex.join(["python", "-m", "intaglio.detect.train", *sys.argv[1:]]),
+        "command": f"python -m intaglio.detect.train {options.name} --out {options.out.name}",
+        "recipe": json.dumps(asdict(recipe)),
         "parameters": str(sum(p.numel() for p in model.parameters())),
         "macs": str(count_macs(model, bundled.size)),
         "held_out": json.dumps(
@@ -238,20 +235,12 @@ def _groups(model: nn.Module, decay: float) -> list[dict[str, object]]:
     return [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
 
 
-def _batches(
-    scenes: Scenes, batch: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """One epoch in random order."""
+def _batches(scenes: Scenes, batch: int) -> Iterator[tuple[torch.Tensor, ...]]:
+    """One epoch of images, boxes and labels in random order."""
     order = torch.randperm(len(scenes.images))
     for first in range(0, len(order) - batch + 1, batch):
         chosen = order[first : first + batch]
-        images = scenes.images[chosen][:, torch.randperm(3)]
-        inverted = torch.rand(batch, 1, 1, 1) < 0.5
-        yield (
-            torch.where(inverted, 255 - images, images),
-            scenes.boxes[chosen],
-            scenes.labels[chosen],
-        )
+        yield scenes.images[chosen], scenes.boxes[chosen], scenes.labels[chosen]
 
 
 def _loss(
