@@ -99,6 +99,13 @@ def requant(x: Any, scaling: Scaling, out: Any) -> None:
 
 
 @jit
+def copy(source: Any, out: Any) -> None:
+    """The first values of source. Assigning a slice does the same but compiles for seconds."""
+    for i in range(out.size):
+        out[i] = source[i]
+
+
+@jit
 def gather(x: Any, window: Window, g: int, first: int, count: int, cols: Any) -> None:
     """Columns, in the order (ky, kx, c), of group g for `count` output pixels from `first` on."""
     for p in range(count):
@@ -186,7 +193,8 @@ def finish(
     if fused:
         requant(acc, scaling, tile)
     else:
-        tile[:] = acc[:count, : out.shape[1]]
+        for p in range(count):
+            copy(acc[p], tile[p])
     return hits
 
 
@@ -242,7 +250,8 @@ def depthwise(
         for p in range(count):
             oy, ox = (first + p) // window.width, (first + p) % window.width
             sums = acc[p]
-            sums[:] = 0
+            for c in range(channels):
+                sums[c] = 0
             for ky in range(window.kh):
                 row = x[oy * window.row_step + ky * window.row_tap]
                 for kx in range(window.runs):
@@ -273,9 +282,9 @@ def border(x: Any, top: int, left: int, value: Ints, out: Any) -> None:
         inside = top <= i < top + h
         for j in range(out.shape[1]):
             if inside and left <= j < left + w:
-                out[i, j] = x[i - top, j - left]
+                copy(x[i - top, j - left], out[i, j])
             else:
-                out[i, j] = value
+                copy(value, out[i, j])
 
 
 @jit
@@ -284,7 +293,7 @@ def maxpool(x: Any, kh: int, kw: int, sy: int, sx: int, dy: int, dx: int, out: A
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
             best = out[i, j]
-            best[:] = x[i * sy, j * sx]
+            copy(x[i * sy, j * sx], best)
             for ky in range(kh):
                 for kx in range(kw):
                     tap = x[i * sy + ky * dy, j * sx + kx * dx]
@@ -298,7 +307,8 @@ def sumpool(x: Any, kh: int, kw: int, sy: int, sx: int, dy: int, dx: int, out: A
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
             total = out[i, j]
-            total[:] = 0
+            for c in range(total.size):
+                total[c] = 0
             for ky in range(kh):
                 for kx in range(kw):
                     tap = x[i * sy + ky * dy, j * sx + kx * dx]
@@ -311,13 +321,14 @@ def upsample(x: Any, rows: Ints, columns: Ints, out: Any) -> None:
     """out[i, j] = x[rows[i], columns[j]]."""
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
-            out[i, j] = x[rows[i], columns[j]]
+            copy(x[rows[i], columns[j]], out[i, j])
 
 
 @jit
 def place(x: Any, first: int, out: Any) -> None:
     """One operand of Concat: x (P, C) into channels first ... of out."""
-    out[:, first : first + x.shape[1]] = x
+    for p in range(out.shape[0]):
+        copy(x[p], out[p, first : first + x.shape[1]])
 
 
 @jit
