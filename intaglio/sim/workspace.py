@@ -109,20 +109,19 @@ class Binder:
 
     def bind(self, node: Node) -> None:
         """Append the calls of one node."""
-        op, constants = node.op, self.program.constants
-        out = self.arrays[node.output]
+        op = node.op
+        out, flat = self.arrays[node.output], self.flat(node.output)
         match op:
             case Input() | Output():
                 pass
             case Conv2d():
                 self.conv(op, node)
             case Requant():
-                scaling = self.scaling(op)
-                self.call(kernels.requant, self.flat(op.input), scaling, self.flat(op.output))
+                self.call(kernels.requant, self.flat(op.input), self.scaling(op), flat)
             case Add():
                 m = (op.multiplier_a, op.multiplier_b)
                 scaling = self.scale(op, m, [op.bias], [op.shift])
-                self.call(kernels.add, *map(self.flat, (op.a, op.b)), scaling, self.flat(op.output))
+                self.call(kernels.add, self.flat(op.a), self.flat(op.b), scaling, flat)
             case MaxPool2d():
                 lowest = self.program.tensors[op.input].type.lo
                 self.pool(kernels.maxpool, op, op.kernel, lowest)
@@ -135,7 +134,7 @@ class Binder:
             case Concat():
                 first = 0
                 for part in op.parts:
-                    self.call(kernels.place, self.flat(part), first, self.flat(op.output))
+                    self.call(kernels.place, self.flat(part), first, flat)
                     first += self.arrays[part].shape[2]
             case Pad():
                 value = np.full(out.shape[2], op.value, dtype=out.dtype)
@@ -143,9 +142,8 @@ class Binder:
                 self.call(kernels.border, self.arrays[op.input], top, left, value, out)
             case Lookup():
                 lowest = self.program.tensors[op.input].type.lo
-                table = constants[op.table].array.astype(out.dtype)
-                x = self.flat(op.input)
-                self.call(kernels.lookup, x, lowest, table, self.flat(op.output))
+                table = self.program.constants[op.table].array.astype(out.dtype)
+                self.call(kernels.lookup, self.flat(op.input), lowest, table, flat)
             case _:
                 raise TypeError(f"The fast engine has no kernel for {type(op).__name__}.")
 
