@@ -40,8 +40,9 @@ class Simulator:
         self.threads = threads or processors()
         self.overflows: dict[str, int] = {}
         self._plan = make_plan(program, trace)
-        wanted = program.tensors.values() if trace else program.outputs
-        self._wanted = tuple(wanted)
+        self._wanted = tuple(program.tensors.values()) if trace else program.outputs
+        convs = enumerate(program.of_kind(Conv2d))
+        self._narrow = {op.output: i for i, op in convs if narrowed(op, program) is not None}
         self._free: SimpleQueue[Workspace] = SimpleQueue()
 
     def __call__(self, images: Array) -> dict[str, Array]:
@@ -60,11 +61,7 @@ class Simulator:
                 counts = list(pool.map(lambda n: self._run(images, n, results), range(count)))
         else:
             counts = [self._run(images, n, results) for n in range(count)]
-        self.overflows = {
-            op.output: int(sum(c[i] for c in counts))
-            for i, op in enumerate(self.program.of_kind(Conv2d))
-            if narrowed(op, self.program) is not None
-        }
+        self.overflows = {name: sum(c[i] for c in counts) for name, i in self._narrow.items()}
         return results
 
     def run_dequantised(self, images: Array) -> list[NDArray[np.float32]]:

@@ -119,10 +119,11 @@ def windows(op: Windowed, x: Ints, kernel: Pair, outside: Sequence[int]) -> Ints
 def narrowed(op: Conv2d, program: Program) -> IntType | None:
     """The accumulator's forced type, when that is narrower than proved."""
     bits = program.arithmetic.acc_bits
-    lo, hi = program.proved_accumulator(op)
-    if bits is None or IntType(bits, True).holds(int(lo.min()), int(hi.max())):
+    if bits is None:
         return None
-    return IntType(bits, True)
+    lo, hi = program.proved_accumulator(op)
+    fits = IntType(bits, True).holds(int(lo.min()), int(hi.max()))
+    return None if fits else IntType(bits, True)
 
 
 def conv2d(op: Conv2d, x: Ints, program: Program) -> tuple[Ints, int]:
