@@ -138,6 +138,7 @@ FACTORS = torch.arange(1.0, 7.0).reshape(1, 6, 1, 1)
         (lambda x: functional.adaptive_avg_pool2d(x, (4, 3)), SumPool),
         (lambda x: functional.avg_pool2d(x, 3, 2, 1, divisor_override=5), SumPool),
         (lambda x: functional.adaptive_max_pool2d(x, 2), None),
+        (lambda x: functional.max_pool2d(x, 2, return_indices=True)[0], None),
         (lambda x: functional.interpolate(x, scale_factor=(2.0, 3.0)), None),
         (lambda x: functional.interpolate(x, scale_factor=2, mode="nearest-exact"), None),
         (lambda x: torch.sub(x, torch.relu(x), alpha=2), None),

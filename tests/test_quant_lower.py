@@ -173,6 +173,9 @@ def test_a_shared_head_has_one_constant_and_a_table_for_each_level() -> None:
         for op in tables
         if isinstance(op, ops.Requant)
     ]
+    assert len({program.tensors[conv.input].type for conv in convs}) == 1
+    assert len({program.tensors[table.output].type for table in tables}) == 1
+    assert len({program.tensors[conv.input].scale for conv in convs}) == 2
     assert len(multipliers) == 2
     assert len(set(multipliers[0])) > 1
     assert not np.allclose(multipliers[0] / multipliers[1], multipliers[0][0] / multipliers[1][0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import torch
@@ -64,6 +64,27 @@ def groups(graph: FloatGraph, config: QuantConfig) -> tuple[Group, ...]:
         elif all(t in pixels for t in tensors):
             bits, why = max(bits, PIXEL_BITS), "pixels"
         found.append(Group(tensors, read, bits, all(t in positive for t in tensors), why))
+    return alike_under_shared_weights(graph, found)
+
+
+def alike_under_shared_weights(graph: FloatGraph, found: list[Group]) -> tuple[Group, ...]:
+    """One integer type for what all call sites of a weight read, and one for what they write, so
+    that one engine can serve them: signed if any is, as wide as the widest. Scales stay apart."""
+    at = {tensor: n for n, group in enumerate(found) for tensor in group.tensors}
+    changed = True
+    while changed:
+        changed = False
+        for sites in graph.call_sites.values():
+            for names in ([site.input for site in sites], [site.output for site in sites]):
+                which = {at[name] for name in names if name in at}
+                unsigned = all(found[n].unsigned for n in which)
+                bits = max((found[n].bits for n in which), default=0)
+                for n in which:
+                    group = found[n]
+                    if (group.unsigned, group.bits) != (unsigned, bits):
+                        why = group.why if group.bits == bits else "shared weight"
+                        found[n] = replace(group, unsigned=unsigned, bits=bits, why=why)
+                        changed = True
     return tuple(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -96,7 +97,7 @@ def meta(model: nn.Module, config: QuantConfig, calibration: Calibration) -> dic
 
 def float_predictor(model: nn.Module) -> Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]:
     """A function from uint8 images (N, C, H, W) to the torch model's own result maps, flattened."""
-    model = model.eval()
+    model = copy.deepcopy(model).cpu().float().eval()
 
     def predict(images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         channels = check_images(images)[0]

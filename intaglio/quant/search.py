@@ -15,7 +15,7 @@ from intaglio.quant.graph import Floats
 from intaglio.quant.observe import Histogram
 
 CANDIDATES = 100
-COARSE = 5  # where the zero point is free, each end in steps of 5 / 100 first, then 1 / 100 around
+COARSE = 5  # long searches take steps of 5 / 100 first, then of 1 / 100 around the best
 HEADROOM_BITS = 12  # codes this wide take the whole range observed, and once more
 
 
@@ -187,21 +187,48 @@ def weight_codes(weight: Floats, bits: int, config: QuantConfig) -> WeightCodes:
     rows = torch.from_numpy(weight.reshape(channels if config.per_channel else 1, -1))
     largest = rows.abs().amax(dim=1, keepdim=True) / type.hi
     largest = torch.where(largest < 1e-30, torch.ones_like(largest), largest)
-    clipped = config.method in ("lp", "mse", "kl")
-    p = config.p if config.method == "lp" else 2.0
-    best, scale = torch.full_like(largest, torch.inf), largest
-    for i in range(CANDIDATES, 0, -1) if clipped else (CANDIDATES,):
-        tried = largest * i / CANDIDATES
-        if config.power_of_two:
-            mantissa, exponent = torch.frexp(tried)  # in [0.5, 1); 0.5 is a power of two itself
-            tried = torch.ldexp(torch.ones_like(tried), exponent - (mantissa == 0.5).int())
-        codes = torch.floor(rows / tried + 0.5).clamp(type.lo, type.hi)
-        error = (rows - codes * tried).abs().pow(p).sum(dim=1, keepdim=True)
-        better = error < best
-        best, scale = torch.where(better, error, best), torch.where(better, tried, scale)
+    scale = weight_scale(largest, CANDIDATES, config)
+    if config.method in ("lp", "mse", "kl"):
+        scale = weight_scale(largest, best_parts(rows, largest, type, config), config)
     codes = torch.floor(rows / scale + 0.5).clamp(type.lo, type.hi)
     return WeightCodes(
         codes.reshape(weight.shape).numpy().astype(np.int64),
         np.broadcast_to(scale.numpy().reshape(-1), (channels,)).copy(),
         type,
     )
+
+
+def best_parts(
+    rows: torch.Tensor, largest: torch.Tensor, type: IntType, config: QuantConfig
+) -> torch.Tensor:
+    """Hundredths of `largest` with the least error for each row: coarse steps, then fine ones."""
+    p = config.p if config.method == "lp" else 2.0
+    values = rows.float()
+    best = torch.full_like(largest, torch.inf, dtype=torch.float32)
+    parts = torch.full_like(largest, CANDIDATES)
+
+    def attempt(tried: torch.Tensor) -> None:
+        nonlocal best, parts
+        scale = weight_scale(largest, tried, config).float()
+        codes = torch.floor(values / scale + 0.5).clamp_(type.lo, type.hi)
+        error = (values - codes * scale).abs_().pow_(p).sum(dim=1, keepdim=True)
+        parts = torch.where(error < best, tried, parts)
+        best = torch.minimum(error, best)
+
+    for part in range(CANDIDATES, 0, -COARSE):
+        attempt(torch.full_like(largest, part))
+    middle = parts
+    for step in range(1 - COARSE, COARSE):
+        attempt((middle + step).clamp(1, CANDIDATES))
+    return parts
+
+
+def weight_scale(
+    largest: torch.Tensor, parts: torch.Tensor | int, config: QuantConfig
+) -> torch.Tensor:
+    """Hundredths of the largest scale, or the next power of two."""
+    scale = largest * parts / CANDIDATES
+    if not config.power_of_two:
+        return scale
+    mantissa, exponent = torch.frexp(scale)  # in [0.5, 1); 0.5 is a power of two itself
+    return torch.ldexp(torch.ones_like(scale), exponent - (mantissa == 0.5).int())
