@@ -181,6 +181,24 @@ def test_no_buffer_is_written_while_it_has_readers(program: Program) -> None:
             stored.add(node.output)
 
 
+def test_an_output_is_kept_while_others_go_on_from_it() -> None:
+    b = Builder()
+    b.add(Input(output="x", shape=(1, 1, 2), type=U8))
+    b.constant("one", [1])
+    b.constant("ten", [10])
+    for n in range(4):
+        last = "x" if n == 0 else f"q{n - 1}"
+        op = Requant(
+            output=f"q{n}", input=last, multiplier="one", bias="ten", shift=(0,), lo=0, hi=255
+        )
+        b.add(op)
+        b.add(Output(output=f"y{n}", input=op.output))
+    got = Simulator(b.build())(np.array([[[[0, 5]]]]))
+    assert {name: y.tolist() for name, y in got.items()} == {
+        f"y{n}": [[[[10 * n + 10, 10 * n + 15]]]] for n in range(4)
+    }
+
+
 @pytest.fixture
 def program() -> Program:
     b = Builder()
