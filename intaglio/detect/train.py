@@ -216,7 +216,8 @@ def main() -> None:
     result = measure(options.name, model)
     bundled = zoo.find(options.name)
     notes = {
-        "command": f"python -m intaglio.detect.train {options.name} --out {options.out.name}",
+        "command": f"python -m intaglio.detect.train {options.name} --out {options.out.name}"
+        f" --threads {options.threads}",
         "recipe": json.dumps(asdict(recipe)),
         "parameters": str(sum(p.numel() for p in model.parameters())),
         "macs": str(count_macs(model, bundled.size)),
