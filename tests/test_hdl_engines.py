@@ -14,12 +14,12 @@ from intaglio.fixed import ROUNDINGS, IntType
 from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.conv import ConvEngine
 from intaglio.hdl.depthwise import DepthwiseEngine
+from intaglio.hdl.geometry import Geometry
 from intaglio.hdl.pack import Ints
 from intaglio.hdl.pool import MaxPool, SumPool
 from intaglio.hdl.requant import Scaling
 from intaglio.hdl.stream import Frame, ceil_div
 from intaglio.hdl.upsample import Upsample
-from intaglio.hdl.window import Geometry
 
 pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 seeds = st.one_of(st.none(), st.integers(0, 999))
@@ -257,7 +257,7 @@ class Timetable:
             for oy in range(walked.height):
                 need_y = min(oy * sy - top + geometry.span[0], frame.height) - 1
                 for ox in range(walked.width):
-                    need_x = min(ox * sx - left + geometry.span[1], frame.width) - 1
+                    need_x = ox * sx - left + geometry.span[1] - 1
                     start = max(free, self.arrival(self.starts[k] + need_y, need_x) + 1)
                     for p in range(passes):
                         issued = start + (p + 1) * self.window.pass_cycles - 1

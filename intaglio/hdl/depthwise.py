@@ -6,11 +6,12 @@ from intaglio.errors import BuildError
 from intaglio.fixed import IntType, Rounding
 from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.engine import Engine
+from intaglio.hdl.geometry import Geometry, Padding, Pair
 from intaglio.hdl.pack import Ints, depthwise_words
 from intaglio.hdl.requant import Scaling
 from intaglio.hdl.rom import Rom
 from intaglio.hdl.stream import Frame, ceil_div, common_channels
-from intaglio.hdl.window import Geometry, Padding, Pair, Window
+from intaglio.hdl.window import Window
 
 
 class DepthwiseEngine(Engine):

@@ -65,8 +65,8 @@ class Engine(wiring.Component):
     out_frames        what leaves `o`.
     cycles_per_pixel  words issued per output pixel.
     latency           cycles from the issue of a pass's last word to `o.valid` of its first beat:
-                      RAM and ROM, operands, product, adder tree, sum, requantiser, queue. When a
-                      word is issued, `Window` says.
+                      address, RAM and ROM, operands, product, adder tree, sum, requantiser,
+                      queue. When a word is issued, `Window` says.
     roms              weights, requantisation tables and pad values, as far as they exist.
     """
 
@@ -112,7 +112,7 @@ class Engine(wiring.Component):
             rounding=rounding,
             out_lanes=out_lanes,
             pass_cycles=window.pass_cycles,
-            lead=2 + self.stages,
+            lead=3 + self.stages,
             rom=rom,
         )
         self.cycles_per_pixel = window.cycles_per_pixel
@@ -168,7 +168,7 @@ class Engine(wiring.Component):
             return None
         m.submodules.weights = rom = self.weights
         address = counter(rom.depth, "address")
-        with m.If(self.window.issue):
+        with m.If(self.window.read):
             advance(m, address, address == rom.depth - 1)
         m.d.comb += rom.addr.eq(address)
         return delay(m, rom.data, 1, "weight")

@@ -30,8 +30,8 @@ class LineBuffer(wiring.Component):
     have_rows     complete rows received since the start of that frame; negative while rows of an
                   earlier frame are still missing.
     have_columns  complete pixels of the row being received.
-    keep          the first row of the frame that is still needed: a new row is let in once its
-                  place is free, that is while have_rows < keep + rows.
+    limit         rows let in: `rows` more than the first row of the frame that is still needed. A
+                  row's beats are taken while have_rows < limit.
     leave         the reader moves to its next frame: have_rows falls by `height`.
     A beat is seen in have_rows and have_columns, and may be read, one cycle after it was taken.
     """
@@ -52,7 +52,7 @@ class LineBuffer(wiring.Component):
                 "data": Out(self.width),
                 "have_rows": Out(self.row_shape),
                 "have_columns": Out(range(max(f.width for f in frames) + 1)),
-                "keep": In(self.row_shape),
+                "limit": In(self.row_shape, init=rows),
                 "height": In(range(tallest + 1)),
                 "leave": In(1),
             }
@@ -76,7 +76,7 @@ class LineBuffer(wiring.Component):
         last_start = self.size - self.row_words
         m.d.comb += [
             next_start.eq(Mux(row_start == last_start, 0, row_start + self.row_words)),
-            self.i.ready.eq(self.have_rows < self.keep + self.rows),
+            self.i.ready.eq(self.have_rows < self.limit),
             write.en.eq(self.i.valid & self.i.ready),
             write.data.eq(self.i.payload),
         ]
@@ -94,6 +94,6 @@ class LineBuffer(wiring.Component):
             m.d.sync += [row_start.eq(next_start), write.addr.eq(next_start)]
             with m.If(last_row):
                 advance(m, level, level == len(self.frames) - 1)
-        gone = Mux(self.leave, self.height, 0)
-        m.d.sync += self.have_rows.eq(self.have_rows + row_done - gone)
+        left = self.have_rows - self.height
+        m.d.sync += self.have_rows.eq(Mux(self.leave, left, self.have_rows) + row_done)
         return m

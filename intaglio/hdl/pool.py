@@ -11,6 +11,7 @@ from intaglio.fixed import IntType, Rounding
 from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.engine import Engine
 from intaglio.hdl.fifo import Outlet
+from intaglio.hdl.geometry import Geometry, Padding, Pair
 from intaglio.hdl.pack import Ints
 from intaglio.hdl.requant import Scaling
 from intaglio.hdl.stream import (
@@ -22,7 +23,7 @@ from intaglio.hdl.stream import (
     lanes_signature,
     shape_of,
 )
-from intaglio.hdl.window import Geometry, Padding, Pair, Window
+from intaglio.hdl.window import Window
 
 
 class MaxPool(wiring.Component):
@@ -30,10 +31,10 @@ class MaxPool(wiring.Component):
 
     Ports `i` and `o`: lanes * x.bits. Cycles per output pixel: ceil(C / lanes) * Kh * Kw.
 
-    latency  4 cycles from the issue of a pass's last word to `o.valid` (see `Window`).
+    latency  5 cycles from the issue of a pass's last word to `o.valid` (see `Window`).
     """
 
-    latency = 4
+    latency = 5
 
     def __init__(
         self,

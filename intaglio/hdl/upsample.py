@@ -70,7 +70,7 @@ class Upsample(wiring.Component):
         there = (buffer.have_rows > y) | ((buffer.have_rows == y) & (buffer.have_columns > x))
         m.d.comb += [
             issue.eq(there & (outlet.free != 0)),
-            buffer.keep.eq(y),
+            buffer.limit.eq(y + buffer.rows),
             buffer.height.eq(self.frame.height),
             buffer.leave.eq(row & ends),
             outlet.reserve.eq(issue),

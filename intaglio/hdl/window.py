@@ -1,9 +1,7 @@
 """The window walk: every pixel of every window, word by word, out of a line buffer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -11,8 +9,10 @@ from amaranth.utils import ceil_log2
 
 from intaglio.errors import BuildError
 from intaglio.fixed import IntType
+from intaglio.hdl.geometry import Geometry
 from intaglio.hdl.linebuffer import LineBuffer
-from intaglio.hdl.pack import Ints, pack_word
+from intaglio.hdl.nest import Loop, nest
+from intaglio.hdl.pack import pack_word
 from intaglio.hdl.rom import Rom
 from intaglio.hdl.stream import (
     Frame,
@@ -25,73 +25,6 @@ from intaglio.hdl.stream import (
     lanes_signature,
 )
 
-Pair = tuple[int, int]
-Padding = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """How a window slides; the same at every level. padding: (top, bottom, left, right)."""
-
-    kernel: Pair
-    stride: Pair = (1, 1)
-    dilation: Pair = (1, 1)
-    padding: Padding = (0, 0, 0, 0)
-
-    @property
-    def span(self) -> Pair:
-        """Height and width of the image region under a window."""
-        (kh, kw), (dh, dw) = self.kernel, self.dilation
-        return dh * (kh - 1) + 1, dw * (kw - 1) + 1
-
-    @property
-    def pointwise(self) -> bool:
-        """Whether a window is just its pixel."""
-        return self == Geometry((1, 1), dilation=self.dilation)
-
-    def out(self, frame: Frame, channels: int) -> Frame:
-        """The output frame. Raises BuildError when no window fits."""
-        top, bottom, left, right = self.padding
-        height = (frame.height + top + bottom - self.span[0]) // self.stride[0] + 1
-        width = (frame.width + left + right - self.span[1]) // self.stride[1] + 1
-        if height < 1 or width < 1:
-            raise BuildError(f"The window {self.kernel} must fit into the padded {frame}.")
-        return Frame(channels, height, width)
-
-    def windows(self, frame: Ints, pads: Sequence[int]) -> Ints:
-        """Every window of a (C, H, W) frame, as (OH, OW, C, Kh, Kw); `pads` for one or each C."""
-        channels, height, width = frame.shape
-        top, bottom, left, right = self.padding
-        image = np.empty((channels, height + top + bottom, width + left + right), np.int64)
-        image[:] = np.array(pads).reshape(-1, 1, 1)
-        image[:, top : top + height, left : left + width] = frame
-        region = np.lib.stride_tricks.sliding_window_view(image, self.span, (1, 2))
-        (sy, sx), (dy, dx) = self.stride, self.dilation
-        return region[:, ::sy, ::sx, ::dy, ::dx].transpose(1, 2, 0, 3, 4)
-
-    @property
-    def default_rows(self) -> int:
-        """Rows a line buffer needs to receive the next output row's while this one is computed."""
-        return POINTWISE_PIXELS if self.pointwise else self.span[0] + self.stride[0]
-
-
-@dataclass(frozen=True)
-class Loop:
-    """A counter of the nest: it `steps` when all inner ones are at their last, and `ends` when it
-    is at its own last as well. `single`: it has one step only, and no register."""
-
-    steps: Value
-    ends: Value
-    single: bool
-
-
-def least(a: Value, b: Value) -> Value:
-    """The smaller of two."""
-    return Mux(a < b, a, b)
-
-
-POINTWISE_PIXELS = 4  # covers the 2 cycles between freeing a pixel's place and reading it refilled
-
 
 class Window(wiring.Component):
     """For every output pixel in raster order: for each channel group, `repeats` times: for ky, kx,
@@ -101,9 +34,10 @@ class Window(wiring.Component):
              word its own group where lanes work each for themselves.
     repeats  PE groups that need the same words.
 
-    A word is issued in a cycle with `issue`; then `data` holds its lanes two cycles later, with
-    `valid`, `first` and `last` of the pass over (ky, kx, word). `issue_last` marks the issue of a
-    pass's last word, which happens only with `go`. Outside the image `data` reads pad values.
+    Three cycles after the issue of a word `data` holds its lanes, with `valid`, and `first` and
+    `last` of the pass over (ky, kx, word): address, RAM, operand. `read` follows the issue by one
+    cycle, with the address. `issue_last` marks the issue of a pass's last word, which happens only
+    with `go`. Outside the image `data` reads pad values.
 
     A pixel's first word is issued at the earliest in the cycle after its last input pixel was
     taken; then a word follows every cycle, over pixels, rows, frames and levels. A row's place is
@@ -144,7 +78,7 @@ class Window(wiring.Component):
         self.walked = tuple(geometry.out(f, channels) for f in frames)
         self.words = ceil_div(channels, lanes) // groups
         self.buffer = LineBuffer(frames=frames, rows=self.rows, lanes=lanes, bits=x.bits)
-        self.origin = self._address(-geometry.padding[0], -geometry.padding[2])
+        self.origin = self._distance(-geometry.padding[0], -geometry.padding[2])
         self.pad_values = tuple(map(tuple, pad_values))
         pads = self._pads()
         width = lanes * x.bits
@@ -157,9 +91,9 @@ class Window(wiring.Component):
             {
                 "i": In(lanes_signature(lanes, x.bits)),
                 "go": In(1),
-                "issue": Out(1),
                 "issue_last": Out(1),
-                "data": Out(lanes * x.bits),
+                "read": Out(1),
+                "data": Out(width),
                 "valid": Out(1),
                 "first": Out(1),
                 "last": Out(1),
@@ -181,13 +115,13 @@ class Window(wiring.Component):
         """The ROM of pad values, if they differ."""
         return () if self.rom is None else (self.rom,)
 
-    def _address(self, rows: int, columns: int) -> int:
-        """Buffer words between two pixels, in the circle."""
-        return (rows * self.buffer.row_words + columns * self.buffer.words) % self.buffer.size
-
     def pads_of(self, level: int) -> tuple[int, ...]:
         """What a level reads outside the image: one value, or one per channel."""
         return self.pad_values[level % len(self.pad_values)]
+
+    def _distance(self, rows: int, columns: int) -> int:
+        """Buffer words between two pixels, in the circle."""
+        return (rows * self.buffer.row_words + columns * self.buffer.words) % self.buffer.size
 
     def _pads(self) -> list[int]:
         """Pad words by (level, channel word), each level at a power of two."""
@@ -212,136 +146,154 @@ class Window(wiring.Component):
         m = Module()
         m.submodules.buffer = buffer = self.buffer
         connect(m, flipped(self.i), buffer.i)
-        level, loops = self._loops(m)
-        here = by_level(m, level, [f.height for f in self.frames], "frame_height")
-        wide = by_level(m, level, [f.width for f in self.frames], "frame_width")
-        y, x, inside = self._position(m, loops, here, wide)
-
-        span_y, span_x = self.geometry.span
-        need_y, need_x = least(y + (span_y - 1), here - 1), least(x + (span_x - 1), wide - 1)
-        there = (buffer.have_rows > need_y) | (
-            (buffer.have_rows == need_y) & (buffer.have_columns > need_x)
+        issue = Signal()
+        level = counter(len(self.frames), "level")
+        kh, kw = self.geometry.kernel
+        loops = nest(
+            m,
+            issue,
+            level,
+            {
+                "word": [self.words],
+                "kx": [kw],
+                "ky": [kh],
+                "repeat": [self.repeats],
+                "group": [self.groups],
+                "x": [f.width for f in self.walked],
+                "y": [f.height for f in self.walked],
+            },
         )
-        pass_end = loops["ky"].ends
+        frame_ends, pass_ends = loops["y"].ends, loops["ky"].ends
+        with m.If(issue & frame_ends):
+            advance(m, level, level == len(self.frames) - 1)
+        there, inside = self._position(m, issue, loops, level)
         m.d.comb += [
-            buffer.keep.eq(Mux(y < 0, 0, least(y, here))),
-            buffer.height.eq(here),
-            buffer.leave.eq(self.issue & loops["y"].ends),
-            self.issue.eq(there & (self.go | ~pass_end)),
-            self.issue_last.eq(self.issue & pass_end),
+            issue.eq(there & (self.go | ~pass_ends)),
+            self.issue_last.eq(issue & pass_ends),
+            buffer.leave.eq(issue & frame_ends),
+            self.read.eq(delay(m, issue, 1, "issue")),
         ]
         first = Signal(init=1)
-        with m.If(self.issue):
-            m.d.sync += first.eq(pass_end)
+        with m.If(issue):
+            m.d.sync += first.eq(pass_ends)
         m.d.comb += [
-            self.valid.eq(delay(m, self.issue, 2, "issue")),
-            self.first.eq(delay(m, first, 2, "first")),
-            self.last.eq(delay(m, pass_end, 2, "last")),
+            self.valid.eq(delay(m, self.read, 2, "read")),
+            self.first.eq(delay(m, first, 3, "first")),
+            self.last.eq(delay(m, pass_ends, 3, "last")),
+            buffer.addr.eq(self._address(m, issue, loops, level)),
         ]
-        m.d.comb += buffer.addr.eq(self._walk(m, loops, level))
         word = buffer.data
         if any(self.geometry.padding):
-            word = Mux(delay(m, inside, 1, "inside"), word, self._pad_word(m, loops, level))
+            pad = self._pad_word(m, issue, loops, level)
+            word = Mux(delay(m, inside, 2, "inside"), word, pad)
         m.d.sync += self.data.eq(word)
         return m
 
-    def _loops(self, m: Module) -> tuple[Signal, dict[str, Loop]]:
-        """The level, and the nest of counters, innermost first."""
-        level = counter(len(self.frames), "level")
-        kh, kw = self.geometry.kernel
-        limits = {
-            "word": [self.words],
-            "kx": [kw],
-            "ky": [kh],
-            "repeat": [self.repeats],
-            "group": [self.groups],
-            "x": [f.width for f in self.walked],
-            "y": [f.height for f in self.walked],
-        }
-        loops = {}
-        ends: Value = Const(1)
-        for name, sizes in limits.items():
-            steps = ends
-            if max(sizes) > 1:
-                at = counter(max(sizes), name)
-                last = at == by_level(m, level, sizes, f"{name}_size") - 1
-                ends = Signal(name=f"{name}_ends")
-                m.d.comb += ends.eq(steps & last)
-                with m.If(self.issue & steps):
-                    advance(m, at, last)
-            loops[name] = Loop(steps=steps, ends=ends, single=max(sizes) == 1)
-        with m.If(self.issue & ends):
-            advance(m, level, level == len(self.frames) - 1)
-        loops["frame"] = Loop(steps=ends, ends=Const(0), single=False)
-        return level, loops
-
-    def _walk(self, m: Module, loops: dict[str, Loop], level: Signal) -> Signal:
-        """The address of the word to issue. Every loop remembers where its step started; the
-        outermost loop that steps adds its stride to that, and all inner ones start there too."""
-        buffer, (sy, sx), (dy, dx) = self.buffer, self.geometry.stride, self.geometry.dilation
-        frames = [self._address(f.height, 0) for f in self.frames]
-        strides = {
-            "word": 1,
-            "kx": self._address(0, dx),
-            "ky": self._address(dy, 0),
-            "repeat": 0,
-            "group": self.words % buffer.size,
-            "x": self._address(0, sx),
-            "y": self._address(sy, 0),
-            "frame": by_level(m, level, frames, "frame_stride"),
-        }
-        base, stride, target = (Signal.like(buffer.addr, name=n) for n in ("base", "stride", "to"))
-        total = base + stride
-        m.d.comb += target.eq(Mux(total >= buffer.size, total - buffer.size, total))
-        starts = []
-        for name, step in strides.items():
-            loop = loops[name]
-            if loop.single:
-                continue
-            start = Signal.like(base, init=self.origin, name=f"{name}_start")
-            starts.append(start)
-            with m.If(loop.steps):
-                m.d.comb += [base.eq(start), stride.eq(step)]
-                with m.If(self.issue):
-                    m.d.sync += start.eq(target)
-        return starts[0]
-
     def _position(
-        self, m: Module, loops: dict[str, Loop], height: Value, width: Value
-    ) -> tuple[Signal, Signal, Value]:
-        """(y, x) of the window's corner in the frame, and whether the word to issue is inside."""
+        self, m: Module, issue: Signal, loops: dict[str, Loop], level: Signal
+    ) -> tuple[Value, Value]:
+        """Whether the window has arrived, and whether the word to issue lies inside the image.
+
+        (y, x) is the window's corner in the frame, (need_y, need_x) the pixel it waits for: a
+        column beyond the frame means the whole row, a row above it one of the frame before.
+        """
         top, bottom, left, right = self.geometry.padding
-        (sy, sx), (dy, dx) = self.geometry.stride, self.geometry.dilation
-        rows = range(-top, max(f.height for f in self.frames) + bottom + sy + dy)
-        columns = range(-left, max(f.width for f in self.frames) + right + sx + dx)
-        y, tap_y = (Signal(rows, init=-top, name=name) for name in ("y_corner", "y_tap"))
-        x, tap_x = (Signal(columns, init=-left, name=name) for name in ("x_corner", "x_tap"))
-        next_y = Mux(loops["y"].ends, -top, y + sy)
-        next_x = Mux(loops["x"].ends, -left, x + sx)
-        with m.If(self.issue):
+        (sy, sx), (span_y, span_x) = self.geometry.stride, self.geometry.span
+        buffer, heights = self.buffer, [f.height for f in self.frames]
+        height = by_level(m, level, heights, "frame_height")
+        next_level_height = by_level(m, level, heights[1:] + heights[:1], "next_level_height")
+        rows = range(-top, max(heights) + bottom + span_y + sy)
+        columns = range(-left, max(f.width for f in self.frames) + right + span_x + sx)
+        y = Signal(rows, init=-top, name="y_corner")
+        x = Signal(columns, init=-left, name="x_corner")
+        need_y = Signal(rows, init=min(span_y - top, heights[0]) - 1)
+        need_x = Signal(columns, init=span_x - 1 - left)
+        x_loop, y_loop = loops["x"], loops["y"]
+        next_x, next_y = Mux(x_loop.last, -left, x + sx), Mux(y_loop.last, -top, y + sy)
+        next_height = Mux(y_loop.last, next_level_height, height)
+        with m.If(issue & x_loop.steps):
+            m.d.sync += [x.eq(next_x), need_x.eq(next_x + (span_x - 1))]
+        with m.If(issue & y_loop.steps):
+            m.d.sync += [
+                y.eq(next_y),
+                need_y.eq(least(next_y + (span_y - 1), next_height - 1)),
+                buffer.limit.eq(Mux(next_y < 0, 0, least(next_y, next_height)) + self.rows),
+            ]
+        m.d.comb += buffer.height.eq(height)
+        row_arrives = buffer.have_rows == need_y
+        there = (buffer.have_rows > need_y) | (row_arrives & (buffer.have_columns > need_x))
+        if not any(self.geometry.padding):
+            return there, Const(1)
+
+        dy, dx = self.geometry.dilation
+        tap_y, tap_x = Signal.like(y, name="y_tap"), Signal.like(x, name="x_tap")
+        with m.If(issue):
             m.d.sync += tap_x.eq(Mux(loops["kx"].steps, tap_x + dx, tap_x))
             with m.If(loops["kx"].ends):
                 m.d.sync += [tap_x.eq(x), tap_y.eq(tap_y + dy)]
             with m.If(loops["ky"].ends):
                 m.d.sync += tap_y.eq(y)
-            with m.If(loops["x"].steps):
-                m.d.sync += [x.eq(next_x), tap_x.eq(next_x)]
-            with m.If(loops["y"].steps):
-                m.d.sync += [y.eq(next_y), tap_y.eq(next_y)]
+            with m.If(x_loop.steps):
+                m.d.sync += tap_x.eq(next_x)
+            with m.If(y_loop.steps):
+                m.d.sync += tap_y.eq(next_y)
+        width = by_level(m, level, [f.width for f in self.frames], "frame_width")
         inside = (tap_y >= 0) & (tap_y < height) & (tap_x >= 0) & (tap_x < width)
-        return y, x, inside
+        return there, inside
 
-    def _pad_word(self, m: Module, loops: dict[str, Loop], level: Signal) -> Value:
-        """What the word reads outside the image, a cycle after its issue."""
+    def _address(self, m: Module, issue: Signal, loops: dict[str, Loop], level: Signal) -> Signal:
+        """The address of the word issued in the cycle before. Every loop remembers where its step
+        started; the outermost loop that steps adds its stride, and all inner ones start there."""
+        buffer, (sy, sx), (dy, dx) = self.buffer, self.geometry.stride, self.geometry.dilation
+        strides = {
+            "word": [1],
+            "kx": [self._distance(0, dx)],
+            "ky": [self._distance(dy, 0)],
+            "repeat": [0],
+            "group": [self.words % buffer.size],
+            "x": [self._distance(0, sx)],
+            "y": [self._distance(sy, 0)],
+            "frame": [self._distance(f.height, 0) for f in self.frames],
+        }
+        left_level = delay(m, level, 1, "level")
+        frame = Loop(loops["y"].ends, Const(0), Const(0), single=False)
+        target = Signal.like(buffer.addr, name="target")
+        start: Value = Const(0)
+        ahead: Value = Const(0)
+        back: Value = Const(0)
+        starts = []
+        for name, loop in {**loops, "frame": frame}.items():
+            if loop.single:
+                continue
+            own = Signal.like(target, init=self.origin, name=f"{name}_start")
+            starts.append(own)
+            with m.If(delay(m, issue & loop.steps, 1, f"{name}_steps")):
+                m.d.sync += own.eq(target)
+            outermost = delay(m, issue & loop.steps & ~loop.last, 1, f"{name}_outermost")
+            wrapped = [stride - buffer.size for stride in strides[name]]
+            start |= Mux(outermost, own, 0)
+            ahead |= Mux(outermost, by_level(m, left_level, strides[name], f"{name}_ahead"), 0)
+            back |= Mux(outermost, by_level(m, left_level, wrapped, f"{name}_back"), 0)
+        m.d.comb += target.eq(Mux(start + back < 0, start + ahead, start + back))
+        return starts[0]
+
+    def _pad_word(self, m: Module, issue: Signal, loops: dict[str, Loop], level: Signal) -> Value:
+        """What the word reads outside the image, two cycles after its issue."""
         if self.rom is None:
             return self.pad
         m.submodules.rom = self.rom
         words = self.buffer.words
         word, group = counter(words, "pad_word"), counter(words, "pad_group")
-        following = Mux(loops["group"].ends, 0, group + self.words)
-        with m.If(self.issue):
+        following = Mux(loops["group"].last, 0, group + self.words)
+        with m.If(issue):
             m.d.sync += word.eq(Mux(loops["word"].ends, group, word + 1))
             with m.If(loops["repeat"].ends):
                 m.d.sync += [group.eq(following), word.eq(following)]
-        m.d.comb += self.rom.addr.eq(Cat(word[: ceil_log2(words)], level))
+        address = Cat(word[: ceil_log2(words)], level)
+        m.d.comb += self.rom.addr.eq(delay(m, address, 1, "pad_address"))
         return self.rom.data
+
+
+def least(a: Value, b: Value) -> Value:
+    """The smaller of two."""
+    return Mux(a < b, a, b)
