@@ -9,7 +9,7 @@ from intaglio.fixed import ROUNDINGS, IntType, Rounding, requantise
 from intaglio.hdl.fifo import Outlet
 from intaglio.hdl.pack import Ints
 from intaglio.hdl.requant import clamped, fold_half
-from intaglio.hdl.stream import delay, lane, lanes_signature
+from intaglio.hdl.stream import delay, lane, lanes_signature, pipe
 
 
 class Add(wiring.Component):
@@ -82,11 +82,11 @@ class Add(wiring.Component):
 
     def _lane(self, m: Module, k: int) -> Value:
         a_type, b_type, y = self.types
-        a = delay(m, lane(self.a.payload, k, a_type) * self.multipliers[0], 1, f"a{k}")
-        b = delay(m, lane(self.b.payload, k, b_type) * self.multipliers[1], 1, f"b{k}")
-        total = delay(m, a + b + self.folded_bias, 1, f"total{k}")
+        a = pipe(m, lane(self.a.payload, k, a_type) * self.multipliers[0], 1, f"a{k}")
+        b = pipe(m, lane(self.b.payload, k, b_type) * self.multipliers[1], 1, f"b{k}")
+        total = pipe(m, a + b + self.folded_bias, 1, f"total{k}")
         code = ROUNDINGS[self.folded](total, self.shift)
         if self.folded != "TRN":
-            code = delay(m, code, 1, f"rounded{k}")
+            code = pipe(m, code, 1, f"rounded{k}")
         offset, lo, hi = self.limits
-        return delay(m, clamped(code + offset, lo, hi), 1, f"clamped{k}")[: y.bits]
+        return pipe(m, clamped(code + offset, lo, hi), 1, f"clamped{k}")[: y.bits]

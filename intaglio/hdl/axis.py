@@ -1,5 +1,7 @@
 """AXI4-Stream at the edge of the design."""
 
+from collections.abc import Sequence
+
 from amaranth.hdl import Elaboratable, Module, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -45,6 +47,10 @@ class AxisSender(wiring.Component):
         super().__init__(
             {"i": In(stream.Signature(unsigned(width))), "o": Out(axis_signature(width))}
         )
+
+    def model(self, beats: Sequence[int]) -> list[tuple[int, bool]]:
+        """Beats to (tdata, tlast)."""
+        return [(beat, k % self.beats == self.beats - 1) for k, beat in enumerate(beats)]
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()

@@ -98,7 +98,7 @@ class Drain(wiring.Component):
             outlet.data.eq(requantiser.o),
             outlet.push.eq(requantiser.o_valid),
         ]
-        held = Signal.like(self.sums)
+        held = Signal.like(self.sums, reset_less=True)
         left = Signal(range(self.beats + 1))
         m.d.sync += held.eq(held >> self.out_lanes * self.sum_type.bits)
         with m.If(left != 0):

@@ -14,7 +14,7 @@ from intaglio.hdl.drain import Drain
 from intaglio.hdl.pack import Ints
 from intaglio.hdl.requant import Scaling, clamped
 from intaglio.hdl.rom import Rom
-from intaglio.hdl.stream import advance, counter, delay, lane, lanes_signature
+from intaglio.hdl.stream import advance, counter, delay, lane, lanes_signature, pipe
 from intaglio.hdl.window import Window
 
 FAN_IN = 4  # terms of a registered adder: two levels of a tree
@@ -35,7 +35,7 @@ def adder_tree(m: Module, terms: Sequence[Value], name: str) -> Value:
     while len(terms) > 1:
         groups = [terms[at : at + FAN_IN] for at in range(0, len(terms), FAN_IN)]
         terms = [
-            delay(m, sum(group[1:], group[0]), 1, f"{name}_{stage}_{k}")
+            pipe(m, sum(group[1:], group[0]), 1, f"{name}_{stage}_{k}")
             for k, group in enumerate(groups)
         ]
         stage += 1
@@ -143,8 +143,8 @@ class Engine(wiring.Component):
         connect(m, drain.o, flipped(self.o))
         weights = self._weight_word(m)
         valid = delay(m, window.valid, self.stages, "valid")
-        first = delay(m, window.first, self.stages, "first")
-        last = delay(m, window.last, self.stages, "last")
+        first = pipe(m, window.first, self.stages, "first")
+        last = pipe(m, window.last, self.stages, "last")
         m.d.comb += [
             window.go.eq(drain.go),
             drain.issue_last.eq(window.issue_last),
@@ -156,7 +156,7 @@ class Engine(wiring.Component):
             for s, (at, weight) in enumerate(pairs):
                 x = lane(window.data, at, window.x)
                 product = x if weights is None else x * lane(weights, weight, self.w)
-                terms.append(delay(m, product, 1, f"product_{p}_{s}"))
+                terms.append(pipe(m, product, 1, f"product_{p}_{s}"))
             term = adder_tree(m, terms, f"tree_{p}")
             sums.append(self._accumulate(m, term, valid, first, f"sum_{p}"))
         m.d.comb += drain.sums.eq(Cat(sums))
@@ -171,12 +171,12 @@ class Engine(wiring.Component):
         with m.If(self.window.read):
             advance(m, address, address == rom.depth - 1)
         m.d.comb += rom.addr.eq(address)
-        return delay(m, rom.data, 1, "weight")
+        return pipe(m, rom.data, 1, "weight")
 
     def _accumulate(self, m: Module, term: Value, valid: Value, first: Value, name: str) -> Signal:
         """The sum so far including `term`."""
         total = Signal(signed(self.sums.bits), name=name)
-        before = Signal.like(total, name=f"{name}_before")
+        before = Signal.like(total, name=f"{name}_before", reset_less=True)
         value = Mux(first, 0, before) + term
         if self.accumulator.each_step:
             value = clamped(value, self.sums.lo, self.sums.hi)

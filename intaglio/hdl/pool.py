@@ -82,7 +82,7 @@ class MaxPool(wiring.Component):
         connect(m, outlet.o, flipped(self.o))
         best = []
         for k in range(self.lanes):
-            so_far = Signal(shape_of(self.x), name=f"best_{k}")
+            so_far = Signal(shape_of(self.x), name=f"best_{k}", reset_less=True)
             x = lane(window.data, k, self.x)
             with m.If(window.valid & (window.first | (x > so_far))):
                 m.d.sync += so_far.eq(x)

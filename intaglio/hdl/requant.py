@@ -24,6 +24,7 @@ from intaglio.hdl.stream import (
     delay,
     lane,
     lanes_signature,
+    pipe,
     shape_of,
 )
 
@@ -197,17 +198,15 @@ class Requantiser(wiring.Component):
     def _lane(self, m: Module, k: int) -> None:
         def later(values: dict[str, Value], stage: str) -> dict[str, Value]:
             return {
-                name: value
-                if isinstance(value, Const)
-                else delay(m, value, 1, f"{name}_{stage}{k}")
+                name: value if isinstance(value, Const) else pipe(m, value, 1, f"{name}_{stage}{k}")
                 for name, value in values.items()
             }
 
         table = later({name: self._column(name, k) for name in self.columns}, "operand")
-        x = delay(m, lane(self.i, k, self.x), 2, f"x{k}")
-        product = delay(m, x * table["multiplier"], 1, f"product{k}")
+        x = pipe(m, lane(self.i, k, self.x), 2, f"x{k}")
+        product = pipe(m, x * table["multiplier"], 1, f"product{k}")
         table = later(table, "product")
-        total = Signal(shape_of(self.total), name=f"total{k}")
+        total = Signal(shape_of(self.total), name=f"total{k}", reset_less=True)
         m.d.sync += total.eq(product + table["bias"])
         table = later(table, "total")
 
@@ -218,11 +217,10 @@ class Requantiser(wiring.Component):
                 with m.Case(index):
                     m.d.comb += code.eq(value)
         if self.late_shift:
-            code = delay(m, code, 1, f"shifted{k}")
+            code = pipe(m, code, 1, f"shifted{k}")
             table = later(table, "shifted")
-        m.d.sync += lane(self.o, k, IntType(self.y.bits, False)).eq(
-            clamped(code + table["offset"], table["lo"], table["hi"])
-        )
+        clamp = clamped(code + table["offset"], table["lo"], table["hi"])
+        m.d.comb += lane(self.o, k, IntType(self.y.bits, False)).eq(pipe(m, clamp, 1, f"y{k}"))
 
 
 def column_bits(column: Sequence[int]) -> int:

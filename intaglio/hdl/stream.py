@@ -62,14 +62,19 @@ def lane(word: Value, index: int, type: IntType) -> Value:
     return bits.as_signed() if type.signed else bits
 
 
-def delay(m: Module, value: Any, cycles: int, name: str) -> Value:
+def delay(m: Module, value: Any, cycles: int, name: str, *, reset: bool = True) -> Value:
     """`value`, `cycles` clocks later."""
     value = Value.cast(value)
     for k in range(cycles):
-        stage = Signal(value.shape(), name=f"{name}_{k + 1}")
+        stage = Signal(value.shape(), name=f"{name}_{k + 1}", reset_less=not reset)
         m.d.sync += stage.eq(value)
         value = stage
     return value
+
+
+def pipe(m: Module, value: Any, cycles: int, name: str) -> Value:
+    """`delay` of a number that a delayed strobe goes with: it needs no reset, nor its wires."""
+    return delay(m, value, cycles, name, reset=False)
 
 
 def counter(limit: int, name: str) -> Signal:

@@ -23,6 +23,7 @@ from intaglio.hdl.stream import (
     counter,
     delay,
     lanes_signature,
+    pipe,
 )
 
 
@@ -178,15 +179,15 @@ class Window(wiring.Component):
             m.d.sync += first.eq(pass_ends)
         m.d.comb += [
             self.valid.eq(delay(m, self.read, 2, "read")),
-            self.first.eq(delay(m, first, 3, "first")),
-            self.last.eq(delay(m, pass_ends, 3, "last")),
+            self.first.eq(pipe(m, first, 3, "first")),
+            self.last.eq(pipe(m, pass_ends, 3, "last")),
             buffer.addr.eq(self._address(m, issue, loops, level)),
         ]
         word = buffer.data
         if any(self.geometry.padding):
             pad = self._pad_word(m, issue, loops, level)
-            word = Mux(delay(m, inside, 2, "inside"), word, pad)
-        m.d.sync += self.data.eq(word)
+            word = Mux(pipe(m, inside, 2, "inside"), word, pad)
+        m.d.comb += self.data.eq(pipe(m, word, 1, "operand"))
         return m
 
     def _position(
@@ -255,7 +256,7 @@ class Window(wiring.Component):
             "y": [self._distance(sy, 0)],
             "frame": [self._distance(f.height, 0) for f in self.frames],
         }
-        left_level = delay(m, level, 1, "level")
+        left_level = pipe(m, level, 1, "level")
         frame = Loop(loops["y"].ends, Const(0), Const(0), single=False)
         target = Signal.like(buffer.addr, name="target")
         start: Value = Const(0)
@@ -290,7 +291,7 @@ class Window(wiring.Component):
             with m.If(loops["repeat"].ends):
                 m.d.sync += [group.eq(following), word.eq(following)]
         address = Cat(word[: ceil_log2(words)], level)
-        m.d.comb += self.rom.addr.eq(delay(m, address, 1, "pad_address"))
+        m.d.comb += self.rom.addr.eq(pipe(m, address, 1, "pad_address"))
         return self.rom.data
 
 

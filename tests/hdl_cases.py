@@ -1,0 +1,197 @@
+"""Random engines and pools for the tests of `hdl`, with the frames they take."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from hdl_bench import random_frames, run_frames
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from intaglio.errors import BuildError
+from intaglio.fixed import ROUNDINGS, IntType
+from intaglio.hdl.accumulator import Accumulator
+from intaglio.hdl.conv import ConvEngine
+from intaglio.hdl.depthwise import DepthwiseEngine
+from intaglio.hdl.geometry import Geometry
+from intaglio.hdl.pack import Ints
+from intaglio.hdl.pool import MaxPool, SumPool
+from intaglio.hdl.requant import Scaling
+from intaglio.hdl.stream import Frame, ceil_div
+
+seeds = st.one_of(st.none(), st.integers(0, 999))
+pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
+small = st.tuples(st.integers(1, 2), st.integers(1, 2))
+paddings = st.tuples(*[st.integers(0, 2)] * 4)
+sizes = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=3)
+geometries = st.builds(Geometry, pairs, pairs, small, paddings)
+W = IntType(3, True)
+Y = IntType(5, True)
+
+
+def divisors(n: int) -> st.SearchStrategy[int]:
+    return st.sampled_from([d for d in range(1, n + 1) if n % d == 0])
+
+
+def outputs(results: int, cycles: int) -> st.SearchStrategy[int]:
+    """Output lanes that divide the results and drain them in time."""
+    possible = [d for d in range(1, results + 1) if results % d == 0 and results // d <= cycles]
+    return st.sampled_from(possible)
+
+
+def fitting(geometry: Geometry, frames: Sequence[Frame]) -> bool:
+    try:
+        return all(geometry.out(f, 1) for f in frames)
+    except BuildError:
+        return False
+
+
+def proved_bits(weights: Ints, x: IntType) -> int:
+    """Width of the worst sum, also of any part of it."""
+    most = np.abs(weights).sum(axis=(1, 2, 3)).max() * max(abs(x.lo), x.hi)
+    return IntType.spanning(-int(most) - 1, int(most)).bits
+
+
+def scalings(
+    rng: np.random.Generator, levels: int, channels: int, sum_bits: int, y: IntType = Y
+) -> list[Scaling]:
+    """Multipliers of both signs, with shifts that use the output's range."""
+    shift = max(0, sum_bits + 1 - y.bits)
+    return [
+        Scaling(
+            tuple(rng.integers(-7, 8, channels).tolist()),
+            tuple(rng.integers(-50, 50, channels).tolist()),
+            (shift,),
+            y.lo,
+            y.hi - k,
+        )
+        for k in range(levels)
+    ]
+
+
+def feed(
+    block: Any,
+    rng: np.random.Generator,
+    frames: Sequence[Frame],
+    x: IntType,
+    y: IntType,
+    **kind: Any,
+) -> dict[str, Any]:
+    images = random_frames(rng, frames, x, 2)
+    return run_frames(block, images, block.model(images), x=x, y=y, eager=True, **kind)
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> tuple[ConvEngine, Sequence[Frame], IntType, tuple[int, int]]:
+    """An engine, its input frames, input type and (lanes in, lanes out)."""
+    rng = np.random.default_rng(draw(st.integers(0, 999)))
+    geometry = draw(geometries)
+    groups = draw(st.integers(1, 3))
+    cin, cout = (draw(st.integers(1, 7 if groups == 1 else 3)) for _ in range(2))
+    simd = draw(divisors(cin) if groups > 1 else st.integers(1, cin + 1))
+    pe = draw(divisors(cout) if groups > 1 else st.integers(1, cout + 1))
+    cycles = geometry.kernel[0] * geometry.kernel[1] * ceil_div(cin, simd)
+    out_lanes = draw(outputs(pe, cycles))
+    frames = [Frame(cin * groups, *size) for size in draw(sizes)]
+    assume(fitting(geometry, frames))
+    x = IntType(3, draw(st.booleans()))
+    pad_shape = (draw(st.sampled_from((1, len(frames)))), draw(st.sampled_from((1, cin * groups))))
+    weights = rng.integers(W.lo, W.hi + 1, (cout * groups, cin, *geometry.kernel), dtype=np.int64)
+    bits = proved_bits(weights, x)
+    accumulator = Accumulator(
+        bits,
+        draw(st.sampled_from((None, bits, max(2, bits - 2)))),
+        draw(st.sampled_from(("wrap", "saturate"))),
+        draw(st.sampled_from(("end", "mac"))) if simd == 1 else "end",
+    )
+    engine = ConvEngine(
+        frames=frames,
+        weights=weights,
+        x=x,
+        w=W,
+        y=Y,
+        accumulator=accumulator,
+        scalings=scalings(rng, len(frames), cout * groups, accumulator.type.bits),
+        rounding=draw(st.sampled_from(sorted(ROUNDINGS))),
+        simd=simd,
+        pe=pe,
+        out_lanes=out_lanes,
+        groups=groups,
+        stride=geometry.stride,
+        dilation=geometry.dilation,
+        padding=geometry.padding,
+        pad_values=rng.integers(x.lo, x.hi + 1, pad_shape).tolist(),
+        rows=draw(st.sampled_from((None, geometry.span[0]))),
+    )
+    return engine, frames, x, (simd, out_lanes)
+
+
+@st.composite
+def lane_blocks(draw: st.DrawFn, kinds: Sequence[str] = ("depthwise", "max", "sum")) -> Any:
+    """A depthwise engine or a pool, its input frames and (lanes in, lanes out)."""
+    rng = np.random.default_rng(draw(st.integers(0, 999)))
+    geometry = draw(geometries)
+    channels = draw(st.integers(1, 7))
+    frames = [Frame(channels, *size) for size in draw(sizes)]
+    assume(fitting(geometry, frames))
+    x = IntType(4, draw(st.booleans()))
+    lanes = draw(st.integers(1, channels + 1))
+    cycles = geometry.kernel[0] * geometry.kernel[1]
+    out_lanes = draw(outputs(lanes, cycles))
+    common = {
+        "frames": frames,
+        "x": x,
+        "lanes": lanes,
+        "stride": geometry.stride,
+        "dilation": geometry.dilation,
+        "padding": geometry.padding,
+        "rows": draw(st.sampled_from((None, geometry.span[0]))),
+    }
+    kind = draw(st.sampled_from(kinds))
+    if kind == "max":
+        return MaxPool(kernel=geometry.kernel, **common), frames, x, x, (lanes, lanes)
+    weights = rng.integers(W.lo, W.hi + 1, (channels, 1, *geometry.kernel), dtype=np.int64)
+    bits = proved_bits(weights, x) if kind == "depthwise" else 8
+    common["scalings"] = scalings(rng, len(frames), channels, bits)
+    common["rounding"] = draw(st.sampled_from(sorted(ROUNDINGS)))
+    common["out_lanes"] = out_lanes
+    if kind == "sum":
+        pad = int(rng.integers(x.lo, x.hi + 1))
+        block = SumPool(kernel=geometry.kernel, y=Y, pad_value=pad, **common)
+    else:
+        narrow = draw(st.sampled_from((None, max(2, bits - 2))))
+        overflow = draw(st.sampled_from(("wrap", "saturate")))
+        at = draw(st.sampled_from(("end", "mac")))
+        pads = rng.integers(x.lo, x.hi + 1, (len(frames), channels)).tolist()
+        block = DepthwiseEngine(
+            weights=weights,
+            w=W,
+            y=Y,
+            accumulator=Accumulator(bits, narrow, overflow, at),
+            pad_values=pads,
+            **common,
+        )
+    return block, frames, x, Y, (lanes, out_lanes)
+
+
+def engine(
+    frames: Sequence[Frame], cout: int, kernel: int, simd: int, pe: int, out: int, **more: Any
+) -> ConvEngine:
+    rng = np.random.default_rng(5)
+    x = IntType(4, False)
+    weights = rng.integers(W.lo, W.hi + 1, (cout, frames[0].channels, kernel, kernel))
+    bits = proved_bits(weights, x)
+    return ConvEngine(
+        frames=frames,
+        weights=weights,
+        x=x,
+        w=W,
+        y=Y,
+        accumulator=Accumulator(bits),
+        scalings=scalings(rng, len(frames), cout, bits),
+        simd=simd,
+        pe=pe,
+        out_lanes=out,
+        padding=(kernel // 2,) * 4,
+        **more,
+    )
