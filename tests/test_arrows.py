@@ -19,7 +19,7 @@ ROOMS = {
     "codegen": {"core", "sim", "hdl", "codegen"},
     "top": {"core", "sim", "detect", "quant", "hdl", "codegen", "top"},
 }
-HEAVY = {"torch": {"detect", "quant"}, "amaranth": {"hdl", "codegen"}, "numba": {"sim"}}
+HEAVY = {"torch": {"detect", "quant"}, "amaranth": {"hdl", "codegen"}, "numba": {"sim", "codegen"}}
 TORCH_FREE = {"decode", "coco", "evaluate", "images", "draw"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

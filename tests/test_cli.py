@@ -122,10 +122,10 @@ def test_a_coco_set_without_its_images_is_refused(cli: Cli, tmp_path: Path) -> N
 def test_folding_targets_that_cannot_be_met(cli: Cli, pictures: Path, tmp_path: Path) -> None:
     own = "examples.own_network:skyline"
     assert cli("quantize", own, "--images", pictures, "-o", "own.intaglio")[0] == 0
-    refused(cli("build", "own.intaglio", "-o", "b", "--fps", 1e9), "frames per second", "at most")
+    refused(cli("build", "own.intaglio", "-o", "b", "--fps", 1e9), "fps must be at most", "layer")
     refused(cli("build", "own.intaglio", "-o", "b", "--target", "abacus"), "must be one of")
     assert not (tmp_path / "b").exists()
-    refused(cli("verify", "b"), "b must be a build folder")
+    refused(cli("verify", "b"), "b must be a folder written by `intaglio build`")
 
 
 @pytest.mark.rtl
