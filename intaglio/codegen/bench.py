@@ -8,8 +8,6 @@ from importlib.resources import files
 from intaglio.codegen.ports import Port
 from intaglio.ops import Ints
 
-QUIET = 256  # cycles without a beat after the last one, to notice beats that should not be there
-
 
 def verilog_file(name: str) -> str:
     """A Verilog file shipped with the package."""
@@ -83,11 +81,10 @@ module bench (
 
   wire moved = {source.name}_tvalid & {source.name}_tready | {taken};
   wire full = {full};
-  wire close = full & idle == {QUIET};
   always @(posedge clk) begin
     cycle <= rst ? 0 : cycle + 1;
     idle <= rst | moved ? 0 : idle + 1;
-    if (~rst & close) done <= 1;
+    if (~rst & full) done <= 1;
     if (~rst & ~full & idle == patience) hung <= 1;
   end
 endmodule
@@ -101,7 +98,7 @@ def sink_text(index: int, sink: Port) -> str:
   wire [{w - 1}:0] {n}_tdata;
   wire {n}_tvalid, {n}_tready, {n}_tlast, {n}_taken, {n}_full;
   bench_sink #(.WIDTH({w}), .FILE("{recording(sink)}"), .SEED({index + 2}))
-    {n}_sink (.clk(clk), .rst(rst), .stalls(stalls), .close(close | hung), .cycle(cycle),
+    {n}_sink (.clk(clk), .rst(rst), .stalls(stalls), .close(full | hung), .cycle(cycle),
     .total(frames * {sink.beats}), .tdata({n}_tdata), .tvalid({n}_tvalid), .tready({n}_tready),
     .tlast({n}_tlast), .taken({n}_taken), .full({n}_full));
 """

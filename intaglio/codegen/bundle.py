@@ -153,6 +153,7 @@ def build(
         "fps": clock_mhz * 1e6 / schedule.interval,
         "cycles_per_frame": schedule.interval,
         "latency_cycles": schedule.latency,
+        "frame_ends": list(schedule.finished),
         "bottleneck": graph.blocks[plan.slowest].origin,
         "multipliers": plan.multipliers,
         "resources": resources.to_json(),

@@ -1,6 +1,6 @@
 """The cycle model's inner loop: the handshake registers of every component, clock by clock.
 
-All cells live in one flat array, a row of `ROW` numbers each: what never changes first, then the
+All cells live in one flat array, a row of numbers each: what never changes first, then the
 registers, then one group of numbers per level. In every cycle valid flows forward and ready
 backward through the cells that pass them on combinationally; then the clock ticks.
 """
@@ -18,7 +18,7 @@ SOURCE, SINK, FIFO, FORK, REPACK, TAKE, GIVE, PAD, PIPE, WINDOW, UPSAMPLE = rang
 
 # Every row: its kind, and the wires of its ports, INS inputs first.
 KIND, INS, OUTS, WIRES = 0, 1, 2, 3
-PORTS = 16
+PORTS = 64
 BASE = WIRES + PORTS
 
 # Constants. FIFO, PIPE and WINDOW end in a queue: its places, and its latency of 1 or 2.
@@ -46,21 +46,32 @@ PAD_WORD, PAD_X, PAD_Y = range(REG, REG + 3)  # PAD
 LEVEL_DATA = REG + 20
 HEIGHT, WIDTH, OUT_HEIGHT, OUT_WIDTH = range(4)
 SIZE, GROUP = 0, 4
-MAX_LEVELS = 16
-ROW = LEVEL_DATA + GROUP * MAX_LEVELS
-
-inlined = njit(cache=True, inline="always")
 
 
-@inlined
-def forward(m: Cells, b: int, valid: Flags, cycle: int) -> None:
-    """Valid of the outputs of the cell at `b`, from its registers and the valid of its inputs."""
+@njit(cache=True)
+def show(m: Cells, b: int, valid: Flags, ready: Flags) -> None:
+    """Valid and ready that depend on the registers of the cell at `b` alone."""
     k, a, o = m[b + KIND], b + WIRES, b + WIRES + m[b + INS]
     if k in (FIFO, PIPE, WINDOW, UPSAMPLE):
         valid[m[o]] = m[b + SHOWN] != 0 if m[b + LATENCY] == 2 else m[b + LEVEL] > 0
+    if k in (WINDOW, UPSAMPLE):
+        ready[m[a]] = m[b + HAVE_ROWS] < m[b + LIMIT]
+    elif k == FIFO:
+        ready[m[a]] = m[b + LEVEL] < m[b + PLACES]
+    elif k == PIPE and m[b + INS] == 1:
+        ready[m[a]] = m[b + FREE] > 0
     elif k == REPACK:
         valid[m[o]] = m[b + FILL] >= m[b + LANES_OUT]
-    elif k == FORK:
+        ready[m[a]] = m[b + FILL] <= m[b + FULL]
+    elif k == SINK:
+        ready[m[a]] = True
+
+
+@njit(cache=True)
+def forward(m: Cells, b: int, valid: Flags, cycle: int) -> None:
+    """Valid of the outputs of the cell at `b`, from its registers and the valid of its inputs."""
+    k, a, o = m[b + KIND], b + WIRES, b + WIRES + m[b + INS]
+    if k == FORK:
         for p in range(m[b + OUTS]):
             valid[m[o + p]] = valid[m[a]] and not (m[b + DONE] >> p) & 1
     elif k == TAKE:
@@ -76,31 +87,18 @@ def forward(m: Cells, b: int, valid: Flags, cycle: int) -> None:
         valid[m[o]] = due and sent < m[b + BEATS] * m[b + FRAMES]
 
 
-@inlined
+@njit(cache=True)
 def inside(m: Cells, b: int) -> bool:
     """Whether a PAD cell is at a pixel of its input."""
     y, x = m[b + PAD_Y] - m[b + TOP], m[b + PAD_X] - m[b + LEFT]
     return bool(0 <= y < m[b + INNER_H] and 0 <= x < m[b + INNER_W])
 
 
-@inlined
+@njit(cache=True)
 def backward(m: Cells, b: int, valid: Flags, ready: Flags) -> None:
     """Ready of the inputs of the cell at `b`, from its registers and the ready of its outputs."""
     k, a, o = m[b + KIND], b + WIRES, b + WIRES + m[b + INS]
-    if k in (WINDOW, UPSAMPLE):
-        ready[m[a]] = m[b + HAVE_ROWS] < m[b + LIMIT]
-    elif k == FIFO:
-        ready[m[a]] = m[b + LEVEL] < m[b + PLACES]
-    elif k == PIPE:
-        go = m[b + FREE] > 0
-        if m[b + INS] == 1:
-            ready[m[a]] = go
-        else:
-            ready[m[a]] = go and valid[m[a + 1]]
-            ready[m[a + 1]] = go and valid[m[a]]
-    elif k == REPACK:
-        ready[m[a]] = m[b + FILL] <= m[b + FULL]
-    elif k == FORK:
+    if k == FORK:
         now = True
         for p in range(m[b + OUTS]):
             now = now and (ready[m[o + p]] or (m[b + DONE] >> p) & 1 == 1)
@@ -112,11 +110,13 @@ def backward(m: Cells, b: int, valid: Flags, ready: Flags) -> None:
         ready[m[a]] = ready[m[o + m[b + TURN]]]
     elif k == PAD:
         ready[m[a]] = ready[m[o]] and inside(m, b)
-    elif k == SINK:
-        ready[m[a]] = True
+    elif k == PIPE:
+        go = m[b + FREE] > 0
+        ready[m[a]] = go and valid[m[a + 1]]
+        ready[m[a + 1]] = go and valid[m[a]]
 
 
-@inlined
+@njit(cache=True)
 def queue(m: Cells, b: int, taken: int, given: int) -> None:
     """One clock of a queue; see `hdl.fifo.Fifo`."""
     if m[b + LATENCY] == 2:
@@ -128,7 +128,13 @@ def queue(m: Cells, b: int, taken: int, given: int) -> None:
     m[b + PEAK] = max(m[b + PEAK], m[b + LEVEL])
 
 
-@inlined
+@njit(cache=True)
+def fetching(m: Cells, b: int) -> bool:
+    """Whether a queue in block RAM will move a beat to its output register by itself."""
+    return bool(m[b + STORED] > 0 and m[b + SHOWN] == 0)
+
+
+@njit(cache=True)
 def outlet(m: Cells, b: int, started: int, given: int) -> None:
     """One clock of a free-running pipeline and its outlet: `started` beats begin, one a cycle."""
     m[b + FREE] += given - started
@@ -142,7 +148,7 @@ def outlet(m: Cells, b: int, started: int, given: int) -> None:
         queue(m, b, pushed, given)
 
 
-@inlined
+@njit(cache=True)
 def aim(m: Cells, b: int) -> None:
     """Set what the output pixel (OUT_Y, OUT_X) needs, and how many rows may be received."""
     s = b + LEVEL_DATA + GROUP * m[b + READ_LEVEL]
@@ -157,7 +163,7 @@ def aim(m: Cells, b: int) -> None:
     m[b + LIMIT] = max(0, min(y, m[s + HEIGHT])) + m[b + ROWS]
 
 
-@inlined
+@njit(cache=True)
 def receive(m: Cells, b: int) -> None:
     """A beat into the line buffer."""
     s = b + LEVEL_DATA + GROUP * m[b + WRITE_LEVEL]
@@ -174,7 +180,7 @@ def receive(m: Cells, b: int) -> None:
                 m[b + WRITE_LEVEL] = (m[b + WRITE_LEVEL] + 1) % m[b + LEVELS]
 
 
-@inlined
+@njit(cache=True)
 def next_pixel(m: Cells, b: int) -> None:
     """The walk goes to the next output pixel, row, or frame."""
     s = b + LEVEL_DATA + GROUP * m[b + READ_LEVEL]
@@ -189,10 +195,10 @@ def next_pixel(m: Cells, b: int) -> None:
     aim(m, b)
 
 
-@inlined
-def tick_window(m: Cells, b: int, taken: int, given: int) -> bool:
+@njit(cache=True)
+def tick_window(m: Cells, b: int, taken: int, given: int) -> int:
     """One clock of a line buffer, its window walk and the pipeline behind; see `hdl.window`."""
-    issue = True
+    issue, changed = True, taken > 0
     if m[b + STEP] == 0 and m[b + PASS_NUMBER] == 0:
         have = m[b + HAVE_ROWS] - m[b + NEED_Y]
         issue = have > 0 or (have == 0 and m[b + HAVE_COLUMNS] > m[b + NEED_X])
@@ -203,8 +209,9 @@ def tick_window(m: Cells, b: int, taken: int, given: int) -> bool:
     if issue and pass_end:
         last = m[b + PASS_NUMBER] == m[b + PASSES] - 1
         beats = m[b + LAST_BEATS] if last else m[b + PASS_BEATS]
-    if beats or given or m[b + FLYING] or m[b + WAITING] or m[b + STORED]:
+    if beats or given or m[b + FLYING] or m[b + WAITING] or fetching(m, b):
         outlet(m, b, beats, given)
+        changed = True
     if taken:
         receive(m, b)
     if issue:
@@ -213,24 +220,28 @@ def tick_window(m: Cells, b: int, taken: int, given: int) -> bool:
             m[b + PASS_NUMBER] = 0 if last else m[b + PASS_NUMBER] + 1
     if last:
         next_pixel(m, b)
-    return issue
+    return 2 if changed else int(issue)
 
 
-@inlined
-def tick(m: Cells, b: int, valid: Flags, ready: Flags) -> bool:
-    """One clock of the cell at `b`; returns whether something happened."""
+@njit(cache=True)
+def tick(m: Cells, b: int, valid: Flags, ready: Flags) -> int:
+    """One clock of the cell at `b`; returns 2 when `show` may change, 1 for a step inside."""
     k, a, o = m[b + KIND], b + WIRES, b + WIRES + m[b + INS]
     taken = 1 if m[b + INS] > 0 and valid[m[a]] and ready[m[a]] else 0
     given = 1 if m[b + OUTS] > 0 and valid[m[o]] and ready[m[o]] else 0
     moved = taken + given > 0
     if k in (WINDOW, UPSAMPLE):
-        moved = tick_window(m, b, taken, given) or moved
+        return tick_window(m, b, taken, given)
     elif k == FIFO:
-        if moved or m[b + STORED]:
-            queue(m, b, taken, given)
+        if not moved and not fetching(m, b):
+            return 0
+        queue(m, b, taken, given)
+        return 2
     elif k == PIPE:
-        if moved or m[b + FLYING] or m[b + STORED]:
-            outlet(m, b, taken, given)
+        if not moved and m[b + FLYING] == 0 and not fetching(m, b):
+            return 0
+        outlet(m, b, taken, given)
+        return 2
     elif k == REPACK:
         m[b + FILL] -= given * m[b + LANES_OUT]
         if taken:
@@ -264,43 +275,53 @@ def tick(m: Cells, b: int, valid: Flags, ready: Flags) -> bool:
                     m[b + PAD_Y] = (m[b + PAD_Y] + 1) % m[b + OUTER_H]
     elif k == SOURCE:
         m[b + SENT] += given
-    return moved
+    return 2 if moved else 0
 
 
 @njit(cache=True)
-def run(m: Cells, through: int, wires: int, finished: Cells, patience: int) -> int:
+def run(m: Cells, row: int, joining: int, unread: Flags, finished: Cells, patience: int) -> int:
     """Clock until every sink has all its frames; returns the cycles, or -1 after a deadlock.
 
-    through   the first cell that passes valid and ready on combinationally; such cells come last,
-              each behind what it reads.
+    row       numbers of a cell.
+    joining   the first cell whose valid or ready depends on other cells in the same cycle; such
+              cells come last, each behind what it reads.
+    unread    for each wire, whether nothing reads it.
     finished  (cells, frames): filled with the cycle of each frame's last beat, for sinks.
     """
-    valid = np.zeros(wires, dtype=np.bool_)
-    ready = np.zeros(wires, dtype=np.bool_)
-    end, middle = len(m), through * ROW
+    valid = np.zeros(len(unread), dtype=np.bool_)
+    ready = unread.copy()
+    changed = np.zeros(len(m) // row, dtype=np.int64)
+    end, middle = len(m), joining * row
     left = 0
-    for b in range(0, end, ROW):
+    for b in range(0, end, row):
         if m[b + KIND] == SINK:
             left += finished.shape[1]
-        elif m[b + KIND] == WINDOW or m[b + KIND] == UPSAMPLE:
+        elif m[b + KIND] in (WINDOW, UPSAMPLE):
             aim(m, b)
+        show(m, b, valid, ready)
     cycle, quiet = 0, 0
     while left > 0 and quiet <= patience:
-        for b in range(0, end, ROW):
+        for b in range(middle, end, row):
             forward(m, b, valid, cycle)
-        for b in range(0, middle, ROW):
-            backward(m, b, valid, ready)
-        for b in range(end - ROW, middle - ROW, -ROW):
+        for b in range(end - row, middle - row, -row):
             backward(m, b, valid, ready)
         quiet += 1
-        for b in range(0, end, ROW):
-            if tick(m, b, valid, ready):
-                quiet = 0
+        count = 0
+        for b in range(0, end, row):
             if m[b + KIND] == SINK and valid[m[b + WIRES]]:
                 m[b + SENT] += 1
                 frame = m[b + SENT] // m[b + BEATS] - 1
                 if m[b + SENT] % m[b + BEATS] == 0 and frame < finished.shape[1]:
-                    finished[b // ROW, frame] = cycle
+                    finished[b // row, frame] = cycle
                     left -= 1
+            else:
+                happened = tick(m, b, valid, ready)
+                if happened:
+                    quiet = 0
+                if happened > 1:
+                    changed[count] = b
+                    count += 1
+        for n in range(count):
+            show(m, changed[n], valid, ready)
         cycle += 1
     return cycle if left == 0 else -1

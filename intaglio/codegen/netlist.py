@@ -122,7 +122,7 @@ def adapt(
     source, reader = graph.blocks[link.source], graph.blocks[link.reader]
     name = f"{source.name}_{link.port}_{link.branch}" if link.branch or link.port else source.name
     forked = len(graph.readers_of(link.source, link.port)) > 1
-    if forked or source.kind == "demux" or reader.kind == "mux":
+    if forked or source.kind == "demux" or reader.kind == "mux" or len(link.key) > 1:
         wire = b.through(f"{name}_fifo", "fifo", link.source, wire, b.wires[wire])
     lanes = b.wires[wire].lanes if reader.kind == "sink" else foldings[link.reader].in_lanes
     if lanes != b.wires[wire].lanes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,12 @@ from intaglio.hdl.fifo import LUT_RAM_DEPTH
 from intaglio.hdl.stream import ceil_div
 from intaglio.ops import Ints
 
-SIMULATED = 4  # frames until the steady state is read off
+SIMULATED = 4  # frames from which the interval is read off
 START = 1  # the bench offers its first beat one cycle after reset
 UNBOUNDED = 1 << 40
 PATIENCE = 4096  # cycles in which nothing happens
-THROUGH = ("fork", "mux", "demux", "concat", "pad")  # valid and ready pass combinationally
+EFFORT = 300_000_000  # cycles times cells of simulation spent on shallower queues: some seconds
+JOINING = ("source", "add", "fork", "mux", "demux", "concat", "pad")  # see `cells.run`
 CODES = {
     "source": cells.SOURCE,
     "sink": cells.SINK,
@@ -57,8 +59,12 @@ class Schedule:
 
     @property
     def interval(self) -> int:
-        """Cycles per frame in the steady state."""
-        return self.finished[-1] - self.finished[-2]
+        """Cycles per frame: the longest distance between the ends of two consecutive frames."""
+        return max(b - a for a, b in pairwise(self.finished))
+
+    def keeps(self, interval: int) -> bool:
+        """Whether it came to an end and is as fast as `interval`."""
+        return bool(self.finished) and self.interval <= interval
 
     @property
     def latency(self) -> int:
@@ -72,8 +78,12 @@ class Model:
     def __init__(self, netlist: Netlist, components: list[Any]) -> None:
         self.netlist = netlist
         self.order = ordered(netlist)
-        self.through = sum(netlist.cells[i].kind not in THROUGH for i in self.order)
-        self.rows = np.zeros((len(netlist.cells), cells.ROW), dtype=np.int64)
+        self.joining = sum(netlist.cells[i].kind not in JOINING for i in self.order)
+        self.unread = np.ones(len(netlist.wires), dtype=np.bool_)
+        self.unread[[wire for cell in netlist.cells for wire in cell.ins]] = False
+        most = max(len(w.key) for w in netlist.wires)
+        most = max(most, *(len(c.ins) for c in netlist.cells))
+        self.rows = np.zeros((len(netlist.cells), level_data(most, 0)), dtype=np.int64)
         for row, index in zip(self.rows, self.order, strict=True):
             cell = netlist.cells[index]
             wires = (*cell.ins, *cell.outs)
@@ -98,8 +108,8 @@ class Model:
         rows[sources, cells.FRAMES], rows[sources, cells.PERIOD] = frames, period
         finished = np.zeros((len(rows), frames), dtype=np.int64)
         flat = rows.reshape(-1)
-        wires = len(self.netlist.wires)
-        cycles = cells.run(flat, self.through, wires, finished, period + PATIENCE)
+        patience = period + PATIENCE
+        cycles = cells.run(flat, rows.shape[1], self.joining, self.unread, finished, patience)
         peaks = {index: int(rows[place[index], cells.PEAK]) for index in depths}
         return Schedule(() if cycles < 0 else tuple(finished.max(axis=0).tolist()), peaks)
 
@@ -177,8 +187,8 @@ def ordered(netlist: Netlist) -> list[int]:
     """Cells for the model: first those with registers at their ports, then the combinational
     ones, each behind those that it reads."""
     driver = {wire: i for i, cell in enumerate(netlist.cells) for wire in cell.outs}
-    order = [i for i, cell in enumerate(netlist.cells) if cell.kind not in THROUGH]
-    waiting = [i for i, cell in enumerate(netlist.cells) if cell.kind in THROUGH]
+    order = [i for i, cell in enumerate(netlist.cells) if cell.kind not in JOINING]
+    waiting = [i for i, cell in enumerate(netlist.cells) if cell.kind in JOINING]
     placed = set(order)
     while waiting:
         ready = [i for i in waiting if all(driver[w] in placed for w in netlist.cells[i].ins)]
@@ -202,7 +212,31 @@ def size_queues(model: Model) -> tuple[dict[int, int], Schedule]:
     paced = model.run(dict.fromkeys(queues, UNBOUNDED), period=free.interval)
     depths = {i: max(2, peak) for i, peak in paced.peaks.items()}
     schedule = model.run(depths)
-    while not schedule.finished or schedule.interval > max(free.interval, paced.interval):
+    while not schedule.keeps(free.interval):  # a deeper queue can be a cycle slower than modelled
         depths = {i: depth + ceil_div(depth, 16) for i, depth in depths.items()}
         schedule = model.run(depths)
+    return trim(model, depths, schedule)
+
+
+def trim(
+    model: Model, depths: dict[int, int], schedule: Schedule
+) -> tuple[dict[int, int], Schedule]:
+    """Make each queue as shallow as it can be without losing throughput, the largest first.
+
+    Deeper never hurts, so one pass leaves every queue at a minimum: a place less in any of them
+    would cost cycles. Large designs stop after EFFORT and keep the depths they have by then.
+    """
+    widths = {i: model.netlist.wires[model.netlist.cells[i].ins[0]].width for i in depths}
+    cost = schedule.finished[-1] * len(model.netlist.cells)
+    left = EFFORT
+    for i in sorted(depths, key=lambda i: (-depths[i] * widths[i], i)):
+        low = 1  # too shallow, or the least there is
+        while depths[i] - low > 1 and left > 0:
+            middle = (low + depths[i]) // 2
+            tried = model.run({**depths, i: middle})
+            left -= cost
+            if tried.keeps(schedule.interval):
+                depths[i], schedule = middle, tried
+            else:
+                low = middle
     return depths, schedule

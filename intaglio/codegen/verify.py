@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,7 +51,8 @@ class Mismatch:
 @dataclass(frozen=True)
 class VerifyResult:
     """frames played, beats compared, beats that differ, the first of them, and the frame
-    interval as measured (None with one frame or with stalls) and as predicted."""
+    interval as measured (None with one frame, with stalls, or after a mismatch) and as predicted
+    for as many frames. Latency is counted from reset to the first frame's last beat."""
 
     frames: int
     beats: int
@@ -129,16 +131,17 @@ def verify(
 
     checks = [compare(s, got[s.tensor], want[s.tensor], count, patience) for s in sinks]
     wrong = [first for _, first in checks if first is not None]
-    measured = None if wrong or stalls else timing(sinks, got)
+    ends = [] if wrong or stalls else frame_ends(sinks, got)
+    stored = manifest["frame_ends"]
     return VerifyResult(
         frames=count,
-        beats=sum(min(len(got[s.tensor].data), count * s.beats) for s in sinks),
+        beats=sum(len(got[s.tensor].data) for s in sinks),
         mismatches=sum(n for n, _ in checks),
         first_mismatch=min(wrong, key=lambda m: m.cycle, default=None),
-        cycles_per_frame=measured[1] if measured and count > 1 else None,
-        predicted_cycles_per_frame=manifest["cycles_per_frame"],
-        latency_cycles=measured[0] if measured else None,
-        predicted_latency_cycles=manifest["latency_cycles"],
+        cycles_per_frame=longest(ends) if len(ends) > 1 else None,
+        predicted_cycles_per_frame=longest(stored[: max(2, count)]),
+        latency_cycles=ends[0] if ends else None,
+        predicted_latency_cycles=stored[0],
         simulator=simulator,
         stalls=stalls,
         seconds=round(time.perf_counter() - started, 1),
@@ -243,7 +246,7 @@ def compare(
     total, masks = frames * port.beats, port.masks()
     wrong = [
         n
-        for n, (last, data) in enumerate(zip(got.lasts[:total], got.data, strict=False))
+        for n, (last, data) in enumerate(zip(got.lasts, got.data, strict=True))
         if data < 0
         or (data ^ want[n % len(want)]) & masks[n % len(masks)]
         or last != ((n + 1) % port.beats == 0)
@@ -251,8 +254,8 @@ def compare(
     if wrong:
         n = wrong[0]
         return len(wrong), difference(port, n, got, want[n % len(want)])
-    if len(got.data) != total:
-        return abs(len(got.data) - total), wrong_count(port, got, total, patience)
+    if len(got.data) < total:
+        return total - len(got.data), no_beat(port, got, patience)
     return 0, None
 
 
@@ -273,19 +276,20 @@ def difference(port: Port, beat: int, got: Recording, wanted: int) -> Mismatch:
     return Mismatch(*place, channel, y, x, cycle, data, wanted, "bits above the payload are set")
 
 
-def wrong_count(port: Port, got: Recording, total: int, patience: int) -> Mismatch:
-    """An output that stopped early, or did not stop."""
-    n = min(len(got.data), total)
-    frame, channel, y, x = port.locate(n)
-    place = (port.tensor, port.origin, frame, channel, y, x)
-    if n < total:
-        cycle = got.cycles[-1] if got.cycles else 0
-        return Mismatch(*place, cycle, None, None, f"no beat for {patience} cycles")
-    return Mismatch(*place, got.cycles[n], None, None, "beats after the last frame")
+def no_beat(port: Port, got: Recording, patience: int) -> Mismatch:
+    """An output that stopped early."""
+    frame, channel, y, x = port.locate(len(got.data))
+    cycle = got.cycles[-1] if got.cycles else 0
+    reason = f"no beat for {patience} cycles"
+    return Mismatch(port.tensor, port.origin, frame, channel, y, x, cycle, None, None, reason)
 
 
-def timing(sinks: Sequence[Port], got: Mapping[str, Recording]) -> tuple[int, int]:
-    """(cycle of the first frame's last beat, distance of the last two frames' last beats)."""
+def frame_ends(sinks: Sequence[Port], got: Mapping[str, Recording]) -> list[int]:
+    """The cycle of each frame's last beat, over all outputs."""
     ends = [got[s.tensor].cycles[s.beats - 1 :: s.beats] for s in sinks]
-    finished = [max(frame) for frame in zip(*ends, strict=True)]
-    return finished[0], finished[-1] - finished[-2] if len(finished) > 1 else 0
+    return [max(frame) for frame in zip(*ends, strict=True)]
+
+
+def longest(ends: Sequence[int]) -> int:
+    """The longest distance between the ends of two consecutive frames."""
+    return max(b - a for a, b in pairwise(ends))

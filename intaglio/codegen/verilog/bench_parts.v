@@ -60,7 +60,8 @@ module bench_source #(
   end
 endmodule
 
-// Writes every beat to FILE: cycle, tlast, tdata.
+// Writes `total` beats to FILE: cycle, tlast, tdata. (A design may go on to the part of a next frame
+// that needs no input, such as a border.)
 module bench_sink #(
   parameter WIDTH = 8,
   parameter FILE = "",
@@ -86,11 +87,11 @@ module bench_sink #(
   initial file = $fopen(FILE, "w");
   bench_pause #(.SEED(SEED)) pauses (.clk(clk), .rst(rst), .enable(stalls), .pause(pause));
   assign taken = tvalid & tready;
-  assign full = count >= total;
+  assign full = count == total;
   always @(posedge clk) begin
     tready <= ~rst & ~pause;
     if (rst) count <= 0;
-    else if (taken) begin
+    else if (taken & ~full) begin
       count <= count + 1;
       $fwrite(file, "%0d %0d %h\n", cycle, tlast, tdata);
     end

@@ -1,0 +1,108 @@
+"""Small integer networks, built by hand, for the hardware generator's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from intaglio.fixed import IntType
+from intaglio.ops import Add, Conv2d, Input, MaxPool2d, Output, Requant, Upsample
+from intaglio.program import Builder, Program
+
+U4 = IntType(4, False)
+I4 = IntType(4, True)
+
+
+class Layers:
+    """A Builder with layers that choose their own constants, the same in every run."""
+
+    def __init__(self, shape: tuple[int, int, int], seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.builder = Builder()
+        self.builder.add(Input(output="image", shape=shape, type=IntType(8, False)))
+
+    def weights(self, name: str, cout: int, cin: int, kernel: int) -> str:
+        """A constant of 4-bit weights."""
+        values = self.rng.integers(-8, 8, (cout, cin, kernel, kernel))
+        return self.builder.constant(name, values, I4)
+
+    def conv(
+        self,
+        name: str,
+        x: str,
+        weight: str,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        type: IntType = U4,
+    ) -> str:
+        """Conv2d that keeps the size (over the stride), and its Requant, spread over `type`."""
+        b = self.builder
+        _, _, kernel, _ = b.constants[weight].array.shape
+        pad = (kernel // 2,) * 4
+        acc = b.add(
+            Conv2d(output=f"{name}.acc", input=x, weight=weight, stride=(stride, stride),
+                   padding=pad, groups=groups, pad_value=(1,), origin=name)
+        )  # fmt: skip
+        t = b.tensors[acc]
+        gain = ((1 << type.bits) << 16) // max(abs(t.lo), t.hi)
+        channels = t.shape[0]
+        m = b.constant(f"{name}.m", self.rng.integers(gain // 2, 2 * gain + 2, channels))
+        bias = b.constant(f"{name}.b", self.rng.integers(-(1 << 17), 1 << 18, channels))
+        return b.add(
+            Requant(output=name, input=acc, multiplier=m, bias=bias, shift=(16,), lo=type.lo,
+                    hi=type.hi, origin=name),
+            type,
+        )  # fmt: skip
+
+    def add(self, name: str, x: str, y: str) -> str:
+        """A skip connection."""
+        op = Add(output=name, a=x, b=y, multiplier_a=90, multiplier_b=70, bias=-3, shift=7,
+                 lo=0, hi=15, origin=name)  # fmt: skip
+        return self.builder.add(op, U4)
+
+    def finish(self, outputs: Sequence[str]) -> Program:
+        """Outputs out0, out1, ..."""
+        for n, name in enumerate(outputs):
+            self.builder.add(Output(output=f"out{n}", input=name))
+        return self.builder.build()
+
+
+def skip() -> Program:
+    """A residual block with 5 channels: one fork, one add."""
+    net = Layers((3, 9, 11))
+    stem = net.conv("stem", "image", net.weights("w0", 5, 3, 3), stride=2)
+    branch = net.conv("branch", stem, net.weights("w1", 5, 5, 3))
+    return net.finish([net.add("sum", stem, branch)])
+
+
+def pyramid() -> Program:
+    """A detector in small: skip, three levels, FPN, and a shared head of two convolutions with a
+    table for each level; six outputs."""
+    net = Layers((3, 24, 28), seed=1)
+    b = net.builder
+    stem = net.conv("stem", "image", net.weights("w0", 6, 3, 3), stride=2)
+    pool = b.add(MaxPool2d(output="pool", input=stem, kernel=(3, 3), stride=(2, 2),
+                           padding=(1, 1, 1, 1), origin="pool"))  # fmt: skip
+    branch = net.conv("block.conv", pool, net.weights("w1", 6, 6, 3))
+    c3 = net.add("block", pool, branch)
+    c4 = net.conv("c4", c3, net.weights("w2", 10, 6, 3), stride=2)
+    c5 = net.conv("c5", c4, net.weights("w3", 12, 10, 3), stride=2)
+    p5 = net.conv("lateral.2", c5, net.weights("w4", 7, 12, 1))
+    p4 = top_down(net, "p4", net.conv("lateral.1", c4, net.weights("w5", 7, 10, 1)), p5)
+    p3 = top_down(net, "p3", net.conv("lateral.0", c3, net.weights("w6", 7, 6, 1)), p4)
+    tower, logits, boxes = (net.weights(f"head{k}", c, 7, 3) for k, c in enumerate((7, 5, 4)))
+    outputs: list[list[str]] = [[], []]
+    for level, p in enumerate((p3, p4, p5)):
+        t = net.conv(f"tower.{level}", p, tower)
+        outputs[0].append(net.conv(f"logits.{level}", t, logits, type=IntType(8, True)))
+        outputs[1].append(net.conv(f"boxes.{level}", t, boxes, type=IntType(6, False)))
+    return net.finish(outputs[0] + outputs[1])
+
+
+def top_down(net: Layers, name: str, lateral: str, coarse: str) -> str:
+    """Upsample and add."""
+    _, h, w = net.builder.tensors[lateral].shape
+    up = net.builder.add(Upsample(output=f"{name}.up", input=coarse, size=(h, w), origin=name))
+    return net.add(name, lateral, up)
