@@ -50,6 +50,15 @@ def test_scale_is_exact_in_every_rounding(rounding: Rounding, shifts: list[int])
     assert taken[-1] - taken[0] == len(taken) - 1
 
 
+def test_scale_computes_beyond_64_bits() -> None:
+    x, y = IntType(40, True), IntType(8, True)
+    wide = Scaling((2**31 - 1, -(2**31) + 1), (2**62, -(2**62)), (62,), -128, 127)
+    frame = Frame(2, 3, 3)
+    block = Scale(frames=[frame], lanes=1, x=x, y=y, scalings=[wide])
+    frames = random_frames(np.random.default_rng(8), [frame], x, 1)
+    run_frames(block, frames, block.model(frames), x=x, y=y, lanes=(1, 1))
+
+
 @few
 @given(roundings, st.integers(1, 5), st.integers(1, 4), st.booleans(), seeds)
 def test_scale_survives_stalls(

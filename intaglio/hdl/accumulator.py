@@ -25,8 +25,9 @@ class Accumulator:
     @property
     def narrow(self) -> IntType | None:
         """The forced type, where it is narrower than proved."""
-        too_wide = self.forced is None or self.forced >= self.bits
-        return None if too_wide else IntType(self.forced or 0, True)
+        if self.forced is None or self.forced >= self.bits:
+            return None
+        return IntType(self.forced, True)
 
     @property
     def each_step(self) -> bool:

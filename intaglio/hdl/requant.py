@@ -25,7 +25,6 @@ from intaglio.hdl.stream import (
     lane,
     lanes_signature,
     pipe,
-    shape_of,
 )
 
 
@@ -119,10 +118,10 @@ class Requantiser(wiring.Component):
             "hi": [row[5] for row in rows],
         }
         ends = [v * r[0] + b for r, (b, _) in zip(rows, folded, strict=True) for v in (x.lo, x.hi)]
-        self.total = IntType.spanning(min(-1, *ends), max(ends))
+        self.total = signed(column_bits(ends))
         self.late_shift = len(self.shifts) > 1 or self.rounding != "TRN"
         self.latency = 6 if self.late_shift else 5
-        self.place = {}  # bit position in a ROM word of every column that varies
+        self.place: dict[str, int] = {}  # bit position in a ROM word of every column that varies
         width = 0
         for name, column in self.columns.items():
             if len(set(column)) > 1:
@@ -206,7 +205,7 @@ class Requantiser(wiring.Component):
         x = pipe(m, lane(self.i, k, self.x), 2, f"x{k}")
         product = pipe(m, x * table["multiplier"], 1, f"product{k}")
         table = later(table, "product")
-        total = Signal(shape_of(self.total), name=f"total{k}", reset_less=True)
+        total = Signal(self.total, name=f"total{k}", reset_less=True)
         m.d.sync += total.eq(product + table["bias"])
         table = later(table, "total")
 
@@ -224,7 +223,7 @@ class Requantiser(wiring.Component):
 
 
 def column_bits(column: Sequence[int]) -> int:
-    """Signed width of a column."""
+    """Signed width that holds every value."""
     return max(bits_for(value, require_sign_bit=True) for value in column)
 
 
