@@ -1,8 +1,8 @@
 """Post-training quantisation: a torch model and images in, an integer `Program` out.
 
 In order: `capture` and `passes` make a `FloatGraph`; `groups`, `observe`, `search` and `scales`
-choose the codes; `fake` runs them in real numbers; `lower` and `multiplier` make the integers;
-`report` compares.
+choose the codes, which `compensate` and `correct` better; `fake` runs them in real numbers; `lower`
+and `multiplier` make the integers; `report` compares.
 """
 
 from intaglio.quant.config import QuantConfig

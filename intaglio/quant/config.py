@@ -30,6 +30,8 @@ class QuantConfig:
     symmetric      signed activations have zero point 0, or else any. Activations proved to be
                    non-negative are unsigned with zero point 0 either way.
     pot_scales     all scales are powers of two; implied by `arithmetic.power_of_two`.
+    compensate     round weights so that they make up for each other's errors on the images
+                   (`compensate.py`); False: each to its nearest code.
     correct_bias   shift each channel by the mean error that rounding causes on the images.
     overrides      {glob over torch module paths: (wbits, abits)}; the first match counts.
 
@@ -48,6 +50,7 @@ class QuantConfig:
     per_channel: bool = True
     symmetric: bool = True
     pot_scales: bool = False
+    compensate: bool = True
     correct_bias: bool = True
     overrides: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     arithmetic: Arithmetic = field(default_factory=Arithmetic)

@@ -79,8 +79,10 @@ def compute(
             looked_up: torch.Tensor = node.function(x)
             return looked_up
         case MaxPool():
-            padded = functional.pad(x, sides(node.padding), value=-torch.inf)
-            return functional.max_pool2d(padded, node.kernel, node.stride, dilation=node.dilation)
+            open_border = functional.pad(x, sides(node.padding), value=-torch.inf)
+            return functional.max_pool2d(
+                open_border, node.kernel, node.stride, dilation=node.dilation
+            )
         case Upsample():
             _, h, w = node.shape
             rows = torch.arange(h) * x.shape[2] // h
@@ -98,21 +100,24 @@ def linear(node: Scaled, x: torch.Tensor, weights: Mapping[str, torch.Tensor]) -
         case Affine():
             return x
         case SumPool():
-            padded = functional.pad(x, sides(node.padding))
-            return functional.avg_pool2d(padded, node.kernel, node.stride, divisor_override=1)
+            border = functional.pad(x, sides(node.padding))
+            return functional.avg_pool2d(border, node.kernel, node.stride, divisor_override=1)
         case Conv():
-            if node.pad_value is None:
-                padded = functional.pad(x, sides(node.padding))
-            else:
-                value = torch.from_numpy(node.pad_value).to(x.dtype)[:, None, None]
-                padded = functional.pad(x - value, sides(node.padding)) + value
             arguments: dict[str, Any] = {
                 "stride": node.stride,
                 "dilation": node.dilation,
                 "groups": node.groups,
             }
-            return functional.conv2d(padded, weights[node.weight], **arguments)
+            return functional.conv2d(padded(node, x), weights[node.weight], **arguments)
     raise TypeError(f"{type(node).__name__} must be computed here.")
+
+
+def padded(node: Conv, x: torch.Tensor) -> torch.Tensor:
+    """What a convolution reads: x with its border of `pad_value`."""
+    if node.pad_value is None:
+        return functional.pad(x, sides(node.padding))
+    value = torch.from_numpy(node.pad_value).to(x.dtype)[:, None, None]
+    return functional.pad(x - value, sides(node.padding)) + value
 
 
 def sides(padding: Padding) -> list[int]:

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from intaglio.program import Program
 from intaglio.quant.capture import capture, channel_values
+from intaglio.quant.compensate import compensated
 from intaglio.quant.config import QuantConfig
 from intaglio.quant.correct import corrected
 from intaglio.quant.fake import FakeQuant
@@ -70,6 +71,8 @@ def quantize(
     graph = simplify(capture(model, shape))
     calibration = calibrate(graph, images, config)
     scales = choose(graph, calibration, config)
+    if config.compensate:
+        scales = compensated(graph, scales, images)
     shifted = corrected(graph, scales, images) if config.correct_bias else graph
     program = lower(shifted, scales, config.arithmetic, meta(model, config, calibration))
     return Quantized(program, FakeQuant(shifted, scales), graph, scales, calibration, images)
@@ -85,6 +88,7 @@ def meta(model: nn.Module, config: QuantConfig, calibration: Calibration) -> dic
             "last_wbits": config.predictor_wbits,
             "method": config.method,
             "p": config.p,
+            "compensate": config.compensate,
             "correct_bias": config.correct_bias,
             "wider": {g.tensors[0]: [g.bits, g.why] for g in calibration.groups if g.why},
         }
