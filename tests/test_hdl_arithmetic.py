@@ -52,7 +52,7 @@ def test_scale_is_exact_in_every_rounding(rounding: Rounding, shifts: list[int])
 
 def test_scale_computes_beyond_64_bits() -> None:
     x, y = IntType(40, True), IntType(8, True)
-    wide = Scaling((2**31 - 1, -(2**31) + 1), (2**62, -(2**62)), (62,), -128, 127)
+    wide = Scaling((2**31 - 1, -(2**31) + 1), (2**61, -(2**61)), (61,), -128, 127)
     frame = Frame(2, 3, 3)
     block = Scale(frames=[frame], lanes=1, x=x, y=y, scalings=[wide])
     frames = random_frames(np.random.default_rng(8), [frame], x, 1)
