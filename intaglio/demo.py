@@ -24,7 +24,7 @@ DETECTOR = "fcos-nano"
 EVALUATED = 300
 CALIBRATED = 64
 VERIFIED = 3
-DRAWN = 4
+DRAWN = 6
 
 
 @dataclass(frozen=True)
@@ -117,24 +117,23 @@ def measure(model: Any, data: CocoData, engine: Engine, predict: Any = None) -> 
 def draw_detections(
     model: Any, programs: dict[str, Any], images: NDArray[np.uint8], out: Path
 ) -> None:
-    """One sheet: float, W8A8 and W4A4 side by side on images that no one chose."""
+    """One sheet: float, W8A8 and W4A4 above each other, on images that no one chose."""
     spec = model.head_spec
     images = images[-DRAWN:]
     size = (images.shape[2], images.shape[3])
-    columns = {"float": predictor(model, "float")}
-    columns |= {f"{k.upper()} integers": predictor(p, "sim") for k, p in programs.items()}
-    pictures = []
-    for predict in columns.values():
+    engines = {"float": predictor(model, "float")}
+    engines |= {f"{k.upper()}, integers": predictor(p, "sim") for k, p in programs.items()}
+    rows = []
+    for predict in engines.values():
         maps = predict(images)
         found = [decode(spec, [m[n] for m in maps], size) for n in range(len(images))]
-        pictures.append(
+        rows.append(
             [
                 draw(image, seen, spec.classes, zoom=3)
                 for image, seen in zip(images, found, strict=True)
             ]
         )
-    rows = [list(row) for row in zip(*pictures, strict=True)]
-    sheet(rows, list(columns)).save(out / "detections.png")
+    sheet(rows, list(engines)).save(out / "detections.png")
 
 
 def summary_line(numbers: dict[str, Any]) -> str:

@@ -50,18 +50,16 @@ def draw(
 
 
 def sheet(rows: Sequence[Sequence[Image.Image]], titles: Sequence[str]) -> Image.Image:
-    """Pictures of one size in rows, a title over each column."""
+    """Pictures of one size in rows, a title above each row."""
     width, height = rows[0][0].size
-    gap, head = 6, 18
-    sheet = Image.new(
-        "RGB",
-        (len(titles) * (width + gap) - gap, head + len(rows) * (height + gap) - gap),
-        "white",
+    gap, head = 6, 20
+    canvas = Image.new(
+        "RGB", (len(rows[0]) * (width + gap) - gap, len(rows) * (head + height)), "white"
     )
-    pen = ImageDraw.Draw(sheet)
-    for x, title in enumerate(titles):
-        pen.text((x * (width + gap) + 2, 3), title, fill="black")
-    for y, row in enumerate(rows):
+    pen = ImageDraw.Draw(canvas)
+    for y, (row, title) in enumerate(zip(rows, titles, strict=True)):
+        top = y * (head + height)
+        pen.text((2, top + 3), title, fill="black", font_size=13)
         for x, picture in enumerate(row):
-            sheet.paste(picture, (x * (width + gap), head + y * (height + gap)))
-    return sheet
+            canvas.paste(picture, (x * (width + gap), top + head))
+    return canvas
