@@ -247,12 +247,15 @@ def evaluate(
     json_file: JsonOption = None,
 ) -> None:
     """mAP of a detector by pycocotools, in float, fake-quantised, or on the hardware's integers."""
+    from intaglio.api import Engine
     from intaglio.api import evaluate as measure
     from intaglio.detect.coco import CocoData
     from intaglio.detect.images import image_files
 
     target = open_model(model, weights)
-    name = engine.value if engine else ("sim" if isinstance(target, Program) else "float")
+    if engine is None:
+        engine = EngineName.SIM if isinstance(target, Program) else EngineName.FLOAT
+    name: Engine = engine.value
     coco = CocoData(data, images)
     image_files(images, coco)
     predict = None

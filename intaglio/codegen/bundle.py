@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from intaglio.codegen import bench
 from intaglio.codegen.assemble import Top, to_verilog
@@ -107,7 +108,7 @@ def build(
     fps: float | None = None,
     lanes: int | None = None,
     clock_mhz: float = 75.0,
-    images: Ints | None = None,
+    images: NDArray[np.integer[Any]] | None = None,
     name: str = "top",
 ) -> Bundle:
     """Generate hardware for a Program.
