@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The convolution engine: dense and grouped."""
 
 from collections.abc import Sequence

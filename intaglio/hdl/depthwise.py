@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The depthwise convolution engine: every lane its own channel."""
 
 from collections.abc import Sequence

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The drain: from the accumulators of one pass to the beats of the output stream."""
 
 from collections.abc import Sequence

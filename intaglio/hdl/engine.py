@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The engine: window, weights, multipliers, accumulators, drain."""
 
 from collections.abc import Sequence

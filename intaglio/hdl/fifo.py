@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Queues: the first-in first-out buffer, and the outlet of a pipeline that cannot stall."""
 
 from collections.abc import Sequence

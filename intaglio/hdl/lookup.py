@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Lookup: a table over every code."""
 
 from collections.abc import Sequence

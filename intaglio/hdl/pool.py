@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Pooling: the largest code of a window, or their exact sum requantised."""
 
 from collections.abc import Sequence

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Requantisation: wide accumulators to narrow integers, acc * M + B, shifted, rounded, clamped."""
 
 from collections.abc import Sequence

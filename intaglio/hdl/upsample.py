@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Upsample: nearest neighbour."""
 
 import numpy as np

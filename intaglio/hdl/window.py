@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The window walk: every pixel of every window, word by word, out of a line buffer."""
 
 from collections.abc import Sequence
