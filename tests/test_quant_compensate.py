@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from models import Modules, Pyramid, pixels, trained
 from torch import nn
 
 from intaglio.fixed import IntType
-from intaglio.quant import QuantConfig, float_predictor, quantize
+from intaglio.quant import QuantConfig, compensate, float_predictor, quantize
 from intaglio.quant.capture import capture
 from intaglio.quant.compensate import compensated, observe_inputs, round_rows
 from intaglio.quant.execute import compute, tensors
@@ -60,6 +61,16 @@ def test_correlated_inputs_lose_less_than_by_nearest_codes(layer: Drawn, seed: i
     assert errors[0] < errors[1]
 
 
+def test_blocks_are_only_a_matter_of_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(20, 150, generator=generator, dtype=torch.float64)
+    mixing = torch.randn(150, 150, generator=generator, dtype=torch.float64) + 0.5
+    arguments = (rows, rows.abs().amax(dim=1) / 7, mixing @ mixing.T, IntType(4, signed=True))
+    blocked = round_rows(*arguments)
+    monkeypatch.setattr(compensate, "BLOCK", 150)
+    assert torch.equal(round_rows(*arguments), blocked)
+
+
 def test_inputs_that_never_vary_are_no_trouble() -> None:
     images = np.full((2, 3, 9, 9), 77, np.uint8)
     program = quantize(trained(Modules()), images).program
@@ -99,8 +110,8 @@ def test_grids_and_scales_are_kept_and_results_are_nearer() -> None:
         np.testing.assert_array_equal(codes.scale, before.weights[name].scale)
     wanted = float_predictor(model)(images)
     errors = []
-    for compensate in (True, False):
-        done = quantize(model, images, QuantConfig(wbits=3, abits=8, compensate=compensate))
+    for better in (True, False):
+        done = quantize(model, images, QuantConfig(wbits=3, abits=8, compensate=better))
         pairs = zip(done.fake(images), wanted, strict=True)
         errors.append(sum(float(np.square(a - b).sum()) for a, b in pairs))
     assert errors[0] < errors[1] * 0.8

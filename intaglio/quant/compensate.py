@@ -27,6 +27,7 @@ from intaglio.quant.search import WeightCodes
 
 LARGEST = 4608  # inputs of one output (512 channels, 3x3): beyond it, C alone is hundreds of MB
 POSITIONS = 512  # windows of an image that are looked at
+BLOCK = 64  # inputs whose errors reach the weights beyond the block in one product
 DAMPING = 0.01  # of the mean variance, added to every input's, so that C can be inverted
 
 
@@ -126,9 +127,12 @@ def round_rows(
     )
     inverse = torch.linalg.cholesky(torch.linalg.inv(damped), upper=True)
     left = rows[:, order].clone()
-    codes = torch.empty_like(left)
-    for k in range(size):
-        codes[:, k] = torch.floor(left[:, k] / scale + 0.5).clamp(type.lo, type.hi)
-        error = (left[:, k] - codes[:, k] * scale) / inverse[k, k]
-        left[:, k:] -= error[:, None] * inverse[k, k:]
+    codes, errors = torch.empty_like(left), torch.empty_like(left)
+    for first in range(0, size, BLOCK):
+        last = min(first + BLOCK, size)
+        for k in range(first, last):
+            codes[:, k] = torch.floor(left[:, k] / scale + 0.5).clamp(type.lo, type.hi)
+            errors[:, k] = (left[:, k] - codes[:, k] * scale) / inverse[k, k]
+            left[:, k:last] -= errors[:, k, None] * inverse[k, k:last]
+        left[:, last:] -= errors[:, first:last] @ inverse[first:last, last:]
     return codes[:, torch.argsort(order)]
