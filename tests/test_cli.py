@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tools import needs
 
 from intaglio.cli import main
 
@@ -130,6 +131,7 @@ def test_folding_targets_that_cannot_be_met(cli: Cli, pictures: Path, tmp_path: 
 
 @pytest.mark.rtl
 def test_a_network_from_outside_goes_all_the_way(cli: Cli, pictures: Path, tmp_path: Path) -> None:
+    needs("verilator")
     own = "examples.own_network:skyline"
     code, out, err = cli("quantize", own, "--images", pictures, "-o", "own.intaglio")
     assert code == 0, err
@@ -166,3 +168,30 @@ def test_compare_names_the_first_difference(cli: Cli, pictures: Path, tmp_path: 
     code, _, _ = cli("compare", "a.intaglio", "b.intaglio", "--json", "other.json")
     assert code == 1
     assert json.loads((tmp_path / "other.json").read_text())["first_difference"]
+
+
+def test_a_bundled_detector_is_quantised_evaluated_and_drawn(cli: Cli, tmp_path: Path) -> None:
+    assert cli("scenes", "data", "--count", 12, "--split", "train")[0] == 0
+    (annotations,) = (tmp_path / "data").glob("*.json")
+    data = ("--data", annotations, "--images", "data/images")
+    wide = ("--wbits", 8, "--abits", 8, "-o", "nano.intaglio", "--json", "nano.json")
+    assert cli("quantize", "fcos-nano", *data, *wide)[0] == 0
+    assert json.loads((tmp_path / "nano.json").read_text())["layers"]
+    found = {}
+    for model, engine in (("fcos-nano", "float"), ("nano.intaglio", "sim")):
+        code, _, err = cli("eval", model, *data, "--engine", engine, "--json", "ap.json")
+        assert code == 0, err
+        found[engine] = json.loads((tmp_path / "ap.json").read_text())
+        assert set(found[engine]) == {"ap", "ap50", "ap75", "images", "engine", "seconds"}
+        assert found[engine]["engine"] == engine
+        assert found[engine]["images"] == 12
+    assert abs(found["sim"]["ap"] - found["float"]["ap"]) < 0.05
+    first = sorted((tmp_path / "data" / "images").iterdir())[0]
+    assert cli("run", "nano.intaglio", first, "-o", "drawn", "--json", "run.json")[0] == 0
+    assert Image.open(tmp_path / "drawn" / f"{first.stem}.png").size == (4 * 96, 4 * 96)
+    assert json.loads((tmp_path / "run.json").read_text())["detections"][0]["boxes"]
+    refused(
+        cli("eval", "nano.intaglio", *data, "--engine", "float"), "must run in sim or reference"
+    )
+    refused(cli("eval", "fcos-nano", *data, "--engine", "fake"), "--calibration DIR")
+    refused(cli("eval", "fcos-nano", *data, "--engine", "sim"), "must run in float or fake")
