@@ -39,20 +39,23 @@ class Layers:
     ) -> str:
         """Conv2d that keeps the size (over the stride), and its Requant, spread over `type`."""
         b = self.builder
-        _, _, kernel, _ = b.constants[weight].array.shape
-        pad = (kernel // 2,) * 4
+        w = b.constants[weight].array
+        pad = (w.shape[2] // 2,) * 4
         acc = b.add(
             Conv2d(output=f"{name}.acc", input=x, weight=weight, stride=(stride, stride),
                    padding=pad, groups=groups, pad_value=(1,), origin=name)
         )  # fmt: skip
-        t = b.tensors[acc]
-        gain = ((1 << type.bits) << 16) // max(abs(t.lo), t.hi)
-        channels = t.shape[0]
-        m = b.constant(f"{name}.m", self.rng.integers(gain // 2, 2 * gain + 2, channels))
-        bias = b.constant(f"{name}.b", self.rng.integers(-(1 << 17), 1 << 18, channels))
+        # Centre and spread of the sums of uniform codes, so that few outputs are clamped.
+        t = b.tensors[x]
+        mean = w.sum(axis=(1, 2, 3)) * (t.lo + t.hi) // 2
+        spread = np.sqrt((w**2).sum(axis=(1, 2, 3))) * (t.hi - t.lo) / 3
+        m = np.minimum((1 << type.bits + 15) / (spread + 1), 100_000).astype(np.int64)
+        noise = self.rng.integers(-(1 << type.bits + 12), 1 << type.bits + 12, len(m))
+        bias = ((type.lo + type.hi) << 15) - mean * m + noise
         return b.add(
-            Requant(output=name, input=acc, multiplier=m, bias=bias, shift=(16,), lo=type.lo,
-                    hi=type.hi, origin=name),
+            Requant(output=name, input=acc, multiplier=b.constant(f"{name}.m", m),
+                    bias=b.constant(f"{name}.b", bias), shift=(16,), lo=type.lo, hi=type.hi,
+                    origin=name),
             type,
         )  # fmt: skip
 

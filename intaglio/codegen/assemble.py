@@ -1,12 +1,16 @@
-"""Netlist to Amaranth: every cell a component, every wire a connection, AXI4-Stream at the edge."""
+# amaranth: UnusedElaboratable=no
+"""Netlist to Amaranth: every cell a component, every wire a connection, AXI4-Stream at the edge.
+
+Designs are made to be measured before their queues are sized, and may be refused: hence the first
+line, which tells Amaranth not to warn of components that are never elaborated.
+"""
 
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from amaranth.back import verilog
-from amaranth.hdl import Elaboratable, Module, Signal, UnusedElaboratable
+from amaranth.hdl import Elaboratable, Module, Signal
 
 from intaglio.codegen.graph import Block, unique
 from intaglio.codegen.netlist import Cell, Netlist
@@ -30,9 +34,6 @@ from intaglio.hdl.rom import Rom
 from intaglio.hdl.stream import Frame
 from intaglio.hdl.upsample import Upsample as UpsampleBlock
 from intaglio.ops import Add, Conv2d, Lookup, MaxPool2d, Pad, Requant, SumPool2d, Upsample
-
-# Designs are made to be measured before their queues are sized, and may be refused.
-warnings.simplefilter("ignore", UnusedElaboratable)
 
 Component = Any  # a wiring.Component; Amaranth gives its ports no static types
 

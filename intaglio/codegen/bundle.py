@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The build: a Program as Verilog, ROM files, bench, constraints and scripts, in one value."""
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from intaglio.codegen.timing import Model, Schedule, size_queues
 from intaglio.errors import BuildError
 from intaglio.file import save
 from intaglio.hdl.pack import hex_text
-from intaglio.ops import Ints
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
 

@@ -24,7 +24,7 @@ SIMULATED = 4  # frames from which the interval is read off
 START = 1  # the bench offers its first beat one cycle after reset
 UNBOUNDED = 1 << 40
 PATIENCE = 4096  # cycles in which nothing happens
-EFFORT = 300_000_000  # cycles times cells of simulation spent on shallower queues: some seconds
+EFFORT = 100_000_000  # cycles times cells of simulation spent on shallower queues: seconds
 JOINING = ("source", "add", "fork", "mux", "demux", "concat", "pad")  # see `cells.run`
 CODES = {
     "source": cells.SOURCE,

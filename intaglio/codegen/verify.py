@@ -120,7 +120,7 @@ def verify(
     manifest = read_manifest(folder)
     source = Port.from_json(manifest["input"])
     sinks = [Port.from_json(entry) for entry in manifest["outputs"]]
-    count = frames or manifest["frames"]
+    count = manifest["frames"] if frames is None else frames
     if count < 1:
         raise BuildError(f"frames must be at least 1, not {frames}.")
     want = expected(folder, load(folder / "program.intaglio"), source, sinks)

@@ -1,0 +1,71 @@
+# amaranth: UnusedElaboratable=no
+"""The cycle model and the queue depths that follow from it. That the RTL takes the very same
+cycles is shown in test_rtl_*."""
+
+import pytest
+from hypothesis import given, settings
+from networks import pyramid, skip
+from strategies import programs
+
+from intaglio.codegen.assemble import Top
+from intaglio.codegen.fold import plan_for_multipliers
+from intaglio.codegen.graph import hardware_graph
+from intaglio.codegen.netlist import netlist
+from intaglio.codegen.timing import UNBOUNDED, Model, size_queues
+from intaglio.program import Program
+
+
+def model_of(program: Program, multipliers: int) -> Model:
+    graph = hardware_graph(program)
+    top = Top(netlist(graph, plan_for_multipliers(graph, multipliers)))
+    return Model(top.netlist, top.components)
+
+
+@pytest.fixture(scope="module")
+def detector() -> Model:
+    return model_of(pyramid(), 80)
+
+
+def test_the_interval_is_that_of_the_slowest_block(detector: Model) -> None:
+    _, schedule = size_queues(detector)
+    assert schedule.interval == max(f.cycles for f in detector.netlist.foldings)
+
+
+def test_one_place_less_in_any_queue_costs_cycles_or_deadlocks(detector: Model) -> None:
+    depths, schedule = size_queues(detector)
+    deep = [i for i, depth in depths.items() if depth > 2]
+    assert len(deep) >= 5
+    for i in deep:
+        tried = detector.run({**depths, i: depths[i] - 1})
+        assert not tried.keeps(schedule.interval), detector.netlist.cells[i].name
+
+
+def test_a_queue_far_too_shallow_deadlocks_a_fork_and_join() -> None:
+    model = model_of(skip(), 40)
+    depths, _ = size_queues(model)
+    shallow = {i: min(depth, 2) for i, depth in depths.items()}
+    assert shallow != depths
+    assert model.run(shallow).finished == ()
+
+
+def test_later_frames_do_not_delay_earlier_ones(detector: Model) -> None:
+    depths, schedule = size_queues(detector)
+    assert detector.run(depths, frames=2).finished == schedule.finished[:2]
+    assert detector.run(depths, frames=9).finished[:4] == schedule.finished
+
+
+def test_deeper_queues_are_never_slower(detector: Model) -> None:
+    depths, schedule = size_queues(detector)
+    for extra in (1, 7):
+        deeper = detector.run({i: depth + extra for i, depth in depths.items()})
+        assert deeper.keeps(schedule.interval)
+
+
+@given(programs(max_blocks=4, max_size=7))
+@settings(max_examples=25)
+def test_sized_designs_are_as_fast_as_unbounded_ones(program: Program) -> None:
+    model = model_of(program, 400)
+    free = model.run(dict.fromkeys(model.netlist.fifos, UNBOUNDED))
+    depths, schedule = size_queues(model)
+    assert schedule.interval <= free.interval
+    assert min(depths.values(), default=2) >= 2

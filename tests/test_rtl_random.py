@@ -1,0 +1,81 @@
+"""Random Programs as RTL in Icarus: every beat and every cycle count."""
+
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import skip
+from strategies import (
+    images_for,
+    narrow_arithmetics,
+    programs,
+    random_images,
+)
+from tools import needs
+
+from intaglio.codegen.bundle import build
+from intaglio.codegen.fold import plan_for_cycles
+from intaglio.codegen.graph import hardware_graph
+from intaglio.codegen.verify import verify
+from intaglio.ops import Ints
+from intaglio.program import Program
+
+pytestmark = [pytest.mark.rtl, pytest.mark.xdist_group("icarus")]
+EXAMPLES = int(os.environ.get("RTL_EXAMPLES", "6"))  # more for a long search
+
+
+def check(program: Program, images: Ints, extra: int) -> None:
+    """Both runs equal; without stalls the cycles are the predicted ones."""
+    least = plan_for_cycles(hardware_graph(program), 1 << 62).multipliers
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "build"
+        build(program, target="generic", lanes=least + extra, images=images).write(path)
+        frames = len(images) + 1
+        stalled = verify(path, frames=frames, stalls=True, simulator="icarus")
+        assert stalled.first_mismatch is None
+        plain = verify(path, frames=frames, simulator="icarus")
+        assert plain.first_mismatch is None
+        assert plain.cycles_per_frame == plain.predicted_cycles_per_frame
+        assert plain.latency_cycles == plain.predicted_latency_cycles
+
+
+@given(st.data(), st.integers(0, 40))
+@settings(max_examples=EXAMPLES)
+def test_any_program(data: st.DataObject, extra: int) -> None:
+    needs("icarus")
+    program = data.draw(programs(max_blocks=3, max_size=6, max_channels=5))
+    check(program, data.draw(images_for(program)), extra)
+
+
+@given(st.data(), st.integers(0, 40))
+@settings(max_examples=EXAMPLES // 2)
+def test_shared_heads(data: st.DataObject, extra: int) -> None:
+    needs("icarus")
+    blocks = ("conv", "fpn", "add", "shared")
+    program = data.draw(
+        programs(blocks=blocks, max_blocks=2, max_size=6, max_channels=4, require_shared_head=True)
+    )
+    check(program, data.draw(images_for(program)), extra)
+
+
+@given(st.data(), st.integers(0, 40))
+@settings(max_examples=EXAMPLES // 2)
+def test_accumulators_that_overflow(data: st.DataObject, extra: int) -> None:
+    needs("icarus")
+    blocks = ("conv", "depthwise", "grouped")
+    program = data.draw(
+        programs(
+            arithmetic=narrow_arithmetics(), blocks=blocks, max_blocks=2, max_size=5,
+            max_channels=4,
+        )
+    )  # fmt: skip
+    check(program, data.draw(images_for(program)), extra)
+
+
+@pytest.mark.parametrize("extra", [0, 9, 34])
+def test_foldings_of_one_network_agree(extra: int) -> None:
+    needs("icarus")
+    check(skip(), random_images(skip(), 2, extra), extra)
