@@ -104,7 +104,7 @@ def evaluate(
     engine: Engine | None = None,
     limit: int | None = None,
     size: tuple[int, int] | None = None,
-    resize: bool = True,
+    resize: bool = False,
     predict: Predict | None = None,
     progress: Progress | None = None,
 ) -> EvalResult:

@@ -6,7 +6,6 @@ No pickle. The graph carries a format version; a newer one is refused by name.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from intaglio.disk import whole_file
 from intaglio.errors import ProgramError
 from intaglio.fixed import Arithmetic, IntType
 from intaglio.ops import OPS, Constant, Op, Tensor
@@ -38,15 +38,11 @@ def save(program: Program, path: str | Path) -> None:
         "meta": program.meta,
     }
     arrays = {name: narrowest(c.array) for name, c in program.constants.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        save_file(arrays, temporary, metadata={"intaglio": json.dumps(graph, sort_keys=True)})
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or "there is no such folder"
-        raise ProgramError(f"{path} must be writable, not: {reason}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as part:
+        try:
+            save_file(arrays, part, metadata={"intaglio": json.dumps(graph, sort_keys=True)})
+        except SafetensorError as error:
+            raise OSError from error
 
 
 def load(path: str | Path) -> Program:
@@ -59,8 +55,10 @@ def load(path: str | Path) -> Program:
             text = (stored.metadata() or {}).get("intaglio")
             arrays = {name: stored.get_tensor(name) for name in list(stored.keys())}
         graph = json.loads(text) if text else None
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise damaged(path) from error
+    if any(not np.issubdtype(array.dtype, np.integer) for array in arrays.values()):
+        raise damaged(path)
     if not isinstance(graph, dict) or "format" not in graph:
         raise damaged(path)
     if graph["format"] != FORMAT:
@@ -70,6 +68,8 @@ def load(path: str | Path) -> Program:
         )
     try:
         return from_json(graph, arrays).verify()
+    except ProgramError as error:
+        raise ProgramError(f"{path}: {error}") from error
     except (LookupError, ArithmeticError, TypeError, ValueError, AttributeError) as error:
         raise damaged(path) from error
 

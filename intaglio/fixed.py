@@ -177,6 +177,12 @@ class Arithmetic:
             raise ProgramError(f"multiplier_bits must be 2 to 33, not {self.multiplier_bits}.")
         if self.acc_bits is not None and not 2 <= self.acc_bits <= 48:
             raise ProgramError(f"acc_bits must be 2 to 48, or None, not {self.acc_bits}.")
+        if not 2 <= self.bias_bits <= 63:
+            raise ProgramError(f"bias_bits must be 2 to 63, not {self.bias_bits}.")
+        if self.overflow not in ("wrap", "saturate"):
+            raise ProgramError(f"overflow must be wrap or saturate, not {self.overflow!r}.")
+        if self.saturate_at not in ("mac", "end"):
+            raise ProgramError(f"saturate_at must be mac or end, not {self.saturate_at!r}.")
         low, high = self.shift_range
         if not 0 <= low <= high <= 62:
             raise ProgramError(f"shift_range must lie within 0 to 62, not {self.shift_range}.")

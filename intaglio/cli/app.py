@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from intaglio.disk import write_text
 from intaglio.errors import DataError, IntaglioError
 
 app = typer.Typer(
@@ -23,6 +24,15 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 console = Console(highlight=False, soft_wrap=True)
+
+EXTRAS = {
+    "torch": "detect",
+    "PIL": "detect",
+    "pycocotools": "detect",
+    "sklearn": "detect",
+    "amaranth": "hdl",
+    "cocotb_tools": "hdl",
+}
 
 JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")
@@ -38,8 +48,18 @@ def main() -> None:
     except IntaglioError as error:
         print(f"intaglio: {error}", file=sys.stderr)
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        print(
+            f"intaglio: {error.name} must be installed for this command:"
+            f" pip install 'intaglio[{extra}]'.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     except KeyboardInterrupt:
-        print("intaglio: interrupted; nothing was written.", file=sys.stderr)
+        print("intaglio: interrupted.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -49,13 +69,7 @@ def write_json(path: Path | None, value: dict[str, Any]) -> None:
     """Write `value` whole or not at all; nothing without a path."""
     if path is None:
         return
-    text = json.dumps(value, indent=2) + "\n"
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        raise DataError(f"{path} must be writable, not: {error.strerror}.") from error
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 @contextmanager

@@ -93,4 +93,7 @@ def demo(
     """The whole story on the bundled detector: data, mAP, integers, RTL, proof, pictures."""
     from intaglio.demo import run_demo
 
-    write_json(json_file, run_demo(out, console))
+    numbers = run_demo(out, console)
+    write_json(json_file, numbers)
+    if numbers["mismatches"]:
+        raise typer.Exit(1)

@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from intaglio.cli.app import JsonOption, app, console, parse_size, progress, write_json
+from intaglio.disk import make_folder, whole_file
 from intaglio.errors import DataError, ModelError
 from intaglio.program import Program
 
@@ -47,6 +48,7 @@ AbitsOption = Annotated[int, typer.Option("--abits", help="Bits of the activatio
 MethodOption = Annotated[Method, typer.Option("--method", help="How ranges are chosen.")]
 PowerOption = Annotated[float, typer.Option("--p", help="Exponent of --method lp.")]
 CountOption = Annotated[int, typer.Option("--count", help="Calibration images used.")]
+ResizeOption = Annotated[bool, typer.Option("--resize", help="Letterbox other sizes.")]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Simulator threads.")]
 
 
@@ -57,6 +59,7 @@ def scenes(
     split: Annotated[str, typer.Option("--split", help="train or held-out digits.")] = "held-out",
     size: Annotated[int, typer.Option("--size", help="Side in pixels.")] = 96,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same scenes.")] = 3,
+    json_file: JsonOption = None,
 ) -> None:
     """Write COCO-format detection scenes of handwritten digits: DIR/images and a JSON."""
     from intaglio.detect.scenes import write_scenes
@@ -64,10 +67,14 @@ def scenes(
     known: dict[str, Literal["train", "held-out"]] = {"train": "train", "held-out": "held-out"}
     if split not in known:
         raise DataError(f"--split must be train or held-out, not {split!r}.")
-    if count < 1 or size < 32:
-        raise DataError(f"--count must be at least 1 and --size 32, not {count} and {size}.")
+    if count < 1 or size < 32 or seed < 0:
+        raise DataError(
+            f"--count must be at least 1, --size 32 and --seed 0, not {count}, {size}, {seed}."
+        )
+    make_folder(folder)
     path = write_scenes(folder, count, size, seed, known[split])
     console.print(f"{count} scenes in {folder / 'images'}, boxes in {path}")
+    write_json(json_file, {"scenes": count, "images": str(folder / "images"), "data": str(path)})
 
 
 def open_model(reference: str, weights: Path | None) -> "Program | nn.Module":
@@ -132,8 +139,10 @@ def quantize(
     per_tensor: Annotated[bool, typer.Option("--per-tensor", help="One weight scale.")] = False,
     asymmetric: Annotated[bool, typer.Option("--asymmetric", help="With zero points.")] = False,
     pot: Annotated[bool, typer.Option("--pot-scales", help="Scales are powers of two.")] = False,
+    nearest: Annotated[bool, typer.Option("--nearest", help="Round weights alone.")] = False,
+    keep_bias: Annotated[bool, typer.Option("--keep-bias", help="No bias correction.")] = False,
     override: Annotated[list[str] | None, typer.Option("--override", metavar="GLOB=WxA")] = None,
-    resize: Annotated[bool, typer.Option("--resize", help="Letterbox other sizes.")] = False,
+    resize: ResizeOption = False,
     json_file: JsonOption = None,
 ) -> None:
     """Find low-bit parameters for a torch model and write its integer Program."""
@@ -145,6 +154,7 @@ def quantize(
         wbits=wbits, abits=abits, method=method.value, p=p, percentile=percentile,
         per_channel=not per_tensor, symmetric=not asymmetric, first_wbits=first_wbits,
         last_wbits=last_wbits, output_bits=output_bits, pot_scales=pot,
+        compensate=not nearest, correct_bias=not keep_bias,
         overrides=parse_overrides(override or []), arithmetic=preset(arithmetic),
     )  # fmt: skip
     module = open_model(model, weights)
@@ -186,7 +196,7 @@ def run(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")] = Path("runs"),
     raw: Annotated[bool, typer.Option("--raw", help="Integer maps as .npz.")] = False,
-    resize: Annotated[bool, typer.Option("--resize", help="Letterbox other sizes.")] = False,
+    resize: ResizeOption = False,
     threshold: Annotated[float, typer.Option("--threshold", help="Score drawn.")] = 0.3,
     threads: ThreadsOption = None,
     json_file: JsonOption = None,
@@ -206,19 +216,24 @@ def run(
     size = input_size(program)
     pixels = stack(images, size, resize=resize)
     maps = Simulator(program, threads=threads)(pixels)
-    output.mkdir(parents=True, exist_ok=True)
+    twice = [p for n, p in enumerate(images) if p.stem in {q.stem for q in images[:n]}]
+    if twice:
+        raise DataError(f"Images must have different names, but {twice[0].stem} comes twice.")
+    make_folder(output)
     found: list[dict[str, Any]] = []
     for n, path in enumerate(images):
         if spec is None:
             arrays = {name: array[n] for name, array in maps.items()}
             target = output / f"{path.stem}.npz"
-            np.savez_compressed(target, allow_pickle=False, **arrays)
+            with whole_file(target) as part:
+                np.savez_compressed(part, **arrays)
             console.print(f"{path}: {len(arrays)} integer maps in {target}")
             continue
         real = [dequantise(t, maps[t.name][n : n + 1])[0] for t in program.outputs]
         seen = decode(spec, real, size or (0, 0))
         target = output / f"{path.stem}.png"
-        draw(pixels[n], seen, spec.classes, zoom=4, threshold=threshold).save(target)
+        with whole_file(target) as part:
+            draw(pixels[n], seen, spec.classes, zoom=4, threshold=threshold).save(part)
         kept = [i for i in range(len(seen.scores)) if seen.scores[i] > threshold]
         names = [f"{spec.classes[seen.labels[i]]} {seen.scores[i]:.2f}" for i in kept]
         console.print(f"{path}: {', '.join(names) or 'nothing'} -> {target}")
@@ -244,6 +259,7 @@ def evaluate(
     method: MethodOption = Method.LP,
     p: PowerOption = 2.4,
     count: CountOption = 64,
+    resize: ResizeOption = False,
     json_file: JsonOption = None,
 ) -> None:
     """mAP of a detector by pycocotools, in float, fake-quantised, or on the hardware's integers."""
@@ -256,6 +272,10 @@ def evaluate(
     if engine is None:
         engine = EngineName.SIM if isinstance(target, Program) else EngineName.FLOAT
     name: Engine = engine.value
+    if limit is not None and limit < 1:
+        raise DataError(f"--limit must be at least 1, not {limit}.")
+    if calibration is not None and engine is not EngineName.FAKE:
+        raise DataError("--calibration must go with --engine fake; other engines do not calibrate.")
     coco = CocoData(data, images)
     image_files(images, coco)
     predict = None
@@ -265,11 +285,11 @@ def evaluate(
         from intaglio.quant import QuantConfig
 
         config = QuantConfig(wbits=wbits, abits=abits, method=method.value, p=p)
-        predict = calibrate(target, config, calibration, None, size, count, True).fake
+        predict = calibrate(target, config, calibration, None, size, count, resize).fake
     with progress(f"{model} ({name})") as step:
         result = measure(
             target, coco, engine=name, limit=limit, size=parse_size(size), predict=predict,
-            progress=step,
+            resize=resize, progress=step,
         )  # fmt: skip
     console.print(
         f"{model} {name}: AP {result.ap:.4f}  AP50 {result.ap50:.4f}  AP75 {result.ap75:.4f}"

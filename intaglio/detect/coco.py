@@ -162,6 +162,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             missing = [f for f in fields if not isinstance(entry, dict) or f not in entry]
             if missing:
                 raise DataError(f"{path}: {section}[{i}] must have the field {missing[0]!r}")
+    _check_annotations(path, document)
     for number, entry in enumerate(document["annotations"], start=1):
         # pycocotools reads these three, which matter little to boxes and are often left out.
         entry.setdefault("id", number)
@@ -169,3 +170,18 @@ def _read_json(path: Path) -> dict[str, Any]:
         entry.setdefault("area", float(entry["bbox"][2] * entry["bbox"][3]))
     checked: dict[str, Any] = document
     return checked
+
+
+def _check_annotations(path: Path, document: dict[str, Any]) -> None:
+    """Boxes must be four numbers and refer to an image and a category of the file."""
+    images = {image["id"] for image in document["images"]}
+    categories = {category["id"] for category in document["categories"]}
+    for i, entry in enumerate(document["annotations"]):
+        box = entry["bbox"]
+        numbers = isinstance(box, list) and all(isinstance(v, int | float) for v in box)
+        if not numbers or len(box) != 4 or not np.isfinite(box).all():
+            raise DataError(f"{path}: annotations[{i}] must have a bbox of 4 numbers, not {box}")
+        if entry["image_id"] not in images or entry["category_id"] not in categories:
+            raise DataError(
+                f"{path}: annotations[{i}] must refer to an image and a category of the file"
+            )

@@ -40,8 +40,10 @@ def from_factory(reference: str) -> nn.Module:
         sys.path.insert(0, str(Path.cwd()))
     try:
         factory = getattr(importlib.import_module(module_name), factory_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ModelError(f"MODEL {reference!r} must be importable, but: {error}.") from error
+    except Exception as error:  # the user's own module: a syntax error is one sentence too
+        raise ModelError(
+            f"MODEL {reference!r} must be importable, but: {type(error).__name__}: {error}."
+        ) from error
     try:
         model = factory()
     except Exception as error:  # the user's own code: whatever it raises is its one-line story
@@ -69,6 +71,13 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise ModelError(f"{path} must be a plain state dict of tensors: {error}.") from error
     if not isinstance(state, dict):
         raise ModelError(f"{path} must hold a state dict, not {type(state).__name__}.")
+    own = model.state_dict()
+    for name in own.keys() & state.keys():
+        if own[name].shape != state[name].shape:
+            raise ModelError(
+                f"{path} must fit the model, but {name} is {tuple(state[name].shape)} there and"
+                f" {tuple(own[name].shape)} in the model."
+            )
     missing, unexpected = model.load_state_dict(state, strict=False)
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing or unexpected:
