@@ -1,15 +1,19 @@
 """The command line: what it prints for bad input, and the path of a network from outside."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 from tools import needs
 
 from intaglio.cli import main
+from intaglio.detect.scenes import digits
 
 Cli = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parent.parent
@@ -195,3 +199,91 @@ def test_a_bundled_detector_is_quantised_evaluated_and_drawn(cli: Cli, tmp_path:
     )
     refused(cli("eval", "fcos-nano", *data, "--engine", "fake"), "--calibration DIR")
     refused(cli("eval", "fcos-nano", *data, "--engine", "sim"), "must run in float or fake")
+
+
+BROKEN = {
+    "unsupported": (
+        "import torch\nclass M(torch.nn.Module):\n    def forward(self, x):\n"
+        "        return torch.fft.fft2(x).real\nmake = M\n",
+        ("fft",),
+    ),
+    "branching": (
+        "import torch\nclass M(torch.nn.Module):\n    def forward(self, x):\n"
+        "        return x * 2 if x.sum() > 0 else x\nmake = M\n",
+        ("export",),
+    ),
+    "poisoned": (
+        "import torch\ndef make():\n    m = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))\n"
+        "    m[0].weight.data[0] = float('nan')\n    return m\n",
+        ("0.weight", "finite"),
+    ),
+    "garbled": ("def make(:\n", ("must be importable", "SyntaxError")),
+    "raising": ("def make():\n    return 1 / 0\n", ("ZeroDivisionError",)),
+    "number": ("def make():\n    return 7\n", ("must return an nn.Module, not int",)),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_models_that_cannot_be_quantised(
+    kind: str, cli: Cli, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, words = BROKEN[kind]
+    (tmp_path / f"model_{kind}.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    refused(cli("quantize", f"model_{kind}:make", "--images", pictures, "-o", "x.intaglio"), *words)
+    assert not (tmp_path / "x.intaglio").exists()
+
+
+def test_weights_that_do_not_fit(cli: Cli, pictures: Path, tmp_path: Path) -> None:
+    own = ("quantize", "examples.own_network:skyline", "--images", pictures, "-o", "x.intaglio")
+    refused(cli(*own, "--weights", "absent.pt"), "absent.pt must be an existing weights file")
+    (tmp_path / "noise.safetensors").write_bytes(b"no tensors")
+    refused(cli(*own, "--weights", "noise.safetensors"), "noise.safetensors must be a state dict")
+    save_file({"stem.weight": torch.zeros(1, 2)}, tmp_path / "small.safetensors")
+    refused(cli(*own, "--weights", "small.safetensors"), "stem.weight is (1, 2) there")
+    save_file({"steam.weight": torch.zeros(1, 2)}, tmp_path / "other.safetensors")
+    refused(cli(*own, "--weights", "other.safetensors"), "parameters missing", "1 unknown")
+
+
+def test_places_that_cannot_be_written(cli: Cli, pictures: Path, tmp_path: Path) -> None:
+    own = ("quantize", "examples.own_network:skyline", "--images", pictures)
+    assert cli(*own, "-o", "own.intaglio")[0] == 0
+    (tmp_path / "file").write_text("in the way")
+    refused(
+        cli("run", "own.intaglio", pictures / "0.png", "--raw", "-o", "file"), "file must be a f"
+    )
+    refused(cli("scenes", "file/data", "--count", 1), "must be a folder")
+    refused(cli("scenes", "data", "--seed", -1), "--seed 0, not")
+    refused(cli("info", "own.intaglio", "--json", pictures), "pictures must be writable")
+    refused(cli(*own, "-o", "absent/x.intaglio"), "absent/x.intaglio must be writable")
+    assert {f.name for f in tmp_path.iterdir()} == {"file", "own.intaglio", "pictures"}
+    again = tmp_path / "again"
+    again.mkdir()
+    Image.open(pictures / "0.png").save(again / "0.png")
+    twice = (pictures / "0.png", again / "0.png", "--raw")
+    refused(cli("run", "own.intaglio", *twice), "different names, but 0 comes twice")
+
+
+def test_annotations_that_make_no_sense(cli: Cli, tmp_path: Path) -> None:
+    assert cli("scenes", "data", "--count", 2)[0] == 0
+    path = tmp_path / "data" / "scenes.json"
+    whole = json.loads(path.read_text())
+    args = ("eval", "fcos-nano", "--images", "data/images", "--data")
+    for change, words in (
+        ({"bbox": [1, 2, 3]}, "must have a bbox of 4 numbers"),
+        ({"bbox": [1, 2, 3, "4"]}, "must have a bbox of 4 numbers"),
+        ({"category_id": 99}, "must refer to an image and a category"),
+    ):
+        broken = whole | {"annotations": [whole["annotations"][0] | change]}
+        (tmp_path / "broken.json").write_text(json.dumps(broken))
+        refused(cli(*args, "broken.json"), "broken.json: annotations[0]", words)
+    refused(cli(*args, path, "--limit", 0), "--limit must be at least 1, not 0")
+
+
+def test_a_missing_package_is_one_sentence(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    digits.cache_clear()
+    refused(cli("scenes", "data", "--count", 1), "must be installed", "intaglio[detect]")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
+import logging
 import re
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -65,7 +69,7 @@ def check_parameters(model: nn.Module) -> None:
 def export(model: nn.Module, shape: Shape) -> ExportedProgram:
     """torch.export, with its failures in one sentence."""
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), quiet():
             warnings.simplefilter("ignore")
             return torch.export.export(model, (torch.zeros(BATCH, *shape),))
     except Exception as error:  # torch.export documents no common base of what it raises
@@ -76,6 +80,19 @@ def export(model: nn.Module, shape: Shape) -> ExportedProgram:
             f" {shape}, not: {reason.rstrip('.')}; quantise the part that returns the raw maps,"
             " without decoding or control flow that depends on the data."
         ) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """torch.export prints whole graphs to stderr, and logs, when it fails."""
+    log = logging.getLogger("torch")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        log.setLevel(before)
 
 
 def output_names(exported: ExportedProgram) -> list[str]:
