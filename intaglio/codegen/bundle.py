@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -117,10 +118,15 @@ def build(
     fps     frames a second wanted at `clock_mhz`, with the fewest multipliers; or
     lanes   multipliers at most, as fast as they allow. Default: as many as the target has.
     images  stimulus (N, C, H, W) of the input's type; three random frames when None.
+    name    of the top module.
 
     Raises BuildError when the target or the rate cannot be met, DataError for wrong images.
     """
     chip = device(target)
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise BuildError(f"The name must be a Verilog identifier, not {name!r}.")
+    if images is not None and len(images) < 1:
+        raise BuildError("images must hold at least one frame of stimulus, not none.")
     graph = hardware_graph(program)
     plan, top, schedule = fitted(graph, chip, fps, lanes, clock_mhz)
     resources = check_fit(top, chip)
@@ -135,7 +141,7 @@ def build(
         "bench/bench_parts.v": bench.verilog_file("bench_parts.v"),
         "bench/bench.v": bench.bench_verilog(name, top.source, top.sinks, len(frames)),
         "bench/test_top.py": bench.cocotb_test(top.sinks),
-        "bench/run.py": bench.run_script(name),
+        "bench/run.py": bench.RUN_SCRIPT,
         "bench/stimulus.hex": bench.hex_beats(top.source, frames),
     }
     for rom in top.roms:
