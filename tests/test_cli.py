@@ -287,3 +287,14 @@ def test_a_missing_package_is_one_sentence(
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     digits.cache_clear()
     refused(cli("scenes", "data", "--count", 1), "must be installed", "intaglio[detect]")
+
+
+def test_the_readme_names_commands_and_flags_that_exist(cli: Cli) -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    commands = [line.split("#")[0].split() for line in lines if line.startswith("intaglio ")]
+    assert len(commands) >= 9
+    for _, command, *arguments in commands:
+        code, out, _ = cli(command, "--help")
+        assert code == 0
+        for flag in [a for a in arguments if a.startswith("-")]:
+            assert flag in out, f"{command} {flag}"

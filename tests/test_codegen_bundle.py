@@ -182,3 +182,12 @@ def test_ports_unpack_what_they_pack() -> None:
     assert np.array_equal(values.transpose(2, 0, 1), frame[0])
     assert port.locate(18 + 7) == (1, 2, 0, 2)
     assert port.masks() == [0b11111111, 0b11111111, 0b11000111]
+
+
+def test_a_manifest_of_something_else_is_left_alone(bundle: Bundle, tmp_path: Path) -> None:
+    web = tmp_path / "web"
+    web.mkdir()
+    (web / "manifest.json").write_text('{"name": "an app"}')
+    with pytest.raises(BuildError, match="must be a new folder or an earlier build"):
+        bundle.write(web)
+    assert (web / "manifest.json").read_text() == '{"name": "an app"}'

@@ -90,7 +90,12 @@ class Bundle:
                 (new / path).write_bytes(contents)
             if folder.exists():
                 os.replace(folder, part / "old")
-            os.replace(new, folder)
+            try:
+                os.replace(new, folder)
+            except OSError:
+                if (part / "old").exists():
+                    os.replace(part / "old", folder)
+                raise
         except OSError as error:
             raise BuildError(f"{folder} must be writable, not: {error.strerror}.") from error
         finally:
@@ -98,8 +103,14 @@ class Bundle:
 
 
 def replaceable(folder: Path) -> bool:
-    """An empty folder or an earlier build."""
-    return folder.is_dir() and ((folder / MANIFEST).is_file() or not any(folder.iterdir()))
+    """An empty folder, or one that a build wrote: other programs have a manifest.json too."""
+    if not folder.is_dir():
+        return False
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        return bool(manifest["format"] == FORMAT and manifest["program"] and manifest["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return not any(folder.iterdir())
 
 
 def build(
@@ -208,7 +219,7 @@ def at_rate(
     cycles = clock_mhz * 1e6 / fps if fps > 0 else 0.0
     aim = fps
     while True:
-        plan = plan_for_fps(graph, aim, clock_mhz)
+        plan = plan_for_fps(graph, aim, clock_mhz, wanted=fps)
         if lanes is not None and plan.multipliers > lanes:
             raise BuildError(
                 f"fps must be lower than {fps:g} with {lanes} multipliers: it takes"

@@ -66,10 +66,13 @@ def plan_for_cycles(graph: HardwareGraph, cycles: int) -> Plan:
     return Plan(tuple(foldings), cycles)
 
 
-def plan_for_fps(graph: HardwareGraph, fps: float, clock_mhz: float) -> Plan:
+def plan_for_fps(
+    graph: HardwareGraph, fps: float, clock_mhz: float, *, wanted: float | None = None
+) -> Plan:
     """The fewest multipliers for `fps` frames a second.
 
-    Raises BuildError naming the slowest layer and the frame rate that it allows.
+    Raises BuildError naming the slowest layer, the frame rate that it allows, and the rate that
+    the user `wanted`, where `fps` was raised above it.
     """
     if not fps > 0:
         raise BuildError(f"fps must be greater than 0, not {fps}.")
@@ -79,8 +82,8 @@ def plan_for_fps(graph: HardwareGraph, fps: float, clock_mhz: float) -> Plan:
     if worst > cycles:
         block = graph.blocks[plan.slowest]
         raise BuildError(
-            f"fps must be at most {clock_mhz * 1e6 / worst:.1f} at {clock_mhz:g} MHz, not {fps:g}:"
-            f" layer {block.origin!r} takes {worst} cycles a frame however many multipliers it"
+            f"fps must be at most {clock_mhz * 1e6 / worst:.1f} at {clock_mhz:g} MHz, not"
+            f" {wanted or fps:g}: layer {block.origin!r} takes {worst} cycles a frame however many multipliers it"
             " gets; raise the clock or lower the input size."
         )
     return plan

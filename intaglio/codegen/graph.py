@@ -140,6 +140,11 @@ def engines(program: Program, ops: Sequence[Op]) -> list[Block]:
         writes: tuple[Key, ...] = () if isinstance(op, Output) else ((made,),)
         reads = tuple((name,) for name in op.inputs)
         requants = (follower,) if follower else ()
+        if type(op) not in KINDS:
+            raise BuildError(
+                f"{type(op).__name__} {op.output!r} must be an operation that has a hardware block;"
+                " see docs/adding_an_op.md."
+            )
         singles.append(Block(made, KINDS[type(op)], reads, writes, (op,), requants))
     return share(program, singles)
 

@@ -87,6 +87,11 @@ class Model:
         for row, index in zip(self.rows, self.order, strict=True):
             cell = netlist.cells[index]
             wires = (*cell.ins, *cell.outs)
+            if len(wires) > cells.PORTS:
+                raise BuildError(
+                    f"{cell.name} must join at most {cells.PORTS} streams, not {len(wires)}; split"
+                    " the concatenation or the fork."
+                )
             row[cells.KIND] = CODES[cell.kind]
             row[cells.INS], row[cells.OUTS] = len(cell.ins), len(cell.outs)
             row[cells.WIRES : cells.WIRES + len(wires)] = wires

