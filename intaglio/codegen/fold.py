@@ -83,8 +83,8 @@ def plan_for_fps(
         block = graph.blocks[plan.slowest]
         raise BuildError(
             f"fps must be at most {clock_mhz * 1e6 / worst:.1f} at {clock_mhz:g} MHz, not"
-            f" {wanted or fps:g}: layer {block.origin!r} takes {worst} cycles a frame however many multipliers it"
-            " gets; raise the clock or lower the input size."
+            f" {wanted or fps:g}: layer {block.origin!r} takes {worst} cycles a frame"
+            " however many multipliers it gets; raise the clock or lower the input size."
         )
     return plan
 
