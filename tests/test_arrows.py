@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "intaglio"
-CORE = {"errors", "fixed", "ops", "program", "file", "summary"}
+CORE = {"errors", "disk", "fixed", "ops", "program", "file", "summary"}
 ROOMS = {
     "core": {"core"},
     "sim": {"core", "sim"},

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from strategies import U8, exact_arithmetics, int_types, narrow_arithmetics, programs
 
-from intaglio.errors import ProgramError
+from intaglio.errors import DataError, ProgramError
 from intaglio.file import load, save
 from intaglio.fixed import Arithmetic, IntType
 from intaglio.ops import (
@@ -173,7 +173,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
         (tmp_path / "folder", "Is a directory"),
         (tmp_path / "absent" / "a.intaglio", "there is no such folder"),
     ):
-        with pytest.raises(ProgramError) as refused:
+        with pytest.raises(DataError) as refused:
             save(network(), path)
         assert str(refused.value) == f"{path} must be writable, not: {reason}."
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]

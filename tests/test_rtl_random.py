@@ -32,7 +32,7 @@ def check(program: Program, images: Ints, extra: int) -> None:
     least = plan_for_cycles(hardware_graph(program), 1 << 62).multipliers
     with TemporaryDirectory() as folder:
         path = Path(folder) / "build"
-        build(program, target="generic", lanes=least + extra, images=images).write(path)
+        build(program, target="generic", lanes=max(1, least + extra), images=images).write(path)
         frames = len(images) + 1
         stalled = verify(path, frames=frames, stalls=True, simulator="icarus")
         assert stalled.first_mismatch is None
@@ -51,7 +51,7 @@ def test_any_program(data: st.DataObject, extra: int) -> None:
 
 
 @given(st.data(), st.integers(0, 40))
-@settings(max_examples=EXAMPLES // 2)
+@settings(max_examples=max(1, EXAMPLES // 2))
 def test_shared_heads(data: st.DataObject, extra: int) -> None:
     needs("icarus")
     blocks = ("conv", "fpn", "add", "shared")
@@ -62,7 +62,7 @@ def test_shared_heads(data: st.DataObject, extra: int) -> None:
 
 
 @given(st.data(), st.integers(0, 40))
-@settings(max_examples=EXAMPLES // 2)
+@settings(max_examples=max(1, EXAMPLES // 2))
 def test_accumulators_that_overflow(data: st.DataObject, extra: int) -> None:
     needs("icarus")
     blocks = ("conv", "depthwise", "grouped")

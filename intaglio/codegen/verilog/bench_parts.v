@@ -83,13 +83,13 @@ module bench_sink #(
   integer file;
   reg [31:0] count = 0;
   wire pause;
-  initial tready = 0;
+  initial tready = 1;
   initial file = $fopen(FILE, "w");
   bench_pause #(.SEED(SEED)) pauses (.clk(clk), .rst(rst), .enable(stalls), .pause(pause));
   assign taken = tvalid & tready;
   assign full = count == total;
   always @(posedge clk) begin
-    tready <= ~rst & ~pause;
+    tready <= ~pause;
     if (rst) count <= 0;
     else if (taken & ~full) begin
       count <= count + 1;
