@@ -212,10 +212,9 @@ def test_a_race_is_ten_times_cheaper_than_the_naive_search() -> None:
         assert done.end <= done.start
 
 
-def test_a_race_chooses_as_all_images_would_where_they_tell_p_apart() -> None:
-    """Both judge the same candidates, after the same choices. Where all images put the best p 5 %
-    ahead of every other, the race chooses it; elsewhere what it chooses is within that of the
-    best."""
+def test_what_a_race_chooses_is_as_good_on_all_images() -> None:
+    """Both judge the same candidates, after the same choices: what the race's p give away against
+    the best p is less than a fifth of what the worst p would, and never 3 % of ODOL."""
     images = pixels(SHAPE, 32)
     graph, calibration = network("fcos", images, CONFIG)
     candidates = Candidates(graph, calibration, CONFIG, images)
@@ -223,17 +222,18 @@ def test_a_race_chooses_as_all_images_would_where_they_tell_p_apart() -> None:
         graph, images, lambda real: OutputLoss(SPECS["fcos"], real, CONFIG.odol),
         correct_bias=True, device=torch.device("cpu"),
     )  # fmt: skip
-    clear = 0
+    lost = worst = 0.0
     with torch.no_grad():
         partial.become(candidates.untouched())
         for number, step in enumerate(plan(graph, calibration)):
             tried = candidates.distinct(step)
             everything = replace(CONFIG, thorough=True)
             full, race = (decide(partial, step, tried, number, c) for c in (everything, CONFIG))
-            assert full.curve[race.p] < 1.05, step.name
-            clear += min((v for v in full.curve.values() if v > 1), default=1.0) > 1.05
+            assert full.curve[race.p] < 1.03, step.name
+            lost += full.curve[race.p] - 1
+            worst += max(full.curve.values()) - 1
             partial.accept(next(change for ps, change in tried.items() if race.p in ps))
-    assert clear > 0
+    assert lost < worst / 5
 
 
 def test_steps_cover_every_weight_and_every_searched_tensor_once() -> None:
