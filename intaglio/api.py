@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,16 +24,26 @@ Engine = Literal["float", "fake", "sim", "reference"]
 Progress = Callable[[int, int], None]
 
 
-def quantize(model: nn.Module, images: NDArray[np.uint8], **settings: Any) -> Program:
+def quantize(
+    model: nn.Module,
+    images: NDArray[np.uint8],
+    *,
+    device: str = "cpu",
+    state: Path | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Program:
     """The integer Program of a torch model, calibrated on uint8 images (N, C, H, W).
 
-    `settings` are the fields of `intaglio.quant.config.QuantConfig`. For the fake-quantised model
+    `settings` are the fields of `intaglio.quant.config.QuantConfig`; the rest serves method
+    "detptq", as in `intaglio.quant.quantize`. For the fake-quantised model
     and the per-layer report as well, call `intaglio.quant.quantize`.
     """
     from intaglio.quant import QuantConfig
     from intaglio.quant import quantize as run
 
-    return run(model, images, QuantConfig(**settings)).program
+    config = QuantConfig(**settings)
+    return run(model, images, config, device=device, state=state, progress=progress).program
 
 
 def compare_with_simulator(quantized: Quantized, images: NDArray[np.uint8]) -> Differences:

@@ -14,7 +14,7 @@ ROOMS = {
     "core": {"core"},
     "sim": {"core", "sim"},
     "detect": {"core", "detect"},
-    "quant": {"core", "quant"},
+    "quant": {"core", "detect", "quant"},
     "hdl": {"core", "hdl"},
     "codegen": {"core", "sim", "hdl", "codegen"},
     "top": {"core", "sim", "detect", "quant", "hdl", "codegen", "top"},

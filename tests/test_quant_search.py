@@ -197,7 +197,10 @@ def test_one_number_and_a_tensor_get_the_same_code(scale: float, zero: int, x: f
         ({"last_wbits": 0}, "last_wbits must be 2 to 8 bits, not 0."),
         ({"output_bits": 4}, "output_bits must be 8 to 16 bits, not 4."),
         ({"overrides": {"a.*": (4, 1)}}, "abits of override 'a.*' must be 2 to 16 bits, not 1."),
-        ({"method": "guess"}, "method must be one of lp, mse, minmax, percentile, kl, not 'guess'"),
+        (
+            {"method": "guess"},
+            "method must be one of detptq, lp, mse, minmax, percentile, kl, not 'guess'",
+        ),
         ({"p": 0.0}, "p must be 0.5 to 16, not 0.0."),
         ({"percentile": 10.0}, "percentile must be above 50 and at most 100, not 10.0."),
         ({"wbits": True}, "wbits must be 2 to 8 bits, not True."),

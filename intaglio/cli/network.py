@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class Method(StrEnum):
     """How clipping ranges are chosen."""
 
+    DETPTQ = "detptq"
     LP = "lp"
     MSE = "mse"
     MINMAX = "minmax"
@@ -46,7 +47,8 @@ WeightsOption = Annotated[Path | None, typer.Option("--weights", help="State dic
 WbitsOption = Annotated[int, typer.Option("--wbits", help="Bits of the weights, 2 to 8.")]
 AbitsOption = Annotated[int, typer.Option("--abits", help="Bits of the activations, 2 to 16.")]
 MethodOption = Annotated[Method, typer.Option("--method", help="How ranges are chosen.")]
-PowerOption = Annotated[float, typer.Option("--p", help="Exponent of --method lp.")]
+PowerOption = Annotated[float, typer.Option("--p", help="Of --method lp; detptq's start.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="Torch's, of a detptq search.")]
 CountOption = Annotated[int, typer.Option("--count", help="Calibration images used.")]
 ResizeOption = Annotated[bool, typer.Option("--resize", help="Letterbox other sizes.")]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Simulator threads.")]
@@ -92,9 +94,10 @@ def open_model(reference: str, weights: Path | None) -> "Program | nn.Module":
 
 def calibrate(
     model: "nn.Module", config: "QuantConfig", images: Path, data: Path | None,
-    size: str | None, count: int, resize: bool,
+    size: str | None, count: int, resize: bool, device: str = "cpu",
+    state: Path | None = None,
 ) -> "Quantized":  # fmt: skip
-    """Quantise `model` on `count` images of a folder."""
+    """Quantise `model` on `count` images of a folder; `state` is where a search resumes from."""
     from intaglio.api import input_size
     from intaglio.detect.coco import CocoData
     from intaglio.detect.images import image_files, spread, stack
@@ -102,8 +105,8 @@ def calibrate(
 
     files = spread(image_files(images, CocoData(data, images) if data else None), count)
     pixels = stack(files, parse_size(size) or input_size(model), resize=resize)
-    with console.status(f"quantising on {len(files)} images"):
-        return quantize(model, pixels, config)
+    with progress(f"quantising on {len(files)} images") as step:
+        return quantize(model, pixels, config, device=device, state=state, progress=step)
 
 
 def parse_overrides(items: list[str]) -> dict[str, tuple[int, int]]:
@@ -142,6 +145,8 @@ def quantize(
     nearest: Annotated[bool, typer.Option("--nearest", help="Round weights alone.")] = False,
     keep_bias: Annotated[bool, typer.Option("--keep-bias", help="No bias correction.")] = False,
     override: Annotated[list[str] | None, typer.Option("--override", metavar="GLOB=WxA")] = None,
+    device: DeviceOption = "cpu",
+    thorough: Annotated[bool, typer.Option("--thorough", help="No race in detptq.")] = False,
     resize: ResizeOption = False,
     json_file: JsonOption = None,
 ) -> None:
@@ -156,20 +161,26 @@ def quantize(
         last_wbits=last_wbits, output_bits=output_bits, pot_scales=pot,
         compensate=not nearest, correct_bias=not keep_bias,
         overrides=parse_overrides(override or []), arithmetic=preset(arithmetic),
+        thorough=thorough,
     )  # fmt: skip
     module = open_model(model, weights)
     if isinstance(module, Program):
         raise ModelError(f"MODEL must be a torch model, not {model}, which is quantised already.")
-    done = calibrate(module, config, images, data, size, count, resize)
+    state = output.with_name(f"{output.name}.search.json")
+    done = calibrate(module, config, images, data, size, count, resize, device, state)
     save(done.program, output)
     table = Table(title=f"{model} W{wbits}A{abits} {method.value}")
-    for column in ("layer", "weights", "codes", "range", "clip %", "SQNR dB", "acc"):
+    for column in ("layer", "weights", "codes", "range", "clip %", "SQNR dB", "acc", "p (w a)"):
         table.add_column(column, justify="left" if column == "layer" else "right")
     for row in done.layers:
         table.add_row(*row.cells())
     console.print(table)
     console.print(f"wrote {output}: {sum(done.program.macs().values()) / 1e6:.2f} MMAC an image")
-    write_json(json_file, {"model": model, "layers": [row.to_json() for row in done.layers]})
+    record: dict[str, Any] = {"model": model, "layers": [row.to_json() for row in done.layers]}
+    if done.search is not None:
+        console.print(done.search.sentence())
+        record["search"] = done.search.to_json()
+    write_json(json_file, record)
 
 
 @app.command()

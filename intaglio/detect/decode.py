@@ -104,24 +104,17 @@ def decode(spec: HeadSpec, outputs: Sequence[ArrayLike], image_size: tuple[int, 
     Equal scores keep the order of level, row, column, anchor, class.
     """
     maps = [np.asarray(output, dtype=np.float64) for output in outputs]
-    _check(spec, maps)
+    check_maps(spec, maps)
     levels = spec.levels
     boxes, scores, labels = [], [], []
     for level in range(levels):
         rows, columns = maps[level].shape[1:]
-        logits = _by_anchor(maps[level], spec.anchors)
-        likely = _sigmoid(logits)
-        if spec.kind == "fcos":
-            centred = _sigmoid(_by_anchor(maps[2 * levels + level], 1))
-            likely = np.sqrt(likely * centred)
-        flat = likely.ravel()
+        flat = level_scores(spec, maps, level).ravel()
         keep = np.flatnonzero(flat > spec.score_threshold)
         keep = keep[np.argsort(-flat[keep], kind="stable")[: spec.topk]]
         at, label = np.divmod(keep, len(spec.classes))
         regression = _by_anchor(maps[levels + level], spec.anchors)[at]
-        anchors = anchor_boxes(spec, level, rows, columns)[at]
-        to_boxes = _boxes_from_distances if spec.kind == "fcos" else _boxes_from_deltas
-        boxes.append(to_boxes(anchors, regression))
+        boxes.append(to_boxes(spec, anchor_boxes(spec, level, rows, columns)[at], regression))
         scores.append(flat[keep])
         labels.append(label)
     height, width = image_size
@@ -129,6 +122,23 @@ def decode(spec: HeadSpec, outputs: Sequence[ArrayLike], image_size: tuple[int, 
     score, label = np.concatenate(scores), np.concatenate(labels)
     kept = nms(box, score, label, spec.nms_iou, spec.max_detections)
     return Detections(box[kept], score[kept], label[kept])
+
+
+def level_scores(spec: HeadSpec, maps: Sequence[Floats], level: int) -> Floats:
+    """Scores (h * w * A, classes) of one level in 0..1; for FCOS the geometric mean of class and
+    centre-ness."""
+    likely = _sigmoid(_by_anchor(maps[level], spec.anchors))
+    if spec.kind == "fcos":
+        centred = _sigmoid(_by_anchor(maps[2 * spec.levels + level], 1))
+        likely = np.sqrt(likely * centred)
+    return likely
+
+
+def to_boxes(spec: HeadSpec, anchors: Floats, regression: Floats) -> Floats:
+    """Boxes (n, 4) that `regression` (n, 4) makes of `anchors` (n, 4), not clipped."""
+    if spec.kind == "fcos":
+        return _boxes_from_distances(anchors, regression)
+    return _boxes_from_deltas(anchors, regression)
 
 
 def nms(
@@ -209,7 +219,8 @@ def _sigmoid(x: Floats) -> Floats:
     return 0.5 * (1.0 + np.tanh(0.5 * x))
 
 
-def _check(spec: HeadSpec, maps: Sequence[Floats]) -> None:
+def check_maps(spec: HeadSpec, maps: Sequence[Floats]) -> None:
+    """Raises ModelError unless the maps (C, h, w) of an image are those that `spec` describes."""
     channels = spec.channels
     if len(maps) != len(channels):
         raise ModelError(

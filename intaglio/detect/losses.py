@@ -57,7 +57,7 @@ def fcos_loss(
     upper on the last). The paper's reach is (4, 8), for pictures ten times as large; ours makes
     neighbouring levels overlap, so that a small object still has several locations.
     """
-    cls, reg, ctr = (torch.cat([_by_anchor(m, 1) for m in maps], dim=1) for maps in outputs)
+    cls, reg, ctr = (torch.cat([by_anchor(m, 1) for m in maps], dim=1) for maps in outputs)
     anchors, stride = _anchors(spec, outputs[0])
     x, y = (anchors[:, :2] + anchors[:, 2:]).T / 2
     x0, y0, x1, y1 = boxes[:, None].unbind(-1)
@@ -107,7 +107,7 @@ def retinanet_loss(
     An anchor learns the box it overlaps most if their IoU reaches `foreground`, or if no anchor
     overlaps that box more; below `background` it learns that there is nothing; between, nothing.
     """
-    cls, reg = (torch.cat([_by_anchor(m, spec.anchors) for m in maps], dim=1) for maps in outputs)
+    cls, reg = (torch.cat([by_anchor(m, spec.anchors) for m in maps], dim=1) for maps in outputs)
     anchors, _ = _anchors(spec, outputs[0])
     overlap = _iou(anchors[None, :, None], boxes[:, None])
     overlap = overlap.masked_fill(labels[:, None] < 0, -1.0)
@@ -136,13 +136,13 @@ def encode_deltas(anchors: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
 
 
 def _anchors(spec: HeadSpec, maps: Maps) -> tuple[torch.Tensor, torch.Tensor]:
-    """All anchors (P, 4) and their strides (P,), in the order of `_by_anchor` of all levels."""
+    """All anchors (P, 4) and their strides (P,), in the order of `by_anchor` of all levels."""
     boxes = [torch.tensor(anchor_boxes(spec, i, *m.shape[-2:])) for i, m in enumerate(maps)]
     strides = [torch.full((len(b),), float(s)) for b, s in zip(boxes, spec.strides, strict=True)]
     return torch.cat(boxes).float(), torch.cat(strides)
 
 
-def _by_anchor(x: torch.Tensor, anchors: int) -> torch.Tensor:
+def by_anchor(x: torch.Tensor, anchors: int) -> torch.Tensor:
     """(N, A * K, h, w) to (N, h * w * A, K)."""
     n, channels, rows, columns = x.shape
     split = x.reshape(n, anchors, channels // anchors, rows, columns)

@@ -1,8 +1,9 @@
 """Post-training quantisation: a torch model and images in, an integer `Program` out.
 
 In order: `capture` and `passes` make a `FloatGraph`; `groups`, `observe`, `search` and `scales`
-choose the codes, which `compensate` and `correct` better; `fake` runs them in real numbers; `lower`
-and `multiplier` make the integers; `report` compares.
+choose the codes, which `compensate` and `correct` better; `detptq` chooses them by the detector's
+outputs instead, with `candidates`, `odol`, `partial` and `journal`; `fake` runs them in real
+numbers; `lower` and `multiplier` make the integers; `report` compares.
 """
 
 from intaglio.quant.config import QuantConfig

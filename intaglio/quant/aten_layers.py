@@ -220,9 +220,7 @@ def lookup(site: Site) -> Node:
     function = getattr(torch.ops.aten, site.op)
 
     def evaluate(values: torch.Tensor) -> torch.Tensor:
-        same = {
-            k: v.to(values.dtype) if isinstance(v, torch.Tensor) else v for k, v in rest.items()
-        }
+        same = {k: v.to(values) if isinstance(v, torch.Tensor) else v for k, v in rest.items()}
         result: torch.Tensor = function(values, **same)
         return result
 

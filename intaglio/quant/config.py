@@ -8,8 +8,11 @@ from typing import Literal, get_args
 
 from intaglio.errors import ModelError
 from intaglio.fixed import Arithmetic
+from intaglio.quant.odol import OdolTerms
 
-Method = Literal["lp", "mse", "minmax", "percentile", "kl"]
+Method = Literal["detptq", "lp", "mse", "minmax", "percentile", "kl"]
+
+POWERS = (1.0, 1.5, 2.0, 2.4, 3.0, 4.0, 5.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +27,13 @@ class QuantConfig:
     output_bits    codes of the final maps (8-16). The default of 16 costs nothing inside the
                    network, and box distances and logits have long tails. A final map that a later
                    layer reads as well keeps `abits`.
-    method         "lp": least sum |x - Q(x)|^p over 100 ranges; "mse": p = 2; "minmax";
+    method         "lp": least sum |x - Q(x)|^p over 100 ranges; "detptq": the same, but each layer
+                   has its own p, chosen by a detector's outputs; "mse": p = 2; "minmax";
                    "percentile" and "kl" choose activations only, with weights by minmax and mse.
+    p              of "lp", and of a "detptq" search's start.
+    powers         the p that "detptq" tries, with `p`.
+    odol           what "detptq" judges by.
+    thorough       "detptq" runs every candidate on every image, five times as many forwards.
     per_channel    one weight scale per output channel, or one per tensor.
     symmetric      signed activations have zero point 0, or else any. Activations proved to be
                    non-negative are unsigned with zero point 0 either way.
@@ -46,6 +54,9 @@ class QuantConfig:
     output_bits: int = 16
     method: Method = "lp"
     p: float = 2.4
+    powers: tuple[float, ...] = POWERS
+    odol: OdolTerms = field(default_factory=OdolTerms)
+    thorough: bool = False
     percentile: float = 99.99
     per_channel: bool = True
     symmetric: bool = True
@@ -67,8 +78,9 @@ class QuantConfig:
         if self.method not in get_args(Method):
             names = ", ".join(get_args(Method))
             raise ModelError(f"method must be one of {names}, not {self.method!r}.")
-        if not 0.5 <= self.p <= 16:
-            raise ModelError(f"p must be 0.5 to 16, not {self.p}.")
+        for p in (self.p, *self.powers):
+            if not 0.5 <= p <= 16:
+                raise ModelError(f"p must be 0.5 to 16, not {p}.")
         if not 50 < self.percentile <= 100:
             raise ModelError(f"percentile must be above 50 and at most 100, not {self.percentile}.")
 

@@ -69,7 +69,7 @@ def compute(
     match node:
         case Scaled():
             z = linear(node, x, weights)
-            scale, shift = (torch.from_numpy(v).to(x.dtype) for v in (node.scale, node.shift))
+            scale, shift = (torch.from_numpy(v).to(x) for v in (node.scale, node.shift))
             y = z * scale[:, None, None] + shift[:, None, None]
             return y.clamp(node.lo, node.hi) if node.clamped else y
         case Add():
@@ -116,7 +116,7 @@ def padded(node: Conv, x: torch.Tensor) -> torch.Tensor:
     """What a convolution reads: x with its border of `pad_value`."""
     if node.pad_value is None:
         return functional.pad(x, sides(node.padding))
-    value = torch.from_numpy(node.pad_value).to(x.dtype)[:, None, None]
+    value = torch.from_numpy(node.pad_value).to(x)[:, None, None]
     return functional.pad(x - value, sides(node.padding)) + value
 
 

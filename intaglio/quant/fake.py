@@ -13,6 +13,7 @@ from intaglio.quant.execute import Visit, run
 from intaglio.quant.graph import PASSING, FloatGraph, Image, Node
 from intaglio.quant.observe import batches
 from intaglio.quant.scales import Scales
+from intaglio.quant.search import Grid
 
 
 class FakeQuant:
@@ -43,18 +44,15 @@ class FakeQuant:
     def run(self, pixels: torch.Tensor, visit: Visit | None = None) -> dict[str, torch.Tensor]:
         """Results by name; `visit` sees each value after it was rounded."""
 
-        def rounded(node: Node, value: torch.Tensor) -> torch.Tensor:
+        def on_grid(node: Node, value: torch.Tensor) -> torch.Tensor:
             value = self.rounded(node, value)
             return value if visit is None else visit(node, value)
 
-        return run(self.graph, pixels, weights=self.weights, visit=rounded)
+        return run(self.graph, pixels, weights=self.weights, visit=on_grid)
 
     def rounded(self, node: Node, value: torch.Tensor) -> torch.Tensor:
-        """The value brought to its grid; nodes that pass codes on leave it there."""
-        if isinstance(node, (Image, *PASSING)):
-            return value
-        grid = self.scales.grids[node.output]
-        return grid.real(grid.codes(value))
+        """The value brought to its grid."""
+        return rounded(node, value, self.scales.grids)
 
     def codes(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.int64]]:
         """Integer codes (N, C, H, W) of every tensor, by the name it has in the Program."""
@@ -81,3 +79,11 @@ class FakeQuant:
                 self.run(pixels, keep)
                 first += len(pixels)
         return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def rounded(node: Node, value: torch.Tensor, grids: Mapping[str, Grid]) -> torch.Tensor:
+    """The value of a node brought to its grid; nodes that pass codes on leave it there."""
+    if isinstance(node, (Image, *PASSING)):
+        return value
+    grid = grids[node.output]
+    return grid.real(grid.codes(value))

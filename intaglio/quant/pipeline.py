@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,14 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from intaglio.detect.decode import HeadSpec
+from intaglio.errors import ModelError
 from intaglio.program import Program
 from intaglio.quant.capture import capture, channel_values
 from intaglio.quant.compensate import compensated
 from intaglio.quant.config import QuantConfig
 from intaglio.quant.correct import corrected
+from intaglio.quant.detptq import Progress, Search, search
 from intaglio.quant.fake import FakeQuant
 from intaglio.quant.graph import FloatGraph
 from intaglio.quant.lower import lower
@@ -35,6 +39,7 @@ class Quantized:
     """`program` runs on integers; `fake` is the same network in real numbers, rounded.
 
     `graph` is the simplified real-valued network; `fake.graph` is the same with corrected biases.
+    `search` is what method "detptq" found.
     """
 
     program: Program
@@ -43,12 +48,14 @@ class Quantized:
     scales: Scales
     calibration: Calibration
     images: NDArray[np.uint8]
+    search: Search | None = None
 
     @cached_property
     def layers(self) -> tuple[LayerReport, ...]:
         """What quantisation does to each layer, measured on some of the calibration images."""
         images = self.images[:REPORTED]
-        return layer_reports(self.graph, self.fake, self.program, self.calibration, images)
+        choices = self.search.choices if self.search else ()
+        return layer_reports(self.graph, self.fake, self.program, self.calibration, images, choices)
 
     def differences(
         self, integers: Mapping[str, NDArray[np.integer[Any]]], images: NDArray[np.uint8]
@@ -59,23 +66,51 @@ class Quantized:
 
 
 def quantize(
-    model: nn.Module, images: NDArray[np.uint8], config: QuantConfig | None = None
+    model: nn.Module,
+    images: NDArray[np.uint8],
+    config: QuantConfig | None = None,
+    *,
+    device: str = "cpu",
+    state: Path | None = None,
+    progress: Progress | None = None,
 ) -> Quantized:
     """Quantise `model` after training, calibrated on uint8 images (N, C, H, W).
 
     Conventions of the model: see `capture`. Its attribute `head_spec`, if any, is kept as JSON in
     `program.meta["head"]`. Raises ModelError and DataError, each one sentence with a remedy.
+
+    Method "detptq" runs on the torch device `device`, resumes from the file `state` if it was
+    stopped, and tells `progress` (done, total); the other methods need none of these.
     """
     config = config or QuantConfig()
     shape = check_images(images)
     graph = simplify(capture(model, shape))
     calibration = calibrate(graph, images, config)
-    scales = choose(graph, calibration, config)
-    if config.compensate:
-        scales = compensated(graph, scales, images)
+    found = None
+    if config.method == "detptq":
+        found = search(
+            graph, calibration, images, config, head_of(model),
+            device=device, state=state, progress=progress,
+        )  # fmt: skip
+        scales = found.scales
+    else:
+        scales = choose(graph, calibration, config)
+        if config.compensate:
+            scales = compensated(graph, scales, images)
     shifted = corrected(graph, scales, images) if config.correct_bias else graph
     program = lower(shifted, scales, config.arithmetic, meta(model, config, calibration))
-    return Quantized(program, FakeQuant(shifted, scales), graph, scales, calibration, images)
+    return Quantized(program, FakeQuant(shifted, scales), graph, scales, calibration, images, found)
+
+
+def head_of(model: nn.Module) -> HeadSpec:
+    """The description of a detector's outputs. Raises ModelError without one."""
+    spec = getattr(model, "head_spec", None)
+    if not isinstance(spec, HeadSpec):
+        raise ModelError(
+            "A model for method detptq must have an attribute `head_spec` that says what its"
+            f" outputs mean, not {type(spec).__name__}; use method lp for other networks."
+        )
+    return spec
 
 
 def meta(model: nn.Module, config: QuantConfig, calibration: Calibration) -> dict[str, Any]:

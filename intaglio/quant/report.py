@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from math import log10
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from intaglio.ops import Conv2d
 from intaglio.program import Program
+from intaglio.quant.detptq import Choice
 from intaglio.quant.execute import run
 from intaglio.quant.fake import FakeQuant
 from intaglio.quant.graph import PASSING, Conv, FloatGraph, Image, Node
@@ -30,6 +31,8 @@ class LayerReport:
     lo, hi        the real range the codes span; `clipped` is the share of values beyond it
     sqnr          signal to error in dB, with the errors of all layers before it
     acc_bits      the accumulator's proved width; None where there is none
+    p, weight_p   of the Lp metric, as DetPTQ chose them for the codes and the weights; else None
+    odol          {p: ODOL over that of the chosen p} of the codes, `weight_odol` of the weights
     """
 
     layer: str
@@ -43,9 +46,13 @@ class LayerReport:
     clipped: float
     sqnr: float
     acc_bits: int | None
+    p: float | None = None
+    weight_p: float | None = None
+    odol: Mapping[float, float] = field(default_factory=dict)
+    weight_odol: Mapping[float, float] = field(default_factory=dict)
 
     def cells(self) -> tuple[str, ...]:
-        """Text: layer, weights, codes, range, clip %, SQNR dB, acc."""
+        """Text: layer, weights, codes, range, clip %, SQNR dB, acc, p of weights and codes."""
         return (
             self.layer,
             self.weights or "-",
@@ -54,6 +61,7 @@ class LayerReport:
             f"{100 * self.clipped:.2f}",
             f"{self.sqnr:.1f}",
             "-" if self.acc_bits is None else str(self.acc_bits),
+            " ".join("-" if p is None else f"{p:g}" for p in (self.weight_p, self.p)),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -88,8 +96,10 @@ def layer_reports(
     program: Program,
     calibration: Calibration,
     images: NDArray[np.uint8],
+    choices: Sequence[Choice] = (),
 ) -> tuple[LayerReport, ...]:
-    """One row per requantised tensor, in order; `graph` is the real-valued network."""
+    """One row per requantised tensor, in order; `graph` is the real-valued network, and `choices`
+    are those of a DetPTQ search."""
     sums: dict[str, Sums] = {}
     with torch.no_grad():
         for pixels in batches(images, fake.dtype):
@@ -109,12 +119,22 @@ def layer_reports(
 
             run(graph, pixels, visit=remember)
             fake.run(pixels, compare)
-    why = {tensor: g.why for g in calibration.groups for tensor in g.tensors}
-    return tuple(
-        row(fake, program, node, sums[node.output], why[node.output])
-        for node in fake.graph.nodes
-        if not isinstance(node, (Image, *PASSING))
-    )
+    group_of = {tensor: g for g in calibration.groups for tensor in g.tensors}
+    by_name = {(choice.kind, choice.name): choice for choice in choices}
+    rows = []
+    for node in fake.graph.nodes:
+        if isinstance(node, (Image, *PASSING)):
+            continue
+        group = group_of[node.output]
+        made = row(fake, program, node, sums[node.output], group.why)
+        codes = by_name.get(("codes", group.tensors[0]))
+        if codes is not None:
+            made = replace(made, p=codes.p, odol=codes.curve)
+        weights = by_name.get(("weights", node.weight)) if isinstance(node, Conv) else None
+        if weights is not None:
+            made = replace(made, weight_p=weights.p, weight_odol=weights.curve)
+        rows.append(made)
+    return tuple(rows)
 
 
 def row(fake: FakeQuant, program: Program, node: Node, sums: Sums, why: str) -> LayerReport:
