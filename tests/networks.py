@@ -80,22 +80,27 @@ def skip() -> Program:
     return net.finish([net.add("sum", stem, branch)])
 
 
-def pyramid() -> Program:
+def pyramid(
+    seed: int = 1,
+    size: tuple[int, int] = (24, 28),
+    widths: tuple[int, int, int, int] = (6, 10, 12, 7),
+) -> Program:
     """A detector in small: skip, three levels, FPN, and a shared head of two convolutions with a
-    table for each level; six outputs."""
-    net = Layers((3, 24, 28), seed=1)
+    table for each level; six outputs. `widths` are the channels of C3, C4, C5 and the pyramid."""
+    net = Layers((3, *size), seed=seed)
+    n3, n4, n5, n = widths
     b = net.builder
-    stem = net.conv("stem", "image", net.weights("w0", 6, 3, 3), stride=2)
+    stem = net.conv("stem", "image", net.weights("w0", n3, 3, 3), stride=2)
     pool = b.add(MaxPool2d(output="pool", input=stem, kernel=(3, 3), stride=(2, 2),
                            padding=(1, 1, 1, 1), origin="pool"))  # fmt: skip
-    branch = net.conv("block.conv", pool, net.weights("w1", 6, 6, 3))
+    branch = net.conv("block.conv", pool, net.weights("w1", n3, n3, 3))
     c3 = net.add("block", pool, branch)
-    c4 = net.conv("c4", c3, net.weights("w2", 10, 6, 3), stride=2)
-    c5 = net.conv("c5", c4, net.weights("w3", 12, 10, 3), stride=2)
-    p5 = net.conv("lateral.2", c5, net.weights("w4", 7, 12, 1))
-    p4 = top_down(net, "p4", net.conv("lateral.1", c4, net.weights("w5", 7, 10, 1)), p5)
-    p3 = top_down(net, "p3", net.conv("lateral.0", c3, net.weights("w6", 7, 6, 1)), p4)
-    tower, logits, boxes = (net.weights(f"head{k}", c, 7, 3) for k, c in enumerate((7, 5, 4)))
+    c4 = net.conv("c4", c3, net.weights("w2", n4, n3, 3), stride=2)
+    c5 = net.conv("c5", c4, net.weights("w3", n5, n4, 3), stride=2)
+    p5 = net.conv("lateral.2", c5, net.weights("w4", n, n5, 1))
+    p4 = top_down(net, "p4", net.conv("lateral.1", c4, net.weights("w5", n, n4, 1)), p5)
+    p3 = top_down(net, "p3", net.conv("lateral.0", c3, net.weights("w6", n, n3, 1)), p4)
+    tower, logits, boxes = (net.weights(f"head{k}", c, n, 3) for k, c in enumerate((n, 5, 4)))
     outputs: list[list[str]] = [[], []]
     for level, p in enumerate((p3, p4, p5)):
         t = net.conv(f"tower.{level}", p, tower)

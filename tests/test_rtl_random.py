@@ -1,13 +1,14 @@
 """Random Programs as RTL in Icarus: every beat and every cycle count."""
 
 import os
+import random
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import skip
+from networks import pyramid, skip
 from strategies import (
     images_for,
     narrow_arithmetics,
@@ -79,3 +80,13 @@ def test_accumulators_that_overflow(data: st.DataObject, extra: int) -> None:
 def test_foldings_of_one_network_agree(extra: int) -> None:
     needs("icarus")
     check(skip(), random_images(skip(), 2, extra), extra)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_detectors_with_skip_pyramid_and_shared_head(seed: int) -> None:
+    needs("icarus")
+    draw = random.Random(seed)
+    size = (draw.randint(9, 14), draw.randint(9, 14))
+    widths = tuple(draw.randint(1, 5) for _ in range(4))
+    program = pyramid(seed, size, widths)
+    check(program, random_images(program, 2, seed), draw.randint(0, 40))
