@@ -159,7 +159,7 @@ def aim(m: Cells, b: int) -> None:
         y = m[b + OUT_Y] * m[b + STRIDE_Y] - m[b + ABOVE]
         x = m[b + OUT_X] * m[b + STRIDE_X] - m[b + BEFORE]
     m[b + NEED_Y] = min(y + m[b + SPAN_Y], m[s + HEIGHT]) - 1
-    m[b + NEED_X] = min(x + m[b + SPAN_X], m[s + WIDTH]) - 1
+    m[b + NEED_X] = x + m[b + SPAN_X] - 1  # beyond the frame: the whole row
     m[b + LIMIT] = max(0, min(y, m[s + HEIGHT])) + m[b + ROWS]
 
 
