@@ -12,7 +12,7 @@ from intaglio.codegen.graph import HardwareGraph, hardware_graph, identifier
 from intaglio.codegen.netlist import netlist
 from intaglio.errors import BuildError
 from intaglio.fixed import IntType
-from intaglio.ops import Conv2d, Input, Output, Requant, Upsample
+from intaglio.ops import Conv2d, Input, MaxPool2d, Output, Requant, Upsample
 from intaglio.program import Builder, Program
 
 
@@ -105,6 +105,22 @@ def test_every_wire_has_one_driver_and_at_most_one_reader(program: Program) -> N
     names = [cell.name for cell in net.cells]
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in names)
+
+
+def test_every_level_of_a_shared_engine_may_be_read_twice() -> None:
+    net = Layers((2, 6, 6))
+    weight = net.weights("w", 2, 2, 3)
+    half = net.builder.add(
+        MaxPool2d(output="half", input="image", kernel=(2, 2), stride=(2, 2), origin="half")
+    )
+    levels = [net.conv(f"level.{k}", x, weight) for k, x in enumerate(("image", half))]
+    graph = hardware_graph(net.finish([*levels, *levels]))
+    cells = netlist(graph, plan_for_cycles(graph, 1 << 60)).cells
+    assert [c.name for c in cells if c.kind == "fork"] == [
+        "image_source_fork",
+        "level_0_demux_fork",
+        "level_0_demux_1_fork",
+    ]
 
 
 @given(programs(require_shared_head=True))

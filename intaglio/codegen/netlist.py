@@ -96,7 +96,8 @@ def netlist(graph: HardwareGraph, plan: Plan) -> Netlist:
             wire = Wire(key, folding.out_lanes, graph.tensors(key)[0].type)
             outs[index].append(b.wire(wire))
             links = [graph.links[i] for i in graph.readers_of(index, port)]
-            branches = fork(b, block.name, index, outs[index][-1], len(links))
+            name = f"{block.name}_{port}" if port else block.name
+            branches = fork(b, name, index, outs[index][-1], len(links))
             for link, branch in zip(links, branches, strict=True):
                 ins[link.reader][link.entry] = adapt(b, graph, plan.foldings, link, branch)
     blocks = [
