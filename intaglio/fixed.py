@@ -18,6 +18,9 @@ Overflow = Literal["wrap", "saturate"]
 SaturateAt = Literal["mac", "end"]
 
 
+EXACT_LIMIT = 1 << 62  # sums below this, a rounding constant included, are exact in int64
+
+
 @dataclass(frozen=True, order=True)
 class IntType:
     """A `bits`-wide integer: [0, 2^bits - 1], or [-2^(bits-1), 2^(bits-1) - 1] when signed."""
@@ -59,6 +62,11 @@ class IntType:
         if lo >= 0:
             return IntType(max(1, hi.bit_length()), False)
         return IntType(1 + max((-lo - 1).bit_length(), max(hi, 0).bit_length()), True)
+
+    @staticmethod
+    def accumulating(lo: int, hi: int) -> IntType:
+        """The narrowest signed type that holds [lo, hi]: what an accumulator is made of."""
+        return IntType.spanning(min(lo, -1), hi)
 
 
 # --- rounding shifts: t / 2^s, 0 <= s -----------------------------------------------------------

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.errors import ProgramError
-from intaglio.fixed import Arithmetic, IntType, requantise
+from intaglio.fixed import EXACT_LIMIT, Arithmetic, IntType, requantise
 
 Shape = tuple[int, int, int]
 Ints = NDArray[np.int64]
@@ -185,7 +185,7 @@ class Conv2d(Windowed):
             raise self.refuse(f"pad_value {self.pad_value} must be of type {x.type}.")
         size = self.window(x, (kh, kw))
         largest = max(-int(w.min()), int(w.max())) * max(-x.type.lo, x.type.hi)
-        if largest * cin * kh * kw >= 1 << 62:
+        if largest * cin * kh * kw >= EXACT_LIMIT:
             raise self.refuse("its sums must stay below 2^62; use narrower weights or inputs.")
         lo, hi = self.channel_ranges(x, w)
         forced = context.arithmetic.acc_bits
@@ -237,7 +237,7 @@ class Requant(Unary):
             mc, bc = int(m.flat[c % m.size]), int(b.flat[c % b.size])
             ends = [x.lo * mc + bc, x.hi * mc + bc]
             s = self.shift[c % len(self.shift)]
-            check_63_bits(self, ends, s)
+            check_exact(self, ends, s)
             got = [requantise(t, s, self.offset, self.lo, self.hi, rounding) for t in ends]
             lo.append(min(got))
             hi.append(max(got))
@@ -272,7 +272,7 @@ class Add(Op):
         )
         low = min(a.lo * ma, a.hi * ma) + min(b.lo * mb, b.hi * mb) + self.bias
         high = max(a.lo * ma, a.hi * ma) + max(b.lo * mb, b.hi * mb) + self.bias
-        check_63_bits(self, [low, high], self.shift)
+        check_exact(self, [low, high], self.shift)
         got = [
             requantise(t, self.shift, self.offset, self.lo, self.hi, context.arithmetic.rounding)
             for t in (low, high)
@@ -309,10 +309,10 @@ def check_scaling(
         raise op.refuse(f"the clamp must have lo <= hi, not {lo} > {hi}.")
 
 
-def check_63_bits(op: Op, ends: Sequence[int], shift: int) -> None:
+def check_exact(op: Op, ends: Sequence[int], shift: int) -> None:
     """The fast simulator computes in int64: every t, plus the rounding half, must fit."""
     half = (1 << shift) >> 1
-    if min(ends) - half < -(1 << 62) or max(ends) + half >= 1 << 62:
+    if min(ends) - half < -EXACT_LIMIT or max(ends) + half >= EXACT_LIMIT:
         raise op.refuse("x * M + B must stay below 2^62; use a narrower multiplier or shift.")
 
 

@@ -231,7 +231,7 @@ class Builder:
             return IntType.spanning(lo, hi)
         if inputs and inputs[0].type.holds(lo, hi) and not isinstance(op, Conv2d):
             return inputs[0].type
-        return IntType.spanning(min(lo, -1), hi)
+        return IntType.accumulating(lo, hi)
 
     def build(self, meta: Mapping[str, Any] | None = None) -> Program:
         """The verified Program."""

@@ -95,9 +95,7 @@ def row(program: Program, n: int, macs: dict[str, int]) -> Row:
     worst = least = None
     if isinstance(op, Conv2d):
         lo, hi = program.proved_accumulator(op)
-        widths = [
-            IntType.spanning(min(int(a), -1), int(b)).bits for a, b in zip(lo, hi, strict=True)
-        ]
+        widths = [IntType.accumulating(int(a), int(b)).bits for a, b in zip(lo, hi, strict=True)]
         worst, least = max(widths), min(widths)
     return Row(
         t.name, type(op).__name__, t.shape, str(t.type), t.lo, t.hi, worst, least,

@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator
 from hdl_bench import bracketed_names, random_frames, run, run_frames, to_verilog
 from hypothesis import given, settings
@@ -178,6 +179,28 @@ def test_axis_marks_the_last_beat_of_each_frame() -> None:
     simulator.add_testbench(bench)
     simulator.run()
     assert seen == block.model(range(7)) == [(k, k % 3 == 2) for k in range(7)]
+
+
+def test_axis_is_not_valid_in_reset() -> None:
+    """AXI4-Stream asks for it; a border is valid before any input."""
+    block = AxisSender(width=5, beats=3)
+    m = Module()
+    m.domains.sync = domain = ClockDomain()
+    m.submodules.block = block
+    seen = []
+
+    async def bench(ctx):  # type: ignore[no-untyped-def]  # Amaranth's context has no type
+        ctx.set(block.i.valid, 1)
+        for reset in (1, 0, 1):
+            ctx.set(domain.rst, reset)
+            await ctx.delay(1e-7)
+            seen.append(ctx.get(block.o.tvalid))
+
+    simulator = Simulator(m)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert seen == [0, 1, 0]
 
 
 @pytest.mark.parametrize(

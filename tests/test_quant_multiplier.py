@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from strategies import exact_arithmetics
 
 from intaglio.errors import ModelError
-from intaglio.fixed import PRESETS, Arithmetic, IntType, requantise
-from intaglio.quant.multiplier import LIMIT, Term, scaling
+from intaglio.fixed import EXACT_LIMIT, PRESETS, Arithmetic, IntType, requantise
+from intaglio.quant.multiplier import Term, scaling
 
 RATIOS = st.floats(1e-6, 4.0).map(Fraction) | st.floats(-4.0, -1e-6).map(Fraction)
 
@@ -54,7 +54,7 @@ def test_the_stated_bound_holds_for_every_code(
         assert IntType(arithmetic.bias_bits, True).holds(b, b)
         codes = [data.draw(st.integers(-r, r)) for r in term.reach]
         t = sum(c * mi for c, mi in zip(codes, m, strict=True)) + b
-        assert abs(t) + one // 2 < LIMIT
+        assert abs(t) + one // 2 < EXACT_LIMIT
         real = term.addend + sum(
             r * (c - z) for r, c, z in zip(term.ratios, codes, term.zeros, strict=True)
         )

@@ -250,7 +250,7 @@ def accumulator(n: Netlist, block: Block) -> Accumulator:
     ranges = [program.proved_accumulator(op) for op in block.ops if isinstance(op, Conv2d)]
     lo = min(int(low.min()) for low, _ in ranges)
     hi = max(int(high.max()) for _, high in ranges)
-    bits = IntType.spanning(min(lo, -1), hi).bits
+    bits = IntType.accumulating(lo, hi).bits
     a = program.arithmetic
     forced = a.acc_bits if a.acc_bits is not None and a.acc_bits < bits else None
     return Accumulator(bits, forced, a.overflow, a.saturate_at)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Elaboratable, Module, unsigned
+from amaranth.hdl import Elaboratable, Module, ResetSignal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -57,7 +57,8 @@ class AxisSender(wiring.Component):
         beat = counter(self.beats, "beat")
         m.d.comb += [
             self.o.tdata.eq(self.i.payload),
-            self.o.tvalid.eq(self.i.valid),
+            # A block that needs no input, like a border, is valid even in reset; AXI forbids it.
+            self.o.tvalid.eq(self.i.valid & ~ResetSignal(allow_reset_less=True)),
             self.o.tlast.eq(beat == self.beats - 1),
             self.i.ready.eq(self.o.tready),
         ]

@@ -140,7 +140,7 @@ class SumPool(Engine):
             groups=channels,
             weights=None,
             w=x,
-            accumulator=Accumulator(IntType.spanning(min(-1, n * x.lo), n * x.hi).bits),
+            accumulator=Accumulator(IntType.accumulating(n * x.lo, n * x.hi).bits),
             y=y,
             scalings=scalings,
             rounding=rounding,

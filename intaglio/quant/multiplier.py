@@ -8,9 +8,7 @@ from fractions import Fraction
 from math import floor
 
 from intaglio.errors import ModelError
-from intaglio.fixed import Arithmetic, IntType
-
-LIMIT = 1 << 62  # |x * M + B| + 2^(S-1) stays below this (docs/arithmetic.md)
+from intaglio.fixed import EXACT_LIMIT, Arithmetic, IntType
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ def at_shift(
         b -= sum(mi * zero for mi, zero in zip(m, term.zeros, strict=True))
         top = abs(b) + sum(abs(mi) * r for mi, r in zip(m, term.reach, strict=True)) + one // 2
         fits = bias_type.holds(b, b) and max(map(abs, m)) <= arithmetic.multiplier_max
-        if not fits or top >= LIMIT:
+        if not fits or top >= EXACT_LIMIT:
             return None
         multipliers += m
         biases.append(b)
