@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from intaglio.detect.decode import HeadSpec
     from intaglio.detect.evaluate import EvalResult, Predict
     from intaglio.quant import Differences, Quantized
+    from intaglio.quant.train import Trained
 
 Engine = Literal["float", "fake", "sim", "reference"]
 Progress = Callable[[int, int], None]
@@ -51,6 +53,32 @@ def compare_with_simulator(quantized: Quantized, images: NDArray[np.uint8]) -> D
     from intaglio.sim.engine import Simulator
 
     return quantized.differences(Simulator(quantized.program, trace=True)(images), images)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Integers of a Program's outputs on some images, and how many of them the trained network
+    gives differently when it runs on the Program's multipliers."""
+
+    compared: int
+    mismatches: int
+
+    def sentence(self) -> str:
+        """One line for people."""
+        return (
+            f"trained network and simulator: {self.mismatches:,} of {self.compared:,} output"
+            " integers differ"
+        )
+
+
+def check_trained(trained: Trained, images: NDArray[np.uint8]) -> Agreement:
+    """Run a trained network in torch and its Program in the simulator; every output integer."""
+    from intaglio.sim.engine import Simulator
+
+    ours = trained.integers(images)
+    theirs = Simulator(trained.program)(images)
+    pairs = [(ours[name], theirs[name]) for name in ours]
+    return Agreement(sum(a.size for a, _ in pairs), sum(int((a != b).sum()) for a, b in pairs))
 
 
 def head_of(model: Program | nn.Module, name: str) -> HeadSpec:

@@ -27,6 +27,8 @@ class QuantConfig:
     output_bits    codes of the final maps (8-16). The default of 16 costs nothing inside the
                    network, and box distances and logits have long tails. A final map that a later
                    layer reads as well keeps `abits`.
+    sum_bits       tensors that only sums read, as the branches of a residual block and the laterals
+                   of a pyramid; None: abits. Wider ones are named in the report.
     method         "lp": least sum |x - Q(x)|^p over 100 ranges; "detptq": the same, but each layer
                    has its own p, chosen by a detector's outputs; "mse": p = 2; "minmax";
                    "percentile" and "kl" choose activations only, with weights by minmax and mse.
@@ -52,6 +54,7 @@ class QuantConfig:
     first_wbits: int = 8
     last_wbits: int | None = None
     output_bits: int = 16
+    sum_bits: int | None = None
     method: Method = "lp"
     p: float = 2.4
     powers: tuple[float, ...] = POWERS
@@ -72,6 +75,7 @@ class QuantConfig:
         _width("first_wbits", self.first_wbits, 2, 8)
         _width("last_wbits", self.predictor_wbits, 2, 8)
         _width("output_bits", self.output_bits, 8, 16)
+        _width("sum_bits", self.operand_bits, 2, 16)
         for glob, (wbits, abits) in self.overrides.items():
             _width(f"wbits of override {glob!r}", wbits, 2, 8)
             _width(f"abits of override {glob!r}", abits, 2, 16)
@@ -88,6 +92,11 @@ class QuantConfig:
     def predictor_wbits(self) -> int:
         """Bits of the weights that make the final maps."""
         return self.wbits if self.last_wbits is None else self.last_wbits
+
+    @property
+    def operand_bits(self) -> int:
+        """Bits of tensors that only sums read."""
+        return self.abits if self.sum_bits is None else self.sum_bits
 
     @property
     def power_of_two(self) -> bool:

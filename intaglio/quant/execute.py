@@ -79,12 +79,20 @@ def compute(
             looked_up: torch.Tensor = node.function(x)
             return looked_up
         case MaxPool():
+            top, bottom, left, right = node.padding
+            within = 2 * top <= node.kernel[0] and 2 * left <= node.kernel[1]
+            if top == bottom and left == right and within:
+                return functional.max_pool2d(
+                    x, node.kernel, node.stride, (top, left), dilation=node.dilation
+                )
             open_border = functional.pad(x, sides(node.padding), value=-torch.inf)
             return functional.max_pool2d(
                 open_border, node.kernel, node.stride, dilation=node.dilation
             )
         case Upsample():
             _, h, w = node.shape
+            if (h, w) == (2 * x.shape[2], 2 * x.shape[3]):
+                return functional.interpolate(x, size=(h, w), mode="nearest")
             rows = torch.arange(h) * x.shape[2] // h
             return x[:, :, rows][..., torch.arange(w) * x.shape[3] // w]
         case Pad():
@@ -103,13 +111,21 @@ def linear(node: Scaled, x: torch.Tensor, weights: Mapping[str, torch.Tensor]) -
             border = functional.pad(x, sides(node.padding))
             return functional.avg_pool2d(border, node.kernel, node.stride, divisor_override=1)
         case Conv():
-            arguments: dict[str, Any] = {
-                "stride": node.stride,
-                "dilation": node.dilation,
-                "groups": node.groups,
-            }
-            return functional.conv2d(padded(node, x), weights[node.weight], **arguments)
+            return convolved(node, x, weights[node.weight])
     raise TypeError(f"{type(node).__name__} must be computed here.")
+
+
+def convolved(node: Conv, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The convolution alone."""
+    arguments: dict[str, Any] = {
+        "stride": node.stride,
+        "dilation": node.dilation,
+        "groups": node.groups,
+    }
+    top, bottom, left, right = node.padding
+    if node.pad_value is None and top == bottom and left == right:
+        return functional.conv2d(x, weight, padding=(top, left), **arguments)
+    return functional.conv2d(padded(node, x), weight, **arguments)
 
 
 def padded(node: Conv, x: torch.Tensor) -> torch.Tensor:

@@ -61,6 +61,9 @@ def groups(graph: FloatGraph, config: QuantConfig) -> tuple[Group, ...]:
             bits, why = config.output_bits, "final map"
         elif outside and not results and all(isinstance(r, Lookup) for r in outside):
             bits, why = max(bits, LOOKUP_BITS), "index of a table"
+        elif outside and not results and all(isinstance(r, Add) for r in outside) and not why:
+            if config.operand_bits != bits:
+                bits, why = config.operand_bits, "operand of a sum"
         elif all(t in pixels for t in tensors):
             bits, why = max(bits, PIXEL_BITS), "pixels"
         found.append(Group(tensors, read, bits, all(t in positive for t in tensors), why))

@@ -104,6 +104,11 @@ class LearnedGrids(nn.Module):
         rounded: torch.Tensor = quantise(x, self.step(tensor), grid.type, -grid.zero_point)
         return rounded
 
+    def learned_range(self, tensor: str) -> tuple[float, float]:
+        """Smallest and largest code less the zero point, which do not change."""
+        grid = self.grids[self.names[tensor]]
+        return grid.type.lo - grid.zero_point, grid.type.hi - grid.zero_point
+
     def learned(self, tensor: str) -> Grid:
         """The grid as it is now; its scale is float32's, so that the Program's is the same."""
         grid = self.grids[self.names[tensor]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,9 +27,9 @@ Rule = Callable[[FloatGraph, Node], FloatGraph | None]
 Moves = dict[Node, list[Node]]
 
 
-def simplify(graph: FloatGraph) -> FloatGraph:
+def simplify(graph: FloatGraph, passes: Sequence[Pass] | None = None) -> FloatGraph:
     """Every pass in order. Afterwards each node is one requantisation, or passes codes on."""
-    for rewrite in PASSES:
+    for rewrite in PASSES if passes is None else passes:
         graph = rewrite(graph)
     return graph
 
@@ -208,3 +208,6 @@ PASSES: tuple[Pass, ...] = (
     fold_scale,
     drop_dead,
 )
+
+# For training: a norm's factor stays beside the weights, whose own scale then does not matter.
+TRAINING_PASSES: tuple[Pass, ...] = tuple(p for p in PASSES if p is not fold_scale)

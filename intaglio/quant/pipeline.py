@@ -121,6 +121,7 @@ def meta(model: nn.Module, config: QuantConfig, calibration: Calibration) -> dic
             "abits": config.abits,
             "first_wbits": config.first_wbits,
             "last_wbits": config.predictor_wbits,
+            "sum_bits": config.operand_bits,
             "method": config.method,
             "p": config.p,
             "compensate": config.compensate,

@@ -52,11 +52,15 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class WeightCodes:
-    """`codes` (Cout, Cin / groups, Kh, Kw) of `type`; each channel's stand for scale[c] * q."""
+    """`codes` (Cout, Cin / groups, Kh, Kw) of `type`; each channel's stand for scale[c] * q.
+
+    `odd`: they are odd integers, which need one bit less than `type` has.
+    """
 
     codes: NDArray[np.int64]
     scale: Floats
     type: IntType
+    odd: bool = False
 
     @property
     def real(self) -> Floats:

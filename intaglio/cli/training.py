@@ -1,0 +1,103 @@
+"""The command that trains a quantised detector: train."""
+
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from intaglio.cli.app import JsonOption, app, console, parse_size, progress, write_json
+from intaglio.cli.network import DeviceOption, ResizeOption, SizeOption, WeightsOption, open_model
+from intaglio.errors import ModelError
+from intaglio.program import Program
+
+CHECKED = 64  # images on which the Program is held against the trained network
+
+
+class GridName(StrEnum):
+    """Which integers a weight can be."""
+
+    ODD = "odd"
+    SYMMETRIC = "symmetric"
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Bundled name or module:factory.")],
+    images: Annotated[Path, typer.Option("--images", help="Folder of training images.")],
+    data: Annotated[Path, typer.Option("--data", help="COCO JSON with their boxes.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL.intaglio")],
+    bits: Annotated[int, typer.Option("--bits", help="Of weights and tensors, 2 to 8.")] = 4,
+    wbits: Annotated[int | None, typer.Option("--wbits", help="Of weights, if others.")] = None,
+    abits: Annotated[int | None, typer.Option("--abits", help="Of tensors, if others.")] = None,
+    sum_bits: Annotated[
+        int | None, typer.Option("--sum-bits", help="Of tensors that only sums read.")
+    ] = None,
+    grid: Annotated[GridName, typer.Option("--grid", help="Of the weights.")] = GridName.ODD,
+    standardise: Annotated[
+        bool, typer.Option("--standardise", help="Weights of mean 0 and variance 1.")
+    ] = False,
+    epochs: Annotated[int, typer.Option("--epochs")] = 6,
+    rate: Annotated[float, typer.Option("--rate", help="Peak learning rate.")] = 4e-3,
+    batch: Annotated[int, typer.Option("--batch")] = 32,
+    seed: Annotated[int, typer.Option("--seed", help="Of the pictures' order.")] = 1,
+    arithmetic: Annotated[str, typer.Option("--arithmetic", help="Preset.")] = "intaglio",
+    size: SizeOption = None,
+    weights: WeightsOption = None,
+    resize: ResizeOption = False,
+    device: DeviceOption = "cpu",
+    json_file: JsonOption = None,
+) -> None:
+    """Train a detector with the hardware's roundings in it (AQD) and write its integer Program.
+
+    It starts from the float weights. A training that was stopped goes on after its last whole epoch
+    when the same command is given again.
+    """
+    import numpy as np
+
+    from intaglio.api import check_trained, head_of, input_size
+    from intaglio.detect.coco import CocoData
+    from intaglio.detect.images import image_files
+    from intaglio.file import save
+    from intaglio.fixed import preset
+    from intaglio.quant import QuantConfig
+    from intaglio.quant.aqd import WeightGrid
+    from intaglio.quant.train import Pictures, TrainConfig, trained
+
+    config = QuantConfig(
+        wbits=wbits or bits, abits=abits or bits, sum_bits=sum_bits, arithmetic=preset(arithmetic)
+    )
+    training = TrainConfig(epochs=epochs, rate=rate, batch=batch, seed=seed)
+    module = open_model(model, weights)
+    if isinstance(module, Program):
+        raise ModelError(f"MODEL must be a torch model, not {model}, which is quantised already.")
+    shape = parse_size(size) or input_size(module)
+    if shape is None:
+        raise ModelError("The model must say its input_size (H, W), or --size must be given.")
+    coco = CocoData(data, images)
+    image_files(images, coco)
+    pictures = Pictures(coco, head_of(module, model).classes, shape, resize=resize)
+    last = ""
+    with progress(f"training {model} on {len(coco)} images") as step:
+
+        def report(line: str, number: int, total: int) -> None:
+            nonlocal last
+            step(number, total)
+            if last and line.partition("  ")[0] != last.partition("  ")[0]:
+                console.print(last)
+            last = line
+
+        done = trained(
+            module, pictures, config, training,
+            WeightGrid(odd=grid is GridName.ODD, standardise=standardise), device=device,
+            state=output.with_name(f"{output.name}.train.pt"), report=report,
+        )  # fmt: skip
+        console.print(last)
+    save(done.program, output)
+    count = min(len(pictures), CHECKED)
+    checked = check_trained(done, np.stack([pictures[k][0].numpy() for k in range(count)]))
+    console.print(checked.sentence())
+    console.print(f"wrote {output}: {sum(done.program.macs().values()) / 1e6:.2f} MMAC an image")
+    record = {"model": model, "epochs": epochs, "agreement": asdict(checked)}
+    write_json(json_file, record)

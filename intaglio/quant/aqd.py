@@ -1,0 +1,412 @@
+"""A network that is trained with the Program's roundings in it (AQD, arXiv 2007.06919).
+
+Weights are standardised, clipped to a learned interval and rounded to the odd-multiple or the
+symmetric grid; tensors have learned intervals; gradients pass straight through. A norm after a
+convolution keeps its batch statistics, one norm for each call site of a shared convolution if the
+model has them (multi-level batch norm). The factor of every norm and every sum is M / 2^S, as in
+the Program. docs/aqd.md says what is the paper's and what is ours.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf, log
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from intaglio.fixed import Arithmetic, IntType
+from intaglio.quant.capture import capture
+from intaglio.quant.config import QuantConfig
+from intaglio.quant.execute import compute, convolved, run, tensors
+from intaglio.quant.graph import PASSING, Add, Affine, Conv, FloatGraph, Floats, Image, Node
+from intaglio.quant.groups import weight_bits
+from intaglio.quant.learned import HALF, LearnedGrids, quantise, straight
+from intaglio.quant.observe import batches, check_images
+from intaglio.quant.passes import TRAINING_PASSES, simplify
+from intaglio.quant.scales import Scales, calibrate, choose
+from intaglio.quant.search import CANDIDATES, HEADROOM_BITS, WeightCodes
+
+MOMENTUM = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightGrid:
+    """How weights are rounded in training.
+
+    odd           codes are the odd integers 2q + 1 - 2^bits, without a zero (AQD), or else
+                  [-2^(bits-1), 2^(bits-1) - 1].
+    standardise   weights are brought to mean 0, all filters together, and each filter to variance
+                  1 before they are rounded, where a batch norm follows and makes up for it.
+    """
+
+    odd: bool = True
+    standardise: bool = True
+
+
+class LearnedWeight(nn.Module):
+    """A weight (Cout, Cin / groups, Kh, Kw) with a learned interval for all filters together.
+
+    `gain` (Cout, 1, 1, 1) restores the filters' own scale; it is trained where no norm follows.
+    """
+
+    gain: torch.Tensor
+
+    def __init__(self, weight: Floats, bits: int, grid: WeightGrid, *, normed: bool) -> None:
+        super().__init__()
+        values = torch.from_numpy(weight).float()
+        gain = deviation(values)
+        self.standardise = grid.standardise and normed and values[0].numel() > 1
+        self.odd = grid.odd and bits < 8
+        self.codes = IntType(bits, signed=True)
+        self.latent = nn.Parameter(values / gain)
+        if normed:
+            self.register_buffer("gain", gain)
+        else:
+            self.gain = nn.Parameter(gain)
+        self.log_step = nn.Parameter(torch.tensor(log(self.best_step())))
+
+    @property
+    def offset(self) -> float:
+        """Of the grid; a step of the odd one is two units of its codes."""
+        return HALF if self.odd else 0.0
+
+    def standard(self) -> torch.Tensor:
+        """The latent weight as it is rounded."""
+        if not self.standardise:
+            return self.latent
+        centred = self.latent - self.latent.mean()
+        return centred / deviation(centred)
+
+    def forward(self) -> torch.Tensor:
+        """The rounded weight."""
+        rounded: torch.Tensor = quantise(
+            self.standard(), torch.exp(self.log_step), self.codes, self.offset
+        )
+        return rounded * self.gain
+
+    @torch.no_grad()
+    def best_step(self) -> float:
+        """The step with the least squared error."""
+        values = self.standard()
+        widest = float(values.abs().max().clamp(min=1e-8)) / max(self.codes.hi, 1)
+        steps = [widest * part / CANDIDATES for part in range(CANDIDATES, 0, -1)]
+
+        def error(step: float) -> float:
+            rounded: torch.Tensor = quantise(values, torch.tensor(step), self.codes, self.offset)
+            return float((values - rounded).square().sum())
+
+        return min(steps, key=error)
+
+    @torch.no_grad()
+    def learned(self) -> tuple[Floats, WeightCodes]:
+        """The real-valued weight and its codes."""
+        values, step = self.standard(), torch.exp(self.log_step)
+        q = torch.floor(values / step - self.offset + 0.5).clamp(self.codes.lo, self.codes.hi)
+        scale = (self.gain * step).double().reshape(-1).cpu().numpy()
+        real = (values * self.gain).double().cpu().numpy()
+        codes = q.cpu().numpy().astype(np.int64)
+        if not self.odd:
+            return real, WeightCodes(codes, scale, self.codes)
+        type = IntType(self.codes.bits + 1, signed=True)
+        return real, WeightCodes(2 * codes + 1, scale / 2, type, odd=True)
+
+
+def deviation(weight: torch.Tensor) -> torch.Tensor:
+    """The standard deviation of each filter (Cout, 1, 1, 1); its size where it has one weight."""
+    if weight[0].numel() == 1:
+        return weight.abs().clamp(min=1e-8)
+    return weight.std(dim=(1, 2, 3), keepdim=True, correction=0).clamp(min=1e-8)
+
+
+class TrainedNetwork(nn.Module):
+    """Pixels (N, C, H, W) of 0 to 255 to real-valued result maps, rounded where the Program rounds.
+
+    Made of `model` in its present state, at widths and with ranges by `config`, from uint8
+    `images`. Final maps are not rounded while training: `exported` gives them their 16 bits.
+    `replacements` gives other norms to call sites, by tensor name.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: NDArray[np.uint8],
+        config: QuantConfig,
+        grid: WeightGrid | None = None,
+        replacements: Mapping[str, nn.Module] | None = None,
+    ) -> None:
+        super().__init__()
+        grid = grid or WeightGrid()
+        raw = capture(model, check_images(images))
+        self.graph = simplify(raw, TRAINING_PASSES)
+        self.config = config
+        paths = norm_paths(raw, self.graph, model)
+        self.site_norm, norms = restored_norms(self.graph, images, paths, replacements or {})
+        self.norms = nn.ModuleList(norms)
+        calibration = calibrate(self.graph, images, config)
+        grids = choose(self.graph, calibration, config).grids
+        self.wide = {t for g in calibration.groups if g.bits >= HEADROOM_BITS for t in g.tensors}
+        names = {t: g.tensors[0] for g in calibration.groups for t in g.tensors}
+        narrow = {t: first for t, first in names.items() if t not in self.wide}
+        self.grids = LearnedGrids(grids, narrow, power_of_two=config.power_of_two)
+        self.calibration = calibration
+        self.rounders = nn.ModuleList()
+        self.at: dict[str, int] = {}
+        for name, weight in self.graph.weights.items():
+            sites = self.graph.call_sites[name]
+            normed = all(site.output in self.site_norm for site in sites)
+            self.at[name] = len(self.rounders)
+            bits = weight_bits(self.graph, config, name)
+            self.rounders.append(LearnedWeight(weight, bits, grid, normed=normed))
+        convolutions = [node for node in self.graph.nodes if isinstance(node, Conv)]
+        plain = [node for node in convolutions if node.output not in self.site_norm]
+        self.shift_of = {node.output: k for k, node in enumerate(plain)}
+        self.shifts = nn.ParameterList(
+            nn.Parameter(torch.from_numpy(node.shift).float()) for node in plain
+        )
+
+    def forward(self, pixels: torch.Tensor) -> list[torch.Tensor]:
+        """Result maps in the graph's order."""
+        weights = {name: self.rounders[k]() for name, k in self.at.items()}
+        values: dict[str, torch.Tensor] = {}
+        for node in self.graph.nodes:
+            inputs = [values[name] for name in node.inputs]
+            values[node.output] = self.value(node, inputs, weights) if inputs else pixels
+        return [values[tensor] for tensor in self.graph.outputs.values()]
+
+    def value(
+        self, node: Node, inputs: list[torch.Tensor], weights: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """A node's value, rounded."""
+        match node:
+            case Conv():
+                value = self.convolution(node, inputs[0], weights[node.weight])
+            case Add():
+                value = compute(self.fixed_sum(node), inputs, weights)
+            case _:
+                value = compute(node, inputs, weights)
+        if node.output not in self.grids or isinstance(node, PASSING):
+            return value
+        return self.grids.round(node.output, value)
+
+    def convolution(self, node: Conv, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Convolution, norm and clamp."""
+        z = convolved(node, x, weight)
+        if node.output in self.site_norm:
+            y = self.normalised(node, self.norms[self.site_norm[node.output]], z)
+        else:
+            scale = torch.from_numpy(node.scale).to(z)
+            y = z * scale[:, None, None] + self.shifts[self.shift_of[node.output]][:, None, None]
+        return self.clamped(node, y)
+
+    def clamped(self, node: Conv, y: torch.Tensor) -> torch.Tensor:
+        """The clamp of a node, where its grid does not do the same."""
+        done = node.lo == 0 and node.hi == inf and node.output in self.grids
+        if done and self.grids.learned_range(node.output)[0] == 0:
+            return y
+        return y.clamp(node.lo, node.hi) if node.clamped else y
+
+    def normalised(self, node: Conv, norm: nn.Module, z: torch.Tensor) -> torch.Tensor:
+        """The norm, whose factor is the Program's: M / 2^S of codes, by the running variance."""
+        if not isinstance(norm, nn.BatchNorm2d):
+            replaced: torch.Tensor = norm(z)
+            return replaced
+        assert norm.running_var is not None
+        gamma: torch.Tensor = norm.weight
+        if node.output in self.grids:
+            with torch.no_grad():
+                unit = self.unit(node) * torch.rsqrt(norm.running_var + norm.eps)
+                rounded = fixed_factor(gamma * unit, self.config.arithmetic) / unit
+            gamma = straight(gamma, rounded)
+        return functional.batch_norm(
+            z, norm.running_mean, norm.running_var, gamma, norm.bias,
+            self.training, momentum(norm) if self.training else 0.0, norm.eps,
+        )  # fmt: skip
+
+    def unit(self, node: Conv) -> torch.Tensor:
+        """Output codes for one product of codes (C,), before the norm's factor."""
+        rounder = self.rounders[self.at[node.weight]]
+        assert isinstance(rounder, LearnedWeight)
+        x = self.grids.step(node.input) if node.input in self.grids else 1.0
+        gain = rounder.gain.reshape(-1)
+        return gain * torch.exp(rounder.log_step) * x / self.grids.step(node.output)
+
+    @torch.no_grad()
+    def fixed_sum(self, node: Add) -> Add:
+        """A sum with the Program's factors."""
+        if node.output not in self.grids:
+            return node
+        y = self.grids.step(node.output)
+        units = torch.stack([self.grids.step(name) / y for name in node.inputs])
+        factors = torch.tensor([node.alpha, node.beta]).to(units) * units
+        alpha, beta = (fixed_factor(factors, self.config.arithmetic) / units).tolist()
+        return replace(node, alpha=alpha, beta=beta)
+
+    @torch.no_grad()
+    def exported(self, images: NDArray[np.uint8]) -> tuple[FloatGraph, Scales]:
+        """The graph with the norms folded into its factors, and its codes; the ranges of the final
+        maps are those seen on uint8 images (N, C, H, W)."""
+        network = copy.deepcopy(self).cpu().eval()
+        weights, codes = {}, {}
+        for name, k in network.at.items():
+            rounder = network.rounders[k]
+            assert isinstance(rounder, LearnedWeight)
+            weights[name], codes[name] = rounder.learned()
+        nodes = tuple(network.folded(node) for node in network.graph.nodes)
+        graph = FloatGraph(nodes, weights, network.graph.outputs)
+        grids = {t: network.grids.learned(t) for t in network.names() if t not in network.wide}
+        wide = choose(graph, calibrate(graph, images, self.config), self.config).grids
+        grids |= {name: grid for name, grid in wide.items() if name not in grids}
+        return graph, Scales(grids, codes)
+
+    def names(self) -> list[str]:
+        """Tensors that are rounded."""
+        return [n.output for n in self.graph.nodes if not isinstance(n, Image)]
+
+    def folded(self, node: Node) -> Node:
+        """A convolution with its norm, or its trained shift, in `scale` and `shift`."""
+        if not isinstance(node, Conv):
+            return node
+        if node.output not in self.site_norm:
+            shift = self.shifts[self.shift_of[node.output]].double().numpy()
+            return replace(node, shift=shift)
+        norm = self.norms[self.site_norm[node.output]]
+        assert isinstance(norm, nn.BatchNorm2d)
+        mean, variance = norm.running_mean, norm.running_var
+        assert mean is not None
+        assert variance is not None
+        scale = norm.weight.double() / torch.sqrt(variance.double() + norm.eps)
+        shift = norm.bias.double() - mean.double() * scale
+        return replace(node, scale=scale.numpy(), shift=shift.numpy())
+
+    @torch.no_grad()
+    def settle(self, pixels: Iterable[torch.Tensor]) -> None:
+        """Measure the norms' statistics anew, as plain means over batches of pixels."""
+        norms = [norm for norm in self.norms if isinstance(norm, nn.BatchNorm2d)]
+        kept = self.training
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None
+        self.train()
+        for batch in pixels:
+            self(batch)
+        self.train(kept)
+        for norm in norms:
+            norm.momentum = MOMENTUM
+
+
+def momentum(norm: nn.BatchNorm2d) -> float:
+    """The weight of a batch in the running statistics: of a plain mean where the norm has none."""
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked.add_(1)
+    return 1 / int(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+
+
+def fixed_factor(factor: torch.Tensor, arithmetic: Arithmetic) -> torch.Tensor:
+    """Factors rounded to M / 2^S with the largest S at which every |M| fits the multiplier, or each
+    to its nearest power of two."""
+    largest = float(factor.abs().max())
+    if largest == 0:
+        return factor
+    if arithmetic.power_of_two:
+        powers = torch.exp2(torch.floor(torch.log2(factor.abs().clamp(min=1e-30)) + 0.5))
+        return torch.where(factor == 0, factor, powers.copysign(factor))
+    low, high = arithmetic.shift_range
+    shift = min(high, int(np.floor(np.log2(arithmetic.multiplier_max / largest))))
+    one = 2.0 ** max(shift, low)
+    return torch.floor(factor * one + 0.5) / one
+
+
+def norm_paths(raw: FloatGraph, graph: FloatGraph, model: nn.Module) -> dict[str, str]:
+    """The batch norm, by module path, that follows each call of a convolution."""
+    kept = {node.output for node in graph.nodes if isinstance(node, Conv)}
+    found = {}
+    for node in raw.nodes:
+        if not isinstance(node, Affine) or not node.origin:
+            continue
+        norm = model.get_submodule(node.origin)
+        conv = raw.producer[node.input]
+        if isinstance(norm, nn.BatchNorm2d) and isinstance(conv, Conv) and conv.output in kept:
+            found[conv.output] = node.origin
+    return found
+
+
+def restored_norms(
+    graph: FloatGraph,
+    images: NDArray[np.uint8],
+    paths: Mapping[str, str],
+    replacements: Mapping[str, nn.Module],
+) -> tuple[dict[str, int], list[nn.Module]]:
+    """A norm for each of `paths`' modules, with the statistics that its convolutions have on the
+    images, and the function that the graph has; and which norm each call site uses."""
+    seen = statistics(graph, images, list(paths))
+    index: dict[str, int] = {}
+    norms: list[nn.Module] = []
+    by_path: dict[str, int] = {}
+    for tensor, path in paths.items():
+        if tensor in replacements:
+            index[tensor] = len(norms)
+            norms.append(replacements[tensor])
+            continue
+        if path not in by_path:
+            by_path[path] = len(norms)
+            sites = [t for t, p in paths.items() if p == path]
+            norms.append(fitted_norm(graph, tensor, [seen[t] for t in sites]))
+        index[tensor] = by_path[path]
+    shared = {id(norms[k]): k for k in index.values()}
+    return {t: shared[id(norms[k])] for t, k in index.items()}, norms
+
+
+def fitted_norm(
+    graph: FloatGraph, tensor: str, moments: Sequence[tuple[torch.Tensor, torch.Tensor]]
+) -> nn.BatchNorm2d:
+    """A batch norm with the mean of these means and variances, equal to the node's factors."""
+    node = graph.producer[tensor]
+    assert isinstance(node, Conv)
+    norm = nn.BatchNorm2d(node.shape[0])
+    means = torch.stack([mean for mean, _ in moments])
+    mean = means.mean(0)
+    variance = torch.stack([variance for _, variance in moments]).mean(0)
+    variance = variance + means.var(0, correction=0)
+    scale, shift = torch.from_numpy(node.scale), torch.from_numpy(node.shift)
+    with torch.no_grad():
+        norm.running_mean = mean.float()
+        norm.running_var = variance.float()
+        norm.weight.copy_(scale * torch.sqrt(variance + norm.eps))
+        norm.bias.copy_(shift + mean * scale)
+    return norm
+
+
+def statistics(
+    graph: FloatGraph, images: NDArray[np.uint8], names: Sequence[str]
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Mean and variance (C,) of convolutions before their norms, in the real-valued network."""
+    wanted = set(names)
+    weights = tensors(graph, torch.float32)
+    sums: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+    values: dict[str, torch.Tensor] = {}
+
+    def visit(node: Node, value: torch.Tensor) -> torch.Tensor:
+        values[node.output] = value
+        if isinstance(node, Conv) and node.output in wanted:
+            z = convolved(node, values[node.input], weights[node.weight]).double()
+            moments = torch.stack([z.sum((0, 2, 3)), z.square().sum((0, 2, 3))])
+            count = torch.full((1, z.shape[1]), z.numel() / z.shape[1])
+            sums[node.output].append(torch.cat([moments, count]))
+        return value
+
+    with torch.no_grad():
+        for pixels in batches(images, torch.float32):
+            run(graph, pixels, visit=visit)
+            values.clear()
+    found = {}
+    for name, parts in sums.items():
+        total, square, count = torch.stack(parts).sum(0)
+        mean = total / count
+        found[name] = mean, (square / count - mean**2).clamp(min=0)
+    return found

@@ -1,0 +1,311 @@
+"""Training a quantised detector from a float one, with the Program's roundings in it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from intaglio.detect.coco import CocoData, load_image
+from intaglio.detect.decode import HeadSpec
+from intaglio.detect.losses import fcos_loss, retinanet_loss
+from intaglio.errors import DataError, ModelError
+from intaglio.program import Program
+from intaglio.quant.aqd import TrainedNetwork, WeightGrid
+from intaglio.quant.config import QuantConfig
+from intaglio.quant.detptq import torch_device
+from intaglio.quant.exact import integers
+from intaglio.quant.graph import FloatGraph
+from intaglio.quant.lower import lower
+from intaglio.quant.pipeline import head_of
+from intaglio.quant.scales import Scales
+
+Report = Callable[[str, int, int], None]
+
+CALIBRATED = 64  # pictures from which ranges start
+SETTLING = 32  # batches on which the norms' statistics are measured at the end
+KEPT_BYTES = 2**30
+GRADIENT = 10.0  # the largest norm of all gradients
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long and how fast.
+
+    epochs   passes over the pictures.
+    rate     peak of a one-cycle schedule for AdamW, of norms, shifts and logarithms of steps.
+    faster   weights, which are of variance 1, learn so many times faster.
+    batch    pictures of a step.
+    decay    weight decay of the weights.
+    average  decay of the moving average whose values are exported.
+    seed     of the order of the pictures.
+    """
+
+    epochs: int = 6
+    rate: float = 4e-3
+    faster: float = 3.0
+    batch: int = 32
+    decay: float = 1e-4
+    average: float = 0.998
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch"):
+            if getattr(self, name) < 1:
+                raise ModelError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        for name in ("rate", "faster"):
+            if not 0 < getattr(self, name) < 100:
+                raise ModelError(f"{name} must be above 0, not {getattr(self, name)}.")
+
+
+class Pictures(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
+    """Annotated images of a COCO set for a detector of `classes` and input `size` (H, W).
+
+    Items are uint8 (3, H, W), boxes (G, 4) x0 y0 x1 y1 and labels (G,), padded with label -1 to the
+    most boxes of any image. Small sets are kept in memory once read. Raises DataError where no
+    image or no known class is there.
+    """
+
+    def __init__(
+        self, data: CocoData, classes: Sequence[str], size: tuple[int, int], *, resize: bool = False
+    ) -> None:
+        if len(data) == 0:
+            raise DataError(f"{data.path} must list at least one image, not 0.")
+        if not set(classes) & set(data.names):
+            raise DataError(
+                f"The categories of {data.path} must share a name with the detector's classes"
+                f" ({', '.join(classes[:3])}, ...), not be {', '.join(data.names[:3])}, ..."
+            )
+        self.data = data
+        self.size = size
+        self.resize = resize
+        position = {name: k for k, name in enumerate(classes)}
+        self.labels = np.array([position.get(name, -1) for name in data.names], np.int64)
+        self.most = max([1, *(len(found) for found in data.coco.imgToAnns.values())])
+        self.keep = len(data) * 3 * size[0] * size[1] <= KEPT_BYTES
+        self.read: dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        if index in self.read:
+            return self.read[index]
+        image_id = self.data.ids[index]
+        image, scale = load_image(self.data.file(image_id), self.size, resize=self.resize)
+        truth = self.data.truth(image_id)
+        boxes = np.zeros((self.most, 4), np.float32)
+        labels = np.full(self.most, -1, np.int64)
+        boxes[: len(truth.labels)] = truth.boxes * scale
+        labels[: len(truth.labels)] = self.labels[truth.labels]
+        item = torch.from_numpy(image), torch.from_numpy(boxes), torch.from_numpy(labels)
+        if self.keep:
+            self.read[index] = item
+        return item
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """`program` is what `network` learned; `graph` and `scales` are what it was lowered from."""
+
+    program: Program
+    network: TrainedNetwork
+    graph: FloatGraph
+    scales: Scales
+
+    def integers(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.int64]]:
+        """The network's own results as codes on uint8 images (N, C, H, W), in torch, with the
+        Program's multipliers: what a simulator must give."""
+        return integers(self.graph, self.scales, self.program, images)
+
+
+def trained(
+    model: nn.Module,
+    pictures: Pictures,
+    config: QuantConfig,
+    training: TrainConfig,
+    grid: WeightGrid | None = None,
+    *,
+    device: str = "cpu",
+    state: Path | None = None,
+    report: Report | None = None,
+) -> Trained:
+    """Train `model`, a float detector with a `head_spec`, at the widths of `config`.
+
+    The first ranges come from some of the pictures; `state` and `report` as in `train`. Raises
+    ModelError and DataError, each one sentence with a remedy.
+    """
+    place = str(torch_device(device))
+    spec = head_of(model)
+    chosen = [pictures[i * len(pictures) // CALIBRATED] for i in range(CALIBRATED)]
+    images = np.stack([image.numpy() for image, _, _ in chosen])
+    network = TrainedNetwork(model, images, config, grid)
+    done = train(network, spec, pictures, training, device=place, state=state, report=report)
+    graph, scales = done.exported(images)
+    record = {
+        "quantisation": {
+            "method": "aqd",
+            "wbits": config.wbits,
+            "abits": config.abits,
+            "first_wbits": config.first_wbits,
+            "last_wbits": config.predictor_wbits,
+            "sum_bits": config.operand_bits,
+            "grid": asdict(grid or WeightGrid()),
+            "training": asdict(training),
+            "wider": {g.tensors[0]: [g.bits, g.why] for g in network.calibration.groups if g.why},
+        },
+        "head": spec.to_json(),
+    }
+    program = lower(graph, scales, config.arithmetic, record)
+    return Trained(program, done.cpu(), graph, scales)
+
+
+def detection_loss(
+    spec: HeadSpec, maps: list[torch.Tensor], boxes: torch.Tensor, labels: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """The training loss of result maps in the order of `spec.channels`, by terms."""
+    kinds = tuple(
+        tuple(maps[first : first + spec.levels]) for first in range(0, len(maps), spec.levels)
+    )
+    loss = fcos_loss if spec.kind == "fcos" else retinanet_loss
+    terms: dict[str, torch.Tensor] = loss(spec, kinds, boxes, labels)  # type: ignore[arg-type]  # 2 or 3 kinds
+    return terms
+
+
+def train(
+    network: TrainedNetwork,
+    spec: HeadSpec,
+    pictures: Pictures,
+    config: TrainConfig,
+    *,
+    device: str = "cpu",
+    state: Path | None = None,
+    report: Report | None = None,
+) -> TrainedNetwork:
+    """The moving average of `network` trained on `pictures`, its norms settled.
+
+    `state` is a file kept after each epoch, from which a stopped training goes on, and removed at
+    the end. `report` is told (line about the losses, steps done, steps in all).
+    """
+    torch.manual_seed(config.seed)
+    network = network.to(device).train()
+    average = copy.deepcopy(network).requires_grad_(False)
+    loader: DataLoader[Any] = DataLoader(pictures, config.batch, shuffle=True, drop_last=True)
+    if len(loader) == 0:
+        raise DataError(
+            f"{pictures.data.path} must list at least {config.batch} images, one batch, not"
+            f" {len(pictures)}."
+        )
+    steps = len(loader) * config.epochs
+    groups = parameter_groups(network, config)
+    optimiser = torch.optim.AdamW(groups, lr=config.rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, [group["lr"] for group in groups], total_steps=steps, pct_start=0.1
+    )
+    parts = {"network": network, "average": average, "optimiser": optimiser, "schedule": schedule}
+    key = digest(network, pictures, config)
+    first = resumed(state, key, parts)
+    for epoch in range(first, config.epochs):
+        totals: dict[str, float] = {}
+        for number, (images, boxes, labels) in enumerate(loader, start=1):
+            maps = network(images.to(device).float())
+            terms = detection_loss(spec, maps, boxes.to(device), labels.to(device))
+            optimiser.zero_grad()
+            torch.autograd.backward(list(terms.values()))
+            nn.utils.clip_grad_norm_(network.parameters(), GRADIENT)
+            optimiser.step()
+            schedule.step()
+            follow(average, network, config.average)
+            for term, value in terms.items():
+                totals[term] = totals.get(term, 0.0) + value.item()
+            if report is not None:
+                shown = "  ".join(f"{term} {total / number:.3f}" for term, total in totals.items())
+                report(
+                    f"epoch {epoch + 1}/{config.epochs}  {shown}",
+                    epoch * len(loader) + number,
+                    steps,
+                )
+        kept(state, key, epoch + 1, parts)
+    average.settle(pixels(loader, device))
+    if state is not None:
+        state.unlink(missing_ok=True)
+    return average.eval()
+
+
+def pixels(loader: DataLoader[Any], device: str) -> Iterator[torch.Tensor]:
+    """Some batches of images."""
+    for number, (images, _, _) in enumerate(loader):
+        if number == SETTLING:
+            return
+        yield images.to(device).float()
+
+
+def parameter_groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """Weights, which alone decay and learn faster, and the rest."""
+    weights = [p for name, p in network.named_parameters() if name.endswith(".latent")]
+    others = [p for name, p in network.named_parameters() if not name.endswith(".latent")]
+    return [
+        {"params": weights, "lr": config.rate * config.faster, "weight_decay": config.decay},
+        {"params": others, "lr": config.rate, "weight_decay": 0.0},
+    ]
+
+
+@torch.no_grad()
+def follow(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move averaged parameters and statistics a step towards the model's."""
+    current = model.state_dict()
+    for name, slow in average.state_dict().items():
+        if slow.is_floating_point():
+            slow.lerp_(current[name], 1.0 - decay)
+        else:
+            slow.copy_(current[name])
+
+
+def digest(network: nn.Module, pictures: Pictures, config: TrainConfig) -> str:
+    """A key that changes with the network's start, the pictures and the settings."""
+    found = hashlib.sha256(repr((config, pictures.size, pictures.data.ids)).encode())
+    for name, value in network.state_dict().items():
+        found.update(name.encode() + value.detach().cpu().numpy().tobytes())
+    return found.hexdigest()
+
+
+def kept(state: Path | None, key: str, epoch: int, parts: Mapping[str, Any]) -> None:
+    """Write what a training needs to go on after `epoch` epochs; the file is replaced whole."""
+    if state is None:
+        return
+    record = {name: part.state_dict() for name, part in parts.items()}
+    record |= {"key": key, "epoch": epoch, "random": torch.get_rng_state()}
+    part = state.with_name(f".{state.name}.part")
+    try:
+        torch.save(record, part)
+        os.replace(part, state)
+    except OSError as error:
+        raise DataError(f"{state} must be writable, not: {error.strerror}.") from error
+
+
+def resumed(state: Path | None, key: str, parts: Mapping[str, Any]) -> int:
+    """Epochs already done, with every part as it was then; 0 where another training left it."""
+    if state is None or not state.exists():
+        return 0
+    try:
+        record = torch.load(state, weights_only=True)
+    except Exception as error:  # torch names no base class for what a damaged file raises
+        raise DataError(
+            f"{state} must be the state of a stopped training; remove it to start anew."
+        ) from error
+    if record.get("key") != key:
+        return 0
+    for name, part in parts.items():
+        part.load_state_dict(record[name])
+    torch.set_rng_state(record["random"])
+    return int(record["epoch"])
