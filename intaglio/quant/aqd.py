@@ -145,6 +145,7 @@ class TrainedNetwork(nn.Module):
         raw = capture(model, check_images(images))
         self.graph = simplify(raw, TRAINING_PASSES)
         self.config = config
+        self.started: list[torch.Tensor] = []
         paths = norm_paths(raw, self.graph, model)
         self.site_norm, norms = restored_norms(self.graph, images, paths, replacements or {})
         self.norms = nn.ModuleList(norms)
@@ -178,6 +179,16 @@ class TrainedNetwork(nn.Module):
             inputs = [values[name] for name in node.inputs]
             values[node.output] = self.value(node, inputs, weights) if inputs else pixels
         return [values[tensor] for tensor in self.graph.outputs.values()]
+
+    @torch.no_grad()
+    def real(self, pixels: torch.Tensor) -> list[torch.Tensor]:
+        """Result maps of the real-valued network that training started from."""
+        if not self.started or self.started[0].device != pixels.device:
+            self.started = [
+                w.to(pixels.device) for w in tensors(self.graph, torch.float32).values()
+            ]
+        weights = dict(zip(self.graph.weights, self.started, strict=True))
+        return list(run(self.graph, pixels, weights=weights).values())
 
     def value(
         self, node: Node, inputs: list[torch.Tensor], weights: Mapping[str, torch.Tensor]

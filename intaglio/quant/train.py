@@ -24,6 +24,7 @@ from intaglio.program import Program
 from intaglio.quant.aqd import TrainedNetwork, WeightGrid
 from intaglio.quant.config import QuantConfig
 from intaglio.quant.detptq import torch_device
+from intaglio.quant.distil import distillation_loss
 from intaglio.quant.exact import integers
 from intaglio.quant.graph import FloatGraph
 from intaglio.quant.lower import lower
@@ -48,6 +49,7 @@ class TrainConfig:
     batch    pictures of a step.
     decay    weight decay of the weights.
     average  decay of the moving average whose values are exported.
+    distil   weight of the distance to the real-valued network's results, beside the labels' loss.
     seed     of the order of the pictures.
     """
 
@@ -57,6 +59,7 @@ class TrainConfig:
     batch: int = 32
     decay: float = 1e-4
     average: float = 0.998
+    distil: float = 0.0
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -218,8 +221,12 @@ def train(
     for epoch in range(first, config.epochs):
         totals: dict[str, float] = {}
         for number, (images, boxes, labels) in enumerate(loader, start=1):
-            maps = network(images.to(device).float())
+            seen = images.to(device).float()
+            maps = network(seen)
             terms = detection_loss(spec, maps, boxes.to(device), labels.to(device))
+            if config.distil:
+                more = distillation_loss(spec, maps, network.real(seen))
+                terms |= {term: config.distil * value for term, value in more.items()}
             optimiser.zero_grad()
             torch.autograd.backward(list(terms.values()))
             nn.utils.clip_grad_norm_(network.parameters(), GRADIENT)
