@@ -41,6 +41,9 @@ def train(
     epochs: Annotated[int, typer.Option("--epochs")] = 6,
     rate: Annotated[float, typer.Option("--rate", help="Peak learning rate.")] = 4e-3,
     batch: Annotated[int, typer.Option("--batch")] = 32,
+    distil: Annotated[
+        float, typer.Option("--distil", help="Weight of following the float detector.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option("--seed", help="Of the pictures' order.")] = 1,
     arithmetic: Annotated[str, typer.Option("--arithmetic", help="Preset.")] = "intaglio",
     size: SizeOption = None,
@@ -68,7 +71,7 @@ def train(
     config = QuantConfig(
         wbits=wbits or bits, abits=abits or bits, sum_bits=sum_bits, arithmetic=preset(arithmetic)
     )
-    training = TrainConfig(epochs=epochs, rate=rate, batch=batch, seed=seed)
+    training = TrainConfig(epochs=epochs, rate=rate, batch=batch, seed=seed, distil=distil)
     module = open_model(model, weights)
     if isinstance(module, Program):
         raise ModelError(f"MODEL must be a torch model, not {model}, which is quantised already.")
