@@ -33,6 +33,7 @@ from intaglio.quant.scales import Scales, calibrate, choose
 from intaglio.quant.search import CANDIDATES, HEADROOM_BITS, WeightCodes
 
 MOMENTUM = 0.1
+SMALLEST = 2.0**-60  # factor that is told from 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -322,10 +323,10 @@ def fixed_factor(factor: torch.Tensor, arithmetic: Arithmetic) -> torch.Tensor:
     """Factors rounded to M / 2^S with the largest S at which every |M| fits the multiplier, or each
     to its nearest power of two."""
     largest = float(factor.abs().max())
-    if largest == 0:
-        return factor
+    if largest < SMALLEST:
+        return torch.zeros_like(factor)
     if arithmetic.power_of_two:
-        powers = torch.exp2(torch.floor(torch.log2(factor.abs().clamp(min=1e-30)) + 0.5))
+        powers = torch.exp2(torch.floor(torch.log2(factor.abs().clamp(min=SMALLEST)) + 0.5))
         return torch.where(factor == 0, factor, powers.copysign(factor))
     low, high = arithmetic.shift_range
     shift = min(high, int(np.floor(np.log2(arithmetic.multiplier_max / largest))))
