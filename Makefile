@@ -6,10 +6,10 @@ READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format golden clean
+.PHONY: help setup demo test test-slow bench-quant lint format golden clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: $(READY) ## virtual environment with every package, and Icarus Verilog where apt can bring it
 
@@ -31,6 +31,9 @@ test: lint ## lint, types, and every test that is not marked slow
 
 test-slow: $(READY) ## the tests that take minutes each
 	$(BIN)/pytest -m slow
+
+bench-quant: $(READY) ## AP of every method and width, hours in all (goes on where it stopped; ARGS=--quick: a minute)
+	$(BIN)/python benchmarks/quant.py $(ARGS)
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

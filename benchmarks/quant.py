@@ -1,0 +1,278 @@
+"""AP of every method and width, from integer outputs: python benchmarks/quant.py [options].
+
+Every finished cell (detector, method, widths, draw) is a line of quant-cells.jsonl in the results
+folder; what stands there is not run again, so that a stopped run goes on where it was, inside a
+search too. From the cells it writes quant.json, docs/results.md and the figures; `--report` does
+that alone. `--quick` shows all of it in a minute or two, in another folder; its AP means nothing.
+"""
+
+import argparse
+import hashlib
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from quant_cells import FLOAT, FLOAT_BITS, Cell, Task, append_cell, read_cells, width
+from quant_methods import METHODS, WIDTHS, Trained, config, model_digest, trained
+from quant_page import write_results
+from threadpoolctl import threadpool_limits
+
+from intaglio.api import evaluate
+from intaglio.detect import zoo
+from intaglio.detect.coco import CocoData
+from intaglio.detect.images import stack
+from intaglio.disk import make_folder
+from intaglio.errors import IntaglioError
+from intaglio.program import Program
+from intaglio.quant import float_predictor, quantize
+from intaglio.sim.engine import Simulator, processors
+
+ROOT = Path(__file__).parent.parent
+IMAGES = {"fcos-nano": 1000, "retinanet-small": 500}
+LAST = ("detptq-thorough",)  # at widths other than the first it waits until all else is done
+QUICK_METHODS = ("minmax", "lp1", "lp2", "lp2.4", "lp3", "lp4", "detptq")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to measure, and where it is kept."""
+
+    detectors: Sequence[str]
+    methods: Sequence[str]
+    widths: Sequence[tuple[int, int]]
+    draws: int
+    images: dict[str, int]
+    calibrated: int
+    threads: int
+    cells: Path
+    results: Path
+    page: Path
+    trained: Path | None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what is missing, then write the results."""
+    options = parse(arguments)
+    plan = make_plan(options)
+    torch.set_num_threads(plan.threads)
+    with threadpool_limits(plan.threads):
+        if not options.report:
+            measure(plan)
+        write_results(read_cells(plan.cells), plan.images, plan.results, plan.page)
+    print(f"wrote {plan.results} and {plan.page}")
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    widths = [width(*w) for w in WIDTHS]
+    several: dict[str, Any] = {"nargs": "+", "action": "extend"}
+    parser.add_argument("--detector", choices=list(zoo.BUNDLED), **several)
+    parser.add_argument("--method", choices=list(METHODS), **several)
+    parser.add_argument("--width", choices=widths, **several)
+    parser.add_argument("--draws", type=positive, default=3, help="of calibration scenes")
+    parser.add_argument("--images", type=positive, help="held-out scenes for AP")
+    parser.add_argument("--calibrated", type=positive, default=64, help="scenes of a draw")
+    parser.add_argument("--threads", type=positive, default=processors())
+    parser.add_argument("--trained", type=Path, help="folder of trained Programs to evaluate")
+    parser.add_argument("--out", type=Path, help="folder instead of benchmarks/results and docs")
+    parser.add_argument("--report", action="store_true", help="run nothing, write the results")
+    parser.add_argument("--quick", action="store_true", help="few cells, into build/bench-quick")
+    return parser.parse_args(arguments)
+
+
+def positive(text: str) -> int:
+    """An integer of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
+
+
+def make_plan(options: argparse.Namespace) -> Plan:
+    """The command line, with what it leaves open."""
+    names = options.detector or list(zoo.BUNDLED)
+    widths = [w for w in WIDTHS if width(*w) in (options.width or [width(*w)])]
+    plan = Plan(
+        detectors=names,
+        methods=options.method or list(METHODS),
+        widths=widths,
+        draws=options.draws,
+        images={name: options.images or IMAGES.get(name, 500) for name in zoo.BUNDLED},
+        calibrated=options.calibrated,
+        threads=options.threads,
+        cells=(options.out or ROOT / "benchmarks" / "results") / "quant-cells.jsonl",
+        results=(options.out or ROOT / "benchmarks" / "results") / "quant.json",
+        page=(options.out or ROOT / "docs") / "results.md",
+        trained=options.trained,
+    )
+    if not options.quick:
+        return plan
+    out = options.out or ROOT / "build" / "bench-quick"
+    return replace(
+        plan,
+        detectors=options.detector or ["fcos-nano"],
+        methods=options.method or QUICK_METHODS,
+        widths=widths if options.width else [(4, 4), (8, 8)],
+        draws=1,
+        images=dict.fromkeys(plan.images, options.images or 24),
+        calibrated=16,
+        cells=out / "quant-cells.jsonl",
+        results=out / "quant.json",
+        page=out / "results.md",
+    )
+
+
+# --- what there is to do --------------------------------------------------------------------------
+
+
+def tasks(plan: Plan, programs: Sequence[Trained]) -> list[Task]:
+    """Every cell, the most telling first: float and trained, then width after width, and within
+    one detector after detector and draw after draw."""
+    weights = {name: model_digest(name) for name in zoo.BUNDLED}
+    found = []
+    for name in plan.detectors:
+        depends = {"model": weights[name]}
+        bits = (FLOAT_BITS, FLOAT_BITS)
+        found.append(Task(name, FLOAT, *bits, 0, plan.images[name], depends))
+    found += [trained_task(one, weights[one.detector], plan) for one in programs]
+    untrained = [
+        Task(name, method, *bits, draw, plan.images[name], {
+            "model": weights[name], "calibrated": plan.calibrated, "settings": dict(METHODS[method])
+        })
+        for bits in plan.widths
+        for name in plan.detectors
+        for draw in range(plan.draws)
+        for method in plan.methods
+    ]  # fmt: skip
+    waiting = [t for t in untrained if t.method in LAST and (t.wbits, t.abits) != WIDTHS[0]]
+    return found + [t for t in untrained if t not in waiting] + waiting
+
+
+def trained_task(one: Trained, weights: str, plan: Plan) -> Task:
+    """The cell of a trained Program."""
+    depends = {"model": weights, "program": one.program.digest()}
+    count = plan.images[one.detector]
+    bits = (one.wbits, one.abits)
+    return Task(one.detector, one.method, *bits, one.run, count, depends, one.ablation)
+
+
+def measure(plan: Plan) -> None:
+    """Run what is missing, in order."""
+    programs = trained(plan.trained)
+    by_digest = {one.program.digest(): one.program for one in programs}
+    done = {cell.task.key for cell in read_cells(plan.cells)}
+    wanted = tasks(plan, programs)
+    missing = [task for task in wanted if task.key not in done]
+    print(f"{len(missing)} of {len(wanted)} cells to measure, kept in {plan.cells}", flush=True)
+    begin = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(plan, Path(folder))
+        for number, task in enumerate(missing, start=1):
+            cell = bench.cell(task, by_digest)
+            append_cell(plan.cells, cell)
+            hours = (time.perf_counter() - begin) / 3600
+            print(
+                f"{task.name}: AP {cell.ap:.4f}  ({number} of {len(missing)}, {hours:.2f} h)",
+                flush=True,
+            )
+
+
+# --- one cell -------------------------------------------------------------------------------------
+
+
+class Bench:
+    """The scenes of each detector, written once into a folder."""
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.opened: dict[str, tuple[NDArray[np.uint8], CocoData]] = {}
+
+    def scenes(self, name: str) -> tuple[NDArray[np.uint8], CocoData]:
+        """All draws of calibration scenes (N, 3, H, W), and the held-out scenes."""
+        if name not in self.opened:
+            count = self.plan.draws * self.plan.calibrated
+            chosen = zoo.calibration(name, self.folder / name / "calibration", count)
+            pixels = stack([chosen.file(i) for i in chosen.ids], None)
+            held_out = zoo.held_out(name, self.folder / name / "held-out", self.plan.images[name])
+            self.opened[name] = pixels, held_out
+        return self.opened[name]
+
+    def cell(self, task: Task, programs: dict[str, Program]) -> Cell:
+        """Quantise, or take the trained Program, and evaluate."""
+        pixels, held_out = self.scenes(task.detector)
+        model = zoo.load(task.detector)
+        if task.method == FLOAT:
+            found = evaluate(model, held_out, predict=float_predictor(model))
+            return Cell(task, found.ap, found.ap50, found.ap75)
+        digest = task.depends.get("program")
+        if digest is not None:
+            return self.evaluated(Cell(task, 0, 0, 0, digest=digest), programs[digest])
+        first = task.draw * self.plan.calibrated
+        images = pixels[first : first + self.plan.calibrated]
+        folder = make_folder(self.plan.cells.parent / "partial")
+        state = folder / f"{hashlib.sha256(task.key.encode()).hexdigest()[:16]}.json"
+        clock = Clock(state)
+        settings = config(task.method, task.wbits, task.abits)
+        done = quantize(model, images, settings, state=state, progress=lambda *_: clock.write())
+        seconds, wall = clock.stop()
+        cell = Cell(task, 0, 0, 0, seconds, wall, digest=done.program.digest())
+        if done.search is not None:
+            search = done.search
+            cell = replace(
+                cell, forwards=search.forwards, naive_forwards=search.naive_forwards,
+                odol=(search.start, search.end), kept=search.kept,
+                chosen=[(c.kind, c.name, c.p) for c in search.choices],
+            )  # fmt: skip
+        return self.evaluated(cell, done.program)
+
+    def evaluated(self, cell: Cell, program: Program) -> Cell:
+        """With AP of the Program's integers."""
+        _, held_out = self.scenes(cell.task.detector)
+        simulator = Simulator(program, threads=self.plan.threads)
+        found = evaluate(program, held_out, predict=simulator.run_dequantised)
+        return replace(cell, ap=found.ap, ap50=found.ap50, ap75=found.ap75)
+
+
+class Clock:
+    """Processor seconds and passed seconds from here on, and those of killed runs from whose
+    `state` a search goes on. They are kept beside it."""
+
+    def __init__(self, state: Path) -> None:
+        self.path = state.with_suffix(".seconds")
+        known = state.exists() and self.path.exists()
+        text = self.path.read_text().split() if known else []
+        self.before = [float(part) for part in text] if len(text) == 2 else [0.0, 0.0]
+        self.begin = [time.process_time(), time.perf_counter()]
+
+    def read(self) -> tuple[float, float]:
+        """Both, so far."""
+        now = [time.process_time(), time.perf_counter()]
+        passed = zip(self.before, now, self.begin, strict=True)
+        cpu, wall = (a + b - c for a, b, c in passed)
+        return cpu, wall
+
+    def write(self) -> None:
+        """Keep what was taken so far."""
+        self.path.write_text(" ".join(f"{value:.3f}" for value in self.read()))
+
+    def stop(self) -> tuple[float, float]:
+        """Both, and nothing is kept."""
+        self.path.unlink(missing_ok=True)
+        return self.read()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except IntaglioError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
