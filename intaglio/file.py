@@ -1,13 +1,14 @@
 """The `.intaglio` file: one safetensors file, arrays plus the graph as JSON in its metadata.
 
-No pickle. The graph carries a format version; a newer one is refused by name.
+No pickle. The graph carries a format version; a newer one is refused by name. A file states the
+oldest format that can say what it holds: 1, or 2 with constants declared odd.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from intaglio.fixed import Arithmetic, IntType
 from intaglio.ops import OPS, Constant, Op, Tensor
 from intaglio.program import Program
 
-FORMAT = 1
+FORMATS = PLAIN, ODD = 1, 2
 KINDS = {kind.__name__: kind for kind in OPS}
 STORED = (np.int8, np.int16, np.int32, np.int64)
 
@@ -29,14 +30,15 @@ STORED = (np.int8, np.int16, np.int32, np.int64)
 def save(program: Program, path: str | Path) -> None:
     """Write the Program; the file appears whole or not at all."""
     path = Path(path)
+    odd = sorted(c.name for c in program.constants.values() if c.odd)
     graph = {
-        "format": FORMAT,
+        "format": ODD if odd else PLAIN,
         "arithmetic": asdict(program.arithmetic),
         "tensors": [tensor_json(t) for t in program.tensors.values()],
         "constants": {c.name: str(c.type) for c in program.constants.values()},
         "ops": [op_json(op) for op in program.ops],
         "meta": program.meta,
-    }
+    } | ({"odd": odd} if odd else {})
     arrays = {name: narrowest(c.array) for name, c in program.constants.items()}
     with whole_file(path) as part:
         try:
@@ -61,10 +63,10 @@ def load(path: str | Path) -> Program:
         raise damaged(path)
     if not isinstance(graph, dict) or "format" not in graph:
         raise damaged(path)
-    if graph["format"] != FORMAT:
+    if graph["format"] not in FORMATS:
         raise ProgramError(
-            f"{path} must have format {FORMAT}, not {graph['format']}; it was written by another"
-            " version of intaglio: install that one, or quantise again."
+            f"{path} must have format {PLAIN} or {ODD}, not {graph['format']}; it was written by"
+            " another version of intaglio: install that one, or quantise again."
         )
     try:
         return from_json(graph, arrays).verify()
@@ -87,6 +89,8 @@ def from_json(graph: Mapping[str, Any], arrays: Mapping[str, Any]) -> Program:
         name: Constant(name, arrays[name].astype(np.int64), IntType.parse(kind))
         for name, kind in graph["constants"].items()
     }
+    for name in graph["odd"] if graph["format"] == ODD else ():
+        constants[name] = replace(constants[name], odd=True)
     tensors = {t["name"]: tensor_from(t) for t in graph["tensors"]}
     arithmetic = Arithmetic(**freeze(graph["arithmetic"]))
     ops = tuple(op_from(o) for o in graph["ops"])

@@ -69,6 +69,25 @@ class IntType:
         return IntType.spanning(min(lo, -1), hi)
 
 
+# --- odd weights: the odd integers of a signed type, stored without their lowest bit --------------
+
+
+def code_bits(type: IntType, odd: bool) -> int:
+    """Bits that a value of `type` is stored in: odd ones are stored one bit narrower."""
+    return type.bits - 1 if odd else type.bits
+
+
+def odd_value(code: Any, bits: int) -> Any:
+    """2q + 1 - 2^bits, the odd integer of code q in [0, 2^bits - 1]: of bits + 1 signed bits, the
+    top one is not q's top bit, then come q's others, and last a 1."""
+    return 2 * code + 1 - (1 << bits)
+
+
+def odd_code(value: Any, bits: int) -> Any:
+    """The inverse of `odd_value`, for odd values of bits + 1 signed bits."""
+    return (value + (1 << bits) - 1) >> 1
+
+
 # --- rounding shifts: t / 2^s, 0 <= s -----------------------------------------------------------
 # `(1 << s) >> 1` is the half, and is 0 when s is 0.
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.errors import ProgramError
-from intaglio.fixed import EXACT_LIMIT, Arithmetic, IntType, requantise
+from intaglio.fixed import EXACT_LIMIT, Arithmetic, IntType, code_bits, requantise
 
 Shape = tuple[int, int, int]
 Ints = NDArray[np.int64]
@@ -42,11 +42,21 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Constant:
-    """A named integer array, shared by every operation that refers to its name."""
+    """A named integer array, shared by every operation that refers to its name.
+
+    `odd`, for weights: all values are odd, and a ROM holds them as codes (`fixed.odd_code`), one
+    bit narrower than the signed `type`. Operations read the values and never see the codes.
+    """
 
     name: str
     array: Ints
     type: IntType
+    odd: bool = False
+
+    @property
+    def code_bits(self) -> int:
+        """Bits that one weight takes in a ROM."""
+        return code_bits(self.type, self.odd)
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,8 @@ class Program:
             lines.append(f"{t.name}: {t.type}[{shape}] in [{t.lo}, {t.hi}] = {op_text(op)}")
         for name in sorted(self.constants):
             c = self.constants[name]
-            lines.append(f"const {name}: {c.type}[{'x'.join(map(str, c.array.shape))}]")
+            shape = "x".join(map(str, c.array.shape))
+            lines.append(f"const {name}: {c.type}[{shape}]{' odd' if c.odd else ''}")
         return "\n".join(lines) + "\n"
 
 
@@ -164,7 +165,7 @@ def op_text(op: Op) -> str:
 
 
 def check_constant(constant: Constant) -> None:
-    """Every value must be of the constant's type."""
+    """Every value must be of the constant's type, and odd where the constant is declared so."""
     array = constant.array
     if array.dtype != np.int64:
         raise ProgramError(f"Constant {constant.name!r} must be int64, not {array.dtype}.")
@@ -172,6 +173,17 @@ def check_constant(constant: Constant) -> None:
         raise ProgramError(
             f"Constant {constant.name!r} must fit into {constant.type}, not"
             f" [{array.min()}, {array.max()}]."
+        )
+    if constant.odd and not (constant.type.signed and constant.type.bits > 1):
+        raise ProgramError(
+            f"Constant {constant.name!r} must be of a signed type of 2 bits or more, not"
+            f" {constant.type}; odd values have both signs."
+        )
+    even = array[array % 2 == 0] if constant.odd else array[:0]
+    if even.size:
+        raise ProgramError(
+            f"Constant {constant.name!r} must hold odd values only, not {even.flat[0]}; or do not"
+            " declare it odd."
         )
 
 
@@ -184,13 +196,20 @@ class Builder:
         self.tensors: dict[str, Tensor] = {}
         self.constants: dict[str, Constant] = {}
 
-    def constant(self, name: str, values: Any, type: IntType | None = None) -> str:
-        """Store an integer array under a name; without a type, the narrowest that holds it."""
+    def constant(
+        self, name: str, values: Any, type: IntType | None = None, *, odd: bool = False
+    ) -> str:
+        """Store an integer array under a name; without a type, the narrowest that holds it.
+
+        `odd` declares weights that are all odd, for storage at `Constant.code_bits`.
+        """
         array = np.ascontiguousarray(values, dtype=np.int64)
         if name in self.constants:
             raise ProgramError(f"Constant {name!r} must be defined only once.")
         lo, hi = (int(array.min()), int(array.max())) if array.size else (0, 0)
-        constant = Constant(name, array, type or IntType.spanning(lo, hi))
+        if odd:
+            lo, hi = min(lo, -1), max(hi, 1)
+        constant = Constant(name, array, type or IntType.spanning(lo, hi), odd)
         check_constant(constant)
         self.constants[name] = constant
         return name

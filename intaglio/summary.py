@@ -37,8 +37,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """Rows in order; `weight_bits` and `table_bits` are constants at their stored width, shared
-    ones once; `largest_bytes` is the largest tensor of an image in the simulator's bytes."""
+    """Rows in order; `weight_bits` and `table_bits` are constants at their width in a ROM,
+    shared ones once; `largest_bytes` is the largest tensor of an image in the simulator's bytes."""
 
     rows: tuple[Row, ...]
     arithmetic: str
@@ -67,7 +67,10 @@ def summarise(program: Program) -> Summary:
     macs = program.macs()
     rows = tuple(row(program, n, macs) for n in range(len(program.ops)))
     weights = {op.weight for op in program.of_kind(Conv2d)}
-    bits = {name: c.array.size * c.type.bits for name, c in program.constants.items()}
+    bits = {
+        name: c.array.size * (c.code_bits if name in weights else c.type.bits)
+        for name, c in program.constants.items()
+    }
     sizes = [
         t.shape[0] * t.shape[1] * t.shape[2] * storage_bytes(t.type)
         for t in program.tensors.values()

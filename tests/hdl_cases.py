@@ -9,7 +9,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from intaglio.errors import BuildError
-from intaglio.fixed import ROUNDINGS, IntType
+from intaglio.fixed import ROUNDINGS, IntType, code_bits, odd_value
 from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.conv import ConvEngine
 from intaglio.hdl.depthwise import DepthwiseEngine
@@ -27,6 +27,16 @@ sizes = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, ma
 geometries = st.builds(Geometry, pairs, pairs, small, paddings)
 W = IntType(3, True)
 Y = IntType(5, True)
+
+
+def random_weights(
+    rng: np.random.Generator, shape: Sequence[int], odd: bool = False, type: IntType = W
+) -> Ints:
+    """Weights of a type: any, or odd ones."""
+    if odd:
+        bits = code_bits(type, odd)
+        return np.asarray(odd_value(rng.integers(0, 1 << bits, shape, dtype=np.int64), bits))
+    return rng.integers(type.lo, type.hi + 1, shape, dtype=np.int64)
 
 
 def divisors(n: int) -> st.SearchStrategy[int]:
@@ -96,7 +106,8 @@ def convolutions(draw: st.DrawFn) -> tuple[ConvEngine, Sequence[Frame], IntType,
     assume(fitting(geometry, frames))
     x = IntType(3, draw(st.booleans()))
     pad_shape = (draw(st.sampled_from((1, len(frames)))), draw(st.sampled_from((1, cin * groups))))
-    weights = rng.integers(W.lo, W.hi + 1, (cout * groups, cin, *geometry.kernel), dtype=np.int64)
+    odd = draw(st.booleans())
+    weights = random_weights(rng, (cout * groups, cin, *geometry.kernel), odd)
     bits = proved_bits(weights, x)
     accumulator = Accumulator(
         bits,
@@ -109,6 +120,7 @@ def convolutions(draw: st.DrawFn) -> tuple[ConvEngine, Sequence[Frame], IntType,
         weights=weights,
         x=x,
         w=W,
+        odd=odd,
         y=Y,
         accumulator=accumulator,
         scalings=scalings(rng, len(frames), cout * groups, accumulator.type.bits),
@@ -150,7 +162,8 @@ def lane_blocks(draw: st.DrawFn, kinds: Sequence[str] = ("depthwise", "max", "su
     kind = draw(st.sampled_from(kinds))
     if kind == "max":
         return MaxPool(kernel=geometry.kernel, **common), frames, x, x, (lanes, lanes)
-    weights = rng.integers(W.lo, W.hi + 1, (channels, 1, *geometry.kernel), dtype=np.int64)
+    odd = draw(st.booleans())
+    weights = random_weights(rng, (channels, 1, *geometry.kernel), odd)
     bits = proved_bits(weights, x) if kind == "depthwise" else 8
     common["scalings"] = scalings(rng, len(frames), channels, bits)
     common["rounding"] = draw(st.sampled_from(sorted(ROUNDINGS)))
@@ -166,6 +179,7 @@ def lane_blocks(draw: st.DrawFn, kinds: Sequence[str] = ("depthwise", "max", "su
         block = DepthwiseEngine(
             weights=weights,
             w=W,
+            odd=odd,
             y=Y,
             accumulator=Accumulator(bits, narrow, overflow, at),
             pad_values=pads,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import numpy as np
 
-from intaglio.fixed import IntType
+from intaglio.fixed import IntType, odd_value
 from intaglio.ops import Add, Conv2d, Input, MaxPool2d, Output, Requant, Upsample
 from intaglio.program import Builder, Program
 
@@ -15,17 +16,24 @@ I4 = IntType(4, True)
 
 
 class Layers:
-    """A Builder with layers that choose their own constants, the same in every run."""
+    """A Builder with layers that choose their own constants, the same in every run.
 
-    def __init__(self, shape: tuple[int, int, int], seed: int = 0) -> None:
+    `odd` gives the code bits of odd weights in turn; without it weights have 4 bits, any values.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], seed: int = 0, odd: Sequence[int] = ()) -> None:
         self.rng = np.random.default_rng(seed)
+        self.odd = cycle(odd)
         self.builder = Builder()
         self.builder.add(Input(output="image", shape=shape, type=IntType(8, False)))
 
     def weights(self, name: str, cout: int, cin: int, kernel: int) -> str:
-        """A constant of 4-bit weights."""
-        values = self.rng.integers(-8, 8, (cout, cin, kernel, kernel))
-        return self.builder.constant(name, values, I4)
+        """A constant of weights."""
+        shape, bits = (cout, cin, kernel, kernel), next(self.odd, 0)
+        if not bits:
+            return self.builder.constant(name, self.rng.integers(-8, 8, shape), I4)
+        values = odd_value(self.rng.integers(0, 1 << bits, shape), bits)
+        return self.builder.constant(name, values, IntType(bits + 1, True), odd=True)
 
     def conv(
         self,
@@ -72,9 +80,9 @@ class Layers:
         return self.builder.build()
 
 
-def skip() -> Program:
+def skip(odd: Sequence[int] = ()) -> Program:
     """A residual block with 5 channels: one fork, one add."""
-    net = Layers((3, 9, 11))
+    net = Layers((3, 9, 11), odd=odd)
     stem = net.conv("stem", "image", net.weights("w0", 5, 3, 3), stride=2)
     branch = net.conv("branch", stem, net.weights("w1", 5, 5, 3))
     return net.finish([net.add("sum", stem, branch)])
@@ -84,10 +92,11 @@ def pyramid(
     seed: int = 1,
     size: tuple[int, int] = (24, 28),
     widths: tuple[int, int, int, int] = (6, 10, 12, 7),
+    odd: Sequence[int] = (),
 ) -> Program:
     """A detector in small: skip, three levels, FPN, and a shared head of two convolutions with a
     table for each level; six outputs. `widths` are the channels of C3, C4, C5 and the pyramid."""
-    net = Layers((3, *size), seed=seed)
+    net = Layers((3, *size), seed=seed, odd=odd)
     n3, n4, n5, n = widths
     b = net.builder
     stem = net.conv("stem", "image", net.weights("w0", n3, 3, 3), stride=2)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from intaglio.fixed import PRESETS, ROUNDINGS, Arithmetic, IntType
+from intaglio.fixed import PRESETS, ROUNDINGS, Arithmetic, IntType, odd_value
 from intaglio.ops import (
     Add,
     Concat,
@@ -142,6 +142,15 @@ class Grower:
             return self.rng.choice(np.array([type.lo, type.hi]), size=tuple(shape))
         return self.rng.integers(type.lo, type.hi, size=tuple(shape), endpoint=True)
 
+    def weights(self, shape: Sequence[int]) -> str:
+        """A constant of signed weights, or of odd ones, whose values are one bit wider."""
+        bits = self.pick(2, self.options.weight_bits)
+        if not self.draw(st.booleans()):
+            type = IntType(bits, True)
+            return self.builder.constant(self.name("w"), self.values(shape, type), type)
+        values = odd_value(self.values(shape, IntType(bits, False)), bits)
+        return self.builder.constant(self.name("w"), values, IntType(bits + 1, True), odd=True)
+
     def code(self, type: IntType) -> int:
         return int(self.values((1,), type)[0])
 
@@ -233,9 +242,7 @@ class Grower:
         kernel, stride, dilation, padding = self.window(xs)
         if same:
             kernel, stride, dilation, padding = (3, 3), (1, 1), (1, 1), (1, 1, 1, 1)
-        weight_type = IntType(self.pick(2, self.options.weight_bits), True)
-        shape = (cout, xs[0].shape[0] // groups, *kernel)
-        weight = self.builder.constant(self.name("w"), self.values(shape, weight_type), weight_type)
+        weight = self.weights((cout, xs[0].shape[0] // groups, *kernel))
         type, outputs = self.type(), []
         for level, x in enumerate(xs):
             pads = self.values((x.shape[0] if self.draw(st.booleans()) else 1,), x.type)
@@ -439,7 +446,7 @@ def programs(
     input_types          default: u8.
     blocks               names from BLOCKS that may be drawn.
     max_channels, max_size  of convolutions, and of the input's sides (maps may grow to twice that).
-    max_bits             widest tensor between layers; weights have 2 to weight_bits bits.
+    max_bits             widest tensor between layers; weights have 2 to weight_bits code bits.
     require_shared_head  the last block is a shared head over pyramid levels.
     raw_accumulators     an accumulator may be an Output or have two Requants; otherwise every
                          Conv2d and SumPool2d is read by exactly one Requant.

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,27 @@ def test_the_report_has_the_promised_fields(bundle: Bundle) -> None:
     assert report["fps"] == pytest.approx(75e6 / report["cycles_per_frame"])
     json.dumps(report)
     assert "set by block.conv" in bundle.summary()
+
+
+def test_odd_weights_take_their_code_bits_of_rom() -> None:
+    """One network twice: its weights of 3 bits declared odd, with 2 code bits, or not."""
+    odd = skip(odd=(2,))
+    plain = replace(odd, constants={n: replace(c, odd=False) for n, c in odd.constants.items()})
+    narrow, wide = build(odd, lanes=60), build(plain, lanes=60)
+    rows = [
+        row for row in zip(narrow.manifest["layers"], wide.manifest["layers"], strict=True)
+        if row[0]["op"] == "conv"
+    ]  # fmt: skip
+    assert len(rows) == 2
+    for a, b in rows:
+        name = f"rom/{a['name']}_conv_weights.hex"
+        lanes = a["pe"] * a["simd"]
+        words = len(narrow.files[name].split())
+        assert len(wide.files[name].split()) == words
+        assert max(int(line, 16) for line in narrow.files[name].split()) < 1 << 2 * lanes
+        assert b["rom_bits"] - a["rom_bits"] == lanes * words
+    assert narrow.manifest["cycles_per_frame"] == wide.manifest["cycles_per_frame"]
+    assert narrow.manifest["program"] != wide.manifest["program"]
 
 
 def test_verilog_has_neither_escaped_names_nor_paths(bundle: Bundle) -> None:

@@ -16,7 +16,10 @@ from intaglio.fixed import (
     Arithmetic,
     IntType,
     clamp,
+    code_bits,
     double,
+    odd_code,
+    odd_value,
     overflow_to,
     preset,
     requantise,
@@ -189,3 +192,17 @@ def test_refusals(make: object, words: str) -> None:
 def test_presets_know_their_names(name: str) -> None:
     assert preset(name).name == name
     assert preset(name).multiplier_max == 2 ** (preset(name).multiplier_bits - 1) - 1
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_odd_codes_count_the_odd_values_of_a_type_and_decode_by_wiring(bits: int) -> None:
+    type = IntType(bits + 1, True)
+    codes = np.arange(1 << bits)
+    values = odd_value(codes, bits)
+    assert values.tolist() == [v for v in range(type.lo, type.hi + 1) if v % 2]
+    assert odd_code(values, bits).tolist() == codes.tolist()
+    assert code_bits(type, odd=True) == bits
+    for code, value in zip(codes.tolist(), values.tolist(), strict=True):
+        digits = f"{code:0{bits}b}"
+        inverted = "10"[int(digits[0])]
+        assert f"{value & (1 << bits + 1) - 1:0{bits + 1}b}" == f"{inverted}{digits[1:]}1"

@@ -5,7 +5,17 @@ from typing import Any
 import numpy as np
 import pytest
 from hdl_bench import bracketed_names, random_frames, run_frames, to_verilog
-from hdl_cases import W, Y, convolutions, engine, feed, lane_blocks, seeds
+from hdl_cases import (
+    W,
+    Y,
+    convolutions,
+    engine,
+    feed,
+    lane_blocks,
+    proved_bits,
+    random_weights,
+    seeds,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,6 +69,38 @@ def test_a_narrow_accumulator_overflows_as_declared(kind: str, overflow: Any, at
     assert (expected != exact).any()
     lanes = (narrow.window.lanes, 1)
     run_frames(narrow, images, [expected], x=x, y=Y, lanes=lanes, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("wbits", "cin", "cout", "simd", "pe"),
+    [(1, 3, 1, 3, 1), (2, 5, 7, 2, 3), (3, 5, 7, 3, 2), (4, 7, 5, 4, 3), (8, 2, 2, 3, 3)],
+)
+@pytest.mark.parametrize("seed", [None, 4])
+def test_odd_weights_fold_unevenly(
+    wbits: int, cin: int, cout: int, simd: int, pe: int, seed: int | None
+) -> None:
+    """No odd code stands for 0, and the lanes of missing channels hold noise (`run_frames`)."""
+    rng = np.random.default_rng(cin)
+    frames, x, w = [Frame(cin, 4, 3), Frame(cin, 2, 2)], IntType(4, True), IntType(wbits + 1, True)
+    weights = random_weights(rng, (cout, cin, 2, 2), odd=True, type=w)
+    bits = proved_bits(weights, x)
+    block = ConvEngine(
+        frames=frames,
+        weights=weights,
+        x=x,
+        w=w,
+        odd=True,
+        y=IntType(bits, True),
+        accumulator=Accumulator(bits),
+        scalings=[Scaling((1,), (0,), (0,), -(1 << bits - 1), (1 << bits - 1) - 1)] * 2,
+        simd=simd,
+        pe=pe,
+        out_lanes=1,
+        padding=(1, 0, 0, 1),
+        pad_values=(tuple(range(1, cin + 1)),),
+    )
+    assert block.roms[0].width == pe * simd * wbits
+    feed(block, rng, frames, x, IntType(bits, True), lanes=(simd, 1), seed=seed)
 
 
 @settings(max_examples=20, deadline=None)

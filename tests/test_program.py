@@ -36,6 +36,7 @@ from intaglio.ops import (
 )
 from intaglio.program import Builder, Program
 from intaglio.sim.reference import run
+from intaglio.summary import summarise
 
 ANY_ARITHMETIC = st.one_of(exact_arithmetics(), narrow_arithmetics())
 FILES = settings(max_examples=60, suppress_health_check=list(HealthCheck))
@@ -43,7 +44,8 @@ FILES = settings(max_examples=60, suppress_health_check=list(HealthCheck))
 
 def same(a: Program, b: Program) -> bool:
     constants = a.constants.keys() == b.constants.keys() and all(
-        np.array_equal(c.array, b.constants[n].array) and c.type == b.constants[n].type
+        np.array_equal(c.array, b.constants[n].array)
+        and (c.type, c.odd) == (b.constants[n].type, b.constants[n].odd)
         for n, c in a.constants.items()
     )
     rest = (a.ops, a.tensors, a.arithmetic, a.meta) == (b.ops, b.tensors, b.arithmetic, b.meta)
@@ -117,13 +119,32 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 def test_a_newer_format_is_refused_by_number(tmp_path: Path) -> None:
     path = tmp_path / "a.intaglio"
     save(network(), path)
-    rewrite(path, lambda graph: graph.update(format=2))
+    rewrite(path, lambda graph: graph.update(format=3))
     with pytest.raises(ProgramError) as refused:
         load(path)
     assert str(refused.value) == (
-        f"{path} must have format 1, not 2; it was written by another version of intaglio:"
+        f"{path} must have format 1 or 2, not 3; it was written by another version of intaglio:"
         " install that one, or quantise again."
     )
+
+
+def stored_graph(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="numpy") as stored:
+        return dict(json.loads(stored.metadata()["intaglio"]))
+
+
+def test_a_file_states_the_oldest_format_that_can_say_it(tmp_path: Path) -> None:
+    """Format 1 has no word for odd constants, and its readers refuse format 2."""
+    path = tmp_path / "a.intaglio"
+    save(network(), path)
+    graph = stored_graph(path)
+    assert graph["format"] == 1
+    assert set(graph) == {"format", "arithmetic", "tensors", "constants", "ops", "meta"}
+    save(network(odd=True), path)
+    graph = stored_graph(path)
+    assert (graph["format"], graph["odd"]) == (2, ["w"])
+    assert load(path).constants["w"].odd
+    assert not load(path).constants["m"].odd
 
 
 @pytest.mark.parametrize(
@@ -140,6 +161,10 @@ def test_a_newer_format_is_refused_by_number(tmp_path: Path) -> None:
         lambda graph: graph.update(ops={"a": 1}),
         lambda graph: graph.update(arithmetic=[]),
         lambda graph: graph["arithmetic"].update(shift_range=[0]),
+        lambda graph: graph.update(format=2),
+        lambda graph: graph.update(format=2, odd=["ghost"]),
+        lambda graph: graph.update(format=2, odd=[["w"]]),
+        lambda graph: graph.update(format=2, odd=1),
     ],
 )
 def test_a_graph_that_is_not_one_is_damage(
@@ -222,6 +247,39 @@ def test_random_programs_verify_and_print_one_line_an_operation(program: Program
         assert line.startswith(f"{op.output}: ")
 
 
+def test_odd_constants_are_part_of_the_digest_and_the_text() -> None:
+    odd = network(odd=True)
+    plain = with_constant(odd, "w", odd=False)
+    assert plain.digest() != odd.digest()
+    assert "const w: i6[1x2x3x3] odd\n" in odd.to_text()
+    assert odd.to_text().replace(" odd", "") == plain.to_text()
+
+
+def test_odd_constants_have_the_narrowest_signed_type_and_one_code_bit_less() -> None:
+    b = Builder()
+    for name, values, kind in (
+        ("a", [-3, -1, 1, 3], "i3"),
+        ("b", [1], "i2"),
+        ("c", [-1, -1], "i2"),
+        ("d", [255, 3], "i9"),
+        ("e", [-9], "i5"),
+    ):
+        b.constant(name, values, odd=True)
+        assert str(b.constants[name].type) == kind
+        assert b.constants[name].code_bits == b.constants[name].type.bits - 1
+    b.constant("plain", [-3, 3])
+    assert b.constants["plain"].code_bits == 3
+
+
+def test_weights_take_their_code_bits_of_memory() -> None:
+    odd, plain = (
+        summarise(network(odd=True)),
+        summarise(with_constant(network(odd=True), "w", odd=False)),
+    )
+    assert (odd.weight_bits, plain.weight_bits) == (18 * 5, 18 * 6)
+    assert odd.table_bits == plain.table_bits
+
+
 def test_the_text_of_a_small_network(golden: Callable[[str, str], None]) -> None:
     golden("program.txt", network().to_text())
 
@@ -256,11 +314,13 @@ def test_the_proved_accumulator_is_attained(
 # --- refusals -----------------------------------------------------------------------------------
 
 
-def network() -> Program:
-    """Input, padded convolution, requant, pool, output."""
+def network(*, odd: bool = False) -> Program:
+    """Input, padded convolution with weights -9 to 8, or odd ones from -17 to 17, requant, pool,
+    output."""
     b = Builder()
     b.add(Input(output="image", shape=(2, 5, 4), type=U8))
-    b.constant("w", np.arange(-9, 9).reshape(1, 2, 3, 3))
+    weights = np.arange(-9, 9).reshape(1, 2, 3, 3)
+    b.constant("w", 2 * weights + 1 if odd else weights, odd=odd)
     b.constant("m", [700])
     b.constant("b", [-3])
     conv = Conv2d(
@@ -491,6 +551,15 @@ def changed(program: Program, **tensors: Any) -> Program:
         (
             lambda p: with_constant(p, "b", array=np.array([-3], dtype=np.int32)),
             "Constant 'b' must be int64, not int32.",
+        ),
+        (
+            lambda p: with_constant(p, "w", odd=True),
+            "Constant 'w' must hold odd values only, not -8; or do not declare it odd.",
+        ),
+        (
+            lambda p: with_constant(p, "m", odd=True),
+            "Constant 'm' must be of a signed type of 2 bits or more, not u10; odd values have both"
+            " signs.",
         ),
     ],
 )

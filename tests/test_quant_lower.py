@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,14 +16,17 @@ from torch import nn
 
 from intaglio import ops
 from intaglio.errors import ModelError
-from intaglio.fixed import PRESETS, ROUNDINGS, Arithmetic
+from intaglio.fixed import PRESETS, ROUNDINGS, Arithmetic, IntType
 from intaglio.ops import Shape
 from intaglio.program import Program
 from intaglio.quant import FakeQuant, QuantConfig, Quantized, float_predictor, quantize
 from intaglio.quant.execute import compute
 from intaglio.quant.graph import PASSING, Image, Lookup, Node
+from intaglio.quant.lower import lower
 from intaglio.quant.report import sqnr
+from intaglio.quant.search import WeightCodes
 from intaglio.sim.reference import run
+from intaglio.summary import summarise
 
 torch.set_num_threads(1)
 Codes = Mapping[str, NDArray[np.int64]]
@@ -247,6 +251,29 @@ def test_overrides_reach_the_layers_they_name() -> None:
     assert done.program.tensors["body.0"].type.bits == 3
     with pytest.raises(ModelError, match=r"Override 'neck\.\*' must match a layer, like 'logits'"):
         quantize(trained(Pyramid()), images, QuantConfig(overrides={"neck.*": (4, 4)}))
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_odd_weights_keep_their_grid_and_their_code_width(bits: int) -> None:
+    images = pixels((3, 24, 30), 3)
+    done = quantize(trained(Pyramid()), images)
+    graph, weights = done.fake.graph, {}
+    for name, weight in done.fake.graph.weights.items():
+        scale = np.abs(weight).max(axis=(1, 2, 3)) / ((1 << bits) - 1)
+        nearest = np.floor(weight / (2 * scale[:, None, None, None])).astype(np.int64)
+        codes = np.clip(2 * nearest + 1, 1 - (1 << bits), (1 << bits) - 1)
+        weights[name] = WeightCodes(codes, scale, IntType(bits + 1, True), odd=True)
+    scales = replace(done.scales, weights=weights)
+    program = lower(graph, scales, Arithmetic(), {})
+    odd = replace(done, program=program, fake=FakeQuant(graph, scales), scales=scales)
+    assert_nearest(odd, images)
+    for name in graph.weights:
+        assert program.constants[name].odd
+        assert program.constants[name].code_bits == weights[name].code_bits == bits
+        assert {-1, 1} <= set(program.constants[name].array.ravel())
+    size = sum(weight.size for weight in graph.weights.values())
+    assert summarise(program).weight_bits == size * bits
+    assert {row.weights for row in odd.layers} == {f"odd{bits}", ""}
 
 
 @pytest.mark.parametrize("arithmetic", [PRESETS["shift-only"], Arithmetic()])

@@ -82,11 +82,19 @@ def test_foldings_of_one_network_agree(extra: int) -> None:
     check(skip(), random_images(skip(), 2, extra), extra)
 
 
+@pytest.mark.parametrize("extra", [9, 34])  # with 34 the second layer takes 5 channels by threes
+def test_odd_weights_of_any_folding_agree(extra: int) -> None:
+    needs("icarus")
+    program = skip(odd=(2, 3))
+    check(program, random_images(program, 2, extra), extra)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_random_detectors_with_skip_pyramid_and_shared_head(seed: int) -> None:
     needs("icarus")
     draw = random.Random(seed)
     size = (draw.randint(9, 14), draw.randint(9, 14))
     widths = tuple(draw.randint(1, 5) for _ in range(4))
-    program = pyramid(seed, size, widths)
+    odd = ((), (2, 4), (1, 3, 8))[seed % 3]
+    program = pyramid(seed, size, widths, odd)
     check(program, random_images(program, 2, seed), draw.randint(0, 40))

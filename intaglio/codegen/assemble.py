@@ -228,6 +228,7 @@ def conv_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
         "weights": weight.array,
         "x": n.wires[cell.ins[0]].type,
         "w": weight.type,
+        "odd": weight.odd,
         "y": n.wires[cell.outs[0]].type,
         "accumulator": accumulator(n, block),
         "scalings": [scaling(n, r) for r in block.requants],

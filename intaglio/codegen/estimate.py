@@ -56,9 +56,9 @@ def weight_bits(graph: HardwareGraph, plan: Plan, index: int) -> int:
     weight = graph.program.constants[op[0].weight]
     cout, cin, kh, kw = (int(n) for n in weight.array.shape)
     if folding.depthwise:
-        return ceil_div(cout, folding.simd) * folding.simd * kh * kw * weight.type.bits
+        return ceil_div(cout, folding.simd) * folding.simd * kh * kw * weight.code_bits
     padded = ceil_div(cout, folding.pe) * folding.pe * ceil_div(cin, folding.simd) * folding.simd
-    return padded * kh * kw * weight.type.bits
+    return padded * kh * kw * weight.code_bits
 
 
 def check_fit(top: Top, chip: Device) -> Resources:

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 
 from intaglio.errors import BuildError
-from intaglio.fixed import IntType, Rounding
+from intaglio.fixed import IntType, Rounding, code_bits
 from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.engine import Engine
 from intaglio.hdl.geometry import Geometry, Padding, Pair
@@ -19,7 +19,8 @@ class ConvEngine(Engine):
     """Convolution and requantisation on SIMD * PE multipliers, for one or more levels.
 
     frames      input frames in their cyclic order; one channel count, any sizes.
-    weights     (Cout, Cin / groups, Kh, Kw) codes of type `w`.
+    weights     (Cout, Cin / groups, Kh, Kw) integers of type `w`; if `odd`, all are odd, and the
+                ROM holds their codes, one bit narrower.
     padding     (top, bottom, left, right).
     pad_values  per level (or one for all): one value or one per input channel, which is read
                 outside the image.
@@ -42,6 +43,7 @@ class ConvEngine(Engine):
         weights: Ints,
         x: IntType,
         w: IntType,
+        odd: bool = False,
         y: IntType,
         accumulator: Accumulator,
         scalings: Sequence[Scaling],
@@ -63,7 +65,8 @@ class ConvEngine(Engine):
                 f"Weights {weights.shape} in {groups} groups must match the frames' channels, not"
                 f" {common_channels(frames)}."
             )
-        words = conv_words(weights, groups=groups, simd=simd, pe=pe, bits=w.bits)
+        bits = code_bits(w, odd)
+        words = conv_words(weights, groups=groups, simd=simd, pe=pe, bits=bits, odd=odd)
         file = None if rom is None else f"{rom}_weights.hex"
         super().__init__(
             window=Window(
@@ -74,14 +77,16 @@ class ConvEngine(Engine):
                 groups=groups,
                 repeats=ceil_div(cout // groups, pe),
                 pad_values=pad_values,
+                zero_tail=odd,
                 rows=rows,
                 rom=rom,
             ),
             pairs=[[(s, p * simd + s) for s in range(simd)] for p in range(pe)],
             kernel=weights,
             groups=groups,
-            weights=Rom(words=words, width=pe * simd * w.bits, file=file),
+            weights=Rom(words=words, width=pe * simd * bits, file=file),
             w=w,
+            odd=odd,
             accumulator=accumulator,
             y=y,
             scalings=scalings,

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 
 from intaglio.errors import BuildError
-from intaglio.fixed import IntType, Rounding
+from intaglio.fixed import IntType, Rounding, code_bits
 from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.engine import Engine
 from intaglio.hdl.geometry import Geometry, Padding, Pair
@@ -30,6 +30,7 @@ class DepthwiseEngine(Engine):
         weights: Ints,
         x: IntType,
         w: IntType,
+        odd: bool = False,
         y: IntType,
         accumulator: Accumulator,
         scalings: Sequence[Scaling],
@@ -49,7 +50,8 @@ class DepthwiseEngine(Engine):
                 f"Depthwise weights must be ({common_channels(frames)}, 1, Kh, Kw), not"
                 f" {weights.shape}."
             )
-        words = depthwise_words(weights, lanes=lanes, bits=w.bits)
+        bits = code_bits(w, odd)
+        words = depthwise_words(weights, lanes=lanes, bits=bits, odd=odd)
         file = None if rom is None else f"{rom}_weights.hex"
         super().__init__(
             window=Window(
@@ -65,8 +67,9 @@ class DepthwiseEngine(Engine):
             pairs=[[(k, k)] for k in range(lanes)],
             kernel=weights,
             groups=channels,
-            weights=Rom(words=words, width=lanes * w.bits, file=file),
+            weights=Rom(words=words, width=lanes * bits, file=file),
             w=w,
+            odd=odd,
             accumulator=accumulator,
             y=y,
             scalings=scalings,

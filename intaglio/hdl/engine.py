@@ -4,15 +4,15 @@
 from collections.abc import Sequence
 
 import numpy as np
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intaglio.errors import BuildError
-from intaglio.fixed import IntType, Rounding
+from intaglio.fixed import IntType, Rounding, code_bits
 from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.drain import Drain
-from intaglio.hdl.pack import Ints
+from intaglio.hdl.pack import Ints, pack_word
 from intaglio.hdl.requant import Scaling, clamped
 from intaglio.hdl.rom import Rom
 from intaglio.hdl.stream import advance, counter, delay, lane, lanes_signature, pipe
@@ -63,6 +63,7 @@ class Engine(wiring.Component):
     kernel, groups  the convolution computed: weights (Cout, Cin / groups, Kh, Kw).
     weights         the ROM with its words in the order of the walk, one for every issue of a
                     pixel; None where all weights are 1 and the data lanes themselves are summed.
+    w, odd          the weights' type; whether all are odd and the ROM holds their codes.
     out_frames        what leaves `o`.
     cycles_per_pixel  words issued per output pixel.
     latency           cycles from the issue of a pass's last word to `o.valid` of its first beat:
@@ -80,6 +81,7 @@ class Engine(wiring.Component):
         groups: int,
         weights: Rom | None,
         w: IntType,
+        odd: bool = False,
         accumulator: Accumulator,
         y: IntType,
         scalings: Sequence[Scaling],
@@ -93,6 +95,7 @@ class Engine(wiring.Component):
         self.groups = groups
         self.weights = weights
         self.w = w
+        self.odd = odd
         self.accumulator = accumulator
         self.scalings = tuple(scalings)
         self.rounding = rounding
@@ -156,7 +159,7 @@ class Engine(wiring.Component):
             terms = []
             for s, (at, weight) in enumerate(pairs):
                 x = lane(window.data, at, window.x)
-                product = x if weights is None else x * lane(weights, weight, self.w)
+                product = x if weights is None else x * self._weight(weights, weight)
                 terms.append(pipe(m, product, 1, f"product_{p}_{s}"))
             term = adder_tree(m, terms, f"tree_{p}")
             sums.append(self._accumulate(m, term, valid, first, f"sum_{p}"))
@@ -164,7 +167,8 @@ class Engine(wiring.Component):
         return m
 
     def _weight_word(self, m: Module) -> Value | None:
-        """The weight word that belongs to `window.data`."""
+        """The weight word that belongs to `window.data`; odd codes with their top bits inverted,
+        so that nothing is left to do between this register and the products."""
         if self.weights is None:
             return None
         m.submodules.weights = rom = self.weights
@@ -172,7 +176,19 @@ class Engine(wiring.Component):
         with m.If(self.window.read):
             advance(m, address, address == rom.depth - 1)
         m.d.comb += rom.addr.eq(address)
-        return pipe(m, rom.data, 1, "weight")
+        word: Value = rom.data
+        if self.odd:
+            bits = code_bits(self.w, odd=True)
+            tops = pack_word([1 << (bits - 1)] * (rom.width // bits), bits)
+            word = word ^ Const(tops, rom.width)
+        return pipe(m, word, 1, "weight")
+
+    def _weight(self, word: Value, index: int) -> Value:
+        """Weight `index` of `_weight_word`, as a number of type `w`: see `fixed.odd_value`."""
+        if not self.odd:
+            return lane(word, index, self.w)
+        inverted = lane(word, index, IntType(code_bits(self.w, odd=True), True))
+        return Cat(Const(1, 1), inverted).as_signed()
 
     def _accumulate(self, m: Module, term: Value, valid: Value, first: Value, name: str) -> Signal:
         """The sum so far including `term`."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.errors import BuildError
-from intaglio.fixed import IntType
+from intaglio.fixed import IntType, odd_code
 
 Ints = NDArray[np.int64]
 
@@ -54,18 +54,22 @@ def beats_frame(
     return np.ascontiguousarray(pixels[:, :, :channels].transpose(2, 0, 1))
 
 
-def conv_words(weights: Ints, *, groups: int, simd: int, pe: int, bits: int) -> list[int]:
+def conv_words(
+    weights: Ints, *, groups: int, simd: int, pe: int, bits: int, odd: bool = False
+) -> list[int]:
     """Weight ROM of a convolution engine: one word a cycle, PE * SIMD weights each.
 
     weights (Cout, Cin/groups, Kh, Kw). Words in walk order: group of PE output channels, ky, kx,
-    word of SIMD input channels. In a word, weight (p, s) is lane p * SIMD + s. Missing output and
-    input channels weigh 0.
+    word of SIMD input channels. In a word, weight (p, s) is lane p * SIMD + s, the weight itself or
+    its `odd_code`. Missing output and input channels are 0, which as an odd code is not a weight
+    of 0: the data of a missing input channel must be 0 then (`Window.zero_tail`), and the sum of a
+    missing output channel is never drained.
     """
     cout, cin, kh, kw = weights.shape
     check_folding(cout, cin, groups, simd, pe)
     rows, words = -(-cout // pe), -(-cin // simd)
     padded = np.zeros((rows * pe, words * simd, kh, kw), dtype=np.int64)
-    padded[:cout, :cin] = weights
+    padded[:cout, :cin] = odd_code(weights, bits) if odd else weights
     walk = padded.reshape(rows, pe, words, simd, kh, kw).transpose(0, 4, 5, 2, 1, 3)
     return [pack_word(word, bits) for word in walk.reshape(-1, pe * simd).tolist()]
 
@@ -84,12 +88,13 @@ def check_folding(cout: int, cin: int, groups: int, simd: int, pe: int) -> None:
         )
 
 
-def depthwise_words(weights: Ints, *, lanes: int, bits: int) -> list[int]:
-    """Weight ROM of a depthwise engine: weights (C, 1, Kh, Kw); word order channel word, ky, kx."""
+def depthwise_words(weights: Ints, *, lanes: int, bits: int, odd: bool = False) -> list[int]:
+    """Weight ROM of a depthwise engine: weights (C, 1, Kh, Kw), or the `odd_code` of each; word
+    order channel word, ky, kx. Missing channels are 0; their sums are never drained."""
     channels, _, kh, kw = weights.shape
     words = -(-channels // lanes)
     padded = np.zeros((words * lanes, kh, kw), dtype=np.int64)
-    padded[:channels] = weights[:, 0]
+    padded[:channels] = odd_code(weights[:, 0], bits) if odd else weights[:, 0]
     walk = padded.reshape(words, lanes, kh, kw).transpose(0, 2, 3, 1)
     return [pack_word(word, bits) for word in walk.reshape(-1, lanes).tolist()]
 

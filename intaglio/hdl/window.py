@@ -39,7 +39,8 @@ class Window(wiring.Component):
     Three cycles after the issue of a word `data` holds its lanes, with `valid`, and `first` and
     `last` of the pass over (ky, kx, word): address, RAM, operand. `read` follows the issue by one
     cycle, with the address. `issue_last` marks the issue of a pass's last word, which happens only
-    with `go`. Outside the image `data` reads pad values.
+    with `go`. Outside the image `data` reads pad values. The lanes that a pixel's last word
+    does not use are don't-care, or 0 with `zero_tail`, for readers without a weight of 0.
 
     A pixel's first word is issued at the earliest in the cycle after its last input pixel was
     taken; then a word follows every cycle, over pixels, rows, frames and levels. A row's place is
@@ -57,6 +58,7 @@ class Window(wiring.Component):
         groups: int = 1,
         repeats: int = 1,
         pad_values: Sequence[Sequence[int]] = ((0,),),
+        zero_tail: bool = False,
         rows: int | None = None,
         rom: str | None = None,
     ) -> None:
@@ -79,6 +81,7 @@ class Window(wiring.Component):
         self.frames = tuple(frames)
         self.walked = tuple(geometry.out(f, channels) for f in frames)
         self.words = ceil_div(channels, lanes) // groups
+        self.tail = channels % lanes if zero_tail else 0  # lanes in use, where some are not
         self.buffer = LineBuffer(frames=frames, rows=self.rows, lanes=lanes, bits=x.bits)
         self.origin = self._distance(-geometry.padding[0], -geometry.padding[2])
         self.pad_values = tuple(map(tuple, pad_values))
@@ -188,6 +191,10 @@ class Window(wiring.Component):
         if any(self.geometry.padding):
             pad = self._pad_word(m, issue, loops, level)
             word = Mux(pipe(m, inside, 2, "inside"), word, pad)
+        if self.tail:
+            at_last = pipe(m, loops["word"].last & loops["group"].last, 2, "at_last")
+            used = self.tail * self.x.bits
+            word = Cat(word[:used], Mux(at_last, 0, word[used:]))
         m.d.comb += self.data.eq(pipe(m, word, 1, "operand"))
         return m
 

@@ -109,7 +109,7 @@ class Lowering:
             case Conv():
                 codes = self.scales.weights[node.weight]
                 if node.weight not in self.builder.constants:
-                    self.builder.constant(node.weight, codes.codes, codes.type)
+                    self.builder.constant(node.weight, codes.codes, codes.type, odd=codes.odd)
                 outside: tuple[int, ...] = (zero_point,)
                 if node.pad_value is not None:
                     outside = tuple(int(v) for v in node.pad_value)

@@ -26,7 +26,8 @@ class LayerReport:
     """One requantised tensor, measured against the real-valued network.
 
     layer, op     the tensor's name and what makes it
-    weights       type of the weights, "" without; `weight_sqnr` their signal to error in dB
+    weights       type of the weights, or "odd2" for odd ones of 2 code bits, "" without;
+                  `weight_sqnr` their signal to error in dB
     codes         type of the result's codes; `why` says why they are wider than the network's
     lo, hi        the real range the codes span; `clipped` is the share of values beyond it
     sqnr          signal to error in dB, with the errors of all layers before it
@@ -143,7 +144,7 @@ def row(fake: FakeQuant, program: Program, node: Node, sums: Sums, why: str) -> 
     weights, weight_sqnr, acc_bits = "", None, None
     if isinstance(node, Conv):
         codes, real = fake.scales.weights[node.weight], fake.graph.weights[node.weight]
-        weights = str(codes.type)
+        weights = f"odd{codes.code_bits}" if codes.odd else str(codes.type)
         error = float(np.square(codes.real - real).sum())
         weight_sqnr = sqnr(float(np.square(real).sum()), error)
         conv = program.producer[f"{node.output}.acc"]

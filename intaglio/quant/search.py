@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from intaglio.fixed import IntType, clamp
+from intaglio.fixed import IntType, clamp, code_bits
 from intaglio.quant.config import QuantConfig
 from intaglio.quant.graph import Floats
 from intaglio.quant.observe import Histogram
@@ -54,13 +54,18 @@ class Grid:
 class WeightCodes:
     """`codes` (Cout, Cin / groups, Kh, Kw) of `type`; each channel's stand for scale[c] * q.
 
-    `odd`: they are odd integers, which need one bit less than `type` has.
+    With `odd` they are odd integers, stored at `code_bits`, one bit less than `type` has.
     """
 
     codes: NDArray[np.int64]
     scale: Floats
     type: IntType
     odd: bool = False
+
+    @property
+    def code_bits(self) -> int:
+        """Bits that one weight takes in a ROM."""
+        return code_bits(self.type, self.odd)
 
     @property
     def real(self) -> Floats:
