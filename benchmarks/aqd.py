@@ -1,4 +1,4 @@
-"""Train the detectors for the AQD rows and the norm ablation: python benchmarks/aqd.py [--out DIR].
+"""Train the detectors for the AQD rows and the ablation: python benchmarks/aqd.py [--out DIR].
 
 Programs go into DIR (build/aqd), where `benchmarks/quant.py --trained DIR` finds them; what is
 there is not trained again, and a stopped training goes on after its last whole epoch. Hours in
@@ -8,7 +8,7 @@ all on two cores; `--only fcos-nano 4` trains one.
 import argparse
 import copy
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +26,11 @@ from intaglio.detect.norm import NormKind
 from intaglio.detect.scenes import write_scenes
 from intaglio.detect.train import normalise
 from intaglio.file import save
+from intaglio.fixed import Arithmetic
 from intaglio.quant import QuantConfig
-from intaglio.quant.aqd import TrainedNetwork, norm_paths
+from intaglio.quant.aqd import TrainedNetwork, WeightGrid, norm_paths
 from intaglio.quant.capture import capture
+from intaglio.quant.lower import lower
 from intaglio.quant.passes import TRAINING_PASSES, simplify
 from intaglio.quant.train import CALIBRATED, Pictures, TrainConfig, train, trained
 
@@ -76,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "aqd")
     parser.add_argument("--only", nargs=2, metavar=("DETECTOR", "BITS"))
-    parser.add_argument("--ablation", nargs="*", choices=NORMS, help="these norms only")
+    parser.add_argument("--ablation", nargs="*", choices=VARIANTS, help="these variants only")
     parser.add_argument("--scenes", type=Path, help="folder of training scenes written before")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -87,9 +89,9 @@ def main() -> None:
         for recipe in RECIPES if options.ablation is None else ():
             if options.only in (None, [recipe.detector, str(recipe.bits)]):
                 row(recipe, data, options.out)
-        for name in NORMS if options.ablation is None else options.ablation:
+        for name in VARIANTS if options.ablation is None else options.ablation:
             if options.only is None:
-                compare_norm(name, data, options.out)
+                vary(name, data, options.out)
 
 
 def row(recipe: Recipe, data: CocoData, out: Path) -> None:
@@ -129,11 +131,11 @@ class Lines:
             print(f"{done}/{total} {line}", flush=True)
 
 
-# --- the norm of the heads ------------------------------------------------------------------------
+# --- one thing changed ----------------------------------------------------------------------------
 
 
-def compare_norm(name: str, data: CocoData, out: Path) -> None:
-    """`fcos-nano` with a fresh norm of one kind in its heads, trained alike for every kind.
+def vary(name: str, data: CocoData, out: Path) -> None:
+    """`fcos-nano` with fresh norms in its heads, trained alike for every variant.
 
     The group norm has no integer form: its AP is that of the network in torch, with all else
     rounded. It is put among the cells of the results at once.
@@ -144,22 +146,21 @@ def compare_norm(name: str, data: CocoData, out: Path) -> None:
     if path.exists() or path.with_suffix(".done").exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    model = fresh(NORMS[name], data)
+    variant = VARIANTS[name]
+    model = fresh(variant.norm, data)
     pictures = Pictures(data, model.head_spec.classes, zoo.find(ABLATION.detector).size)
     images = calibration(pictures)
-    replaced = group_norms(model, images) if name == "GroupNorm" else {}
+    replaced = group_norms(model, images) if variant.groups else {}
     torch.manual_seed(1)
-    network = TrainedNetwork(model, images, config(ABLATION), replacements=replaced)
-    training = TrainConfig(epochs=ABLATION.epochs, rate=ABLATION.rate)
+    settings = config(replace(ABLATION, sum_bits=variant.sum_bits))
+    network = TrainedNetwork(model, images, settings, variant.grid, replaced)
+    training = TrainConfig(epochs=ABLATION.epochs, rate=ABLATION.rate, distil=variant.distil)
     state = path.with_suffix(".train.pt")
     spec = model.head_spec
     done = train(network, spec, pictures, training, state=state, report=Lines(ABLATION))
     if not replaced:
-        from intaglio.fixed import Arithmetic
-        from intaglio.quant.lower import lower
-
         graph, scales = done.exported(images)
-        record = {"head": spec.to_json(), "quantisation": {"norm": name}}
+        record = {"head": spec.to_json(), "quantisation": {"variant": name}}
         save(lower(graph, scales, Arithmetic(), record), path)
         return
     with tempfile.TemporaryDirectory() as folder:

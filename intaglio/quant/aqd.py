@@ -47,7 +47,7 @@ class WeightGrid:
     """
 
     odd: bool = True
-    standardise: bool = True
+    standardise: bool = False
 
 
 class LearnedWeight(nn.Module):
