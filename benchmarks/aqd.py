@@ -68,9 +68,28 @@ RECIPES = (
     Recipe("retinanet-small", 2, 8, 8e-3, sum_bits=8),
 )
 ABLATION = Recipe("fcos-nano", 2, 6, 1.2e-2, sum_bits=8)
-NORMS: dict[str, NormKind] = {
-    "multi-level BN": "multi", "shared BN": "shared", "GroupNorm": "shared"
-}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What differs from AQD as it is trained for the results."""
+
+    norm: NormKind = "multi"
+    groups: bool = False
+    grid: WeightGrid = field(default_factory=WeightGrid)
+    sum_bits: int | None = 8
+    distil: float = 0.0
+
+
+VARIANTS = {
+    "multi-level BN": Variant(),
+    "shared BN": Variant(norm="shared"),
+    "GroupNorm": Variant(norm="shared", groups=True),
+    "symmetric grid": Variant(grid=WeightGrid(odd=False)),
+    "standardised weights": Variant(grid=WeightGrid(standardise=True)),
+    "sums of 2 bits": Variant(sum_bits=None),
+    "distilled": Variant(distil=1.0),
+}
 
 
 def main() -> None:

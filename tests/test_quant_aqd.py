@@ -25,7 +25,6 @@ from intaglio.quant import QuantConfig, float_predictor
 from intaglio.quant.aqd import LearnedWeight, TrainedNetwork, WeightGrid, fixed_factor
 from intaglio.quant.distil import distillation_loss
 from intaglio.quant.learned import HALF, quantise
-from intaglio.quant.lower import lower
 from intaglio.quant.train import Pictures, TrainConfig, Trained, trained
 
 torch.set_num_threads(1)
@@ -202,14 +201,14 @@ def test_a_stopped_training_goes_on_to_the_same_program(tmp_path: Path) -> None:
     whole = run(tmp_path, epochs=3).program.digest()
     state = tmp_path / "state.pt"
 
-    class Stop(Exception):
+    class StopError(Exception):
         """As if killed."""
 
     def stop(line: str, number: int, total: int) -> None:
         if number > 2 * total / 3:
-            raise Stop
+            raise StopError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         run(tmp_path, epochs=3, state=state, report=stop)
     assert state.exists()
     seen: list[int] = []
