@@ -209,6 +209,7 @@ def fresh(kind: NormKind, data: CocoData) -> Fcos:
         copy.deepcopy(bundled.backbone.body), bundled.head_spec, channels=channels, convs=2,
         norm=kind,
     )  # fmt: skip
+    model.input_size = zoo.find(ABLATION.detector).size
     own = model.state_dict()
     kept = {
         key: value for key, value in bundled.state_dict().items()
