@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,32 +9,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from tools import needs
+from tools import Cli, needs, refused
 
-from intaglio.cli import main
 from intaglio.detect.scenes import digits
 
-Cli = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
-    """Runs the command line inside an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(ROOT))
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["intaglio", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture
@@ -48,16 +26,6 @@ def pictures(tmp_path: Path) -> Path:
         pixels = rng.integers(0, 256, (27, 41, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{n}.png")
     return folder
-
-
-def refused(result: tuple[int, str, str], *words: str) -> None:
-    """Exit code 2, one sentence with these words, no traceback."""
-    code, _, err = result
-    assert code == 2, err
-    for word in words:
-        assert word in err, err
-    assert "Traceback" not in err
-    assert err.strip().count("\n") == 0, err
 
 
 def test_quantize_refuses_what_it_cannot_use(cli: Cli, pictures: Path, tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
-"""External programs in tests: skipped where they are missing, required where CI is set."""
+"""External programs in tests, skipped where they are missing and required where CI is set; and
+what the command line answers."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from importlib.util import find_spec
 
 import pytest
+
+Cli = Callable[..., tuple[int, str, str]]  # arguments to exit code, stdout, stderr
 
 
 def needs(simulator: str) -> None:
@@ -20,3 +24,13 @@ def needs(simulator: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(f"{simulator} and cocotb must be installed where CI is set")
     pytest.skip(f"{simulator} or cocotb is not installed")
+
+
+def refused(result: tuple[int, str, str], *words: str) -> None:
+    """Exit code 2, one sentence with these words, no traceback."""
+    code, _, err = result
+    assert code == 2, err
+    for word in words:
+        assert word in err, err
+    assert "Traceback" not in err
+    assert err.strip().count("\n") == 0, err

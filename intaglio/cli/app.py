@@ -37,6 +37,7 @@ EXTRAS = {
 JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")
 ]
+ResizeOption = Annotated[bool, typer.Option("--resize", help="Letterbox other sizes.")]
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from intaglio.cli.app import JsonOption, app, console, write_json
+from intaglio.cli.app import JsonOption, ResizeOption, app, console, write_json
 
 
 class SimulatorName(StrEnum):
@@ -26,6 +26,7 @@ def build(
     lanes: Annotated[int | None, typer.Option("--lanes", help="Multipliers at most.")] = None,
     clock: Annotated[float, typer.Option("--clock", help="MHz.")] = 75.0,
     image: Annotated[list[Path] | None, typer.Option("--image", help="Stimulus frames.")] = None,
+    resize: ResizeOption = False,
     json_file: JsonOption = None,
 ) -> None:
     """Write Verilog, ROMs, constraints, scripts and a self-checking bench for a Program."""
@@ -38,7 +39,7 @@ def build(
         from intaglio.detect.images import stack
 
         _, height, width = program.inputs[0].shape
-        pixels = stack(image, (height, width))
+        pixels = stack(image, (height, width), resize=resize)
     with console.status(f"building {model} for {target}"):
         bundle = make(program, target=target, fps=fps, lanes=lanes, clock_mhz=clock, images=pixels)
     bundle.write(output)

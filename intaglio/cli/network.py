@@ -7,15 +7,28 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from intaglio.cli.app import JsonOption, app, console, parse_size, progress, write_json
+from intaglio.cli.app import (
+    JsonOption,
+    ResizeOption,
+    app,
+    console,
+    parse_size,
+    progress,
+    write_json,
+)
 from intaglio.disk import make_folder, whole_file
 from intaglio.errors import DataError, ModelError
 from intaglio.program import Program
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import nn
 
+    from intaglio.detect.decode import HeadSpec
     from intaglio.quant import QuantConfig, Quantized
+
+
+DRAWN = 384  # pixels of a small picture's longer side, enlarged by a whole number
 
 
 class Method(StrEnum):
@@ -38,19 +51,19 @@ class EngineName(StrEnum):
     REFERENCE = "reference"
 
 
-ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="Bundled name, file.intaglio, or module:factory.")
-]
+MODEL_HELP = "Bundled or torchvision's name, file.intaglio, or module:factory."
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
 ProgramArgument = Annotated[Path, typer.Argument(metavar="MODEL.intaglio")]
 SizeOption = Annotated[str | None, typer.Option("--size", metavar="HxW", help="Input size.")]
-WeightsOption = Annotated[Path | None, typer.Option("--weights", help="State dict to load.")]
+WeightsOption = Annotated[
+    Path | None, typer.Option("--weights", help="State dict, .pth or .safetensors.")
+]
 WbitsOption = Annotated[int, typer.Option("--wbits", help="Bits of the weights, 2 to 8.")]
 AbitsOption = Annotated[int, typer.Option("--abits", help="Bits of the activations, 2 to 16.")]
 MethodOption = Annotated[Method, typer.Option("--method", help="How ranges are chosen.")]
 PowerOption = Annotated[float, typer.Option("--p", help="Of --method lp; detptq's start.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="Torch's, of a detptq search.")]
 CountOption = Annotated[int, typer.Option("--count", help="Calibration images used.")]
-ResizeOption = Annotated[bool, typer.Option("--resize", help="Letterbox other sizes.")]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Simulator threads.")]
 
 
@@ -104,7 +117,10 @@ def calibrate(
     from intaglio.quant import quantize
 
     files = spread(image_files(images, CocoData(data, images) if data else None), count)
-    pixels = stack(files, parse_size(size) or input_size(model), resize=resize)
+    shape = parse_size(size) or input_size(model)
+    if resize and shape is None:
+        raise DataError("--resize must come with --size HxW for a model without input_size.")
+    pixels = stack(files, shape, resize=resize)
     with progress(f"quantising on {len(files)} images") as step:
         return quantize(model, pixels, config, device=device, state=state, progress=step)
 
@@ -213,46 +229,70 @@ def run(
     json_file: JsonOption = None,
 ) -> None:
     """Run images through the bit-accurate simulator; draw boxes, or write the raw integers."""
-    import numpy as np
-
-    from intaglio.api import head_of, input_size
-    from intaglio.detect.decode import decode
-    from intaglio.detect.draw import draw
-    from intaglio.detect.images import stack
+    from intaglio.api import head_of
+    from intaglio.detect.images import batch_size, stack
     from intaglio.file import load
-    from intaglio.sim.engine import Simulator, dequantise
+    from intaglio.sim.engine import Simulator
 
     program = load(model)
     spec = None if raw else head_of(program, str(model))
-    size = input_size(program)
-    pixels = stack(images, size, resize=resize)
-    maps = Simulator(program, threads=threads)(pixels)
+    _, height, width = program.inputs[0].shape
     twice = [p for n, p in enumerate(images) if p.stem in {q.stem for q in images[:n]}]
     if twice:
         raise DataError(f"Images must have different names, but {twice[0].stem} comes twice.")
-    make_folder(output)
+    simulator = Simulator(program, threads=threads)
     found: list[dict[str, Any]] = []
-    for n, path in enumerate(images):
-        if spec is None:
-            arrays = {name: array[n] for name, array in maps.items()}
-            target = output / f"{path.stem}.npz"
-            with whole_file(target) as part:
-                np.savez_compressed(part, **arrays)
-            console.print(f"{path}: {len(arrays)} integer maps in {target}")
-            continue
-        real = [dequantise(t, maps[t.name][n : n + 1])[0] for t in program.outputs]
-        seen = decode(spec, real, size or (0, 0))
-        target = output / f"{path.stem}.png"
-        with whole_file(target) as part:
-            draw(pixels[n], seen, spec.classes, zoom=4, threshold=threshold).save(part)
-        kept = [i for i in range(len(seen.scores)) if seen.scores[i] > threshold]
-        names = [f"{spec.classes[seen.labels[i]]} {seen.scores[i]:.2f}" for i in kept]
-        console.print(f"{path}: {', '.join(names) or 'nothing'} -> {target}")
-        boxes = [[round(float(v), 2) for v in seen.boxes[i]] for i in kept]
-        labels = [spec.classes[seen.labels[i]] for i in kept]
-        scores = [round(float(seen.scores[i]), 4) for i in kept]
-        found.append({"image": str(path), "boxes": boxes, "labels": labels, "scores": scores})
+    step = batch_size((height, width))
+    for first in range(0, len(images), step):
+        part = images[first : first + step]
+        maps = simulator(stack(part, (height, width), resize=resize))
+        make_folder(output)
+        for n, path in enumerate(part):
+            codes = {name: array[n] for name, array in maps.items()}
+            if spec is None:
+                write_maps(path, codes, output)
+            else:
+                found.append(write_boxes(path, program, spec, codes, output, threshold))
     write_json(json_file, {"model": str(model), "images": len(images), "detections": found})
+
+
+def write_maps(path: Path, codes: "dict[str, Any]", folder: Path) -> None:
+    """The integers of one image's output maps, as FOLDER/NAME.npz."""
+    import numpy as np
+
+    target = folder / f"{path.stem}.npz"
+    with whole_file(target) as part:
+        np.savez_compressed(part, **codes)
+    console.print(f"{path}: {len(codes)} integer maps in {target}")
+
+
+def write_boxes(
+    path: Path, program: Program, spec: "HeadSpec", codes: "dict[str, NDArray[Any]]",
+    folder: Path, threshold: float,
+) -> dict[str, Any]:  # fmt: skip
+    """Draw one image's boxes as FOLDER/NAME.png; what was found, in the picture's own pixels."""
+    from intaglio.detect.draw import draw
+    from intaglio.detect.evaluate import decode_fitted
+    from intaglio.detect.images import read
+    from intaglio.sim.engine import dequantise
+
+    picture = read(path, None)
+    own, size = ((shape[1], shape[2]) for shape in (picture.shape, program.inputs[0].shape))
+    real = [dequantise(t, codes[t.name][None])[0] for t in program.outputs]
+    seen = decode_fitted(spec, real, own, size)
+    target = folder / f"{path.stem}.png"
+    zoom = max(1, DRAWN // max(own))
+    with whole_file(target) as part:
+        draw(picture, seen, spec.classes, zoom=zoom, threshold=threshold).save(part)
+    kept = [i for i in range(len(seen.scores)) if seen.scores[i] > threshold]
+    names = [f"{spec.classes[seen.labels[i]]} {seen.scores[i]:.2f}" for i in kept]
+    console.print(f"{path}: {', '.join(names) or 'nothing'} -> {target}")
+    return {
+        "image": str(path),
+        "boxes": [[round(float(v), 2) for v in seen.boxes[i]] for i in kept],
+        "labels": [spec.classes[seen.labels[i]] for i in kept],
+        "scores": [round(float(seen.scores[i]), 4) for i in kept],
+    }
 
 
 @app.command("eval")

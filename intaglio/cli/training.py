@@ -7,8 +7,16 @@ from typing import Annotated
 
 import typer
 
-from intaglio.cli.app import JsonOption, app, console, parse_size, progress, write_json
-from intaglio.cli.network import DeviceOption, ResizeOption, SizeOption, WeightsOption, open_model
+from intaglio.cli.app import (
+    JsonOption,
+    ResizeOption,
+    app,
+    console,
+    parse_size,
+    progress,
+    write_json,
+)
+from intaglio.cli.network import DeviceOption, SizeOption, WeightsOption, open_model
 from intaglio.errors import ModelError
 from intaglio.program import Program
 
@@ -24,7 +32,7 @@ class GridName(StrEnum):
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Bundled name or module:factory.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="As of quantize, not a Program.")],
     images: Annotated[Path, typer.Option("--images", help="Folder of training images.")],
     data: Annotated[Path, typer.Option("--data", help="COCO JSON with their boxes.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL.intaglio")],

@@ -67,15 +67,23 @@ class CocoData:
     ) -> tuple[float, float, float]:
         """AP at IoU 0.50:0.95, 0.50 and 0.75 over the images listed, by pycocotools.
 
+        Crowd regions count neither for nor against.
+
         `found` pairs an image id with the detections in that image's own pixels; `classes` names
         their labels. Classes that the data set lacks are dropped; categories that the detector
-        lacks count as missed. Raises DataError where no name is common to both.
+        lacks count as missed. Raises DataError where no name is common to both, and where the
+        images show nothing that can be found.
         """
         ids = [self._category_ids.get(name) for name in classes]
         if all(i is None for i in ids):
             raise DataError(
                 f"the categories of {self.path} must share a name with the detector's classes "
                 f"({', '.join(classes[:3])}, ...), not be {', '.join(self.names[:3])}, ..."
+            )
+        if not any(len(self.truth(image_id).labels) for image_id, _ in found):
+            raise DataError(
+                f"{self.path} must have at least one box in the {len(found)} images evaluated, not"
+                " 0; take more images"
             )
         rows = [
             {
@@ -131,11 +139,16 @@ def load_image(
             f"{path} must be {height}x{width} pixels (height x width), "
             f"not {picture.height}x{picture.width}; resize it or ask for letterboxing"
         )
-    scale = min(height / picture.height, width / picture.width)
+    scale = letterbox_scale((picture.height, picture.width), size)
     fitted = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     canvas = Image.new("RGB", (width, height), (LETTERBOX_GREY,) * 3)
     canvas.paste(picture.resize(fitted, Image.Resampling.BILINEAR), (0, 0))
     return _channels_first(canvas), scale
+
+
+def letterbox_scale(own: tuple[int, int], size: tuple[int, int]) -> float:
+    """By how much a picture of `own` (H, W) is scaled to fit into `size` (H, W)."""
+    return min(size[0] / own[0], size[1] / own[1])
 
 
 def _channels_first(picture: Image.Image) -> NDArray[np.uint8]:

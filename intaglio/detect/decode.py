@@ -97,7 +97,9 @@ class Detections:
     labels: NDArray[np.int64]
 
 
-def decode(spec: HeadSpec, outputs: Sequence[ArrayLike], image_size: tuple[int, int]) -> Detections:
+def decode(
+    spec: HeadSpec, outputs: Sequence[ArrayLike], image_size: tuple[float, float]
+) -> Detections:
     """Boxes in one image of `image_size` (height, width), clipped to it.
 
     `outputs` are real-valued maps (C, h, w) of this image, in the order of `spec.channels`.

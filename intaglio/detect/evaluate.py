@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from intaglio.detect.coco import CocoData, load_image
+from intaglio.detect.coco import CocoData, letterbox_scale, load_image
 from intaglio.detect.decode import Detections, HeadSpec, decode
+from intaglio.detect.images import batch_size, own_size
 from intaglio.errors import DataError
 
 Predict = Callable[[NDArray[np.uint8]], Sequence[NDArray[np.floating]]]
@@ -32,29 +33,41 @@ def evaluate(
     size: tuple[int, int],
     *,
     limit: int | None = None,
-    batch: int = 32,
+    batch: int | None = None,
     resize: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> EvalResult:
     """mAP of `predict` on the first `limit` images of `data` (all without a limit).
 
     `predict` maps uint8 (N, 3, H, W) RGB pixels of `size` (H, W) to the maps that `spec` describes,
-    as real values (N, C, h, w), in the order of `spec.channels`. `progress` is told (done, total)
-    after each batch. Raises DataError as `load_image` and `CocoData.mean_ap` do.
+    as real values (N, C, h, w), in the order of `spec.channels`. `batch` images run together,
+    fewer where they are large by default. `progress` is told (done, total) after each batch. Raises
+    DataError as `load_image` and `CocoData.mean_ap` do.
     """
     ids = data.ids if limit is None else data.ids[:limit]
     if not ids:
         raise DataError(f"{data.path} must list at least one image to evaluate on, not 0")
     start = time.perf_counter()
     found: list[tuple[int, Detections]] = []
+    batch = batch or batch_size(size)
     for first in range(0, len(ids), batch):
         part = ids[first : first + batch]
-        loaded = [load_image(data.file(i), size, resize=resize) for i in part]
-        outputs = predict(np.stack([image for image, _ in loaded]))
-        for n, (image_id, (_, scale)) in enumerate(zip(part, loaded, strict=True)):
-            seen = decode(spec, [maps[n] for maps in outputs], size)
-            found.append((image_id, Detections(seen.boxes / scale, seen.scores, seen.labels)))
+        loaded = [load_image(data.file(i), size, resize=resize)[0] for i in part]
+        outputs = predict(np.stack(loaded))
+        for n, image_id in enumerate(part):
+            own = own_size(data.file(image_id))
+            found.append((image_id, decode_fitted(spec, [m[n] for m in outputs], own, size)))
         if progress is not None:
             progress(len(found), len(ids))
     ap, ap50, ap75 = data.mean_ap(found, spec.classes)
     return EvalResult(ap, ap50, ap75, len(ids), time.perf_counter() - start)
+
+
+def decode_fitted(
+    spec: HeadSpec, outputs: Sequence[ArrayLike], own: tuple[int, int], size: tuple[int, int]
+) -> Detections:
+    """Boxes in the pixels of a picture of `own` (H, W), clipped to it, from the maps (C, h, w) of
+    what `load_image` made of it: `size` (H, W)."""
+    scale = letterbox_scale(own, size)
+    seen = decode(spec, outputs, (own[0] * scale, own[1] * scale))
+    return Detections(seen.boxes / scale, seen.scores, seen.labels)

@@ -9,6 +9,13 @@ from intaglio.detect.coco import CocoData, load_image
 from intaglio.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".npy")
+MOST_AT_ONCE = 32
+PIXELS_AT_ONCE = 2**21
+
+
+def batch_size(size: tuple[int, int]) -> int:
+    """Images of `size` (H, W) that are run together: fewer of large ones, to save memory."""
+    return max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // (size[0] * size[1])))
 
 
 def image_files(folder: Path, data: CocoData | None = None) -> list[Path]:

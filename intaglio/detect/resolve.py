@@ -1,4 +1,4 @@
-"""What a user calls MODEL: a bundled name, or `package.module:factory`."""
+"""What a user calls MODEL: a name that is bundled or torchvision's, or `package.module:factory`."""
 
 import importlib
 import sys
@@ -9,24 +9,31 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from intaglio.detect import zoo
+from intaglio.detect import torchvision, zoo
 from intaglio.errors import ModelError
 
 
 def resolve(reference: str, weights: Path | None = None) -> nn.Module:
     """The module in eval mode, on the CPU, with `weights` (a state dict) loaded if given.
 
-    Raises ModelError with one sentence: unknown name, no such module or factory, a factory that
-    fails or does not return a module, weights that do not fit.
+    Raises ModelError with one sentence: unknown name, torchvision's without weights, no such module
+    or factory, a factory that fails or does not return a module, weights that do not fit.
     """
     if reference in zoo.BUNDLED:
         model: nn.Module = zoo.load(reference)
+    elif reference in torchvision.MODELS:
+        if weights is None:
+            raise ModelError(
+                f"{reference} must be given weights, for none are bundled; pass --weights FILE, a"
+                " state dict as torchvision stores it."
+            )
+        model = torchvision.MODELS[reference]()
     elif ":" in reference:
         model = from_factory(reference)
     else:
         raise ModelError(
-            f"MODEL must be one of {', '.join(zoo.BUNDLED)}, a .intaglio file, or"
-            f" package.module:factory, not {reference!r}."
+            f"MODEL must be one of {', '.join([*zoo.BUNDLED, *torchvision.MODELS])}, a .intaglio"
+            f" file, or package.module:factory, not {reference!r}."
         )
     if weights is not None:
         load_weights(model, weights)
@@ -71,7 +78,14 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise ModelError(f"{path} must be a plain state dict of tensors: {error}.") from error
     if not isinstance(state, dict):
         raise ModelError(f"{path} must hold a state dict, not {type(state).__name__}.")
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            raise ModelError(
+                f"{path} must hold tensors by name, not {type(value).__name__} under {name!r}; save"
+                " the model's state_dict() alone."
+            )
     own = model.state_dict()
+    state = torchvision.present_names(state, own.keys())
     for name in own.keys() & state.keys():
         if own[name].shape != state[name].shape:
             raise ModelError(

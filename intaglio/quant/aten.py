@@ -13,7 +13,9 @@ REMEDIES = {
     "conv_transpose2d": layers.NO_TRANSPOSE,
     "upsample_bilinear2d": "interpolation must be nearest neighbour, not bilinear.",
     "upsample_bicubic2d": "interpolation must be nearest neighbour, not bicubic.",
-    "group_norm": "a norm must have constant statistics; use BatchNorm2d or MultiLevelNorm.",
+    "group_norm": "a norm must have constant statistics, and GroupNorm takes each image's own;"
+    " train with BatchNorm2d or MultiLevelNorm, or use a detector without it"
+    " (retinanet_resnet50_fpn).",
     "layer_norm": "a norm must have constant statistics; use BatchNorm2d or MultiLevelNorm.",
     "instance_norm": "a norm must have constant statistics; use BatchNorm2d or MultiLevelNorm.",
     "softmax": "a softmax must be left to decoding; return the logits.",

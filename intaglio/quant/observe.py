@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from intaglio.detect.images import batch_size
 from intaglio.errors import DataError, ModelError
 from intaglio.ops import Shape
 from intaglio.quant.execute import run
@@ -59,7 +60,7 @@ def check_images(images: NDArray[np.uint8]) -> Shape:
 
 def batches(images: NDArray[np.uint8], dtype: torch.dtype) -> Iterator[torch.Tensor]:
     """The images as floating pixels, a few at a time: less for large ones."""
-    size = max(1, min(32, 2**21 // (images.shape[2] * images.shape[3])))
+    size = batch_size((images.shape[2], images.shape[3]))
     for first in range(0, len(images), size):
         yield torch.from_numpy(np.ascontiguousarray(images[first : first + size])).to(dtype)
 
