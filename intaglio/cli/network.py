@@ -1,5 +1,6 @@
 """Commands on networks: scenes, quantize, info, run, eval, compare."""
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -163,21 +164,36 @@ def quantize(
     override: Annotated[list[str] | None, typer.Option("--override", metavar="GLOB=WxA")] = None,
     device: DeviceOption = "cpu",
     thorough: Annotated[bool, typer.Option("--thorough", help="No race in detptq.")] = False,
+    reconstruct: Annotated[
+        bool, typer.Option("--reconstruct", help="Train rounding and steps on the images.")
+    ] = False,
+    iterations: Annotated[
+        int | None, typer.Option("--iterations", help="Of --reconstruct, on the whole network.")
+    ] = None,
+    no_odol: Annotated[
+        bool, typer.Option("--no-odol", help="Reconstruct by squared errors: no detector needed.")
+    ] = False,
     resize: ResizeOption = False,
     json_file: JsonOption = None,
 ) -> None:
     """Find low-bit parameters for a torch model and write its integer Program."""
     from intaglio.file import save
     from intaglio.fixed import preset
-    from intaglio.quant import QuantConfig
+    from intaglio.quant import QuantConfig, Reconstruction
 
+    learned = None
+    if reconstruct:
+        learned = Reconstruction(odol=not no_odol)
+        learned = learned if iterations is None else replace(learned, iterations=iterations)
+    elif no_odol or iterations is not None:
+        raise DataError("--no-odol and --iterations must go with --reconstruct.")
     config = QuantConfig(
         wbits=wbits, abits=abits, method=method.value, p=p, percentile=percentile,
         per_channel=not per_tensor, symmetric=not asymmetric, first_wbits=first_wbits,
         last_wbits=last_wbits, output_bits=output_bits, pot_scales=pot,
         compensate=not nearest, correct_bias=not keep_bias,
         overrides=parse_overrides(override or []), arithmetic=preset(arithmetic),
-        thorough=thorough,
+        thorough=thorough, reconstruct=learned,
     )  # fmt: skip
     module = open_model(model, weights)
     if isinstance(module, Program):
@@ -196,6 +212,9 @@ def quantize(
     if done.search is not None:
         console.print(done.search.sentence())
         record["search"] = done.search.to_json()
+    if done.trained is not None:
+        console.print(done.trained.sentence())
+        record["reconstruction"] = done.trained.to_json()
     write_json(json_file, record)
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -136,11 +137,14 @@ def level_scores(spec: HeadSpec, maps: Sequence[Floats], level: int) -> Floats:
     return likely
 
 
-def to_boxes(spec: HeadSpec, anchors: Floats, regression: Floats) -> Floats:
-    """Boxes (n, 4) that `regression` (n, 4) makes of `anchors` (n, 4), not clipped."""
+def to_boxes(spec: HeadSpec, anchors: Any, regression: Any, library: ModuleType = np) -> Any:
+    """Boxes (n, 4) that `regression` (n, 4) makes of `anchors` (n, 4), not clipped.
+
+    `library` is that of the arrays: numpy, or torch where gradients are wanted.
+    """
     if spec.kind == "fcos":
-        return _boxes_from_distances(anchors, regression)
-    return _boxes_from_deltas(anchors, regression)
+        return _boxes_from_distances(anchors, regression, library)
+    return _boxes_from_deltas(anchors, regression, library)
 
 
 def nms(
@@ -195,19 +199,20 @@ def anchor_boxes(spec: HeadSpec, level: int, rows: int, columns: int) -> Floats:
     return boxes
 
 
-def _boxes_from_distances(anchors: Floats, distances: Floats) -> Floats:
+def _boxes_from_distances(anchors: Any, distances: Any, library: ModuleType) -> Any:
     """FCOS: left, top, right, bottom in anchor sides, from the anchor's centre."""
     centre = (anchors[:, :2] + anchors[:, 2:]) / 2
-    pixels = distances * np.tile(anchors[:, 2:] - anchors[:, :2], 2)
-    return np.concatenate([centre - pixels[:, :2], centre + pixels[:, 2:]], axis=1)
+    side = anchors[:, 2:] - anchors[:, :2]
+    corners = [centre - distances[:, :2] * side, centre + distances[:, 2:] * side]
+    return library.concatenate(corners, axis=1)
 
 
-def _boxes_from_deltas(anchors: Floats, deltas: Floats) -> Floats:
+def _boxes_from_deltas(anchors: Any, deltas: Any, library: ModuleType) -> Any:
     """RetinaNet: (dx, dy) in anchor sides and the logarithm of the growth (dw, dh)."""
     side = anchors[:, 2:] - anchors[:, :2]
     centre = anchors[:, :2] + side / 2 + deltas[:, :2] * side
-    half = side * np.exp(np.minimum(deltas[:, 2:], _MAX_LOG_GROWTH)) / 2
-    return np.concatenate([centre - half, centre + half], axis=1)
+    half = side * library.exp(deltas[:, 2:].clip(max=_MAX_LOG_GROWTH)) / 2
+    return library.concatenate([centre - half, centre + half], axis=1)
 
 
 def _by_anchor(values: Floats, anchors: int) -> Floats:

@@ -16,6 +16,49 @@ POWERS = (1.0, 1.5, 2.0, 2.4, 3.0, 4.0, 5.0)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reconstruction:
+    """How the rounding is trained (docs/reconstruction.md).
+
+    iterations        steps on the whole network, by its outputs.
+    block_iterations  steps on each block before, by its results.
+    batch             images of a step.
+    drop              share of elements that stay real while a block is trained (QDrop); 0: none.
+    odol              the whole network is trained by a detector's outputs; False: by their squared
+                      error, which needs no detector.
+    features          weight of the blocks' results beside the outputs.
+    reach             codes of a weight move by so much at most.
+    rate              Adam's; `reconstruct.py` says how those of codes, steps and tables follow it.
+    augment           train on random variants of the images (`augment.py`), not on them alone.
+    seed              of the images' order, variants and drops.
+
+    Raises ModelError where a value is impossible.
+    """
+
+    iterations: int = 1500
+    block_iterations: int = 100
+    batch: int = 32
+    drop: float = 0.5
+    odol: bool = True
+    features: float = 1.0
+    reach: int = 8
+    rate: float = 1e-2
+    augment: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low in (("iterations", 0), ("block_iterations", 0), ("batch", 1), ("reach", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise ModelError(f"{name} must be a whole number from {low} on, not {value}.")
+        if not 0 <= self.drop < 1:
+            raise ModelError(f"drop must be from 0 to below 1, not {self.drop}.")
+        if not 0 < self.rate <= 1:
+            raise ModelError(f"rate must be above 0 and at most 1, not {self.rate}.")
+        if not self.features >= 0:
+            raise ModelError(f"features must be at least 0, not {self.features}.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class QuantConfig:
     """Widths, and how ranges are chosen.
 
@@ -43,6 +86,7 @@ class QuantConfig:
     compensate     round weights so that they make up for each other's errors on the images
                    (`compensate.py`); False: each to its nearest code.
     correct_bias   shift each channel by the mean error that rounding causes on the images.
+    reconstruct    train rounding, steps and tables on the images; None: no.
     overrides      {glob over torch module paths: (wbits, abits)}; the first match counts.
 
     Weights use all of [-2^(b-1), 2^(b-1) - 1]: at 2 bits the fourth code matters.
@@ -66,6 +110,7 @@ class QuantConfig:
     pot_scales: bool = False
     compensate: bool = True
     correct_bias: bool = True
+    reconstruct: Reconstruction | None = None
     overrides: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
 

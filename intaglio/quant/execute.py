@@ -70,11 +70,9 @@ def compute(
         case Scaled():
             z = linear(node, x, weights)
             scale, shift = (torch.from_numpy(v).to(x) for v in (node.scale, node.shift))
-            y = z * scale[:, None, None] + shift[:, None, None]
-            return y.clamp(node.lo, node.hi) if node.clamped else y
+            return clamped(node, z * scale[:, None, None] + shift[:, None, None])
         case Add():
-            y = node.alpha * x + node.beta * inputs[1] + node.shift
-            return y.clamp(node.lo, node.hi) if node.clamped else y
+            return clamped(node, node.alpha * x + node.beta * inputs[1] + node.shift)
         case Lookup():
             looked_up: torch.Tensor = node.function(x)
             return looked_up
@@ -100,6 +98,11 @@ def compute(
         case Concat():
             return torch.cat(inputs, dim=1)
     raise TypeError(f"{type(node).__name__} must be computed here.")
+
+
+def clamped(node: Scaled | Add, value: torch.Tensor) -> torch.Tensor:
+    """The clamp of a node."""
+    return value.clamp(node.lo, node.hi) if node.clamped else value
 
 
 def linear(node: Scaled, x: torch.Tensor, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -72,7 +72,7 @@ class OutputLoss:
     """
 
     def __init__(self, spec: HeadSpec, real: Maps, terms: OdolTerms) -> None:
-        check_maps(spec, [map[0].double().cpu().numpy() for map in real])
+        check_maps(spec, [map[0].detach().double().cpu().numpy() for map in real])
         self.spec = spec
         self.terms = terms
         self.images = len(real[0])
@@ -83,7 +83,7 @@ class OutputLoss:
 
     def __call__(self, maps: Maps) -> torch.Tensor:
         """(N,) float64: 0 where the foreground is as in the real-valued network, else more; 0 for
-        an image without foreground."""
+        an image without foreground. Gradients reach the maps."""
         return self.by_level(maps).sum(dim=(0, 1))
 
     def by_level(self, maps: Maps) -> torch.Tensor:
@@ -93,7 +93,7 @@ class OutputLoss:
     def foreground(self, real: Maps, level: int) -> Foreground:
         """The candidates of a level."""
         spec = self.spec
-        arrays = [map.double().cpu().numpy() for map in real]
+        arrays = [map.detach().double().cpu().numpy() for map in real]
         best = np.stack(
             [level_scores(spec, [a[n] for a in arrays], level).max(1) for n in range(self.images)]
         )
@@ -114,7 +114,7 @@ class OutputLoss:
             anchored = by_anchor(maps[index], 1 if index >= 2 * spec.levels else spec.anchors)
             where = (image.to(anchored.device), at.to(anchored.device))
             picked.append(anchored[where].double().cpu())
-        boxes = torch.from_numpy(to_boxes(spec, anchors.numpy(), picked[1].numpy()))
+        boxes = to_boxes(spec, anchors, picked[1], torch)
         centre = picked[2] if len(picked) > 2 else torch.zeros(len(image), 0, dtype=torch.float64)
         return picked[0], centre, boxes
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from intaglio.quant.execute import compute, tensors
+from intaglio.quant.execute import clamped, compute, tensors
 from intaglio.quant.fake import rounded
 from intaglio.quant.graph import Conv, FloatGraph, Image, Node
 from intaglio.quant.scales import Scales
@@ -197,11 +197,6 @@ def on_grid(node: Node, value: torch.Tensor, grids: Mapping[str, Grid]) -> torch
 def opened(node: Node) -> Node:
     """A convolution without its clamp; any other node as it is."""
     return replace(node, lo=-inf, hi=inf) if isinstance(node, Conv) else node
-
-
-def clamped(node: Conv, value: torch.Tensor) -> torch.Tensor:
-    """The clamp of a convolution."""
-    return value.clamp(node.lo, node.hi) if node.clamped else value
 
 
 def mean(value: torch.Tensor) -> torch.Tensor:

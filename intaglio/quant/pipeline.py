@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from intaglio.quant.graph import FloatGraph
 from intaglio.quant.lower import lower
 from intaglio.quant.observe import batches, check_images
 from intaglio.quant.passes import simplify
+from intaglio.quant.reconstruct import Reconstructed, reconstruct
 from intaglio.quant.report import Differences, LayerReport, differences, layer_reports
 from intaglio.quant.scales import Calibration, Scales, calibrate, choose
 
@@ -38,8 +39,8 @@ REPORTED = 16  # calibration images on which the report measures
 class Quantized:
     """`program` runs on integers; `fake` is the same network in real numbers, rounded.
 
-    `graph` is the simplified real-valued network; `fake.graph` is the same with corrected biases.
-    `search` is what method "detptq" found.
+    `graph` is the simplified real-valued network; `fake.graph` is the same with corrected biases,
+    and trained factors. `search` is what method "detptq" found, `trained` what reconstruction did.
     """
 
     program: Program
@@ -49,6 +50,7 @@ class Quantized:
     calibration: Calibration
     images: NDArray[np.uint8]
     search: Search | None = None
+    trained: Reconstructed | None = None
 
     @cached_property
     def layers(self) -> tuple[LayerReport, ...]:
@@ -79,11 +81,13 @@ def quantize(
     Conventions of the model: see `capture`. Its attribute `head_spec`, if any, is kept as JSON in
     `program.meta["head"]`. Raises ModelError and DataError, each one sentence with a remedy.
 
-    Method "detptq" runs on the torch device `device`, resumes from the file `state` if it was
-    stopped, and tells `progress` (done, total); the other methods need none of these.
+    Method "detptq" runs on the torch device `device` and resumes from the file `state` if it was
+    stopped; it and a reconstruction after it tell `progress` (done, total), each its own. The other
+    methods need none of these.
     """
     config = config or QuantConfig()
     shape = check_images(images)
+    spec = outer_spec(model, config)
     graph = simplify(capture(model, shape))
     calibration = calibrate(graph, images, config)
     found = None
@@ -98,8 +102,30 @@ def quantize(
         if config.compensate:
             scales = compensated(graph, scales, images)
     shifted = corrected(graph, scales, images) if config.correct_bias else graph
+    learned = None
+    if config.reconstruct is not None:
+        learned = reconstruct(
+            graph, shifted, scales, calibration.groups, images, config, spec, progress
+        )
+        shifted, scales = learned.graph, learned.scales
     program = lower(shifted, scales, config.arithmetic, meta(model, config, calibration))
-    return Quantized(program, FakeQuant(shifted, scales), graph, scales, calibration, images, found)
+    fake = FakeQuant(shifted, scales)
+    return Quantized(program, fake, graph, scales, calibration, images, found, learned)
+
+
+def outer_spec(model: nn.Module, config: QuantConfig) -> HeadSpec | None:
+    """What a reconstruction is told of the outputs; None where it does not ask. Raises ModelError
+    where it asks and the model does not say."""
+    if config.reconstruct is None or not config.reconstruct.odol:
+        return None
+    spec = getattr(model, "head_spec", None)
+    if not isinstance(spec, HeadSpec):
+        raise ModelError(
+            "A model reconstructed by ODOL must have an attribute `head_spec` that says what its"
+            f" outputs mean, not {type(spec).__name__}; use Reconstruction(odol=False), on the"
+            " command line --no-odol."
+        )
+    return spec
 
 
 def head_of(model: nn.Module) -> HeadSpec:
@@ -126,6 +152,7 @@ def meta(model: nn.Module, config: QuantConfig, calibration: Calibration) -> dic
             "p": config.p,
             "compensate": config.compensate,
             "correct_bias": config.correct_bias,
+            "reconstruct": asdict(config.reconstruct) if config.reconstruct else None,
             "wider": {g.tensors[0]: [g.bits, g.why] for g in calibration.groups if g.why},
         }
     }

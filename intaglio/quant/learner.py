@@ -1,0 +1,184 @@
+"""The quantised network with variables in place of its constants, in real numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from intaglio.quant.execute import clamped, compute, linear
+from intaglio.quant.graph import PASSING, Conv, FloatGraph, Image, Node
+from intaglio.quant.groups import Group
+from intaglio.quant.learned import LearnedGrids, straight
+from intaglio.quant.scales import Scales
+from intaglio.quant.search import HEADROOM_BITS, WeightCodes
+
+CELL = 0.45  # of a code: how near its edge a weight may start
+
+Values = dict[str, torch.Tensor]
+
+
+class Learner(nn.Module):
+    """`graph` with `scales`, as `FakeQuant` runs it, to start from. Trainable are
+
+    codes   of every weight, rounded straight through; each ends within `reach` of where it began;
+    steps   of every grid with fewer than 12 bits, as `LearnedGrids`;
+    gains   of each convolution's channels, at each call site: they end in `Conv.scale` (none where
+            scales must be powers of two);
+    shifts  of the same, in units of a tenth of the output's spread: they end in `Conv.shift`.
+
+    `spread` is the standard deviation of each convolution's real-valued output.
+    """
+
+    def __init__(
+        self,
+        graph: FloatGraph,
+        scales: Scales,
+        groups: Iterable[Group],
+        spread: dict[str, float],
+        *,
+        power_of_two: bool,
+        reach: int = 1,
+    ) -> None:
+        super().__init__()
+        self.graph, self.scales, self.reach = graph, scales, reach
+        names = {t: group.tensors[0] for group in groups for t in group.tensors}
+        self.grids = LearnedGrids(scales.grids, names, power_of_two=power_of_two)
+        for name, log in zip(self.grids.grids, self.grids.logs, strict=True):
+            log.requires_grad_(self.grids.grids[name].type.bits < HEADROOM_BITS)
+        self.weight_index = {name: n for n, name in enumerate(scales.weights)}
+        self.codes = nn.ParameterList(
+            inside_cells(graph.weights[name], codes) for name, codes in scales.weights.items()
+        )
+        self.begun = [torch.from_numpy(c.codes).float() for c in scales.weights.values()]
+        self.weight_scales = [per_channel(c.scale)[:, None] for c in scales.weights.values()]
+        sites = [node for node in graph.nodes if isinstance(node, Conv)]
+        self.site_index = {site.output: n for n, site in enumerate(sites)}
+        self.units = [0.1 * spread[site.output] for site in sites]
+        self.gains = nn.ParameterList(torch.zeros(site.shape[0], 1, 1) for site in sites)
+        self.shifts = nn.ParameterList(torch.zeros(site.shape[0], 1, 1) for site in sites)
+        for gain in self.gains:
+            gain.requires_grad_(not power_of_two)
+        self.factors = [per_channel(site.scale) for site in sites]
+        self.summands = [per_channel(site.shift) for site in sites]
+
+    def weight(self, name: str) -> torch.Tensor:
+        """What the rounded codes stand for."""
+        n = self.weight_index[name]
+        free, type = self.codes[n], self.scales.weights[name].type
+        q = torch.floor(free.detach() + 0.5).clamp_(type.lo, type.hi)
+        return straight(free, q) * self.weight_scales[n]
+
+    def run(
+        self,
+        nodes: Sequence[Node],
+        values: Values,
+        drop: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Add the values of `nodes` to those of the tensors they read.
+
+        Each element keeps its real value with probability `drop`, instead of being rounded.
+        """
+        used = dict.fromkeys(node.weight for node in nodes if isinstance(node, Conv))
+        weights = {name: self.weight(name) for name in used}
+        for node in nodes:
+            inputs = [values[name] for name in node.inputs]
+            if isinstance(node, Conv):
+                value = self.convolution(node, inputs[0], weights)
+            else:
+                value = compute(node, inputs, weights)
+            if not isinstance(node, (Image, *PASSING)):
+                value = mixed(self.grids.round(node.output, value), value, drop, generator)
+            values[node.output] = value
+
+    def convolution(self, node: Conv, x: torch.Tensor, weights: Values) -> torch.Tensor:
+        """A convolution with its gains and shifts."""
+        n = self.site_index[node.output]
+        factor, summand = self.factors[n], self.summands[n] + self.shifts[n] * self.units[n]
+        if self.gains[n].requires_grad:
+            factor = factor * torch.exp(self.gains[n])
+        return clamped(node, torch.addcmul(summand, linear(node, x, weights), factor))
+
+    def variables(self, nodes: Iterable[Node], fixed: Iterable[str] = ()) -> dict[str, list[Any]]:
+        """The variables of some nodes by kind, without the steps of the tensors `fixed`."""
+        found: dict[str, dict[int, Any]] = {k: {} for k in ("codes", "steps", "gains", "shifts")}
+        firm = {self.grids.names[t] for t in fixed if t in self.grids}
+        for node in nodes:
+            if isinstance(node, Conv):
+                weight, site = self.weight_index[node.weight], self.site_index[node.output]
+                found["codes"][weight] = self.codes[weight]
+                found["gains"][site] = self.gains[site]
+                found["shifts"][site] = self.shifts[site]
+            first = self.grids.names.get(node.output)
+            if first is not None and first not in firm:
+                step = self.grids.index[first]
+                found["steps"][step] = self.grids.logs[step]
+        return {k: [p for p in v.values() if p.requires_grad] for k, v in found.items()}
+
+    def confine(self) -> None:
+        """Bring codes back within `reach`, and into their type."""
+        with torch.no_grad():
+            for free, begun, codes in zip(
+                self.codes, self.begun, self.scales.weights.values(), strict=True
+            ):
+                reach = self.reach + CELL
+                torch.clamp(free, begun - reach, begun + reach, out=free)
+                free.clamp_(codes.type.lo - CELL, codes.type.hi + CELL)
+
+    def learned(self) -> tuple[FloatGraph, Scales]:
+        """The graph and scales as they are now."""
+        weights = {}
+        nodes: list[Node] = []
+        with torch.no_grad():
+            for name, n in self.weight_index.items():
+                start = self.scales.weights[name]
+                codes = torch.floor(self.codes[n] + 0.5).clamp(start.type.lo, start.type.hi)
+                weights[name] = replace(start, codes=codes.numpy().astype(np.int64))
+            for node in self.graph.nodes:
+                if isinstance(node, Conv):
+                    n = self.site_index[node.output]
+                    gain = self.gains[n].double().numpy().reshape(-1)
+                    shift = self.shifts[n].double().numpy().reshape(-1)
+                    node = replace(
+                        node,
+                        scale=node.scale * np.exp(gain),
+                        shift=node.shift + shift * self.units[n],
+                    )
+                nodes.append(node)
+            grids = {
+                tensor: self.grids.learned(tensor) if self.trained(tensor) else grid
+                for tensor, grid in self.scales.grids.items()
+            }
+        return replace(self.graph, nodes=tuple(nodes)), Scales(grids, weights)
+
+    def trained(self, tensor: str) -> bool:
+        """Whether a tensor's step can change."""
+        return tensor in self.grids and bool(
+            self.grids.logs[self.grids.index[self.grids.names[tensor]]].requires_grad
+        )
+
+
+def inside_cells(weight: Any, codes: WeightCodes) -> nn.Parameter:
+    """Weights in units of their scale, moved into the cells of their codes."""
+    exact = weight / codes.scale[:, None, None, None]
+    inside = np.clip(exact, codes.codes - CELL, codes.codes + CELL)
+    return nn.Parameter(torch.from_numpy(inside).float())
+
+
+def per_channel(values: Any) -> torch.Tensor:
+    """(C,) as (C, 1, 1) of float32."""
+    return torch.from_numpy(values).float()[:, None, None]
+
+
+def mixed(
+    x: torch.Tensor, y: torch.Tensor, share: float, generator: torch.Generator | None
+) -> torch.Tensor:
+    """x, with each element replaced by that of y with probability `share`."""
+    if share == 0:
+        return x
+    return torch.where(torch.rand(x.shape, generator=generator) < share, y, x)
