@@ -11,7 +11,7 @@ from intaglio.detect import zoo
 from intaglio.errors import DataError
 from intaglio.file import load
 from intaglio.program import Program
-from intaglio.quant import QuantConfig
+from intaglio.quant import QuantConfig, Reconstruction
 
 Settings = Mapping[str, Any]
 
@@ -30,12 +30,12 @@ METHODS: dict[str, Settings] = {
     "lp4": {"method": "lp", "p": 4.0},
     "detptq": {"method": "detptq"},
     "detptq-thorough": {"method": "detptq", "thorough": True},
+    "detptq+reconstruction": {"method": "detptq", "reconstruct": {}},
 }
 FIXED = tuple(name for name, settings in METHODS.items() if settings["method"] == "lp")
 BEST_FIXED = "best fixed p"
-RECONSTRUCTED = "detptq+reconstruction"
 AQD = "aqd"  # trained, so that it comes from `trained` below
-PAGE_ORDER = (*list(METHODS)[:10], BEST_FIXED, *list(METHODS)[10:], RECONSTRUCTED, AQD)
+PAGE_ORDER = (*list(METHODS)[:10], BEST_FIXED, *list(METHODS)[10:], AQD)
 
 WIDTHS = ((4, 4), (3, 3), (4, 8), (2, 4), (8, 8), (2, 2))  # in the order in which they are measured
 AQD_WIDTHS = ((4, 4), (3, 3), (2, 2))
@@ -46,7 +46,10 @@ FILE = re.compile(r"(?P<method>.+)-w(?P<w>[2-8])a(?P<a>\d+)(-run(?P<run>\d+))?")
 
 def config(method: str, wbits: int, abits: int) -> QuantConfig:
     """The configuration of a method name."""
-    return QuantConfig(wbits=wbits, abits=abits, **METHODS[method])
+    settings = dict(METHODS[method])
+    if "reconstruct" in settings:
+        settings["reconstruct"] = Reconstruction(**settings["reconstruct"])
+    return QuantConfig(wbits=wbits, abits=abits, **settings)
 
 
 def model_digest(detector: str) -> str:
