@@ -142,6 +142,7 @@ def quantize(
     per_tensor: Annotated[bool, typer.Option("--per-tensor", help="One weight scale.")] = False,
     asymmetric: Annotated[bool, typer.Option("--asymmetric", help="With zero points.")] = False,
     pot: Annotated[bool, typer.Option("--pot-scales", help="Scales are powers of two.")] = False,
+    equalize: Annotated[bool, typer.Option("--equalize", help="Even out channels first.")] = False,
     nearest: Annotated[bool, typer.Option("--nearest", help="Round weights alone.")] = False,
     keep_bias: Annotated[bool, typer.Option("--keep-bias", help="No bias correction.")] = False,
     override: Annotated[list[str] | None, typer.Option("--override", metavar="GLOB=WxA")] = None,
@@ -159,7 +160,7 @@ def quantize(
         wbits=wbits, abits=abits, method=method.value, p=p, percentile=percentile,
         per_channel=not per_tensor, symmetric=not asymmetric, first_wbits=first_wbits,
         last_wbits=last_wbits, output_bits=output_bits, pot_scales=pot,
-        compensate=not nearest, correct_bias=not keep_bias,
+        equalize=equalize, compensate=not nearest, correct_bias=not keep_bias,
         overrides=parse_overrides(override or []), arithmetic=preset(arithmetic),
         thorough=thorough,
     )  # fmt: skip

@@ -40,6 +40,8 @@ class QuantConfig:
     symmetric      signed activations have zero point 0, or else any. Activations proved to be
                    non-negative are unsigned with zero point 0 either way.
     pot_scales     all scales are powers of two; implied by `arithmetic.power_of_two`.
+    equalize       first move factors between layers so that channels have more equal ranges, which
+                   does not change the network (`equalize.py`).
     compensate     round weights so that they make up for each other's errors on the images
                    (`compensate.py`); False: each to its nearest code.
     correct_bias   shift each channel by the mean error that rounding causes on the images.
@@ -64,6 +66,7 @@ class QuantConfig:
     per_channel: bool = True
     symmetric: bool = True
     pot_scales: bool = False
+    equalize: bool = False
     compensate: bool = True
     correct_bias: bool = True
     overrides: Mapping[str, tuple[int, int]] = field(default_factory=dict)

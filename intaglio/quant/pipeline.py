@@ -23,6 +23,7 @@ from intaglio.quant.compensate import compensated
 from intaglio.quant.config import QuantConfig
 from intaglio.quant.correct import corrected
 from intaglio.quant.detptq import Progress, Search, search
+from intaglio.quant.equalize import equalized
 from intaglio.quant.fake import FakeQuant
 from intaglio.quant.graph import FloatGraph
 from intaglio.quant.lower import lower
@@ -38,8 +39,8 @@ REPORTED = 16  # calibration images on which the report measures
 class Quantized:
     """`program` runs on integers; `fake` is the same network in real numbers, rounded.
 
-    `graph` is the simplified real-valued network; `fake.graph` is the same with corrected biases.
-    `search` is what method "detptq" found.
+    `graph` is the simplified real-valued network, equalised if asked for; `fake.graph` is the same
+    with corrected biases. `search` is what method "detptq" found.
     """
 
     program: Program
@@ -85,6 +86,8 @@ def quantize(
     config = config or QuantConfig()
     shape = check_images(images)
     graph = simplify(capture(model, shape))
+    if config.equalize:
+        graph = equalized(graph, images, config)
     calibration = calibrate(graph, images, config)
     found = None
     if config.method == "detptq":
@@ -124,6 +127,7 @@ def meta(model: nn.Module, config: QuantConfig, calibration: Calibration) -> dic
             "sum_bits": config.operand_bits,
             "method": config.method,
             "p": config.p,
+            "equalize": config.equalize,
             "compensate": config.compensate,
             "correct_bias": config.correct_bias,
             "wider": {g.tensors[0]: [g.bits, g.why] for g in calibration.groups if g.why},
