@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from intaglio.errors import ModelError
 from intaglio.fixed import Arithmetic
+from intaglio.quant.budget import Budget, Widths
 from intaglio.quant.odol import OdolTerms
 
 Method = Literal["detptq", "lp", "mse", "minmax", "percentile", "kl"]
@@ -46,6 +47,11 @@ class QuantConfig:
                    (`compensate.py`); False: each to its nearest code.
     correct_bias   shift each channel by the mean error that rounding causes on the images.
     overrides      {glob over torch module paths: (wbits, abits)}; the first match counts.
+    budgets        averages under which mixed precision chooses widths (`mixed.py`), at most one of
+                   a kind. Either kind replaces wbits, first_wbits and last_wbits; "bops" replaces
+                   abits and sum_bits too. Overrides stand.
+    widths         exact widths of weights and groups of tensors, before all else: what `budgets`
+                   lead to.
 
     Weights use all of [-2^(b-1), 2^(b-1) - 1]: at 2 bits the fourth code matters.
     Raises ModelError when a value is impossible.
@@ -70,6 +76,8 @@ class QuantConfig:
     compensate: bool = True
     correct_bias: bool = True
     overrides: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    budgets: tuple[Budget, ...] = ()
+    widths: Widths = field(default_factory=Widths)
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
 
     def __post_init__(self) -> None:
@@ -82,6 +90,14 @@ class QuantConfig:
         for glob, (wbits, abits) in self.overrides.items():
             _width(f"wbits of override {glob!r}", wbits, 2, 8)
             _width(f"abits of override {glob!r}", abits, 2, 16)
+        for name, bits in self.widths.weights.items():
+            _width(f"width of weight {name!r}", bits, 2, 8)
+        for name, bits in self.widths.tensors.items():
+            _width(f"width of tensor {name!r}", bits, 2, 16)
+        kinds = [budget.kind for budget in self.budgets]
+        for kind in kinds:
+            if kinds.count(kind) > 1:
+                raise ModelError(f"A budget of {kind} must be given once, not {kinds.count(kind)}.")
         if self.method not in get_args(Method):
             names = ", ".join(get_args(Method))
             raise ModelError(f"method must be one of {names}, not {self.method!r}.")

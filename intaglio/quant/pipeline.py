@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,9 @@ from intaglio.quant.detptq import Progress, Search, search
 from intaglio.quant.equalize import equalized
 from intaglio.quant.fake import FakeQuant
 from intaglio.quant.graph import FloatGraph
+from intaglio.quant.groups import BUDGETED, groups
 from intaglio.quant.lower import lower
+from intaglio.quant.mixed import Mixed, mix
 from intaglio.quant.observe import batches, check_images
 from intaglio.quant.passes import simplify
 from intaglio.quant.report import Differences, LayerReport, differences, layer_reports
@@ -40,7 +42,7 @@ class Quantized:
     """`program` runs on integers; `fake` is the same network in real numbers, rounded.
 
     `graph` is the simplified real-valued network, equalised if asked for; `fake.graph` is the same
-    with corrected biases. `search` is what method "detptq" found.
+    with corrected biases. `search` is what method "detptq" found, `mixed` the widths under budgets.
     """
 
     program: Program
@@ -50,6 +52,7 @@ class Quantized:
     calibration: Calibration
     images: NDArray[np.uint8]
     search: Search | None = None
+    mixed: Mixed | None = None
 
     @cached_property
     def layers(self) -> tuple[LayerReport, ...]:
@@ -81,7 +84,8 @@ def quantize(
     `program.meta["head"]`. Raises ModelError and DataError, each one sentence with a remedy.
 
     Method "detptq" runs on the torch device `device`, resumes from the file `state` if it was
-    stopped, and tells `progress` (done, total); the other methods need none of these.
+    stopped, and tells `progress` (done, total). Budgets use `device` and `progress` too, before it;
+    the other methods need none of these.
     """
     config = config or QuantConfig()
     shape = check_images(images)
@@ -89,6 +93,14 @@ def quantize(
     if config.equalize:
         graph = equalized(graph, images, config)
     calibration = calibrate(graph, images, config)
+    mixed = None
+    if config.budgets:
+        mixed = mix(
+            graph, calibration, images, config, head_of(model, "a budget", "set widths"),
+            device=device, progress=progress,
+        )  # fmt: skip
+        config = replace(config, widths=mixed.widths)
+        calibration = replace(calibration, groups=groups(graph, config))
     found = None
     if config.method == "detptq":
         found = search(
@@ -102,16 +114,19 @@ def quantize(
             scales = compensated(graph, scales, images)
     shifted = corrected(graph, scales, images) if config.correct_bias else graph
     program = lower(shifted, scales, config.arithmetic, meta(model, config, calibration))
-    return Quantized(program, FakeQuant(shifted, scales), graph, scales, calibration, images, found)
+    fake = FakeQuant(shifted, scales)
+    return Quantized(program, fake, graph, scales, calibration, images, found, mixed)
 
 
-def head_of(model: nn.Module) -> HeadSpec:
+def head_of(
+    model: nn.Module, purpose: str = "method detptq", remedy: str = "use method lp"
+) -> HeadSpec:
     """The description of a detector's outputs. Raises ModelError without one."""
     spec = getattr(model, "head_spec", None)
     if not isinstance(spec, HeadSpec):
         raise ModelError(
-            "A model for method detptq must have an attribute `head_spec` that says what its"
-            f" outputs mean, not {type(spec).__name__}; use method lp for other networks."
+            f"A model for {purpose} must have an attribute `head_spec` that says what its"
+            f" outputs mean, not {type(spec).__name__}; {remedy} for other networks."
         )
     return spec
 
@@ -130,7 +145,12 @@ def meta(model: nn.Module, config: QuantConfig, calibration: Calibration) -> dic
             "equalize": config.equalize,
             "compensate": config.compensate,
             "correct_bias": config.correct_bias,
-            "wider": {g.tensors[0]: [g.bits, g.why] for g in calibration.groups if g.why},
+            "budgets": [str(budget) for budget in config.budgets],
+            "wider": {
+                g.tensors[0]: [g.bits, g.why]
+                for g in calibration.groups
+                if g.why not in ("", BUDGETED)
+            },
         }
     }
     spec = getattr(model, "head_spec", None)
