@@ -169,10 +169,9 @@ def constraint(
     rows: Sequence[tuple[Mapping[int, float], float]], columns: int, *, equal: bool
 ) -> LinearConstraint:
     """Sparse rows, equal to or at most their bounds."""
-    places = [
-        (n, column, value) for n, (row, _) in enumerate(rows) for column, value in row.items()
-    ]
-    at, column, value = (np.array(part) for part in zip(*places, strict=True))
-    matrix = coo_array((value, (at, column)), shape=(len(rows), columns)).tocsr()
+    entries = [(n, *entry) for n, (row, _) in enumerate(rows) for entry in row.items()]
+    places = np.array(entries, dtype=np.float64).reshape(-1, 3)
+    at, column = places[:, :2].astype(np.int64).T
+    matrix = coo_array((places[:, 2], (at, column)), shape=(len(rows), columns)).tocsr()
     high = np.array([bound for _, bound in rows])
     return LinearConstraint(matrix, high if equal else -np.inf, high)

@@ -69,11 +69,11 @@ def spent(program: Program, kind: BudgetKind) -> Fraction:
     sites = program.of_kind(Conv2d)
     if kind == "weight-bits":
         stored = [constants[name] for name in {op.weight for op in sites}]
-        bits = sum(c.array.size * c.type.bits for c in stored)
+        bits = sum(c.array.size * c.code_bits for c in stored)
         return Fraction(bits, sum(c.array.size for c in stored))
     macs = program.macs()
     each = [
-        (macs[op.output], constants[op.weight].type.bits * tensors[op.input].type.bits)
+        (macs[op.output], constants[op.weight].code_bits * tensors[op.input].type.bits)
         for op in sites
     ]
     return Fraction(sum(n * bits for n, bits in each), sum(n for n, _ in each))

@@ -48,8 +48,8 @@ class QuantConfig:
     correct_bias   shift each channel by the mean error that rounding causes on the images.
     overrides      {glob over torch module paths: (wbits, abits)}; the first match counts.
     budgets        averages under which mixed precision chooses widths (`mixed.py`), at most one of
-                   a kind. Either kind replaces wbits, first_wbits and last_wbits; "bops" replaces
-                   abits and sum_bits too. Overrides stand.
+                   a kind. Either kind replaces wbits, first_wbits and last_wbits; "bops" also
+                   replaces abits of what convolutions read. Overrides stand.
     widths         exact widths of weights and groups of tensors, before all else: what `budgets`
                    lead to.
 

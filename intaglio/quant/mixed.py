@@ -28,7 +28,7 @@ from intaglio.quant.candidates import Kind
 from intaglio.quant.compensate import Moments, observe_inputs, rounded
 from intaglio.quant.config import QuantConfig
 from intaglio.quant.detptq import Progress, torch_device
-from intaglio.quant.graph import FloatGraph, Image
+from intaglio.quant.graph import Conv, FloatGraph, Image
 from intaglio.quant.groups import Group, groups, overriding, weight_bits
 from intaglio.quant.odol import OutputLoss, nothing_found
 from intaglio.quant.partial import Partial, Values, macs
@@ -113,7 +113,7 @@ class Mixed:
                 parts.append(f"{kind}: {counts}")
         return (
             f"{used}; {'; '.join(parts)}; ODOL of all alone {self.total:.4f}, gap"
-            f" {100 * self.gap:.2g} %; {self.forwards:,.0f} full-network forwards"
+            f" {100 * self.gap:.3f} %; {self.forwards:,.0f} full-network forwards"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -145,9 +145,11 @@ def mix(
     """Choose widths within `config.budgets` on uint8 images (N, C, H, W).
 
     Every weight is an item, the stem's and the predictors' too, but those that `config.overrides`
-    names; with a budget of bops so is every group of tensors, but for pixels, indices of tables and
-    final maps. Raises ModelError for a budget that the least widths exceed, DataError for images on
-    which the real-valued network finds nothing.
+    names; with a budget of bops so is every group of tensors that a convolution reads, but for
+    pixels, indices of tables and final maps. What no budget counts keeps its width.
+
+    Raises ModelError for a budget that the least widths exceed, DataError for images on which the
+    real-valued network finds nothing.
     """
     start = time.perf_counter()
     items = items_of(graph, config)
@@ -200,8 +202,14 @@ def items_of(graph: FloatGraph, config: QuantConfig) -> tuple[Item, ...]:
             Item("codes", bound[0].tensors[0], sum(codes(graph, g) for g in bound), bound)
             for bound in bundles(graph, config)
             if all(group.why in ("", "shared weight") for group in bound)
+            and any(is_multiplied(graph, group) for group in bound)
         ]
     return tuple(found)
+
+
+def is_multiplied(graph: FloatGraph, group: Group) -> bool:
+    """Whether a convolution reads a tensor of the group."""
+    return any(isinstance(r, Conv) for tensor in group.tensors for r in graph.readers[tensor])
 
 
 def codes(graph: FloatGraph, group: Group) -> int:
