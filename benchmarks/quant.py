@@ -36,7 +36,10 @@ from intaglio.sim.engine import Simulator, processors
 
 ROOT = Path(__file__).parent.parent
 IMAGES = {"fcos-nano": 1000, "retinanet-small": 500}
-LAST = ("detptq-thorough", "detptq+reconstruction")  # at widths other than the first it waits until all else is done
+LAST = (
+    "detptq-thorough",
+    "detptq+reconstruction",
+)  # at widths other than the first it waits until all else is done
 QUICK_METHODS = ("minmax", "lp1", "lp2", "lp2.4", "lp3", "lp4", "detptq")
 
 

@@ -159,9 +159,19 @@ def quantize(
     per_tensor: Annotated[bool, typer.Option("--per-tensor", help="One weight scale.")] = False,
     asymmetric: Annotated[bool, typer.Option("--asymmetric", help="With zero points.")] = False,
     pot: Annotated[bool, typer.Option("--pot-scales", help="Scales are powers of two.")] = False,
+    equalize: Annotated[bool, typer.Option("--equalize", help="Even out channels first.")] = False,
     nearest: Annotated[bool, typer.Option("--nearest", help="Round weights alone.")] = False,
     keep_bias: Annotated[bool, typer.Option("--keep-bias", help="No bias correction.")] = False,
     override: Annotated[list[str] | None, typer.Option("--override", metavar="GLOB=WxA")] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--budget",
+            metavar="KIND=AVERAGE",
+            help="Choose each layer's width: weight-bits=4 is bits of a weight on average, bops=16"
+            " weight bits times code bits of a multiplication (of --wbits 4 --abits 4, 16).",
+        ),
+    ] = None,
     device: DeviceOption = "cpu",
     thorough: Annotated[bool, typer.Option("--thorough", help="No race in detptq.")] = False,
     reconstruct: Annotated[
@@ -179,7 +189,7 @@ def quantize(
     """Find low-bit parameters for a torch model and write its integer Program."""
     from intaglio.file import save
     from intaglio.fixed import preset
-    from intaglio.quant import QuantConfig, Reconstruction
+    from intaglio.quant import Budget, QuantConfig, Reconstruction
 
     learned = None
     if reconstruct:
@@ -191,9 +201,10 @@ def quantize(
         wbits=wbits, abits=abits, method=method.value, p=p, percentile=percentile,
         per_channel=not per_tensor, symmetric=not asymmetric, first_wbits=first_wbits,
         last_wbits=last_wbits, output_bits=output_bits, pot_scales=pot,
-        compensate=not nearest, correct_bias=not keep_bias,
+        equalize=equalize, compensate=not nearest, correct_bias=not keep_bias,
         overrides=parse_overrides(override or []), arithmetic=preset(arithmetic),
         thorough=thorough, reconstruct=learned,
+        budgets=tuple(Budget.parse(text) for text in budget or []),
     )  # fmt: skip
     module = open_model(model, weights)
     if isinstance(module, Program):
@@ -201,7 +212,8 @@ def quantize(
     state = output.with_name(f"{output.name}.search.json")
     done = calibrate(module, config, images, data, size, count, resize, device, state)
     save(done.program, output)
-    table = Table(title=f"{model} W{wbits}A{abits} {method.value}")
+    widths = f"W{wbits}A{abits}" if done.mixed is None else ", ".join(budget or [])
+    table = Table(title=f"{model} {widths} {method.value}")
     for column in ("layer", "weights", "codes", "range", "clip %", "SQNR dB", "acc", "p (w a)"):
         table.add_column(column, justify="left" if column == "layer" else "right")
     for row in done.layers:
@@ -209,6 +221,9 @@ def quantize(
     console.print(table)
     console.print(f"wrote {output}: {sum(done.program.macs().values()) / 1e6:.2f} MMAC an image")
     record: dict[str, Any] = {"model": model, "layers": [row.to_json() for row in done.layers]}
+    if done.mixed is not None:
+        console.print(done.mixed.sentence())
+        record["mixed"] = done.mixed.to_json()
     if done.search is not None:
         console.print(done.search.sentence())
         record["search"] = done.search.to_json()

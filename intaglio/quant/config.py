@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from intaglio.errors import ModelError
 from intaglio.fixed import Arithmetic
+from intaglio.quant.budget import Budget, Widths
 from intaglio.quant.odol import OdolTerms
 
 Method = Literal["detptq", "lp", "mse", "minmax", "percentile", "kl"]
@@ -83,11 +84,18 @@ class QuantConfig:
     symmetric      signed activations have zero point 0, or else any. Activations proved to be
                    non-negative are unsigned with zero point 0 either way.
     pot_scales     all scales are powers of two; implied by `arithmetic.power_of_two`.
+    equalize       first move factors between layers so that channels have more equal ranges, which
+                   does not change the network (`equalize.py`).
     compensate     round weights so that they make up for each other's errors on the images
                    (`compensate.py`); False: each to its nearest code.
     correct_bias   shift each channel by the mean error that rounding causes on the images.
     reconstruct    train rounding, steps and tables on the images; None: no.
     overrides      {glob over torch module paths: (wbits, abits)}; the first match counts.
+    budgets        averages under which mixed precision chooses widths (`mixed.py`), at most one of
+                   a kind. Either kind replaces wbits, first_wbits and last_wbits; "bops" also
+                   replaces abits of what convolutions read. Overrides stand.
+    widths         exact widths of weights and groups of tensors, before all else: what `budgets`
+                   lead to.
 
     Weights use all of [-2^(b-1), 2^(b-1) - 1]: at 2 bits the fourth code matters.
     Raises ModelError when a value is impossible.
@@ -108,10 +116,13 @@ class QuantConfig:
     per_channel: bool = True
     symmetric: bool = True
     pot_scales: bool = False
+    equalize: bool = False
     compensate: bool = True
     correct_bias: bool = True
     reconstruct: Reconstruction | None = None
     overrides: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    budgets: tuple[Budget, ...] = ()
+    widths: Widths = field(default_factory=Widths)
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
 
     def __post_init__(self) -> None:
@@ -124,6 +135,14 @@ class QuantConfig:
         for glob, (wbits, abits) in self.overrides.items():
             _width(f"wbits of override {glob!r}", wbits, 2, 8)
             _width(f"abits of override {glob!r}", abits, 2, 16)
+        for name, bits in self.widths.weights.items():
+            _width(f"width of weight {name!r}", bits, 2, 8)
+        for name, bits in self.widths.tensors.items():
+            _width(f"width of tensor {name!r}", bits, 2, 16)
+        kinds = [budget.kind for budget in self.budgets]
+        for kind in kinds:
+            if kinds.count(kind) > 1:
+                raise ModelError(f"A budget of {kind} must be given once, not {kinds.count(kind)}.")
         if self.method not in get_args(Method):
             names = ", ".join(get_args(Method))
             raise ModelError(f"method must be one of {names}, not {self.method!r}.")

@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 
 from intaglio.detect.decode import HeadSpec
-from intaglio.errors import DataError, ModelError
+from intaglio.errors import ModelError
 from intaglio.quant.candidates import Candidates, Kind, Powers, Step, plan
 from intaglio.quant.config import QuantConfig
 from intaglio.quant.graph import FloatGraph
 from intaglio.quant.journal import Journal, digest
-from intaglio.quant.odol import OutputLoss
+from intaglio.quant.odol import OutputLoss, nothing_found
 from intaglio.quant.partial import Partial, Values
 from intaglio.quant.scales import Calibration, Scales
 
@@ -114,10 +114,7 @@ def search(
         network.become(candidates.start)
         start = float(network.losses().mean())
         if start == 0:
-            raise DataError(
-                "Calibration images must show what the model detects, not nothing with a score of"
-                f" {config.odol.foreground} or more; give pictures like those it was trained on."
-            )
+            raise nothing_found(config.odol)
         choices = [read_choice(entry) for entry in journal.entries]
         scales = candidates.untouched()
         for step, choice in zip(steps, choices, strict=False):

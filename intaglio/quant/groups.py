@@ -24,6 +24,7 @@ from intaglio.quant.graph import (
 
 PIXEL_BITS = 8
 LOOKUP_BITS = 8
+BUDGETED = "budget"  # why a width that was chosen exactly is what it is
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ def groups(graph: FloatGraph, config: QuantConfig) -> tuple[Group, ...]:
         read = tuple(t for t in tensors if readers[t] or t in graph.outputs.values())
         outside = [r for t in tensors for r in readers[t]]
         bits, why = width(graph, config, tensors)
-        if results and not outside:
+        if tensors[0] in config.widths.tensors:
+            bits, why = config.widths.tensors[tensors[0]], BUDGETED
+        elif results and not outside:
             bits, why = config.output_bits, "final map"
         elif outside and not results and all(isinstance(r, Lookup) for r in outside):
             bits, why = max(bits, LOOKUP_BITS), "index of a table"
@@ -127,7 +130,9 @@ def overriding(config: QuantConfig, origin: str) -> tuple[int, int] | None:
 
 
 def weight_bits(graph: FloatGraph, config: QuantConfig, weight: str) -> int:
-    """Bits of a weight: an override, the stem's, the predictors', or `wbits`."""
+    """Bits of a weight: an exact width, an override, the stem's, the predictors', or `wbits`."""
+    if weight in config.widths.weights:
+        return config.widths.weights[weight]
     sites = graph.call_sites[weight]
     override = overriding(config, sites[0].origin)
     if override is not None:

@@ -15,7 +15,7 @@ from torch.nn.functional import logsigmoid
 
 from intaglio.detect.decode import HeadSpec, anchor_boxes, check_maps, level_scores, to_boxes
 from intaglio.detect.losses import by_anchor, giou_loss
-from intaglio.errors import ModelError
+from intaglio.errors import DataError, ModelError
 
 Maps = Sequence[torch.Tensor]
 
@@ -139,3 +139,11 @@ def divergence(real: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
     yes = p * (logsigmoid(real) - logsigmoid(found))
     no = (1 - p) * (logsigmoid(-real) - logsigmoid(-found))
     return (yes + no).clamp(min=0)  # rounding alone can make it negative
+
+
+def nothing_found(terms: OdolTerms) -> DataError:
+    """What to say of images on which ODOL is 0 whatever is quantised."""
+    return DataError(
+        "Calibration images must show what the model detects, not nothing with a score of"
+        f" {terms.foreground} or more; give pictures like those it was trained on."
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,12 @@ from intaglio.quant.compensate import compensated
 from intaglio.quant.config import QuantConfig
 from intaglio.quant.correct import corrected
 from intaglio.quant.detptq import Progress, Search, search
+from intaglio.quant.equalize import equalized
 from intaglio.quant.fake import FakeQuant
 from intaglio.quant.graph import FloatGraph
+from intaglio.quant.groups import BUDGETED, groups
 from intaglio.quant.lower import lower
+from intaglio.quant.mixed import Mixed, mix
 from intaglio.quant.observe import batches, check_images
 from intaglio.quant.passes import simplify
 from intaglio.quant.reconstruct import Reconstructed, reconstruct
@@ -39,8 +42,9 @@ REPORTED = 16  # calibration images on which the report measures
 class Quantized:
     """`program` runs on integers; `fake` is the same network in real numbers, rounded.
 
-    `graph` is the simplified real-valued network; `fake.graph` is the same with corrected biases,
-    and trained factors. `search` is what method "detptq" found, `trained` what reconstruction did.
+    `graph` is the simplified real-valued network, equalised if asked for; `fake.graph` is the same
+    with corrected biases, and trained factors. `search` is what method "detptq" found, `mixed` the
+    widths under budgets, `trained` what reconstruction did.
     """
 
     program: Program
@@ -50,6 +54,7 @@ class Quantized:
     calibration: Calibration
     images: NDArray[np.uint8]
     search: Search | None = None
+    mixed: Mixed | None = None
     trained: Reconstructed | None = None
 
     @cached_property
@@ -82,14 +87,24 @@ def quantize(
     `program.meta["head"]`. Raises ModelError and DataError, each one sentence with a remedy.
 
     Method "detptq" runs on the torch device `device` and resumes from the file `state` if it was
-    stopped; it and a reconstruction after it tell `progress` (done, total), each its own. The other
-    methods need none of these.
+    stopped; budgets use `device` too. Both, and a reconstruction, tell `progress` (done, total),
+    each its own. The other methods need none of these.
     """
     config = config or QuantConfig()
     shape = check_images(images)
     spec = outer_spec(model, config)
     graph = simplify(capture(model, shape))
+    if config.equalize:
+        graph = equalized(graph, images, config)
     calibration = calibrate(graph, images, config)
+    mixed = None
+    if config.budgets:
+        mixed = mix(
+            graph, calibration, images, config, head_of(model, "a budget", "set widths"),
+            device=device, progress=progress,
+        )  # fmt: skip
+        config = replace(config, widths=mixed.widths)
+        calibration = replace(calibration, groups=groups(graph, config))
     found = None
     if config.method == "detptq":
         found = search(
@@ -110,7 +125,7 @@ def quantize(
         shifted, scales = learned.graph, learned.scales
     program = lower(shifted, scales, config.arithmetic, meta(model, config, calibration))
     fake = FakeQuant(shifted, scales)
-    return Quantized(program, fake, graph, scales, calibration, images, found, learned)
+    return Quantized(program, fake, graph, scales, calibration, images, found, mixed, learned)
 
 
 def outer_spec(model: nn.Module, config: QuantConfig) -> HeadSpec | None:
@@ -128,13 +143,15 @@ def outer_spec(model: nn.Module, config: QuantConfig) -> HeadSpec | None:
     return spec
 
 
-def head_of(model: nn.Module) -> HeadSpec:
+def head_of(
+    model: nn.Module, purpose: str = "method detptq", remedy: str = "use method lp"
+) -> HeadSpec:
     """The description of a detector's outputs. Raises ModelError without one."""
     spec = getattr(model, "head_spec", None)
     if not isinstance(spec, HeadSpec):
         raise ModelError(
-            "A model for method detptq must have an attribute `head_spec` that says what its"
-            f" outputs mean, not {type(spec).__name__}; use method lp for other networks."
+            f"A model for {purpose} must have an attribute `head_spec` that says what its"
+            f" outputs mean, not {type(spec).__name__}; {remedy} for other networks."
         )
     return spec
 
@@ -150,10 +167,16 @@ def meta(model: nn.Module, config: QuantConfig, calibration: Calibration) -> dic
             "sum_bits": config.operand_bits,
             "method": config.method,
             "p": config.p,
+            "equalize": config.equalize,
             "compensate": config.compensate,
             "correct_bias": config.correct_bias,
             "reconstruct": asdict(config.reconstruct) if config.reconstruct else None,
-            "wider": {g.tensors[0]: [g.bits, g.why] for g in calibration.groups if g.why},
+            "budgets": [str(budget) for budget in config.budgets],
+            "wider": {
+                g.tensors[0]: [g.bits, g.why]
+                for g in calibration.groups
+                if g.why not in ("", BUDGETED)
+            },
         }
     }
     spec = getattr(model, "head_spec", None)

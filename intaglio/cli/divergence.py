@@ -1,0 +1,77 @@
+"""The command that runs a Program under other arithmetic: diverge."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from intaglio.cli.app import JsonOption, ResizeOption, app, console, progress, write_json
+from intaglio.cli.network import ProgramArgument
+from intaglio.errors import DataError
+
+
+@app.command()
+def diverge(
+    model: ProgramArgument,
+    images: Annotated[Path, typer.Option("--images", help="Folder of images.")],
+    data: Annotated[Path | None, typer.Option("--data", help="COCO JSON, for AP.")] = None,
+    arithmetic: Annotated[
+        list[str] | None, typer.Option("--arithmetic", help="Preset that can hold the tables.")
+    ] = None,
+    rounding: Annotated[
+        list[str] | None, typer.Option("--rounding", help="TRN, RND, RND_INF, RND_CONV, DOUBLE.")
+    ] = None,
+    acc_bits: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--acc-bits",
+            metavar="N[:HOW]",
+            help="Accumulator of N bits that wraps (the default), or HOW: saturate, saturate-mac.",
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option("--count", help="Images compared tensor by tensor.")] = 16,
+    limit: Annotated[int | None, typer.Option("--limit", help="Images for AP, else all.")] = None,
+    resize: ResizeOption = False,
+    json_file: JsonOption = None,
+) -> None:
+    """AP of one Program under other roundings and accumulators, and where tensors first differ.
+
+    The Program's tables stay as they are. Without --arithmetic, --rounding and --acc-bits: every
+    rounding and preset that the tables allow.
+    """
+    from intaglio.api import input_size
+    from intaglio.detect.coco import CocoData
+    from intaglio.detect.images import image_files, spread, stack
+    from intaglio.diverge import asked_for, every_variant
+    from intaglio.diverge import diverge as run
+    from intaglio.file import load
+
+    program = load(model)
+    if limit is not None and (limit < 1 or data is None):
+        raise DataError(f"--limit must be at least 1 and go with --data, not {limit}.")
+    refused: dict[str, str] = {}
+    if arithmetic or rounding or acc_bits:
+        variants = asked_for(program, arithmetic or (), rounding or (), acc_bits or ())
+    else:
+        variants, refused = every_variant(program)
+    coco = CocoData(data, images) if data else None
+    files = spread(image_files(images, coco), count)
+    pixels = stack(files, input_size(program), resize=resize)
+    with progress(f"{model} under {len(variants)} other arithmetics") as step:
+        report = run(
+            program, variants, pixels, data=coco, limit=limit, resize=resize, refused=refused,
+            progress=step,
+        )  # fmt: skip
+    table = Table()
+    for column in ("arithmetic", "AP", "AP50", "AP75", "outputs differ %", "largest", "overflows"):
+        table.add_column(column, justify="left" if column == "arithmetic" else "right")
+    for row in report.rows:
+        table.add_row(*row.cells())
+    console.print(table)
+    console.print(f"Tensors of {report.images} images; where they first differ:")
+    for row in report.rows[1:]:
+        console.print(f"  {row.sentence()}")
+    for sentence in report.refused.values():
+        console.print(f"Not run: {sentence}")
+    write_json(json_file, {"model": str(model), **report.to_json()})
