@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from networks import Layers, skip
 from PIL import Image
 from strategies import U8, exact_arithmetics, images_for, programs, random_images
-from test_cli import cli, refused  # noqa: F401  # a fixture
+from tools import Cli, refused
 
 from intaglio.diverge import (
     Report,
@@ -239,11 +239,8 @@ def plate(tmp_path: Path) -> Path:
     return folder
 
 
-Cli = Callable[..., tuple[int, str, str]]
-
-
 def test_the_command_prints_and_writes(
-    cli: Cli,  # noqa: F811  # the fixture
+    cli: Cli,
     plate: Path,
     tmp_path: Path,
     golden: Callable[[str, str], None],
@@ -272,7 +269,7 @@ def test_the_command_prints_and_writes(
 
 
 def test_without_names_all_that_the_tables_allow(
-    cli: Cli,  # noqa: F811  # the fixture
+    cli: Cli,
     plate: Path,
 ) -> None:
     code, out, _ = cli("diverge", "plate.intaglio", "--images", plate)
@@ -283,7 +280,7 @@ def test_without_names_all_that_the_tables_allow(
 
 
 def test_what_the_command_refuses(
-    cli: Cli,  # noqa: F811  # the fixture
+    cli: Cli,
     plate: Path,
 ) -> None:
     own = ("diverge", "plate.intaglio", "--images", plate)

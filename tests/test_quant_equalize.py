@@ -16,6 +16,7 @@ from torch import nn
 from intaglio.fixed import preset
 from intaglio.quant import QuantConfig, quantize
 from intaglio.quant.capture import capture
+from intaglio.quant.config import Reconstruction
 from intaglio.quant.equalize import (
     LIMIT,
     Balance,
@@ -313,8 +314,12 @@ def test_tables_of_shifts_get_powers_of_two() -> None:
         QuantConfig(equalize=True, per_channel=False, symmetric=False),
         QuantConfig(equalize=True, method="minmax", compensate=False, correct_bias=False),
         QuantConfig(equalize=True, arithmetic=preset("tosa"), wbits=8, abits=8),
+        QuantConfig(
+            equalize=True,
+            reconstruct=Reconstruction(iterations=2, block_iterations=2, batch=4, odol=False),
+        ),
     ],
-    ids=["default", "per tensor", "plain", "tosa"],
+    ids=["default", "per tensor", "plain", "tosa", "reconstructed"],
 )
 @pytest.mark.parametrize("model", [Modules, Chain])
 def test_the_program_agrees_with_the_fake_quantised_model(

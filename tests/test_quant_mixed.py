@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from fractions import Fraction
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,15 +15,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import Pyramid, pixels, trained
+from PIL import Image
 from test_quant_detptq import SHAPE, SPECS, detector
+from tools import Cli, refused
 
 from intaglio.errors import DataError, ModelError
+from intaglio.file import load
 from intaglio.ops import Conv2d
 from intaglio.quant import Budget, QuantConfig, Quantized, execute, quantize
 from intaglio.quant.allocate import Limit, Load, allocate
 from intaglio.quant.budget import Widths, spent
 from intaglio.quant.candidates import plan
 from intaglio.quant.capture import capture
+from intaglio.quant.config import Reconstruction
 from intaglio.quant.fake import rounded
 from intaglio.quant.graph import Node
 from intaglio.quant.mixed import WIDTHS, Sensitivity, bundles, items_of, key, mix
@@ -192,8 +197,12 @@ def test_sensitivities_are_those_of_whole_runs(kind: str) -> None:
         (("weight-bits=4", "bops=12.5"), {"per_channel": False, "equalize": True}),
         (("weight-bits=5.25",), {"overrides": {"stem.*": (8, 8), "*cls_logits": (6, 4)}}),
         (("bops=20",), {"method": "detptq"}),
+        (
+            ("weight-bits=3.5",),
+            {"reconstruct": Reconstruction(iterations=2, block_iterations=2, batch=4)},
+        ),
     ],
-    ids=["weights", "products", "both", "overrides", "detptq"],
+    ids=["weights", "products", "both", "overrides", "detptq", "reconstructed"],
 )
 def test_the_program_meets_its_budget(budgets: tuple[str, ...], changes: dict[str, object]) -> None:
     done = mixed("fcos", *budgets, **changes)
@@ -315,3 +324,55 @@ def test_exact_widths_without_a_budget() -> None:
     np.testing.assert_array_equal(
         sorted({t.type.bits for t in done.program.outputs}), [config.output_bits]
     )
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def tiny() -> torch.nn.Module:
+    """What the command line below names."""
+    return detector("fcos")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Eight pictures for it."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    path = tmp_path / "pictures"
+    path.mkdir()
+    for n, image in enumerate(pixels(SHAPE, 8)):
+        Image.fromarray(image.transpose(1, 2, 0)).save(path / f"{n}.png")
+    return path
+
+
+def test_the_command_writes_what_was_chosen(
+    cli: Cli,
+    folder: Path,
+    tmp_path: Path,
+) -> None:
+    own = ("quantize", "test_quant_mixed:tiny", "--images", folder, "--size", "32x40")
+    code, out, err = cli(
+        *own, "--budget", "weight-bits=3.5", "--budget", "bops=30", "--equalize",
+        "-o", "tiny.intaglio", "--json", "tiny.json",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "test_quant_mixed:tiny weight-bits=3.5, bops=30 lp" in out
+    record = json.loads((tmp_path / "tiny.json").read_text())["mixed"]
+    program = load(tmp_path / "tiny.intaglio")
+    assert program.meta["quantisation"]["equalize"] is True
+    for budget, kind in zip(record["budgets"], ("weight-bits", "bops"), strict=True):
+        assert budget["kind"] == kind
+        assert budget["used"] == float(spent(program, kind))  # type: ignore[arg-type]  # the two kinds
+        assert f"{kind} {budget['used']:.3f} of {budget['asked']:g}" in out
+
+
+def test_what_the_command_refuses(
+    cli: Cli,
+    folder: Path,
+) -> None:
+    own = ("quantize", "test_quant_mixed:tiny", "--images", folder, "-o", "x.intaglio")
+    for text in ("4", "bytes=4", "weight-bits=some"):
+        refused(cli(*own, "--budget", text), "A budget must be weight-bits=AVERAGE or", repr(text))
+    twice = ("--budget", "bops=9", "--budget", "bops=10")
+    refused(cli(*own, *twice), "A budget of bops must be given once, not 2.")
+    refused(cli(*own, "--budget", "weight-bits=1"), "must be at least 2, which every layer at 2")
