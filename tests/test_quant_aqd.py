@@ -18,8 +18,11 @@ from torch.testing import assert_close
 
 from intaglio import ops
 from intaglio.api import check_trained
+from intaglio.cli import main
 from intaglio.detect.coco import CocoData
+from intaglio.detect.scenes import write_scenes
 from intaglio.errors import DataError, ModelError
+from intaglio.file import load
 from intaglio.fixed import PRESETS, Arithmetic, IntType
 from intaglio.quant import QuantConfig, float_predictor
 from intaglio.quant.aqd import LearnedWeight, TrainedNetwork, WeightGrid, fixed_factor
@@ -239,3 +242,29 @@ def test_refusals(tmp_path: Path) -> None:
         TrainConfig(epochs=0)
     with pytest.raises(ModelError, match="rate must be above 0, not -1"):
         TrainConfig(rate=-1)
+
+
+def test_the_command_trains_and_says_that_the_program_agrees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "scenes"
+    write_scenes(folder, 8, 96, 1, "train")
+    output = tmp_path / "nano.intaglio"
+    command = [
+        "intaglio", "train", "fcos-nano", "--images", folder / "images",
+        "--data", folder / "scenes.json", "--bits", 3, "--epochs", 1, "--batch", 4, "-o", output,
+        "--json", tmp_path / "train.json",
+    ]  # fmt: skip
+    monkeypatch.setattr("sys.argv", list(map(str, command)))
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    assert "trained network and simulator: 0 of" in capsys.readouterr().out
+    record = json.loads((tmp_path / "train.json").read_text())
+    assert record["agreement"]["mismatches"] == 0
+    assert record["agreement"]["compared"] > 0
+    program = load(output)
+    odd = [c for c in program.constants.values() if c.odd]
+    assert odd
+    assert {c.code_bits for c in odd} == {3}
+    assert not list(tmp_path.glob("*.train.pt"))

@@ -27,7 +27,7 @@ class Reconstruction:
     odol              the whole network is trained by a detector's outputs; False: by their squared
                       error, which needs no detector.
     features          weight of the blocks' results beside the outputs.
-    reach             codes of a weight move by so much at most.
+    reach             codes of a weight move by so much at most; 1 is AdaRound's; None: anywhere.
     rate              Adam's; `reconstruct.py` says how those of codes, steps and tables follow it.
     augment           train on random variants of the images (`augment.py`), not on them alone.
     seed              of the images' order, variants and drops.
@@ -37,11 +37,11 @@ class Reconstruction:
 
     iterations: int = 1500
     block_iterations: int = 100
-    batch: int = 32
+    batch: int = 16
     drop: float = 0.5
     odol: bool = True
     features: float = 1.0
-    reach: int = 8
+    reach: int | None = None
     rate: float = 1e-2
     augment: bool = True
     seed: int = 0
@@ -49,6 +49,8 @@ class Reconstruction:
     def __post_init__(self) -> None:
         for name, low in (("iterations", 0), ("block_iterations", 0), ("batch", 1), ("reach", 1)):
             value = getattr(self, name)
+            if name == "reach" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise ModelError(f"{name} must be a whole number from {low} on, not {value}.")
         if not 0 <= self.drop < 1:

@@ -42,7 +42,7 @@ class Learner(nn.Module):
         spread: dict[str, float],
         *,
         power_of_two: bool,
-        reach: int = 1,
+        reach: int | None = None,
     ) -> None:
         super().__init__()
         self.graph, self.scales, self.reach = graph, scales, reach
@@ -126,8 +126,9 @@ class Learner(nn.Module):
             for free, begun, codes in zip(
                 self.codes, self.begun, self.scales.weights.values(), strict=True
             ):
-                reach = self.reach + CELL
-                torch.clamp(free, begun - reach, begun + reach, out=free)
+                if self.reach is not None:
+                    reach = self.reach + CELL
+                    torch.clamp(free, begun - reach, begun + reach, out=free)
                 free.clamp_(codes.type.lo - CELL, codes.type.hi + CELL)
 
     def learned(self) -> tuple[FloatGraph, Scales]:

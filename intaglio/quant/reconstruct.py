@@ -33,12 +33,12 @@ Progress = Callable[[int, int], None]
 
 PIXELS = 2**22  # of the images that are held at once
 PASSES = 4  # over the images held, before others are made
-PLAIN = 0.25  # share of images that are no variants
+PLAIN = 0.1  # share of images that are no variants
 RUN = 32  # images run at once where nothing is trained
 WARMING = 0.05  # of the iterations, in which rates rise
 # Times the rate: small for a block, which has little to go by; large for the whole network.
 BLOCK_RATES = {"codes": 1.0, "steps": 0.3, "gains": 0.2, "shifts": 10.0}
-WHOLE_RATES = {"codes": 20.0, "steps": 1.0, "gains": 1.0, "shifts": 10.0}
+WHOLE_RATES = {"codes": 25.0, "steps": 1.0, "gains": 1.0, "shifts": 10.0}
 
 
 @dataclass(frozen=True, eq=False)
