@@ -29,6 +29,7 @@ class Reconstruction:
     features          weight of the blocks' results beside the outputs.
     reach             codes of a weight move by so much at most; 1 is AdaRound's; None: anywhere.
     rate              Adam's; `reconstruct.py` says how those of codes, steps and tables follow it.
+    boldness          the codes' rate on the whole network, times `rate`.
     augment           train on random variants of the images (`augment.py`), not on them alone.
     seed              of the images' order, variants and drops.
 
@@ -43,6 +44,7 @@ class Reconstruction:
     features: float = 1.0
     reach: int | None = None
     rate: float = 1e-2
+    boldness: float = 25.0
     augment: bool = True
     seed: int = 0
 
@@ -57,6 +59,8 @@ class Reconstruction:
             raise ModelError(f"drop must be from 0 to below 1, not {self.drop}.")
         if not 0 < self.rate <= 1:
             raise ModelError(f"rate must be above 0 and at most 1, not {self.rate}.")
+        if not self.boldness > 0:
+            raise ModelError(f"boldness must be above 0, not {self.boldness}.")
         if not self.features >= 0:
             raise ModelError(f"features must be at least 0, not {self.features}.")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import log
+from math import log, log2
 from typing import Any
 
 import torch
@@ -95,7 +95,8 @@ class LearnedGrids(nn.Module):
         """The step of a tensor's grid."""
         step = torch.exp(self.logs[self.index[self.names[tensor]]])
         if self.power_of_two:
-            step = straight(step, torch.exp2(torch.floor(torch.log2(step) + 0.5)))
+            nearest = torch.exp2(torch.floor(torch.log2(step.detach()) + 0.5))
+            step = step * (nearest / step.detach())  # the logarithm's gradient is the step
         return step
 
     def round(self, tensor: str, x: torch.Tensor) -> torch.Tensor:
@@ -113,7 +114,10 @@ class LearnedGrids(nn.Module):
         """The grid as it is now; its scale is float32's, so that the Program's is the same."""
         grid = self.grids[self.names[tensor]]
         with torch.no_grad():
-            return Grid(float(self.step(tensor)), grid.zero_point, grid.type)
+            step = float(self.step(tensor))
+        if self.power_of_two:
+            step = 2.0 ** round(log2(step))  # float32 may be off by its last bit
+        return Grid(step, grid.zero_point, grid.type)
 
     def restart(self, tensor: str, scale: float) -> None:
         """Set the step of a tensor's grid."""

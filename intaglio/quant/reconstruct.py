@@ -36,9 +36,10 @@ PASSES = 4  # over the images held, before others are made
 PLAIN = 0.1  # share of images that are no variants
 RUN = 32  # images run at once where nothing is trained
 WARMING = 0.05  # of the iterations, in which rates rise
-# Times the rate: small for a block, which has little to go by; large for the whole network.
+# Times the rate: small for a block, which has little to go by; of codes on the whole network,
+# `Reconstruction.boldness`.
 BLOCK_RATES = {"codes": 1.0, "steps": 0.3, "gains": 0.2, "shifts": 10.0}
-WHOLE_RATES = {"codes": 25.0, "steps": 1.0, "gains": 1.0, "shifts": 10.0}
+WHOLE_RATES = {"steps": 1.0, "gains": 1.0, "shifts": 10.0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +212,8 @@ class Training:
             return self.objective(values, wanted)
 
         fixed = {node.output for node in before}
-        self.descend(nodes, fixed, self.settings.iterations, WHOLE_RATES, loss)
+        rates = {**WHOLE_RATES, "codes": self.settings.boldness}
+        self.descend(nodes, fixed, self.settings.iterations, rates, loss)
 
     def settled(self, block: Block) -> bool:
         """Whether a block needs no more training."""
