@@ -33,6 +33,7 @@ test-slow: $(READY) ## the tests that take minutes each
 	$(BIN)/pytest -m slow
 
 bench-quant: $(READY) ## AP of every method and width, hours in all (goes on where it stopped; ARGS=--quick: a minute)
+	$(if $(ARGS),,$(BIN)/python benchmarks/aqd.py)
 	$(BIN)/python benchmarks/quant.py $(ARGS)
 
 lint: $(READY) ## ruff and mypy

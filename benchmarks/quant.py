@@ -35,6 +35,7 @@ from intaglio.quant import float_predictor, quantize
 from intaglio.sim.engine import Simulator, processors
 
 ROOT = Path(__file__).parent.parent
+TRAINED = ROOT / "build" / "aqd"  # where benchmarks/aqd.py leaves Programs
 IMAGES = {"fcos-nano": 1000, "retinanet-small": 500}
 LAST = (
     "detptq-thorough",
@@ -114,7 +115,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
         cells=(options.out or ROOT / "benchmarks" / "results") / "quant-cells.jsonl",
         results=(options.out or ROOT / "benchmarks" / "results") / "quant.json",
         page=(options.out or ROOT / "docs") / "results.md",
-        trained=options.trained,
+        trained=options.trained or (TRAINED if TRAINED.is_dir() else None),
     )
     if not options.quick:
         return plan
@@ -125,6 +126,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
         methods=options.method or QUICK_METHODS,
         widths=widths if options.width else [(4, 4), (8, 8)],
         draws=1,
+        trained=options.trained,
         images=dict.fromkeys(plan.images, options.images or 24),
         calibrated=16,
         cells=out / "quant-cells.jsonl",
