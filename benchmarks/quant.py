@@ -31,7 +31,7 @@ from intaglio.detect.images import stack
 from intaglio.disk import make_folder
 from intaglio.errors import IntaglioError
 from intaglio.program import Program
-from intaglio.quant import float_predictor, quantize
+from intaglio.quant import QuantConfig, float_predictor, quantize
 from intaglio.sim.engine import Simulator, processors
 
 ROOT = Path(__file__).parent.parent
@@ -213,20 +213,25 @@ class Bench:
 
     def cell(self, task: Task, programs: dict[str, Program]) -> Cell:
         """Quantise, or take the trained Program, and evaluate."""
-        pixels, held_out = self.scenes(task.detector)
-        model = zoo.load(task.detector)
         if task.method == FLOAT:
+            _, held_out = self.scenes(task.detector)
+            model = zoo.load(task.detector)
             found = evaluate(model, held_out, predict=float_predictor(model))
             return Cell(task, found.ap, found.ap50, found.ap75)
         digest = task.depends.get("program")
         if digest is not None:
             return self.evaluated(Cell(task, 0, 0, 0, digest=digest), programs[digest])
+        return self.quantised(task, config(task.method, task.wbits, task.abits))
+
+    def quantised(self, task: Task, settings: QuantConfig) -> Cell:
+        """Quantise on the task's draw and evaluate; a killed search goes on."""
+        pixels, _ = self.scenes(task.detector)
         first = task.draw * self.plan.calibrated
         images = pixels[first : first + self.plan.calibrated]
         folder = make_folder(self.plan.cells.parent / "partial")
         state = folder / f"{hashlib.sha256(task.key.encode()).hexdigest()[:16]}.json"
         clock = Clock(state)
-        settings = config(task.method, task.wbits, task.abits)
+        model = zoo.load(task.detector)
         done = quantize(model, images, settings, state=state, progress=lambda *_: clock.write())
         seconds, wall = clock.stop()
         cell = Cell(task, 0, 0, 0, seconds, wall, digest=done.program.digest())
