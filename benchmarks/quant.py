@@ -85,7 +85,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--images", type=positive, help="held-out scenes for AP")
     parser.add_argument("--calibrated", type=positive, default=64, help="scenes of a draw")
     parser.add_argument("--threads", type=positive, default=processors())
-    parser.add_argument("--trained", type=Path, help="folder of trained Programs to evaluate")
+    parser.add_argument(
+        "--trained", type=Path, help="folder of trained Programs (build/aqd, without --out)"
+    )
     parser.add_argument("--out", type=Path, help="folder instead of benchmarks/results and docs")
     parser.add_argument("--report", action="store_true", help="run nothing, write the results")
     parser.add_argument("--quick", action="store_true", help="few cells, into build/bench-quick")
@@ -115,7 +117,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
         cells=(options.out or ROOT / "benchmarks" / "results") / "quant-cells.jsonl",
         results=(options.out or ROOT / "benchmarks" / "results") / "quant.json",
         page=(options.out or ROOT / "docs") / "results.md",
-        trained=options.trained or (TRAINED if TRAINED.is_dir() else None),
+        trained=options.trained or (TRAINED if TRAINED.is_dir() and not options.out else None),
     )
     if not options.quick:
         return plan
