@@ -118,7 +118,7 @@ def train(name: str, recipe: Recipe) -> zoo.Detector:
             nn.utils.clip_grad_norm_(model.parameters(), 10.0)
             optimiser.step()
             schedule.step()
-            _follow(average, model)
+            follow(average, model)
             for term, value in terms.items():
                 totals[term] = totals.get(term, 0.0) + value.item() / steps
         seconds = time.perf_counter() - start
@@ -264,12 +264,12 @@ def _crops(images: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _follow(average: nn.Module, model: nn.Module) -> None:
-    """Move the averaged parameters and batch-norm statistics a step towards the model's."""
+def follow(average: nn.Module, model: nn.Module, decay: float = EMA_DECAY) -> None:
+    """Move averaged parameters and batch-norm statistics a step towards the model's."""
     current = model.state_dict()
     for name, slow in average.state_dict().items():
         if slow.is_floating_point():
-            slow.lerp_(current[name], 1.0 - EMA_DECAY)
+            slow.lerp_(current[name], 1.0 - decay)
         else:
             slow.copy_(current[name])
 

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from intaglio.detect.coco import CocoData, load_image
 from intaglio.detect.decode import HeadSpec
 from intaglio.detect.losses import fcos_loss, retinanet_loss
+from intaglio.detect.train import follow
 from intaglio.errors import DataError, ModelError
 from intaglio.program import Program
 from intaglio.quant.aqd import TrainedNetwork, WeightGrid
@@ -265,17 +266,6 @@ def parameter_groups(network: nn.Module, config: TrainConfig) -> list[dict[str, 
         {"params": weights, "lr": config.rate * config.faster, "weight_decay": config.decay},
         {"params": others, "lr": config.rate, "weight_decay": 0.0},
     ]
-
-
-@torch.no_grad()
-def follow(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move averaged parameters and statistics a step towards the model's."""
-    current = model.state_dict()
-    for name, slow in average.state_dict().items():
-        if slow.is_floating_point():
-            slow.lerp_(current[name], 1.0 - decay)
-        else:
-            slow.copy_(current[name])
 
 
 def digest(network: nn.Module, pictures: Pictures, config: TrainConfig) -> str:
