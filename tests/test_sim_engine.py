@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,6 +26,7 @@ from intaglio.fixed import Arithmetic, IntType
 from intaglio.ops import Conv2d, Input, Ints, Output, Requant, Unary
 from intaglio.program import Builder, Program
 from intaglio.sim.engine import Simulator, dequantise
+from intaglio.sim.isa import supported
 from intaglio.sim.plan import make_plan
 from intaglio.sim.reference import run
 from intaglio.sim.workspace import make_workspace
@@ -29,8 +35,8 @@ from intaglio.sim.workspace import make_workspace
 def check(program: Program, images: Ints) -> None:
     """Outputs, every traced tensor, and the counts of overflows equal the reference's."""
     expected = run(program, images)
-    for trace in (False, True):
-        simulator = Simulator(program, threads=1, trace=trace)
+    for isa, trace in product(supported(), (False, True)):
+        simulator = Simulator(program, threads=1, trace=trace, isa=isa)
         got = simulator(images)
         named = expected.tensors if trace else {t.name for t in program.outputs}
         assert set(got) == set(named)
@@ -119,7 +125,7 @@ def test_sums_at_the_extremes_are_exact(k: int, bits: int, weight: int, sign: in
 def test_the_planned_sums_are_int32_just_as_long_as_they_fit() -> None:
     limit = (2**31 - 1) // (255 * 127)
     for k, exact in ((limit, False), (limit + 1, True)):
-        assert make_plan(one_conv(k, 127, U8)).sums["acc"].exact is exact
+        assert make_plan(one_conv(k, 127, U8)).sums["acc"].kind == ("exact" if exact else "words")
 
 
 def test_saturating_every_product_is_not_saturating_the_sum() -> None:
@@ -266,3 +272,54 @@ def test_a_requant_runs_inside_its_convolution_unless_traced() -> None:
     assert len(make_plan(program).nodes) == 3
     assert "acc" not in make_plan(program).slots
     assert len(make_plan(program, trace=True).nodes) == 4
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_bytes_are_convolved_exactly_whatever_the_window(data: st.DataObject) -> None:
+    """Extremes of 8-bit codes and weights; channels and pixels around the kernel's block sizes."""
+    groups = data.draw(st.sampled_from([1, 1, 2, 3]))
+    cin = data.draw(st.integers(1, 9))
+    outs = data.draw(st.sampled_from([1, 2, 15, 16, 17, 31, 32, 33, 49]))
+    kernel = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    type = IntType(data.draw(st.integers(1, 8)), data.draw(st.booleans()))
+    seed = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    b = Builder()
+    b.add(Input(output="x", shape=(cin * groups, 7, data.draw(st.integers(5, 9))), type=type))
+    b.constant("w", seed.choice([-128, 127, 3], (outs * groups, cin, *kernel)))
+    conv = Conv2d(
+        output="acc",
+        input="x",
+        weight="w",
+        groups=groups,
+        padding=data.draw(st.tuples(*[st.integers(0, 2)] * 4)),
+        stride=data.draw(st.tuples(*[st.integers(1, 2)] * 2)),
+        dilation=data.draw(st.tuples(*[st.integers(1, 2)] * 2)),
+        pad_value=(data.draw(st.sampled_from([type.lo, type.hi])),),
+    )
+    b.add(conv)
+    b.add(Output(output="y", input="acc"))
+    program = b.build()
+    if "avx512vnni" in supported() and not (cin == 1 and groups == outs * groups > 1):
+        assert make_plan(program, isa="avx512vnni").sums["acc"].kind == "bytes"
+    shape = (2, *program.inputs[0].shape)
+    check(program, seed.choice([type.lo, type.hi, (type.lo + type.hi) // 2], shape))
+
+
+def test_an_instruction_set_must_be_there() -> None:
+    with pytest.raises(DataError, match=r"isa must be .*generic on this machine, not 'mmx'; leave"):
+        Simulator(one_conv(3, 1, U8), isa="mmx")  # type: ignore[arg-type]  # what is tested
+
+
+def test_a_cpu_named_to_numba_counts_with_its_stated_features_only() -> None:
+    for features, expected in (("", "generic"), ("+avx512vnni,+avx512bw", "avx512vnni")):
+        named = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": features}
+        ask = "from intaglio.sim.isa import choose; print(choose(None))"
+        answer = subprocess.run(
+            [sys.executable, "-c", ask],
+            env=os.environ | named,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert answer.stdout.strip() == expected

@@ -14,6 +14,7 @@ from intaglio.errors import DataError
 from intaglio.fixed import IntType
 from intaglio.ops import Conv2d, Tensor
 from intaglio.program import Program
+from intaglio.sim.isa import Isa, choose
 from intaglio.sim.plan import make_plan
 from intaglio.sim.reference import narrowed
 from intaglio.sim.workspace import Workspace, make_workspace
@@ -26,20 +27,26 @@ class Simulator:
 
     threads  images run at a time; default: the processors this process may use.
     trace    return every tensor, accumulators too, instead of the Outputs (slower).
+    isa      vector instructions, one of `sim.isa.supported()`; default: its best.
 
     `overflows` holds, after a call, for each Conv2d whose accumulator is narrower than proved how
     many values overflowed over the batch, as counted by `sim.reference`.
     """
 
     def __init__(
-        self, program: Program, *, threads: int | None = None, trace: bool = False
+        self,
+        program: Program,
+        *,
+        threads: int | None = None,
+        trace: bool = False,
+        isa: Isa | None = None,
     ) -> None:
         if threads is not None and threads < 1:
             raise DataError(f"threads must be at least 1, not {threads}.")
         self.program = program
         self.threads = threads or processors()
         self.overflows: dict[str, int] = {}
-        self._plan = make_plan(program, trace)
+        self._plan = make_plan(program, trace, choose(isa))
         self._wanted = tuple(program.tensors.values()) if trace else program.outputs
         convs = enumerate(program.of_kind(Conv2d))
         self._narrow = {op.output: i for i, op in convs if narrowed(op, program) is not None}

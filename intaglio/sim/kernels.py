@@ -29,6 +29,7 @@ wrap = jit(fixed.wrap)
 TILE = 32  # output pixels whose columns and accumulators stay in the cache together
 ALIGN = 32  # int16 lanes: a column is padded to whole vectors, else its tail runs one by one
 
+RND = tuple(fixed.ROUNDINGS).index("RND")
 EXACT, WRAP, SATURATE_END, SATURATE_MAC = range(4)  # what a forced accumulator does
 
 
@@ -87,15 +88,25 @@ def round_shift(t: int, s: int, rounding: int) -> Any:
     return double(t, s)
 
 
+@numba.njit(inline="always")
+def requant_by(x: Any, scaling: Scaling, rounding: int, out: Any) -> None:
+    """x (P, C) to out (P, C); a loop of vectors where the rounding is known beforehand."""
+    m, b, s = scaling.m, scaling.b, scaling.s
+    lo, hi, offset = scaling.lo, scaling.hi, scaling.offset
+    for p in range(out.shape[0]):
+        row, codes = x[p], out[p]
+        for c in range(codes.size):
+            t = int64(row[c]) * m[c] + b[c]
+            codes[c] = clamp(round_shift(t, s[c], rounding) + offset, lo, hi)
+
+
 @jit
 def requant(x: Any, scaling: Scaling, out: Any) -> None:
     """x (P, C) to out (P, C)."""
-    m, b, s = scaling.m, scaling.b, scaling.s
-    for p in range(out.shape[0]):
-        for c in range(out.shape[1]):
-            t = int64(x[p, c]) * m[c] + b[c]
-            y = round_shift(t, s[c], scaling.rounding) + scaling.offset
-            out[p, c] = clamp(y, scaling.lo, scaling.hi)
+    if scaling.rounding == RND:
+        requant_by(x, scaling, RND, out)
+    else:
+        requant_by(x, scaling, scaling.rounding, out)
 
 
 @jit
@@ -275,14 +286,15 @@ def add(a: Any, b: Any, scaling: Scaling, out: Any) -> None:
 
 
 @jit
-def border(x: Any, top: int, left: int, value: Ints, out: Any) -> None:
-    """x (H, W, C) into out, value (C,) elsewhere."""
+def border(x: Any, top: int, left: int, value: Ints, lowest: int, out: Any) -> None:
+    """x (H, W, C) - lowest into out, value (C,) elsewhere."""
     h, w = x.shape[0], x.shape[1]
     for i in range(out.shape[0]):
         inside = top <= i < top + h
         for j in range(out.shape[1]):
             if inside and left <= j < left + w:
-                copy(x[i - top, j - left], out[i, j])
+                for c in range(out.shape[2]):
+                    out[i, j, c] = x[i - top, j - left, c] - lowest
             else:
                 copy(value, out[i, j])
 

@@ -7,7 +7,7 @@ is never stored. A tensor's buffer is used again when its last reader has run.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from intaglio.fixed import IntType
 from intaglio.ops import Conv2d, Ints, Op, Output, Requant
 from intaglio.program import Program
+from intaglio.sim import vnni
+from intaglio.sim.isa import Isa
 from intaglio.sim.kernels import ALIGN
 from intaglio.sim.reference import narrowed, saturates
 
 Array = NDArray[Any]
+Kind = Literal["bytes", "depthwise", "words", "exact"]
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,16 @@ class Node:
 
 @dataclass(frozen=True)
 class Sums:
-    """How a Conv2d adds up. `exact`: in int64, as it must where int16 operands and int32 sums do
-    not suffice; `weight` is packed for its kernel, and shared by the levels of a shared head."""
+    """How a Conv2d adds up: `kind` names its kernel and operands; `weight` is packed for them, and
+    shared by the levels of a shared head.
 
-    exact: bool
-    depthwise: bool
+    bytes       8-bit codes and weights, int32 sums: `sim.vnni`
+    depthwise   int16 operands, int32 sums, one channel a group
+    words       int16 operands, int32 sums
+    exact       all in int64, where int16 operands and int32 sums do not suffice
+    """
+
+    kind: Kind
     weight: Array
 
 
@@ -49,26 +57,30 @@ class Plan:
     """slots: the number of the buffer of every tensor that is stored; sums: by Conv2d output."""
 
     program: Program
+    isa: Isa
     nodes: tuple[Node, ...]
     slots: dict[str, int]
     sums: dict[str, Sums]
 
 
-def make_plan(program: Program, trace: bool = False) -> Plan:
+def make_plan(program: Program, trace: bool = False, isa: Isa = "generic") -> Plan:
     """The plan; with `trace` nothing is fused and every tensor keeps its own buffer."""
     nodes = nodes_of(program, fuse=not trace)
-    packed: dict[tuple[str, int, bool], Sums] = {}
+    packed: dict[tuple[str, int, int, Kind], Sums] = {}
     sums = {}
     for op in program.of_kind(Conv2d):
-        key = (op.weight, op.groups, needs_exact(program, op))
+        key = (op.weight, op.groups, pieces(program, op), kind_of(program, op, isa))
         if key not in packed:
             packed[key] = pack(program.constants[op.weight].array, *key[1:])
         sums[op.output] = packed[key]
-    return Plan(program, nodes, assign(program, nodes, reuse=not trace), sums)
+    return Plan(program, isa, nodes, assign(program, nodes, reuse=not trace), sums)
 
 
-def storage(type: IntType) -> np.dtype[Any]:
-    """How the engine keeps a tensor: int16 where every code fits, else int64."""
+def storage(type: IntType, isa: Isa) -> np.dtype[Any]:
+    """How the engine keeps a tensor: in bytes where its kernels read them, else in int16 where
+    every code fits, else in int64."""
+    if isa != "generic" and IntType(8, False).holds(type.lo, type.hi):
+        return np.dtype(np.uint8)
     return np.dtype(np.int16 if IntType(16, True).holds(type.lo, type.hi) else np.int64)
 
 
@@ -104,28 +116,47 @@ def assign(program: Program, nodes: tuple[Node, ...], reuse: bool) -> dict[str, 
     return slots
 
 
-def needs_exact(program: Program, op: Conv2d) -> bool:
-    """Whether sums need int64: int16 codes and weights with int32 sums do not hold them, or every
-    product has to be clamped in order."""
+def kind_of(program: Program, op: Conv2d, isa: Isa) -> Kind:
+    """The fastest kernel whose operands and sums hold everything this convolution can meet."""
     weight = program.constants[op.weight].array
     lo, hi = program.proved_accumulator(op)
-    fits = (
-        storage(program.tensors[op.input].type) == np.int16
-        and IntType(16, True).holds(int(weight.min()), int(weight.max()))
-        and IntType(32, True).holds(int(lo.min()), int(hi.max()))
-    )
-    clamps = narrowed(op, program) is not None and saturates(program.arithmetic, "mac")
-    return clamps or not fits
+    type = program.tensors[op.input].type
+
+    def fits(bits: int, signed: bool) -> bool:
+        """Codes, weights of that width, and int32 sums."""
+        return (
+            IntType(bits, signed).holds(type.lo, type.hi)
+            and IntType(bits, True).holds(int(weight.min()), int(weight.max()))
+            and IntType(32, True).holds(int(lo.min()), int(hi.max()))
+        )
+
+    if narrowed(op, program) is not None and saturates(program.arithmetic, "mac"):
+        return "exact"  # every product is clamped, in order
+    if fits(16, True):
+        if op.groups == weight.shape[0] > 1 and weight.shape[1] == 1:
+            return "depthwise"
+        # Sums of bytes are modulo 2^32: those of a signed type may begin anywhere.
+        small = fits(8, False) or fits(8, True)
+        return "bytes" if isa == "avx512vnni" and small else "words"
+    return "exact"
 
 
-def pack(weight: Ints, groups: int, exact: bool) -> Sums:
-    """Weights for `kernels.conv` (groups, Cout / groups, K) or `kernels.depthwise` (Kh * Kw, C)."""
-    dtype = np.int64 if exact else np.int16
+def pieces(program: Program, op: Conv2d) -> int:
+    """Pieces that a window's values lie in: kernel rows where each is contiguous, else taps."""
+    kh, kw = map(int, program.constants[op.weight].array.shape[2:])
+    return kh if op.groups == 1 and op.dilation[1] == 1 else kh * kw
+
+
+def pack(weight: Ints, groups: int, pieces: int, kind: Kind) -> Sums:
+    """Weights for `vnni.conv`, for `kernels.conv` (groups, Cout / groups, K), or for
+    `kernels.depthwise` (Kh * Kw, C)."""
+    dtype = np.int64 if kind == "exact" else np.int16
     cout, cin, kh, kw = weight.shape
-    if groups == cout > 1 and cin == 1 and not exact:
-        taps = np.ascontiguousarray(weight.reshape(cout, kh * kw).T, dtype=dtype)
-        return Sums(exact, True, taps)
+    if kind == "bytes":
+        return Sums(kind, vnni.pack(weight, groups, pieces))
+    if kind == "depthwise":
+        return Sums(kind, np.ascontiguousarray(weight.reshape(cout, kh * kw).T, dtype=dtype))
     outs, k = cout // groups, kh * kw * cin
     packed = np.zeros((groups, outs + outs % 2, -(-k // ALIGN) * ALIGN), dtype=dtype)
     packed[:, :outs, :k] = weight.transpose(0, 2, 3, 1).reshape(groups, outs, k)
-    return Sums(exact, False, packed)
+    return Sums(kind, packed)

@@ -25,10 +25,11 @@ from intaglio.ops import (
     Upsample,
     Windowed,
 )
-from intaglio.sim import kernels
+from intaglio.sim import kernels, vnni
 from intaglio.sim.kernels import TILE, Forced, Scaling, Window
-from intaglio.sim.plan import Array, Node, Plan, storage
+from intaglio.sim.plan import Array, Node, Plan, pieces, storage
 from intaglio.sim.reference import narrowed, nearest, saturates
+from intaglio.sim.vnni import SLACK
 
 Call = tuple[Callable[..., None], tuple[Any, ...]]
 Tables = Sequence[int] | Ints
@@ -67,25 +68,27 @@ class Binder:
         self.convs = {op.output: i for i, op in enumerate(self.program.of_kind(Conv2d))}
         self.overflows = np.zeros(len(self.convs), dtype=np.int64)
         self.arrays = self._arrays()
-        self.scratch = {kind: np.empty(size, np.uint8) for kind, size in self._scratch().items()}
+        self.scratch = {
+            kind: np.empty(size + SLACK, np.uint8) for kind, size in self._scratch().items()
+        }
 
     def _arrays(self) -> dict[str, Array]:
         sizes: dict[int, int] = {}
         for name, slot in self.plan.slots.items():
             tensor = self.program.tensors[name]
-            size = prod(tensor.shape) * storage(tensor.type).itemsize
+            size = prod(tensor.shape) * storage(tensor.type, self.plan.isa).itemsize
             sizes[slot] = max(size, sizes.get(slot, 0))
-        buffers = {slot: np.empty(size, np.uint8) for slot, size in sizes.items()}
+        buffers = {slot: np.empty(size + SLACK, np.uint8) for slot, size in sizes.items()}
         arrays = {}
         for name, slot in self.plan.slots.items():
             tensor = self.program.tensors[name]
             c, h, w = tensor.shape
-            arrays[name] = view(buffers[slot], (h, w, c), storage(tensor.type))
+            arrays[name] = view(buffers[slot], (h, w, c), storage(tensor.type, self.plan.isa))
         return arrays
 
     def _scratch(self) -> dict[str, int]:
         """Bytes of the buffers that live for one call; memory never touched costs nothing."""
-        sizes = {"border": 0, "columns": 0, "sums": 0}
+        sizes = {"border": 0, "columns": 8 * TILE, "sums": 0}
         for op in self.program.ops:
             if isinstance(op, Windowed):
                 c, h, w = self.program.tensors[op.input].shape
@@ -93,10 +96,11 @@ class Binder:
                 border = 8 * c * (h + top + bottom) * (w + left + right)
                 sizes["border"] = max(sizes["border"], border)
             if isinstance(op, Conv2d):
-                weight = self.plan.sums[op.output].weight
+                sums = self.plan.sums[op.output]
+                columns = 0 if sums.kind == "bytes" else 8 * TILE * sums.weight.shape[-1]
                 channels = self.program.tensors[op.output].shape[0]
-                sizes["columns"] = max(sizes["columns"], 8 * TILE * weight.shape[-1])
-                sizes["sums"] = max(sizes["sums"], 8 * TILE * (channels + 1))
+                sizes["columns"] = max(sizes["columns"], columns)
+                sizes["sums"] = max(sizes["sums"], 8 * TILE * (channels + 32))
         return sizes
 
     def flat(self, name: str) -> Array:
@@ -139,7 +143,7 @@ class Binder:
             case Pad():
                 value = np.full(out.shape[2], op.value, dtype=out.dtype)
                 top, _, left, _ = op.padding
-                self.call(kernels.border, self.arrays[op.input], top, left, value, out)
+                self.call(kernels.border, self.arrays[op.input], top, left, value, 0, out)
             case Lookup():
                 lowest = self.program.tensors[op.input].type.lo
                 table = self.program.constants[op.table].array.astype(out.dtype)
@@ -147,8 +151,8 @@ class Binder:
             case _:
                 raise TypeError(f"The fast engine has no kernel for {type(op).__name__}.")
 
-    def bordered(self, op: Windowed, outside: Iterable[int], dtype: Any) -> Array:
-        """The input with its padding, as `dtype`; itself where that is the same."""
+    def bordered(self, op: Windowed, outside: Iterable[int], dtype: Any, lowest: int = 0) -> Array:
+        """The input minus `lowest` with its padding, as `dtype`; itself where that is the same."""
         x = self.arrays[op.input]
         if not any(op.padding) and x.dtype == dtype:
             return x
@@ -156,8 +160,8 @@ class Binder:
         top, bottom, left, right = op.padding
         shape = (h + top + bottom, w + left + right, c)
         out = view(self.scratch["border"], shape, dtype)
-        value = np.resize(np.array(tuple(outside), dtype=dtype), c)
-        self.call(kernels.border, x, top, left, value, out)
+        value = np.resize(np.array([v - lowest for v in outside], dtype=dtype), c)
+        self.call(kernels.border, x, top, left, value, lowest, out)
         return out
 
     def pool(
@@ -191,21 +195,32 @@ class Binder:
 
     def conv(self, op: Conv2d, node: Node) -> None:
         """A convolution and the Requant behind it."""
-        sums = self.plan.sums[op.output]
-        operand, whole = (np.int64, np.int64) if sums.exact else (np.int16, np.int32)
-        x = self.bordered(op, op.pad_value, operand)
-        out = self.flat(node.output)
+        sums, out = self.plan.sums[op.output], self.flat(node.output)
         scaling = self.scaling(node.requant) if node.requant else self.unscaled()
-        rest = (self.window(op, x), self.forced(op), scaling, node.requant is not None)
-        acc = view(self.scratch["sums"], (TILE, out.shape[1] + 1), whole)
+        rest = (self.forced(op), scaling, node.requant is not None)
         index = self.convs[op.output]
         overflow = self.overflows[index : index + 1]
-        rows = x.reshape(x.shape[0], -1)
-        if sums.depthwise:
-            self.call(kernels.depthwise, rows, sums.weight, *rest, acc, out, overflow)
+        if sums.kind == "bytes":
+            lowest = self.program.tensors[op.input].type.lo
+            x = self.bordered(op, op.pad_value, np.uint8, lowest)
+            window = self.window(op, x)
+            start = vnni.starts(self.program.constants[op.weight].array, op.groups, lowest)
+            offsets = self.offsets(window, op.groups, x.shape[1] * x.shape[2])
+            acc = view(self.scratch["sums"], (TILE, out.shape[1] + 32), np.int32)
+            bases = view(self.scratch["columns"], (TILE,), np.int64)
+            rows = x.reshape(x.shape[0], -1)
+            operands = (rows, sums.weight, start, offsets, window)
+            self.call(vnni.conv, *operands, *rest, bases, acc, out, overflow)
+            return
+        operand, whole = (np.int64, np.int64) if sums.kind == "exact" else (np.int16, np.int32)
+        x = self.bordered(op, op.pad_value, operand)
+        acc = view(self.scratch["sums"], (TILE, out.shape[1] + 1), whole)
+        first = (x.reshape(x.shape[0], -1), sums.weight, self.window(op, x))
+        if sums.kind == "depthwise":
+            self.call(kernels.depthwise, *first, *rest, acc, out, overflow)
         else:
             columns = view(self.scratch["columns"], (TILE, sums.weight.shape[2]), operand)
-            self.call(kernels.conv, rows, sums.weight, *rest, columns, acc, out, overflow)
+            self.call(kernels.conv, *first, *rest, columns, acc, out, overflow)
 
     def unscaled(self) -> Scaling:
         """A Scaling that is not used, of the right type."""
@@ -218,8 +233,15 @@ class Binder:
         _, cin, kh, kw = self.program.constants[op.weight].array.shape
         width = self.program.tensors[op.output].shape[2]
         (sy, sx), (dy, dx) = op.stride, op.dilation
-        runs, run = (1, kw * cin) if op.groups == 1 and dx == 1 else (kw, cin)
+        runs = pieces(self.program, op) // kh
+        run = kw // runs * cin
         return Window(kh, runs, run, dx * channels, sx * channels, sy, dy, cin, width)
+
+    def offsets(self, window: Window, groups: int, row: int) -> Ints:
+        """Bytes from a pixel to the runs of its window, group by group: (groups, pieces)."""
+        g, ky, r = np.ogrid[:groups, : window.kh, : window.runs]
+        places = g * window.group + ky * window.row_tap * row + r * window.tap
+        return np.array(places, dtype=np.int64).reshape(groups, -1)
 
 
 def view(buffer: Array, shape: tuple[int, ...], dtype: Any) -> Array:
