@@ -15,6 +15,7 @@ from intaglio.fixed import IntType
 from intaglio.ops import Conv2d, Tensor
 from intaglio.program import Program
 from intaglio.sim.isa import Isa, choose
+from intaglio.sim.kernels import planes
 from intaglio.sim.plan import make_plan
 from intaglio.sim.reference import narrowed
 from intaglio.sim.workspace import Workspace, make_workspace
@@ -86,7 +87,8 @@ class Simulator:
         space.arrays[x.name][:] = images[n].transpose(1, 2, 0)
         space.run()
         for name, array in results.items():
-            array[n] = space.arrays[name].transpose(2, 0, 1)
+            c = array.shape[1]
+            planes(space.arrays[name].reshape(-1, c), array[n].reshape(c, -1))
         counts: list[int] = space.overflows.tolist()
         self._free.put(space)
         return counts

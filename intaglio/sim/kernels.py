@@ -29,7 +29,7 @@ wrap = jit(fixed.wrap)
 TILE = 32  # output pixels whose columns and accumulators stay in the cache together
 ALIGN = 32  # int16 lanes: a column is padded to whole vectors, else its tail runs one by one
 
-RND = tuple(fixed.ROUNDINGS).index("RND")
+TRN, RND = 0, 1  # places in fixed.ROUNDINGS
 EXACT, WRAP, SATURATE_END, SATURATE_MAC = range(4)  # what a forced accumulator does
 
 
@@ -54,9 +54,12 @@ class Window(NamedTuple):
 
 
 class Scaling(NamedTuple):
-    """Requant: one entry of m, b, s for each channel; `rounding` is a place in fixed.ROUNDINGS."""
+    """Requant: one entry of m, b, s for each channel; `rounding` is a place in fixed.ROUNDINGS.
 
-    m: Ints
+    m is int32 where that holds it: products of 32-bit factors have their own vector instruction.
+    """
+
+    m: Any
     b: Ints
     s: Ints
     offset: int
@@ -96,15 +99,15 @@ def requant_by(x: Any, scaling: Scaling, rounding: int, out: Any) -> None:
     for p in range(out.shape[0]):
         row, codes = x[p], out[p]
         for c in range(codes.size):
-            t = int64(row[c]) * m[c] + b[c]
+            t = int64(row[c]) * int64(m[c]) + b[c]
             codes[c] = clamp(round_shift(t, s[c], rounding) + offset, lo, hi)
 
 
 @jit
 def requant(x: Any, scaling: Scaling, out: Any) -> None:
     """x (P, C) to out (P, C)."""
-    if scaling.rounding == RND:
-        requant_by(x, scaling, RND, out)
+    if scaling.rounding == TRN:
+        requant_by(x, scaling, TRN, out)
     else:
         requant_by(x, scaling, scaling.rounding, out)
 
@@ -276,7 +279,7 @@ def depthwise(
 @jit
 def add(a: Any, b: Any, scaling: Scaling, out: Any) -> None:
     """a, b, out (P, C); scaling.m holds both multipliers, its b and s one entry."""
-    ma, mb = scaling.m[0], scaling.m[1]
+    ma, mb = int64(scaling.m[0]), int64(scaling.m[1])
     bias, s = scaling.b[0], scaling.s[0]
     for p in range(out.shape[0]):
         for c in range(out.shape[1]):
@@ -286,17 +289,37 @@ def add(a: Any, b: Any, scaling: Scaling, out: Any) -> None:
 
 
 @jit
+def shift(x: Any, lowest: int, out: Any) -> None:
+    """out = x - lowest."""
+    if lowest == 0:
+        copy(x, out)
+    else:
+        for i in range(out.size):
+            out[i] = x[i] - lowest
+
+
+@jit
+def planes(x: Any, out: Any) -> None:
+    """x (P, C) to out (C, P), in squares that stay in the cache."""
+    side = 32
+    for p in range(0, x.shape[0], side):
+        for c in range(0, x.shape[1], side):
+            for i in range(c, min(c + side, x.shape[1])):
+                for j in range(p, min(p + side, x.shape[0])):
+                    out[i, j] = x[j, i]
+
+
+@jit
 def border(x: Any, top: int, left: int, value: Ints, lowest: int, out: Any) -> None:
     """x (H, W, C) - lowest into out, value (C,) elsewhere."""
     h, w = x.shape[0], x.shape[1]
     for i in range(out.shape[0]):
         inside = top <= i < top + h
         for j in range(out.shape[1]):
-            if inside and left <= j < left + w:
-                for c in range(out.shape[2]):
-                    out[i, j, c] = x[i - top, j - left, c] - lowest
-            else:
+            if not (inside and left <= j < left + w):
                 copy(value, out[i, j])
+        if inside:
+            shift(x[i - top].reshape(-1), lowest, out[i, left : left + w].reshape(-1))
 
 
 @jit

@@ -173,6 +173,10 @@ class Binder:
     def scale(self, op: Requant | Add, m: Tables, b: Tables, s: Tables) -> Scaling:
         rounding = tuple(ROUNDINGS).index(self.program.arithmetic.rounding)
         m, b, s = (np.array(table, dtype=np.int64) for table in (m, b, s))
+        if rounding == kernels.RND:  # the half joins B, as in hardware
+            b, rounding = b + ((1 << s) >> 1), kernels.TRN
+        if abs(m).max(initial=0) < 1 << 31:
+            m = m.astype(np.int32)
         return Scaling(m, b, s, op.offset, op.lo, op.hi, rounding)
 
     def scaling(self, op: Requant) -> Scaling:
@@ -225,7 +229,7 @@ class Binder:
     def unscaled(self) -> Scaling:
         """A Scaling that is not used, of the right type."""
         nothing = np.zeros(0, dtype=np.int64)
-        return Scaling(nothing, nothing, nothing, 0, 0, 0, 0)
+        return Scaling(nothing.astype(np.int32), nothing, nothing, 0, 0, 0, 0)
 
     def window(self, op: Conv2d, x: Array) -> Window:
         """How `kernels.gather` walks the bordered input (H, W, C)."""
