@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench-quant lint format golden clean
+.PHONY: help setup demo test test-slow bench-quant bench-sim lint format golden clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -35,6 +35,10 @@ test-slow: $(READY) ## the tests that take minutes each
 bench-quant: $(READY) ## AP of every method and width, hours in all (goes on where it stopped; ARGS=--quick: a minute)
 	$(if $(ARGS),,$(BIN)/python benchmarks/aqd.py)
 	$(BIN)/python benchmarks/quant.py $(ARGS)
+
+bench-sim: $(READY) ## speed of the simulator beside onnxruntime and torch, minutes
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]'
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/simulator.py $(ARGS)
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

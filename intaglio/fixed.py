@@ -238,6 +238,21 @@ PRESETS: dict[str, Arithmetic] = {
         shift_range=(1, 62),
         bias_bits=63,
     ),
+    "cmsis-nn": Arithmetic(
+        name="cmsis-nn",
+        rounding="DOUBLE",
+        multiplier_bits=32,
+        per_channel_shift=True,
+        shift_range=(1, 62),
+        bias_bits=63,
+    ),
+    "nvdla": Arithmetic(
+        name="nvdla",
+        rounding="RND_INF",
+        multiplier_bits=16,
+        shift_range=(0, 62),
+        bias_bits=49,
+    ),
 }
 
 

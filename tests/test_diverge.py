@@ -173,7 +173,7 @@ def test_the_earliest_tensor_of_any_image_is_named() -> None:
 
 def test_presets_that_hold_the_tables_and_those_that_do_not() -> None:
     program = skip()
-    for name in ("tosa", "tflite"):
+    for name in ("tosa", "tflite", "cmsis-nn"):
         variant = preset_as(program, name)
         assert variant.program.arithmetic == PRESETS[name]
         assert diverge(program, [variant], random_images(program, 1, 0)).rows[1].differing == 0
@@ -213,10 +213,13 @@ def test_an_accumulator_that_makes_no_sense(text: str) -> None:
 
 def test_every_variant_is_another_arithmetic() -> None:
     found, refusals = every_variant(skip())
-    assert [v.name for v in found] == ["TRN", "RND_INF", "RND_CONV", "DOUBLE", "tosa", "tflite"]
+    assert [v.name for v in found] == [
+        "TRN", "RND_INF", "RND_CONV", "DOUBLE", "tosa", "tflite", "cmsis-nn", "nvdla",
+    ]  # fmt: skip
     assert list(refusals) == ["shift-only"]
     assert {v.name for v in every_variant(rebuilt(skip(), Arithmetic(rounding="DOUBLE")))[0]} == {
-        "TRN", "RND", "RND_INF", "RND_CONV", "intaglio", "tosa", "tflite",
+        "TRN", "RND", "RND_INF", "RND_CONV", "intaglio", "tosa", "tflite", "cmsis-nn",
+        "nvdla",
     }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import oracles
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import int_types
 
@@ -206,3 +206,67 @@ def test_odd_codes_count_the_odd_values_of_a_type_and_decode_by_wiring(bits: int
         digits = f"{code:0{bits}b}"
         inverted = "10"[int(digits[0])]
         assert f"{value & (1 << bits + 1) - 1:0{bits + 1}b}" == f"{inverted}{digits[1:]}1"
+
+
+# --- the requantise steps of other systems, in the words of their definitions ---------------------
+
+
+def cmsis_requantize(x: int, m: int, exponent: int) -> int:
+    """CMSIS-NN's default: the high half of 2 * x * m without saturation, then the remainder of a
+    division by 2^-exponent against a threshold."""
+    wide = (x << max(exponent, 0)) * m + (1 << 30)
+    high = wide // (1 << 31)
+    mask = (1 << max(-exponent, 0)) - 1
+    quotient, remainder = divmod(high, mask + 1)
+    threshold = mask // 2 + (1 if quotient < 0 else 0)
+    return quotient + (1 if remainder > threshold else 0)
+
+
+def extreme(bits: int) -> st.SearchStrategy[int]:
+    """Signed integers of that width; the ends and their neighbours often."""
+    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    return st.one_of(st.sampled_from([low, low + 1, -1, 0, 1, high]), st.integers(low, high))
+
+
+@given(extreme(32), st.integers(1 << 30, (1 << 31) - 1), st.integers(-31, 30), extreme(8))
+@settings(max_examples=2000)
+def test_cmsis_nn_is_its_two_step_requantisation(x: int, m: int, exponent: int, zero: int) -> None:
+    arithmetic = PRESETS["cmsis-nn"]
+    low, high = arithmetic.shift_range
+    shift = 31 - exponent
+    assert low <= shift <= high
+    assert m <= arithmetic.multiplier_max
+    expected = min(max(cmsis_requantize(x, m, exponent) + zero, -128), 127)
+    assert requantise(x * m, shift, zero, -128, 127, arithmetic.rounding) == expected
+
+
+MULTIPLIERS_16 = st.integers(-32767, 32767)
+
+
+def nvdla_converter(x: int, offset: int, scale: int, shift: int, bits: int) -> int:
+    """NVDLA's output converter: subtract, scale, round half away, saturate to 17 and to `bits`."""
+    product = (x - offset) * scale
+    magnitude = (abs(product) + ((1 << shift) >> 1)) >> shift
+    value = magnitude if product >= 0 else -magnitude
+    for width in (17, bits):
+        value = min(max(value, -(1 << (width - 1))), (1 << (width - 1)) - 1)
+    return value
+
+
+@given(
+    extreme(32),
+    extreme(32),
+    st.integers(-32767, 32767),
+    st.integers(0, 62),
+    st.sampled_from([8, 16]),
+)
+@settings(max_examples=2000)
+def test_nvdla_is_its_output_converter(
+    x: int, offset: int, scale: int, shift: int, bits: int
+) -> None:
+    arithmetic, type = PRESETS["nvdla"], IntType(bits, True)
+    bias = -offset * scale
+    assert IntType(arithmetic.bias_bits, True).holds(bias, bias)
+    expected = nvdla_converter(x, offset, scale, shift, bits)
+    t = x * scale + bias
+    assert requantise(t, shift, 0, type.lo, type.hi, arithmetic.rounding) == expected

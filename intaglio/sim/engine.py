@@ -52,6 +52,7 @@ class Simulator:
         convs = enumerate(program.of_kind(Conv2d))
         self._narrow = {op.output: i for i, op in convs if narrowed(op, program) is not None}
         self._free: SimpleQueue[Workspace] = SimpleQueue()
+        self._pool: ThreadPoolExecutor | None = None
 
     def __call__(self, images: Array) -> dict[str, Array]:
         """Outputs by name, (N, C, H, W) in the narrowest NumPy integers, of images (N, C, H, W).
@@ -65,8 +66,9 @@ class Simulator:
         }
         workers = min(self.threads, count)
         if workers > 1:
-            with ThreadPoolExecutor(workers) as pool:
-                counts = list(pool.map(lambda n: self._run(images, n, results), range(count)))
+            if self._pool is None:  # threads take longer to start than a small network to run
+                self._pool = ThreadPoolExecutor(self.threads)
+            counts = list(self._pool.map(lambda n: self._run(images, n, results), range(count)))
         else:
             counts = [self._run(images, n, results) for n in range(count)]
         self.overflows = {name: sum(c[i] for c in counts) for name, i in self._narrow.items()}
