@@ -8,7 +8,7 @@ same functions serve Python ints, NumPy int64 arrays and (compiled by Numba) the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from intaglio.errors import ProgramError
@@ -220,6 +220,15 @@ class Arithmetic:
         return (1 << (self.multiplier_bits - 1)) - 1
 
 
+TFLITE = Arithmetic(
+    name="tflite",
+    rounding="DOUBLE",
+    multiplier_bits=32,
+    per_channel_shift=True,
+    shift_range=(1, 62),
+    bias_bits=63,
+)
+
 PRESETS: dict[str, Arithmetic] = {
     "intaglio": Arithmetic(),
     "shift-only": Arithmetic(name="shift-only", power_of_two=True, multiplier_bits=26),
@@ -230,22 +239,8 @@ PRESETS: dict[str, Arithmetic] = {
         shift_range=(2, 62),
         bias_bits=63,
     ),
-    "tflite": Arithmetic(
-        name="tflite",
-        rounding="DOUBLE",
-        multiplier_bits=32,
-        per_channel_shift=True,
-        shift_range=(1, 62),
-        bias_bits=63,
-    ),
-    "cmsis-nn": Arithmetic(
-        name="cmsis-nn",
-        rounding="DOUBLE",
-        multiplier_bits=32,
-        per_channel_shift=True,
-        shift_range=(1, 62),
-        bias_bits=63,
-    ),
+    "tflite": TFLITE,
+    "cmsis-nn": replace(TFLITE, name="cmsis-nn"),
     "nvdla": Arithmetic(
         name="nvdla",
         rounding="RND_INF",
