@@ -17,7 +17,7 @@ $(READY): pyproject.toml constraints.txt
 	@for tool in $(PYTHON) g++ perl; do command -v $$tool >/dev/null || \
 	  { echo "$$tool must be installed first (Debian: apt-get install python3-venv g++ make perl)"; exit 2; }; done
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[detect,hdl,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[detect,hdl,exchange,synth,formal,cluster,dev]'
 	@command -v iverilog >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	  apt-get update -qq && apt-get install -y -qq iverilog >/dev/null; } || \
 	  echo "Icarus Verilog is not installed; it is optional beside Verilator."
@@ -37,7 +37,7 @@ bench-quant: $(READY) ## AP of every method and width, hours in all (goes on whe
 	$(BIN)/python benchmarks/quant.py $(ARGS)
 
 bench-sim: $(READY) ## speed of the simulator beside onnxruntime and torch, minutes
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[exchange,conformance]'
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/simulator.py $(ARGS)
 
 lint: $(READY) ## ruff and mypy
