@@ -1,11 +1,13 @@
 """Files appear whole or not at all, and a path that cannot be written is one sentence."""
 
 import os
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from intaglio.errors import DataError
+from intaglio.errors import DataError, IntaglioError
 
 
 def make_folder(path: Path) -> Path:
@@ -33,6 +35,46 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise DataError(f"{path} must be writable, not: {reason(error)}.") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(
+    path: Path,
+    ours: Callable[[Path], bool],
+    kind: str,
+    error: type[IntaglioError] = DataError,
+) -> Iterator[Path]:
+    """Yields an empty folder beside `path`, which takes its place when the block succeeds.
+
+    It replaces an empty folder, or one that is `ours`, called `kind` in the refusal of anything
+    else; that and an OSError become an `error`. Nothing is left behind otherwise.
+    """
+    if path.exists() and not (path.is_dir() and (ours(path) or not any(path.iterdir()))):
+        raise error(
+            f"{path} must be a new folder or {kind}, not something else; choose another or remove"
+            " it."
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as cause:
+        raise error(f"{path} must be writable, not: {reason(cause)}.") from cause
+    new, old = part / "new", part / "old"
+    try:
+        new.mkdir()
+        yield new
+        if path.exists():
+            os.replace(path, old)
+        try:
+            os.replace(new, path)
+        except OSError:
+            if old.exists():
+                os.replace(old, path)
+            raise
+    except OSError as cause:
+        raise error(f"{path} must be writable, not: {reason(cause)}.") from cause
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -16,8 +16,9 @@ ROOMS = {
     "detect": {"core", "detect"},
     "quant": {"core", "detect", "quant"},
     "hdl": {"core", "hdl"},
-    "codegen": {"core", "sim", "hdl", "codegen"},
-    "top": {"core", "sim", "detect", "quant", "hdl", "codegen", "top"},
+    "cosim": {"core", "sim", "hdl", "cosim"},
+    "codegen": {"core", "sim", "hdl", "cosim", "codegen"},
+    "top": {"core", "sim", "detect", "quant", "hdl", "cosim", "codegen", "top"},
 }
 HEAVY = {"torch": {"detect", "quant"}, "amaranth": {"hdl", "codegen"}, "numba": {"sim", "codegen"}}
 TORCH_FREE = {"decode", "coco", "evaluate", "images", "draw"}
@@ -84,8 +85,9 @@ sys.meta_path.insert(0, Refuse())
         (("torch", "pycocotools", "PIL", "sklearn"), "import intaglio.codegen.bundle"),
         (("torch", "amaranth", "cocotb"), "import intaglio.cli.network, intaglio.cli.hardware"),
         (("amaranth", "cocotb"), "import intaglio.quant, intaglio.detect.zoo"),
+        (("torch", "amaranth", "numba", "cocotb"), "import intaglio.cosim"),
     ],
-    ids=["sim", "codegen", "cli", "quant"],
+    ids=["sim", "codegen", "cli", "quant", "cosim"],
 )
 def test_each_part_installs_without_the_others(blocked: tuple[str, ...], body: str) -> None:
     script = BLOCKED.format(blocked=blocked, body=body)

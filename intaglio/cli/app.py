@@ -42,7 +42,13 @@ ResizeOption = Annotated[bool, typer.Option("--resize", help="Letterbox other si
 
 def main() -> None:
     """Entry point: a user's mistake is one sentence and exit code 2, without a traceback."""
-    from intaglio.cli import divergence, hardware, network, training  # noqa: F401  # they add to `app`
+    from intaglio.cli import (  # noqa: F401  # they add to `app`
+        divergence,
+        hardware,
+        network,
+        tracing,
+        training,
+    )
 
     try:
         app()

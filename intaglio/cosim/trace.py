@@ -1,0 +1,206 @@
+"""Every tensor of a run on disk, in the forms that benches read, and back.
+
+A trace is a folder: `index.json`, and one file for each tensor with the codes of all images.
+
+    npy     the codes (N, C, H, W) in the narrowest NumPy integers
+    hex     $readmemh: a code a line, in raster order, channels innermost
+    beats   $readmemh: a beat a line, `lanes` channels each, as DESIGN of the streams says
+
+Words of text are two's complement, as many digits as a code, or a beat in whole bytes, needs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intaglio.cosim.port import Port, tensor_port
+from intaglio.disk import whole_folder
+from intaglio.errors import DataError
+from intaglio.hdl.pack import hex_text
+from intaglio.ops import Ints
+from intaglio.program import Program
+
+INDEX = "index.json"
+FORMAT = "intaglio-trace-1"
+TraceFormat = Literal["npy", "hex", "beats"]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A trace on disk. `index` is what its index.json holds."""
+
+    folder: Path
+    index: Mapping[str, Any]
+
+    @staticmethod
+    def open(folder: str | Path) -> Trace:
+        """Read a trace. Raises DataError for a folder that is none."""
+        folder = Path(folder)
+        index = read_index(folder)
+        if index is None:
+            raise DataError(
+                f"{folder} must be a folder written by `intaglio trace`, not one without a"
+                f" readable {INDEX}."
+            )
+        return Trace(folder, index)
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Their names, in the Program's order."""
+        return tuple(entry["tensor"] for entry in self.index["tensors"])
+
+    def entry(self, tensor: str) -> Mapping[str, Any]:
+        """What the index says of a tensor. Raises DataError for one that was not traced."""
+        for entry in self.index["tensors"]:
+            if entry["tensor"] == tensor:
+                found: Mapping[str, Any] = entry
+                return found
+        known = ", ".join(self.tensors)
+        raise DataError(
+            f"The tensor must be one of those in {self.folder}, {known}, not {tensor!r}."
+        )
+
+    def port(self, tensor: str, lanes: int | None = None) -> Port:
+        """The tensor on a stream; `lanes` default to those of its file."""
+        entry = self.entry(tensor)
+        return Port.from_json({"name": tensor, **entry, "lanes": lanes or entry["lanes"]})
+
+    def codes(self, tensor: str) -> Ints:
+        """The tensor's codes (N, C, H, W). Raises DataError where its file is damaged."""
+        path = self.folder / self.entry(tensor)["file"]
+        shape = (self.index["images"], *self.entry(tensor)["shape"])
+        try:
+            if path.suffix == ".npy":
+                codes = np.asarray(np.load(path, allow_pickle=False), dtype=np.int64)
+            else:
+                words = [int(line, 16) for line in path.read_text(encoding="ascii").split()]
+                codes = self.port(tensor).frames(words)
+            if codes.shape != shape:
+                raise ValueError(f"it holds {codes.shape}, not {shape}")
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} must be a whole file of a trace, but: {error}.") from error
+        return codes
+
+
+def write_trace(
+    program: Program,
+    images: NDArray[np.integer[Any]],
+    folder: str | Path,
+    *,
+    format: TraceFormat = "npy",
+    lanes: int = 1,
+    tensors: Sequence[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Trace:
+    """Run images (N, C, H, W) through the simulator and write tensors of the Program.
+
+    format    npy, hex or beats; `lanes` are the channels of a beat.
+    tensors   their names, accumulators too; default: all.
+    progress  is told (done, total) after each image.
+
+    The folder appears whole or not at all, and replaces an older trace. Raises DataError for a
+    folder that holds something else or images that do not fit, ProgramError for unknown tensors.
+    """
+    from intaglio.sim.engine import Simulator, numpy_type  # whoever reads a trace needs no Numba
+
+    if format not in get_args(TraceFormat):
+        raise DataError(f"The format must be npy, hex or beats, not {format!r}.")
+    if lanes != 1 and format != "beats":
+        raise DataError(f"lanes must go with the format beats, not with {format}.")
+    if not len(images):
+        raise DataError("images must hold at least one image, not none.")
+    wanted = [name for name in program.tensors if tensors is None or name in tensors]
+    for name in tensors or ():
+        tensor_port(program, name)
+    ports = {name: tensor_port(program, name, lanes) for name in wanted}
+    simulator = Simulator(program, threads=1, trace=True)
+    suffix = "npy" if format == "npy" else "hex"
+    files = {
+        name: f"{number:03}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.{suffix}"
+        for number, name in enumerate(program.tensors)
+        if name in ports
+    }
+    with whole_folder(Path(folder), is_trace, "an earlier trace") as part:
+        arrays = {}
+        if format == "npy":
+            arrays = {
+                name: np.lib.format.open_memmap(
+                    part / files[name],
+                    mode="w+",
+                    dtype=numpy_type(port.type),
+                    shape=(len(images), *port.shape),
+                )
+                for name, port in ports.items()
+            }
+        for n in range(len(images)):  # one at a time: a trace holds every tensor
+            found = simulator(images[n : n + 1])
+            for name, port in ports.items():
+                if format == "npy":
+                    arrays[name][n] = found[name][0]
+                else:
+                    with (part / files[name]).open("a", encoding="ascii") as file:
+                        file.write(words_text(port, found[name].astype(np.int64), format))
+            if progress is not None:
+                progress(n + 1, len(images))
+        for array in arrays.values():
+            array.flush()
+        index = {
+            "format": FORMAT,
+            "program": program.digest(),
+            "arithmetic": program.arithmetic.name,
+            "images": len(images),
+            "files": format,
+            "tensors": [entry_of(program, ports[name], files[name], format) for name in wanted],
+        }
+        (part / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    return Trace(Path(folder), index)
+
+
+def words_text(port: Port, frames: Ints, format: TraceFormat) -> str:
+    """Frames as a $readmemh text, of codes or of beats."""
+    return hex_text(port.pack(frames), word_bits(port, format))
+
+
+def word_bits(port: Port, format: TraceFormat) -> int:
+    """Bits of a word of the file: those of a beat of whole bytes, or of a code."""
+    return port.data_width if format == "beats" else port.type.bits
+
+
+def entry_of(program: Program, port: Port, file: str, format: TraceFormat) -> dict[str, Any]:
+    """A tensor's entry in the index."""
+    tensor = program.tensors[port.tensor]
+    return {
+        "tensor": port.tensor,
+        "origin": port.origin,
+        "op": type(program.producer[port.tensor]).__name__,
+        "shape": list(port.shape),
+        "type": str(port.type),
+        "scale": tensor.scale,
+        "zero_point": list(tensor.zero_point),
+        "file": file,
+        "lanes": port.lanes,
+        "word_bits": None if format == "npy" else word_bits(port, format),
+        "words": None if format == "npy" else port.beats,
+    }
+
+
+def is_trace(folder: Path) -> bool:
+    """Whether a folder is a trace."""
+    return read_index(folder) is not None
+
+
+def read_index(folder: Path) -> dict[str, Any] | None:
+    """The index of a trace; None where there is none."""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        return index if index["format"] == FORMAT and index["tensors"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
