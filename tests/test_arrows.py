@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "intaglio"
-CORE = {"errors", "disk", "fixed", "ops", "program", "file", "summary"}
+CORE = {"errors", "disk", "fixed", "ops", "program", "file", "summary", "multiplier"}
 ROOMS = {
     "core": {"core"},
     "sim": {"core", "sim"},
@@ -18,9 +18,16 @@ ROOMS = {
     "hdl": {"core", "hdl"},
     "cosim": {"core", "sim", "hdl", "cosim"},
     "codegen": {"core", "sim", "hdl", "cosim", "codegen"},
-    "top": {"core", "sim", "detect", "quant", "hdl", "cosim", "codegen", "top"},
+    "exchange": {"core", "sim", "exchange"},
+    "top": {"core", "sim", "detect", "quant", "hdl", "cosim", "codegen", "exchange", "top"},
 }
-HEAVY = {"torch": {"detect", "quant"}, "amaranth": {"hdl", "codegen"}, "numba": {"sim", "codegen"}}
+HEAVY = {
+    "torch": {"detect", "quant"},
+    "amaranth": {"hdl", "codegen"},
+    "numba": {"sim", "codegen"},
+    "onnx": {"exchange"},
+    "onnxruntime": {"exchange"},
+}
 TORCH_FREE = {"decode", "coco", "evaluate", "images", "draw"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -86,8 +93,9 @@ sys.meta_path.insert(0, Refuse())
         (("torch", "amaranth", "cocotb"), "import intaglio.cli.network, intaglio.cli.hardware"),
         (("amaranth", "cocotb"), "import intaglio.quant, intaglio.detect.zoo"),
         (("torch", "amaranth", "numba", "cocotb"), "import intaglio.cosim"),
+        (("torch", "amaranth", "PIL"), "import intaglio.exchange.integer"),
     ],
-    ids=["sim", "codegen", "cli", "quant", "cosim"],
+    ids=["sim", "codegen", "cli", "quant", "cosim", "exchange"],
 )
 def test_each_part_installs_without_the_others(blocked: tuple[str, ...], body: str) -> None:
     script = BLOCKED.format(blocked=blocked, body=body)

@@ -32,6 +32,8 @@ EXTRAS = {
     "sklearn": "detect",
     "amaranth": "hdl",
     "cocotb_tools": "hdl",
+    "onnx": "exchange",
+    "onnxruntime": "exchange",
 }
 
 JsonOption = Annotated[
@@ -45,6 +47,7 @@ def main() -> None:
     from intaglio.cli import (  # noqa: F401  # they add to `app`
         divergence,
         hardware,
+        interchange,
         network,
         tracing,
         training,

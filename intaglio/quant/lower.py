@@ -11,6 +11,7 @@ import torch
 
 from intaglio import ops
 from intaglio.fixed import Arithmetic
+from intaglio.multiplier import Scaling, Term, exact, scaling
 from intaglio.program import Builder, Program
 from intaglio.quant.graph import (
     Add,
@@ -26,7 +27,6 @@ from intaglio.quant.graph import (
     SumPool,
     Upsample,
 )
-from intaglio.quant.multiplier import Scaling, Term, exact, scaling
 from intaglio.quant.scales import Scales
 from intaglio.quant.search import Grid
 

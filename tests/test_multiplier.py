@@ -11,7 +11,7 @@ from strategies import exact_arithmetics
 
 from intaglio.errors import ModelError
 from intaglio.fixed import EXACT_LIMIT, PRESETS, Arithmetic, IntType, requantise
-from intaglio.quant.multiplier import Term, scaling
+from intaglio.multiplier import Term, scaling
 
 RATIOS = st.floats(1e-6, 4.0).map(Fraction) | st.floats(-4.0, -1e-6).map(Fraction)
 
