@@ -12,7 +12,6 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from intaglio import __version__
 from intaglio.disk import whole_file
 from intaglio.program import Program
 
@@ -74,7 +73,6 @@ class Graph:
             opset_imports=opsets,
             ir_version=IR_VERSION,
             producer_name="intaglio",
-            producer_version=__version__,
         )
         notes = {
             "intaglio.form": form,
