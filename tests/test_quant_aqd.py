@@ -66,13 +66,14 @@ def images() -> np.ndarray:
 
 
 def run(
-    folder: Path, kind: str = "fcos", *, odd: bool = True, epochs: int = 2, **more: object
-) -> Trained:
+    folder: Path, kind: str = "fcos", *, odd: bool = True, epochs: int = 2,
+    arithmetic: str = "intaglio", **more: object,
+) -> Trained:  # fmt: skip
     """A short training."""
     spec = SPECS[kind]
     return trained(
         detector(kind), Pictures(pictures(folder), spec.classes, SIZE),
-        QuantConfig(wbits=3, abits=3), TrainConfig(epochs=epochs, batch=4, rate=1e-3),
+        QuantConfig(wbits=3, abits=3, arithmetic=PRESETS[arithmetic]), TrainConfig(epochs=epochs, batch=4, rate=1e-3),
         WeightGrid(odd=odd), **more,
     )  # fmt: skip
 
@@ -187,6 +188,19 @@ def test_the_program_is_the_trained_network_on_every_integer(
         few = len(np.unique(constant.array)) <= 8
         assert few or conv.input == done.program.inputs[0].name
         assert constant.odd == (odd and conv.input != done.program.inputs[0].name)
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_a_network_trained_to_shift_only_is_its_program(tmp_path: Path, kind: str) -> None:
+    """Every multiplier of a norm or a sum is one power of two, and every integer agrees."""
+    done = run(tmp_path, kind, arithmetic="shift-only")
+    assert done.program.arithmetic == PRESETS["shift-only"]
+    for requant in done.program.of_kind(ops.Requant):
+        factors = np.abs(done.program.constants[requant.multiplier].array)
+        assert (factors & (factors - 1) == 0).all()
+    checked = check_trained(done, images())
+    assert checked.compared > 1000
+    assert checked.mismatches == 0
 
 
 def test_training_learns_and_every_part_of_the_network_does(tmp_path: Path) -> None:

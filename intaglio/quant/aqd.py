@@ -54,12 +54,18 @@ class LearnedWeight(nn.Module):
     """A weight (Cout, Cin / groups, Kh, Kw) with a learned interval for all filters together.
 
     `gain` (Cout, 1, 1, 1) restores the filters' own scale; it is trained where no norm follows.
+    With `power_of_two` gain times step is rounded to a power of two there, and exported so for
+    every weight: the norm after it makes up for the difference.
     """
 
     gain: torch.Tensor
 
-    def __init__(self, weight: Floats, bits: int, grid: WeightGrid, *, normed: bool) -> None:
+    def __init__(
+        self, weight: Floats, bits: int, grid: WeightGrid, *, normed: bool,
+        power_of_two: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self.normed, self.power_of_two = normed, power_of_two
         values = torch.from_numpy(weight).float()
         gain = deviation(values)
         self.standardise = grid.standardise and normed and values[0].numel() > 1
@@ -89,7 +95,15 @@ class LearnedWeight(nn.Module):
         rounded: torch.Tensor = quantise(
             self.standard(), torch.exp(self.log_step), self.codes, self.offset
         )
+        if self.power_of_two and not self.normed:
+            with torch.no_grad():
+                factor = nearest_powers(self.scale()) / self.scale()
+            return rounded * (self.gain * factor)
         return rounded * self.gain
+
+    def scale(self) -> torch.Tensor:
+        """Each filter's step (Cout, 1, 1, 1)."""
+        return self.gain * torch.exp(self.log_step)
 
     @torch.no_grad()
     def best_step(self) -> float:
@@ -109,8 +123,12 @@ class LearnedWeight(nn.Module):
         """The real-valued weight and its codes."""
         values, step = self.standard(), torch.exp(self.log_step)
         q = torch.floor(values / step - self.offset + 0.5).clamp(self.codes.lo, self.codes.hi)
-        scale = (self.gain * step).double().reshape(-1).cpu().numpy()
-        real = (values * self.gain).double().cpu().numpy()
+        gain, each = self.gain, self.scale()
+        if self.power_of_two:
+            each = nearest_powers(each)
+            gain = each / step
+        scale = each.double().reshape(-1).cpu().numpy()
+        real = (values * gain).double().cpu().numpy()
         codes = q.cpu().numpy().astype(np.int64)
         if not self.odd:
             return real, WeightCodes(codes, scale, self.codes)
@@ -164,7 +182,10 @@ class TrainedNetwork(nn.Module):
             normed = all(site.output in self.site_norm for site in sites)
             self.at[name] = len(self.rounders)
             bits = weight_bits(self.graph, config, name)
-            self.rounders.append(LearnedWeight(weight, bits, grid, normed=normed))
+            power_of_two = config.arithmetic.power_of_two
+            self.rounders.append(
+                LearnedWeight(weight, bits, grid, normed=normed, power_of_two=power_of_two)
+            )
         convolutions = [node for node in self.graph.nodes if isinstance(node, Conv)]
         plain = [node for node in convolutions if node.output not in self.site_norm]
         self.shift_of = {node.output: k for k, node in enumerate(plain)}
@@ -244,9 +265,12 @@ class TrainedNetwork(nn.Module):
         """Output codes for one product of codes (C,), before the norm's factor."""
         rounder = self.rounders[self.at[node.weight]]
         assert isinstance(rounder, LearnedWeight)
+        return rounder.scale().reshape(-1) * self.steps(node)
+
+    def steps(self, node: Conv) -> torch.Tensor:
+        """The input's step over the output's."""
         x = self.grids.step(node.input) if node.input in self.grids else 1.0
-        gain = rounder.gain.reshape(-1)
-        return gain * torch.exp(rounder.log_step) * x / self.grids.step(node.output)
+        return x / self.grids.step(node.output)
 
     @torch.no_grad()
     def fixed_sum(self, node: Add) -> Add:
@@ -292,9 +316,26 @@ class TrainedNetwork(nn.Module):
         mean, variance = norm.running_mean, norm.running_var
         assert mean is not None
         assert variance is not None
+        if self.config.arithmetic.power_of_two and node.output in self.grids:
+            return self.shifting(node, norm)
         scale = norm.weight.double() / torch.sqrt(variance.double() + norm.eps)
         shift = norm.bias.double() - mean.double() * scale
         return replace(node, scale=scale.numpy(), shift=shift.numpy())
+
+    def shifting(self, node: Conv, norm: nn.BatchNorm2d) -> Node:
+        """A convolution with its norm in it, whose factors are the powers of two that training
+        rounded them to."""
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        unit = self.unit(node)
+        gamma = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        factor = fixed_factor(gamma * unit, self.config.arithmetic)
+        shift = norm.bias.double() - norm.running_mean.double() * (factor / unit).double()
+        rounder = self.rounders[self.at[node.weight]]
+        assert isinstance(rounder, LearnedWeight)
+        codes = nearest_powers(rounder.scale()).reshape(-1)  # as `learned` exports them
+        scale = nearest_powers(factor / (codes * self.steps(node)))
+        return replace(node, scale=scale.double().numpy(), shift=shift.numpy())
 
     @torch.no_grad()
     def settle(self, pixels: Iterable[torch.Tensor]) -> None:
@@ -326,12 +367,17 @@ def fixed_factor(factor: torch.Tensor, arithmetic: Arithmetic) -> torch.Tensor:
     if largest < SMALLEST:
         return torch.zeros_like(factor)
     if arithmetic.power_of_two:
-        powers = torch.exp2(torch.floor(torch.log2(factor.abs().clamp(min=SMALLEST)) + 0.5))
-        return torch.where(factor == 0, factor, powers.copysign(factor))
+        return nearest_powers(factor)
     low, high = arithmetic.shift_range
     shift = min(high, int(np.floor(np.log2(arithmetic.multiplier_max / largest))))
     one = 2.0 ** max(shift, low)
     return torch.floor(factor * one + 0.5) / one
+
+
+def nearest_powers(factor: torch.Tensor) -> torch.Tensor:
+    """Each factor's nearest power of two on a logarithmic scale, with its sign; 0 stays 0."""
+    powers = torch.exp2(torch.floor(torch.log2(factor.abs().clamp(min=SMALLEST)) + 0.5))
+    return torch.where(factor == 0, factor, powers.copysign(factor))
 
 
 def norm_paths(raw: FloatGraph, graph: FloatGraph, model: nn.Module) -> dict[str, str]:
