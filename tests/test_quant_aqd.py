@@ -73,7 +73,8 @@ def run(
     spec = SPECS[kind]
     return trained(
         detector(kind), Pictures(pictures(folder), spec.classes, SIZE),
-        QuantConfig(wbits=3, abits=3, arithmetic=PRESETS[arithmetic]), TrainConfig(epochs=epochs, batch=4, rate=1e-3),
+        QuantConfig(wbits=3, abits=3, arithmetic=PRESETS[arithmetic]),
+        TrainConfig(epochs=epochs, batch=4, rate=1e-3),
         WeightGrid(odd=odd), **more,
     )  # fmt: skip
 
