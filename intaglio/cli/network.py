@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from intaglio.detect.decode import HeadSpec
+    from intaglio.detect.evaluate import Predict
     from intaglio.quant import QuantConfig, Quantized
 
 
@@ -50,9 +51,10 @@ class EngineName(StrEnum):
     FAKE = "fake"
     SIM = "sim"
     REFERENCE = "reference"
+    RTL = "rtl"
 
 
-MODEL_HELP = "Bundled or torchvision's name, file.intaglio, or module:factory."
+MODEL_HELP = "Bundled or torchvision's name, file.intaglio, BUILD folder, or module:factory."
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
 ProgramArgument = Annotated[Path, typer.Argument(metavar="MODEL.intaglio")]
 SizeOption = Annotated[str | None, typer.Option("--size", metavar="HxW", help="Input size.")]
@@ -94,7 +96,9 @@ def scenes(
 
 
 def open_model(reference: str, weights: Path | None) -> "Program | nn.Module":
-    """A `.intaglio` file or a torch model."""
+    """A `.intaglio` file, that in the folder of a build, or a torch model."""
+    if Path(reference).is_dir():
+        reference = f"{reference}/program.intaglio"  # of a build
     if reference.endswith(".intaglio"):
         from intaglio.file import load
 
@@ -347,7 +351,7 @@ def evaluate(
     resize: ResizeOption = False,
     json_file: JsonOption = None,
 ) -> None:
-    """mAP of a detector by pycocotools, in float, fake-quantised, or on the hardware's integers."""
+    """mAP of a detector by pycocotools: float, fake-quantised, the hardware's integers, or RTL."""
     from intaglio.api import Engine
     from intaglio.api import evaluate as measure
     from intaglio.detect.coco import CocoData
@@ -363,7 +367,7 @@ def evaluate(
         raise DataError("--calibration must go with --engine fake; other engines do not calibrate.")
     coco = CocoData(data, images)
     image_files(images, coco)
-    predict = None
+    predict: Predict | None = None
     if name == "fake":
         if isinstance(target, Program) or calibration is None:
             raise ModelError("--engine fake must have a torch MODEL and --calibration DIR.")
@@ -371,6 +375,8 @@ def evaluate(
 
         config = QuantConfig(wbits=wbits, abits=abits, method=method.value, p=p)
         predict = calibrate(target, config, calibration, None, size, count, resize).fake
+    if name == "rtl":
+        predict = rtl_predictor(model)
     with progress(f"{model} ({name})") as step:
         result = measure(
             target, coco, engine=name, limit=limit, size=parse_size(size), predict=predict,
@@ -391,6 +397,19 @@ def evaluate(
             "seconds": result.seconds,
         },
     )
+
+
+def rtl_predictor(model: str) -> "Predict":
+    """The RTL in the folder of a build, compiled; kept in its folder sim/function."""
+    from intaglio.codegen.compile import load as load_rtl
+
+    folder = Path(model)
+    if not folder.is_dir():
+        raise ModelError(
+            f"--engine rtl must have a folder written by `intaglio build`, not {model}."
+        )
+    with console.status(f"compiling the RTL of {model}"):
+        return load_rtl(folder, folder=folder / "sim" / "function").run_dequantised
 
 
 @app.command()

