@@ -29,14 +29,15 @@ from intaglio.detect.decode import HeadSpec
 from intaglio.detect.retinanet import retinanet_resnet
 from intaglio.program import Program
 from intaglio.quant import QuantConfig, float_predictor, quantize
-from intaglio.sim import reference, vnni
+from intaglio.sim import dots, reference
 from intaglio.sim.engine import Simulator
-from intaglio.sim.isa import supported
+from intaglio.sim.isa import UNITS, supported
 from intaglio.sim.kernels import jit
 
 RESULTS = Path(__file__).parent / "results"
 NETS = ("retinanet-r18", *zoo.BUNDLED)
-TILE_MACS = vnni.PIXELS * 32 * 4  # of one step of the bare loop
+PIXELS = UNITS[0].pixels
+TILE_MACS = PIXELS * 32 * 4  # of one step of the bare loop
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def steps(count: int, tile: Any) -> None:
     """Multiplications without anything else: one small tile, again and again."""
     bases, offsets, weight, start, out = tile
     for _ in range(count // 64):
-        vnni.tile_2(
+        dots.bytes512_2(
             bases.ctypes.data,
             offsets.ctypes.data,
             1,
@@ -194,9 +195,9 @@ def bare(threads: int) -> Callable[[Any], Any]:
 
     def once(_: Any) -> None:
         codes = np.zeros(4096, np.uint8)
-        bases = codes.ctypes.data + np.arange(vnni.PIXELS, dtype=np.int64) * 64
+        bases = codes.ctypes.data + np.arange(PIXELS, dtype=np.int64) * 64
         weight, start = np.zeros(2 * 4096, np.int8), np.zeros(32, np.int32)
-        out = np.zeros((vnni.PIXELS, 32), np.int32)
+        out = np.zeros((PIXELS, 32), np.int32)
         steps(STEPS, (bases, np.zeros(1, np.int64), weight, start, out))
 
     if "avx512vnni" not in supported():

@@ -22,8 +22,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 def kernel_cache() -> Path:
     """A folder for compiled kernels that changes with the sources they are made from: Numba looks
-    at the file of a kernel only, not at `fixed.py`."""
-    sources = [ROOT / "intaglio" / "fixed.py", ROOT / "intaglio" / "sim" / "kernels.py"]
+    at the file of a kernel only, not at `fixed.py` nor at the other files of `sim`."""
+    sources = [ROOT / "intaglio" / "fixed.py", *sorted((ROOT / "intaglio" / "sim").glob("*.py"))]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     return ROOT / ".pytest_cache" / f"numba-{digest[:16]}"
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from queue import Empty, SimpleQueue
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,21 @@ from intaglio.fixed import IntType
 from intaglio.ops import Conv2d, Tensor
 from intaglio.program import Program
 from intaglio.sim.isa import Isa, choose
-from intaglio.sim.kernels import planes
-from intaglio.sim.plan import make_plan
+from intaglio.sim.plan import make_plan, storage
 from intaglio.sim.reference import narrowed
 from intaglio.sim.workspace import Workspace, make_workspace
 
 Array = NDArray[Any]
+WORTH = (
+    20_000_000  # multiplications of an image that threads share; of fewer, starting them is most
+)
 
 
 class Simulator:
     """Runs `program` on the host's integers; agrees with `sim.reference` on every bit.
 
-    threads  images run at a time; default: the processors this process may use.
+    threads  images run at a time, or threads that share a single large image; default: the
+             processors this process may use.
     trace    return every tensor, accumulators too, instead of the Outputs (slower).
     isa      vector instructions, one of `sim.isa.supported()`; default: its best.
 
@@ -48,10 +52,13 @@ class Simulator:
         self.threads = threads or processors()
         self.overflows: dict[str, int] = {}
         self._plan = make_plan(program, trace, choose(isa))
-        self._wanted = tuple(program.tensors.values()) if trace else program.outputs
+        wanted = tuple(program.tensors.values()) if trace else program.outputs
+        self._wanted = {t.name: numpy_type(t.type) for t in wanted}
         convs = enumerate(program.of_kind(Conv2d))
         self._narrow = {op.output: i for i, op in convs if narrowed(op, program) is not None}
-        self._free: SimpleQueue[Workspace] = SimpleQueue()
+        self._alone: SimpleQueue[Workspace] = SimpleQueue()
+        self._shared: Workspace | None = None
+        self._lock = Lock()
         self._pool: ThreadPoolExecutor | None = None
 
     def __call__(self, images: Array) -> dict[str, Array]:
@@ -61,16 +68,23 @@ class Simulator:
         """
         check_images(self.program, images)
         count = len(images)
+        (x,) = self.program.inputs
+        pixels = np.ascontiguousarray(images, dtype=storage(x.type, self._plan.isa))
         results = {
-            t.name: np.empty((count, *t.shape), dtype=numpy_type(t.type)) for t in self._wanted
+            name: np.empty((count, *self.program.tensors[name].shape), dtype=dtype)
+            for name, dtype in self._wanted.items()
         }
-        workers = min(self.threads, count)
-        if workers > 1:
-            if self._pool is None:  # threads take longer to start than a small network to run
-                self._pool = ThreadPoolExecutor(self.threads)
-            counts = list(self._pool.map(lambda n: self._run(images, n, results), range(count)))
+        share = count == 1 and self.threads > 1 and sum(self.program.macs().values()) >= WORTH
+        several = share or min(self.threads, count) > 1
+        if several and self._pool is None:
+            self._pool = ThreadPoolExecutor(self.threads)
+        if share:
+            counts = [self._run_shared(pixels, results)]
+        elif several:
+            assert self._pool is not None
+            counts = list(self._pool.map(lambda n: self._run(pixels, n, results), range(count)))
         else:
-            counts = [self._run(images, n, results) for n in range(count)]
+            counts = [self._run(pixels, n, results) for n in range(count)]
         self.overflows = {name: sum(c[i] for c in counts) for name, i in self._narrow.items()}
         return results
 
@@ -79,20 +93,30 @@ class Simulator:
         results = self(images)
         return [dequantise(t, results[t.name]) for t in self.program.outputs]
 
-    def _run(self, images: Array, n: int, results: dict[str, Array]) -> list[int]:
-        """Image n, into its place of the results; the overflow counts."""
+    def _run(self, pixels: Array, n: int, results: dict[str, Array]) -> list[int]:
+        """Image n, into its place of the results, by this thread; the overflow counts."""
         try:
-            space = self._free.get_nowait()
+            space = self._alone.get_nowait()
         except Empty:
-            space = make_workspace(self._plan)
-        (x,) = self.program.inputs
-        space.arrays[x.name][:] = images[n].transpose(1, 2, 0)
-        space.run()
-        for name, array in results.items():
-            c = array.shape[1]
-            planes(space.arrays[name].reshape(-1, c), array[n].reshape(c, -1))
-        counts: list[int] = space.overflows.tolist()
-        self._free.put(space)
+            space = make_workspace(self._plan, self._wanted)
+        space.begin(pixels, n, results)
+        space.steps.run()
+        counts: list[int] = space.overflows.sum(axis=1).tolist()
+        self._alone.put(space)
+        return counts
+
+    def _run_shared(self, pixels: Array, results: dict[str, Array]) -> list[int]:
+        """The only image, by all threads."""
+        assert self._pool is not None
+        with self._lock:
+            if self._shared is None:
+                self._shared = make_workspace(self._plan, self._wanted, self.threads)
+            space = self._shared
+            space.begin(pixels, 0, results)
+            helpers = [self._pool.submit(space.steps.work, i) for i in range(1, self.threads)]
+            space.steps.work(0)
+            wait(helpers)  # a late one must not meet the next image
+            counts: list[int] = space.overflows.sum(axis=1).tolist()
         return counts
 
 

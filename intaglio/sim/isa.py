@@ -1,4 +1,4 @@
-"""Which vector instructions the convolutions of bytes may use.
+"""Which vector instructions the convolutions may use.
 
 Numba compiles for the host, or for what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say; asking LLVM for
 an instruction that the compilation target lacks aborts the process, so the target is asked here.
@@ -7,6 +7,7 @@ an instruction that the compilation target lacks aborts the process, so the targ
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import Literal
 
 import llvmlite.binding as llvm
@@ -14,26 +15,91 @@ import numba
 
 from intaglio.errors import DataError
 
-Isa = Literal["avx512vnni", "generic"]
-ISAS: tuple[Isa, ...] = ("avx512vnni", "generic")
+Isa = Literal["avx512vnni", "avxvnni", "avx2", "generic"]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One instruction set: its `lanes` 32-bit sums a register, and the blocks of sums that its
+    registers hold, `pixels` by up to 2 * `lanes` channels.
+
+    needs    any of these sets of the target's features
+    bytes    the LLVM name of its 4-products-a-sum instruction, u8 by i8; "" where it has none
+    words    that of its 2-products-a-sum instruction, i16 by i16
+    fused    whether `words` adds to its sums, or only multiplies
+    """
+
+    isa: Isa
+    needs: tuple[frozenset[str], ...]
+    lanes: int
+    pixels: int
+    bytes: str
+    words: str
+    fused: bool
+
+    @property
+    def operand(self) -> Literal["bytes", "words"]:
+        """What it convolves 8-bit codes as."""
+        return "bytes" if self.bytes else "words"
+
+
+UNITS: tuple[Unit, ...] = (
+    Unit(
+        isa="avx512vnni",
+        needs=(frozenset({"avx512vnni", "avx512bw"}),),
+        lanes=16,
+        pixels=8,
+        bytes="llvm.x86.avx512.vpdpbusd.512",
+        words="llvm.x86.avx512.vpdpwssd.512",
+        fused=True,
+    ),
+    Unit(
+        isa="avxvnni",
+        needs=(frozenset({"avxvnni", "avx2"}), frozenset({"avx512vnni", "avx512vl"})),
+        lanes=8,
+        pixels=4,
+        bytes="llvm.x86.avx512.vpdpbusd.256",
+        words="llvm.x86.avx512.vpdpwssd.256",
+        fused=True,
+    ),
+    Unit(
+        isa="avx2",
+        needs=(frozenset({"avx2"}),),
+        lanes=8,
+        pixels=4,
+        bytes="",
+        words="llvm.x86.avx2.pmadd.wd",
+        fused=False,
+    ),
+)
 
 
 @functools.cache
 def supported() -> tuple[Isa, ...]:
     """What this process can run, best first; "generic" is always there."""
+    return (*(unit.isa for unit in UNITS if runs(unit)), "generic")
+
+
+def runs(unit: Unit) -> bool:
+    """Whether Numba's compilation target has its instructions."""
     features = target_features()
-    vnni = "avx512vnni" in features and "avx512bw" in features
-    return ISAS if vnni else ("generic",)
+    return any(needed <= features for needed in unit.needs)
 
 
-def target_features() -> set[str]:
+def unit_of(isa: Isa) -> Unit | None:
+    """The vector unit behind a name; None for "generic"."""
+    return next((unit for unit in UNITS if unit.isa == isa), None)
+
+
+@functools.cache
+def target_features() -> frozenset[str]:
     """Names of the CPU features that Numba compiles for. A CPU named by NUMBA_CPU_NAME counts with
     the features that NUMBA_CPU_FEATURES switches on, and no others."""
     settings = vars(numba.config)
     stated = settings["CPU_FEATURES"]
     if stated is not None or settings["CPU_NAME"] is not None:
-        return {word[1:] for word in (stated or "").split(",") if word.startswith("+")}
-    return {name for name, there in llvm.get_host_cpu_features().items() if there}
+        return frozenset(word[1:] for word in (stated or "").split(",") if word.startswith("+"))
+    return frozenset(name for name, there in llvm.get_host_cpu_features().items() if there)
 
 
 def choose(isa: str | None) -> Isa:

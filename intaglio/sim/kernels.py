@@ -3,11 +3,14 @@
 Roundings, wrapping and clamping are the functions of `fixed.py`, compiled. Numba's disk cache looks
 at the file of a kernel only: after an edit of `fixed.py`, touch this file.
 
-Windows read a bordered copy of their input (`border`), so that no kernel tests for the edge.
+Windows read a bordered copy of their input (`border`), so that no kernel tests for the edge. Every
+kernel makes a part of its output, pixels or rows first ... last - 1, so that threads can share it;
+`worker` is the number of the thread's own scratch memory.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numba
@@ -16,7 +19,12 @@ from numba import int64
 from intaglio import fixed
 from intaglio.ops import Ints
 
-jit = numba.njit(cache=True, nogil=True)
+
+def jit(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiled on its first call, then kept on disk; runs without Python's lock."""
+    compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True)(kernel)
+    return compiled
+
 
 trn = jit(fixed.trn)
 rnd = jit(fixed.rnd)
@@ -92,20 +100,30 @@ def round_shift(t: int, s: int, rounding: int) -> Any:
 
 
 @numba.njit(inline="always")
-def requant_by(x: Any, scaling: Scaling, rounding: int, out: Any) -> None:
-    """x (P, C) to out (P, C); a loop of vectors where the rounding is known beforehand."""
+def requant_channels(
+    row: Any, scaling: Scaling, rounding: int, channel: int, count: int, codes: Any
+) -> None:
+    """`count` values of a pixel to codes from `channel` on; a loop of vectors where the rounding
+    is known beforehand."""
     m, b, s = scaling.m, scaling.b, scaling.s
     lo, hi, offset = scaling.lo, scaling.hi, scaling.offset
+    for i in range(count):
+        c = channel + i
+        t = int64(row[i]) * int64(m[c]) + b[c]
+        codes[c] = clamp(round_shift(t, s[c], rounding) + offset, lo, hi)
+
+
+@numba.njit(inline="always")
+def requant_by(x: Any, scaling: Scaling, rounding: int, out: Any) -> None:
+    """x (P, C) to out (P, C)."""
     for p in range(out.shape[0]):
-        row, codes = x[p], out[p]
-        for c in range(codes.size):
-            t = int64(row[c]) * int64(m[c]) + b[c]
-            codes[c] = clamp(round_shift(t, s[c], rounding) + offset, lo, hi)
+        requant_channels(x[p], scaling, rounding, 0, out.shape[1], out[p])
 
 
 @jit
-def requant(x: Any, scaling: Scaling, out: Any) -> None:
-    """x (P, C) to out (P, C)."""
+def requant(x: Any, scaling: Scaling, out: Any, first: int, last: int) -> None:
+    """Pixels first ... last - 1 of x (P, C) to out (P, C)."""
+    x, out = x[first:last], out[first:last]
     if scaling.rounding == TRN:
         requant_by(x, scaling, TRN, out)
     else:
@@ -197,7 +215,7 @@ def force(acc: Any, count: int, channels: int, forced: Forced) -> int:
 
 @jit
 def finish(
-    acc: Any, first: int, count: int, forced: Forced, scaling: Scaling, fused: bool, out: Any
+    acc: Any, first: int, count: int, forced: Forced, scaling: Scaling, fused: int, out: Any
 ) -> int:
     """Force a tile of sums, then requantise it into `out`, or store it as it is."""
     hits = 0
@@ -205,7 +223,7 @@ def finish(
         hits = force(acc, count, out.shape[1], forced)
     tile = out[first : first + count]
     if fused:
-        requant(acc, scaling, tile)
+        requant(acc, scaling, tile, 0, count)
     else:
         for p in range(count):
             copy(acc[p], tile[p])
@@ -219,29 +237,33 @@ def conv(
     window: Window,
     forced: Forced,
     scaling: Scaling,
-    fused: bool,
+    fused: int,
     cols: Any,
     acc: Any,
     out: Any,
     overflow: Any,
+    first: int,
+    last: int,
+    worker: int,
 ) -> None:
-    """Conv2d, and the Requant behind it when `fused`.
+    """Conv2d of output pixels first ... last - 1, and the Requant behind it when `fused`.
 
     x (H, W * C) bordered; weight (groups, Cout / groups, K) with K and Cout / groups padded by
-    zeros to ALIGN and 2; cols (TILE, K); acc (TILE, Cout + 1): the padded channel of a group is
-    overwritten by the next one; out (P, Cout); overflow (1,) is added to.
+    zeros to ALIGN and 2; cols (workers, TILE, K); acc (workers, TILE, Cout + 1): the padded channel
+    of a group is overwritten by the next one; out (P, Cout); overflow (workers,) is added to.
     """
     outs = out.shape[1] // weight.shape[0]
-    for first in range(0, out.shape[0], TILE):
-        count = min(TILE, out.shape[0] - first)
+    columns, tile = cols[worker], acc[worker]
+    for p in range(first, last, TILE):
+        count = min(TILE, last - p)
         for g in range(weight.shape[0]):
-            gather(x, window, g, first, count, cols)
-            sums = acc[:, g * outs :]
+            gather(x, window, g, p, count, columns)
+            sums = tile[:, g * outs :]
             if forced.mode == SATURATE_MAC:
-                overflow[0] += dot_saturating(cols, weight[g], count, forced, sums)
+                overflow[worker] += dot_saturating(columns, weight[g], count, forced, sums)
             else:
-                dot(cols, weight[g], count, sums)
-        overflow[0] += finish(acc, first, count, forced, scaling, fused, out)
+                dot(columns, weight[g], count, sums)
+        overflow[worker] += finish(tile, p, count, forced, scaling, fused, out)
 
 
 @jit
@@ -251,19 +273,22 @@ def depthwise(
     window: Window,
     forced: Forced,
     scaling: Scaling,
-    fused: bool,
+    fused: int,
     acc: Any,
     out: Any,
     overflow: Any,
+    first: int,
+    last: int,
+    worker: int,
 ) -> None:
     """Conv2d with one input and one output channel a group: weight (Kh * Kw, C), else as `conv`."""
     channels = out.shape[1]
-    whole = acc.dtype.type
-    for first in range(0, out.shape[0], TILE):
-        count = min(TILE, out.shape[0] - first)
+    whole, tile = acc.dtype.type, acc[worker]
+    for start in range(first, last, TILE):
+        count = min(TILE, last - start)
         for p in range(count):
-            oy, ox = (first + p) // window.width, (first + p) % window.width
-            sums = acc[p]
+            oy, ox = (start + p) // window.width, (start + p) % window.width
+            sums = tile[p]
             for c in range(channels):
                 sums[c] = 0
             for ky in range(window.kh):
@@ -273,15 +298,15 @@ def depthwise(
                     w = weight[ky * window.runs + kx]
                     for c in range(channels):
                         sums[c] = whole(sums[c] + whole(whole(taps[c]) * whole(w[c])))
-        overflow[0] += finish(acc, first, count, forced, scaling, fused, out)
+        overflow[worker] += finish(tile, start, count, forced, scaling, fused, out)
 
 
 @jit
-def add(a: Any, b: Any, scaling: Scaling, out: Any) -> None:
+def add(a: Any, b: Any, scaling: Scaling, out: Any, first: int, last: int) -> None:
     """a, b, out (P, C); scaling.m holds both multipliers, its b and s one entry."""
     ma, mb = int64(scaling.m[0]), int64(scaling.m[1])
     bias, s = scaling.b[0], scaling.s[0]
-    for p in range(out.shape[0]):
+    for p in range(first, last):
         for c in range(out.shape[1]):
             t = int64(a[p, c]) * ma + int64(b[p, c]) * mb + bias
             y = round_shift(t, s, scaling.rounding) + scaling.offset
@@ -299,21 +324,33 @@ def shift(x: Any, lowest: int, out: Any) -> None:
 
 
 @jit
-def planes(x: Any, out: Any) -> None:
-    """x (P, C) to out (C, P), in squares that stay in the cache."""
+def pixels(x: Any, out: Any, first: int, last: int) -> None:
+    """Rows first ... last - 1 of an image x (C, H, W) to out (H, W, C)."""
+    for i in range(first, last):
+        for c in range(x.shape[0]):
+            row = x[c, i]
+            for j in range(row.size):
+                out[i, j, c] = row[j]
+
+
+@jit
+def planes(x: Any, out: Any, first: int, last: int) -> None:
+    """Pixels first ... last - 1 of x (P, C) to out (C, P), in squares that stay in the cache."""
     side = 32
-    for p in range(0, x.shape[0], side):
+    for p in range(first, last, side):
         for c in range(0, x.shape[1], side):
             for i in range(c, min(c + side, x.shape[1])):
-                for j in range(p, min(p + side, x.shape[0])):
+                for j in range(p, min(p + side, last)):
                     out[i, j] = x[j, i]
 
 
 @jit
-def border(x: Any, top: int, left: int, value: Ints, lowest: int, out: Any) -> None:
-    """x (H, W, C) - lowest into out, value (C,) elsewhere."""
+def border(
+    x: Any, top: int, left: int, value: Ints, lowest: int, out: Any, first: int, last: int
+) -> None:
+    """x (H, W, C) - lowest into rows first ... last - 1 of out, value (C,) elsewhere."""
     h, w = x.shape[0], x.shape[1]
-    for i in range(out.shape[0]):
+    for i in range(first, last):
         inside = top <= i < top + h
         for j in range(out.shape[1]):
             if not (inside and left <= j < left + w):
@@ -323,9 +360,11 @@ def border(x: Any, top: int, left: int, value: Ints, lowest: int, out: Any) -> N
 
 
 @jit
-def maxpool(x: Any, kh: int, kw: int, sy: int, sx: int, dy: int, dx: int, out: Any) -> None:
-    """x bordered by its type's lowest code."""
-    for i in range(out.shape[0]):
+def maxpool(
+    x: Any, kh: int, kw: int, sy: int, sx: int, dy: int, dx: int, out: Any, first: int, last: int
+) -> None:
+    """x bordered by its type's lowest code; rows first ... last - 1 of out."""
+    for i in range(first, last):
         for j in range(out.shape[1]):
             best = out[i, j]
             copy(x[i * sy, j * sx], best)
@@ -337,9 +376,11 @@ def maxpool(x: Any, kh: int, kw: int, sy: int, sx: int, dy: int, dx: int, out: A
 
 
 @jit
-def sumpool(x: Any, kh: int, kw: int, sy: int, sx: int, dy: int, dx: int, out: Any) -> None:
-    """x bordered by the pool's pad value."""
-    for i in range(out.shape[0]):
+def sumpool(
+    x: Any, kh: int, kw: int, sy: int, sx: int, dy: int, dx: int, out: Any, first: int, last: int
+) -> None:
+    """x bordered by the pool's pad value; rows first ... last - 1 of out."""
+    for i in range(first, last):
         for j in range(out.shape[1]):
             total = out[i, j]
             for c in range(total.size):
@@ -352,23 +393,23 @@ def sumpool(x: Any, kh: int, kw: int, sy: int, sx: int, dy: int, dx: int, out: A
 
 
 @jit
-def upsample(x: Any, rows: Ints, columns: Ints, out: Any) -> None:
-    """out[i, j] = x[rows[i], columns[j]]."""
-    for i in range(out.shape[0]):
+def upsample(x: Any, rows: Ints, columns: Ints, out: Any, first: int, last: int) -> None:
+    """out[i, j] = x[rows[i], columns[j]], rows first ... last - 1."""
+    for i in range(first, last):
         for j in range(out.shape[1]):
             copy(x[rows[i], columns[j]], out[i, j])
 
 
 @jit
-def place(x: Any, first: int, out: Any) -> None:
-    """One operand of Concat: x (P, C) into channels first ... of out."""
-    for p in range(out.shape[0]):
-        copy(x[p], out[p, first : first + x.shape[1]])
+def place(x: Any, channel: int, out: Any, first: int, last: int) -> None:
+    """One operand of Concat: pixels of x (P, C) into channels `channel` ... of out."""
+    for p in range(first, last):
+        copy(x[p], out[p, channel : channel + x.shape[1]])
 
 
 @jit
-def lookup(x: Any, lowest: int, table: Any, out: Any) -> None:
-    """out = table[x - lowest], over (P, C)."""
-    for p in range(out.shape[0]):
+def lookup(x: Any, lowest: int, table: Any, out: Any, first: int, last: int) -> None:
+    """out = table[x - lowest], over pixels first ... last - 1 of (P, C)."""
+    for p in range(first, last):
         for c in range(out.shape[1]):
             out[p, c] = table[x[p, c] - lowest]

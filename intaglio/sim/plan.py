@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from intaglio.fixed import IntType
 from intaglio.ops import Conv2d, Ints, Op, Output, Requant
 from intaglio.program import Program
-from intaglio.sim import vnni
-from intaglio.sim.isa import Isa
+from intaglio.sim import packed, winograd
+from intaglio.sim.isa import Isa, Unit, unit_of
 from intaglio.sim.kernels import ALIGN
 from intaglio.sim.reference import narrowed, saturates
 
 Array = NDArray[Any]
-Kind = Literal["bytes", "depthwise", "words", "exact"]
+Kind = Literal["winograd", "bytes", "pairs", "depthwise", "words", "exact"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ class Sums:
     """How a Conv2d adds up: `kind` names its kernel and operands; `weight` is packed for them, and
     shared by the levels of a shared head.
 
-    bytes       8-bit codes and weights, int32 sums: `sim.vnni`
+    winograd    3x3 of 8-bit codes and weights, sums of 26 bits: `sim.winograd`
+    bytes       8-bit codes and weights, int32 sums, on a vector unit: `sim.packed`
+    pairs       int16 operands, int32 sums, on a vector unit: `sim.packed`
     depthwise   int16 operands, int32 sums, one channel a group
     words       int16 operands, int32 sums
     exact       all in int64, where int16 operands and int32 sums do not suffice
@@ -66,13 +68,13 @@ class Plan:
 def make_plan(program: Program, trace: bool = False, isa: Isa = "generic") -> Plan:
     """The plan; with `trace` nothing is fused and every tensor keeps its own buffer."""
     nodes = nodes_of(program, fuse=not trace)
-    packed: dict[tuple[str, int, int, Kind], Sums] = {}
+    made: dict[tuple[str, int, int, Kind], Sums] = {}
     sums = {}
     for op in program.of_kind(Conv2d):
         key = (op.weight, op.groups, pieces(program, op), kind_of(program, op, isa))
-        if key not in packed:
-            packed[key] = pack(program.constants[op.weight].array, *key[1:])
-        sums[op.output] = packed[key]
+        if key not in made:
+            made[key] = pack(program.constants[op.weight].array, *key[1:], unit_of(isa))
+        sums[op.output] = made[key]
     return Plan(program, isa, nodes, assign(program, nodes, reuse=not trace), sums)
 
 
@@ -132,13 +134,51 @@ def kind_of(program: Program, op: Conv2d, isa: Isa) -> Kind:
 
     if narrowed(op, program) is not None and saturates(program.arithmetic, "mac"):
         return "exact"  # every product is clamped, in order
-    if fits(16, True):
-        if op.groups == weight.shape[0] > 1 and weight.shape[1] == 1:
-            return "depthwise"
-        # Sums of bytes are modulo 2^32: those of a signed type may begin anywhere.
-        small = fits(8, False) or fits(8, True)
-        return "bytes" if isa == "avx512vnni" and small else "words"
-    return "exact"
+    if not fits(16, True):
+        return "exact"
+    if op.groups == weight.shape[0] > 1 and weight.shape[1] == 1:
+        return "depthwise"
+    unit = unit_of(isa)
+    if unit is None:
+        return "words"
+    # Sums of bytes are modulo 2^32: those of a signed type may begin anywhere.
+    if not (fits(8, False) or fits(8, True)):
+        return "pairs"
+    if winograd_is_exact(program, op) and winograd_pays(program, op, unit):
+        return "winograd"
+    return "bytes" if unit.operand == "bytes" else "pairs"
+
+
+def winograd_is_exact(program: Program, op: Conv2d) -> bool:
+    """Whether a convolution of 8-bit codes and weights is 3x3 as `sim.winograd` makes it, with sums
+    of codes counted from their lowest that it holds."""
+    weight, type = program.constants[op.weight].array, program.tensors[op.input].type
+    if weight.shape[2:] != (3, 3) or op.groups != 1 or narrowed(op, program) is not None:
+        return False
+    if op.stride != (1, 1) or op.dilation != (1, 1):
+        return False
+    span = type.hi - type.lo
+    least, most = (f(weight, 0).sum(axis=(1, 2, 3)) * span for f in (np.minimum, np.maximum))
+    return winograd.SUM.holds(int(least.min()), int(most.max()))
+
+
+def winograd_pays(program: Program, op: Conv2d, unit: Unit) -> bool:
+    """Whether it takes clearly fewer vector instructions than the plain window: multiplications,
+    in whole blocks of pixels, and some 200 and 120 a register for a tile's two transforms."""
+    cout, cin = program.constants[op.weight].array.shape[:2]
+    _, height, width = program.tensors[op.output].shape
+    registers = -(-cout // unit.lanes)
+    tiles = winograd.tiles(height, width)
+    each = 4 if unit.operand == "bytes" else 2
+    plain = whole(height * width, unit.pixels) * registers * 3 * -(-3 * cin // each)
+    products = whole(tiles, unit.pixels) * registers * winograd.POINTS * -(-cin // 2)
+    transforms = tiles * (200 * -(-cin // (2 * unit.lanes)) + 120 * registers)
+    return bool(products + transforms < 0.9 * plain)
+
+
+def whole(count: int, block: int) -> int:
+    """count rounded up to whole blocks."""
+    return -(-count // block) * block
 
 
 def pieces(program: Program, op: Conv2d) -> int:
@@ -147,16 +187,19 @@ def pieces(program: Program, op: Conv2d) -> int:
     return kh if op.groups == 1 and op.dilation[1] == 1 else kh * kw
 
 
-def pack(weight: Ints, groups: int, pieces: int, kind: Kind) -> Sums:
-    """Weights for `vnni.conv`, for `kernels.conv` (groups, Cout / groups, K), or for
-    `kernels.depthwise` (Kh * Kw, C)."""
+def pack(weight: Ints, groups: int, pieces: int, kind: Kind, unit: Unit | None) -> Sums:
+    """Weights for `winograd.conv`, `packed.conv`, for `kernels.conv` (groups, Cout / groups, K), or
+    for `kernels.depthwise` (Kh * Kw, C)."""
+    if unit is not None and kind == "winograd":
+        return Sums(kind, winograd.pack(weight, unit))
+    if unit is not None and (kind == "bytes" or kind == "pairs"):
+        operand = packed.OPERANDS[kind]
+        return Sums(kind, packed.pack(weight, groups, pieces, unit, operand))
     dtype = np.int64 if kind == "exact" else np.int16
     cout, cin, kh, kw = weight.shape
-    if kind == "bytes":
-        return Sums(kind, vnni.pack(weight, groups, pieces))
     if kind == "depthwise":
         return Sums(kind, np.ascontiguousarray(weight.reshape(cout, kh * kw).T, dtype=dtype))
     outs, k = cout // groups, kh * kw * cin
-    packed = np.zeros((groups, outs + outs % 2, -(-k // ALIGN) * ALIGN), dtype=dtype)
-    packed[:, :outs, :k] = weight.transpose(0, 2, 3, 1).reshape(groups, outs, k)
-    return Sums(kind, packed)
+    rows = np.zeros((groups, outs + outs % 2, -(-k // ALIGN) * ALIGN), dtype=dtype)
+    rows[:, :outs, :k] = weight.transpose(0, 2, 3, 1).reshape(groups, outs, k)
+    return Sums(kind, rows)

@@ -1,8 +1,8 @@
-"""The buffers of one thread, and the kernel calls that run one image through them."""
+"""The buffers of one image on its way through a Program, and the steps that run it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -25,48 +25,73 @@ from intaglio.ops import (
     Upsample,
     Windowed,
 )
-from intaglio.sim import kernels, vnni
+from intaglio.sim import kernels, packed, steps, winograd
+from intaglio.sim.dots import LOOPS, SLACK
+from intaglio.sim.isa import Unit, unit_of
 from intaglio.sim.kernels import TILE, Forced, Scaling, Window
-from intaglio.sim.plan import Array, Node, Plan, pieces, storage
+from intaglio.sim.plan import Array, Node, Plan, pieces, storage, whole
 from intaglio.sim.reference import narrowed, nearest, saturates
-from intaglio.sim.vnni import SLACK
+from intaglio.sim.steps import Step, Steps
 
-Call = tuple[Callable[..., None], tuple[Any, ...]]
 Tables = Sequence[int] | Ints
+ADDRESS = 4  # place of an array's address among its words
+MATRIX = 9  # words of an array of two dimensions
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """arrays: every stored tensor (H, W, C); overflows: a count for each Conv2d, in order."""
+    """arrays     every stored tensor (H, W, C)
+    overflows  (Conv2ds in order, workers): how many sums did not fit
+    steps      from an image to the results
+    image      the place of the image's address among the steps' words
+    results    those of the results' addresses, by name
+    """
 
     arrays: dict[str, Array]
     overflows: Ints
-    calls: tuple[Call, ...]
+    steps: Steps
+    image: int
+    results: dict[str, int]
 
-    def run(self) -> None:
-        """One image, from the Input's array to those of the Outputs."""
+    def begin(self, images: Array, n: int, results: Mapping[str, Array]) -> None:
+        """Point the steps at image n of `images` (N, C, H, W), contiguous and of the stored type,
+        and at its place in each of the results (N, C, H, W)."""
         self.overflows[:] = 0
-        for kernel, arguments in self.calls:
-            kernel(*arguments)
+        self.steps.begin()
+        self.steps.words[self.image] = images.ctypes.data + n * images.strides[0]
+        for name, place in self.results.items():
+            array = results[name]
+            self.steps.words[place] = array.ctypes.data + n * array.strides[0]
 
 
-def make_workspace(plan: Plan) -> Workspace:
-    """Fresh buffers and the calls bound to them."""
-    binder = Binder(plan)
+def make_workspace(plan: Plan, wanted: Mapping[str, np.dtype[Any]], workers: int = 1) -> Workspace:
+    """Fresh buffers, and steps for `workers` threads that share an image; the `wanted` tensors are
+    the results, in these types."""
+    binder = Binder(plan, workers)
+    (image,) = plan.program.inputs
+    x = np.empty(image.shape, dtype=storage(image.type, plan.isa))
+    binder.call(steps.pixels, x, binder.arrays[image.name], size=image.shape[1])
     for node in plan.nodes:
         binder.bind(node)
-    return Workspace(binder.arrays, binder.overflows, tuple(binder.calls))
+    first = len(binder.steps)
+    for name, dtype in wanted.items():
+        codes = binder.flat(name)
+        binder.call(steps.planes, codes, np.empty(codes.T.shape, dtype), size=len(codes), part=256)
+    made, places = steps.make_steps(binder.steps)
+    results = {name: places[first + i] + MATRIX + ADDRESS for i, name in enumerate(wanted)}
+    return Workspace(binder.arrays, binder.overflows, made, places[0] + ADDRESS, results)
 
 
 class Binder:
-    """Turns the plan's nodes into calls on the arrays of one workspace."""
+    """Turns the plan's nodes into steps on the arrays of one workspace."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, workers: int) -> None:
         self.plan = plan
         self.program = plan.program
-        self.calls: list[Call] = []
+        self.workers = workers
+        self.steps: list[Step] = []
         self.convs = {op.output: i for i, op in enumerate(self.program.of_kind(Conv2d))}
-        self.overflows = np.zeros(len(self.convs), dtype=np.int64)
+        self.overflows = np.zeros((len(self.convs), workers), dtype=np.int64)
         self.arrays = self._arrays()
         self.scratch = {
             kind: np.empty(size + SLACK, np.uint8) for kind, size in self._scratch().items()
@@ -87,8 +112,8 @@ class Binder:
         return arrays
 
     def _scratch(self) -> dict[str, int]:
-        """Bytes of the buffers that live for one call; memory never touched costs nothing."""
-        sizes = {"border": 0, "columns": 8 * TILE, "sums": 0}
+        """Bytes of the buffers that live for one step; memory never touched costs nothing."""
+        sizes = {"border": 0, "columns": 0, "sums": 0, "products": 0}
         for op in self.program.ops:
             if isinstance(op, Windowed):
                 c, h, w = self.program.tensors[op.input].shape
@@ -96,23 +121,67 @@ class Binder:
                 border = 8 * c * (h + top + bottom) * (w + left + right)
                 sizes["border"] = max(sizes["border"], border)
             if isinstance(op, Conv2d):
-                sums = self.plan.sums[op.output]
-                columns = 0 if sums.kind == "bytes" else 8 * TILE * sums.weight.shape[-1]
-                channels = self.program.tensors[op.output].shape[0]
-                sizes["columns"] = max(sizes["columns"], columns)
-                sizes["sums"] = max(sizes["sums"], 8 * TILE * (channels + 32))
+                for name, (shape, dtype) in self.shapes(op).items():
+                    size = prod(shape) * np.dtype(dtype).itemsize
+                    sizes[name] = max(sizes[name], size)
         return sizes
+
+    def shapes(self, op: Conv2d) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Shapes and types of the buffers that a convolution's kernel works in, for every worker:
+        see the kernels."""
+        sums = self.plan.sums[op.output]
+        channels, height, width = self.program.tensors[op.output].shape
+        n = self.workers
+        match sums.kind:
+            case "winograd":
+                unit = self.unit()
+                cin = self.program.tensors[op.input].shape[0]
+                count = winograd.chunk(winograd.tiles(height, width), cin, n)
+                row = count * whole(cin, 2 * unit.lanes) + winograd.GAP // 2
+                return {
+                    "columns": ((n, winograd.POINTS, row), np.int16),
+                    "products": (
+                        (n, winograd.POINTS, count * winograd.GROUP + winograd.GAP // 4),
+                        np.int32,
+                    ),
+                    "sums": ((n, winograd.SIDE**2, winograd.GROUP), np.int32),
+                }
+            case "bytes" | "pairs":
+                return {
+                    "columns": ((n, TILE), np.int64),
+                    "sums": ((n, TILE, channels + 2 * self.unit().lanes), np.int32),
+                }
+            case kind:
+                operand, total = (np.int64,) * 2 if kind == "exact" else (np.int16, np.int32)
+                return {
+                    "columns": ((n, TILE, sums.weight.shape[-1]), operand),
+                    "sums": ((n, TILE, channels + 1), total),
+                }
+
+    def buffer(self, op: Conv2d, name: str) -> Array:
+        """One of `shapes`."""
+        shape, dtype = self.shapes(op)[name]
+        return view(self.scratch[name], shape, dtype)
+
+    def unit(self) -> Unit:
+        """The vector unit that the plan has packed for."""
+        unit = unit_of(self.plan.isa)
+        assert unit is not None
+        return unit
 
     def flat(self, name: str) -> Array:
         """A tensor as (H * W, C)."""
         array = self.arrays[name]
         return array.reshape(-1, array.shape[2])
 
-    def call(self, kernel: Callable[..., None], *arguments: Any) -> None:
-        self.calls.append((kernel, arguments))
+    def call(
+        self, kernel: Callable[..., Any], *arguments: Any, size: int, part: int | None = None
+    ) -> None:
+        """Append a step; unless told, a part is one of four for every worker."""
+        self.steps.append(Step(kernel, arguments, size, part or -(-size // (4 * self.workers))))
 
     def bind(self, node: Node) -> None:
-        """Append the calls of one node."""
+        """Append the steps of one node."""
         op = node.op
         out, flat = self.arrays[node.output], self.flat(node.output)
         match op:
@@ -121,54 +190,63 @@ class Binder:
             case Conv2d():
                 self.conv(op, node)
             case Requant():
-                self.call(kernels.requant, self.flat(op.input), self.scaling(op), flat)
+                scaling = self.scaling(op)
+                self.call(steps.requant, self.flat(op.input), scaling, flat, size=len(flat))
             case Add():
                 m = (op.multiplier_a, op.multiplier_b)
                 scaling = self.scale(op, m, [op.bias], [op.shift])
-                self.call(kernels.add, self.flat(op.a), self.flat(op.b), scaling, flat)
+                operands = (self.flat(op.a), self.flat(op.b))
+                self.call(steps.add, *operands, scaling, flat, size=len(flat))
             case MaxPool2d():
                 lowest = self.program.tensors[op.input].type.lo
-                self.pool(kernels.maxpool, op, op.kernel, lowest)
+                self.pool(steps.maxpool, op, op.kernel, lowest)
             case SumPool2d():
-                self.pool(kernels.sumpool, op, op.kernel, op.pad_value)
+                self.pool(steps.sumpool, op, op.kernel, op.pad_value)
             case Upsample():
                 x = self.arrays[op.input]
                 rows, columns = (nearest(x.shape[i], op.size[i]) for i in (0, 1))
-                self.call(kernels.upsample, x, rows, columns, out)
+                self.call(steps.upsample, x, rows, columns, out, size=len(out))
             case Concat():
                 first = 0
                 for part in op.parts:
-                    self.call(kernels.place, self.flat(part), first, flat)
+                    self.call(steps.place, self.flat(part), first, flat, size=len(flat))
                     first += self.arrays[part].shape[2]
             case Pad():
                 value = np.full(out.shape[2], op.value, dtype=out.dtype)
                 top, _, left, _ = op.padding
-                self.call(kernels.border, self.arrays[op.input], top, left, value, 0, out)
+                x = self.arrays[op.input]
+                self.call(steps.border, x, top, left, value, 0, out, size=len(out))
             case Lookup():
                 lowest = self.program.tensors[op.input].type.lo
                 table = self.program.constants[op.table].array.astype(out.dtype)
-                self.call(kernels.lookup, self.flat(op.input), lowest, table, flat)
+                self.call(steps.lookup, self.flat(op.input), lowest, table, flat, size=len(flat))
             case _:
                 raise TypeError(f"The fast engine has no kernel for {type(op).__name__}.")
 
-    def bordered(self, op: Windowed, outside: Iterable[int], dtype: Any, lowest: int = 0) -> Array:
-        """The input minus `lowest` with its padding, as `dtype`; itself where that is the same."""
+    def bordered(
+        self, op: Windowed, outside: Iterable[int], dtype: Any, lowest: int = 0, multiple: int = 1
+    ) -> Array:
+        """The input minus `lowest` with its padding, as `dtype`, and below and to the right what
+        makes the windows of a 3x3 kernel a `multiple`; itself where that is the same."""
         x = self.arrays[op.input]
-        if not any(op.padding) and x.dtype == dtype:
-            return x
         h, w, c = x.shape
         top, bottom, left, right = op.padding
-        shape = (h + top + bottom, w + left + right, c)
-        out = view(self.scratch["border"], shape, dtype)
+        height, width = h + top + bottom, w + left + right
+        if multiple > 1:
+            height, width = (whole(side - 2, multiple) + 2 for side in (height, width))
+        if (height, width) == (h, w) and x.dtype == dtype and lowest == 0:
+            return x
+        out = view(self.scratch["border"], (height, width, c), dtype)
         value = np.resize(np.array([v - lowest for v in outside], dtype=dtype), c)
-        self.call(kernels.border, x, top, left, value, lowest, out)
+        self.call(steps.border, x, top, left, value, lowest, out, size=height)
         return out
 
     def pool(
-        self, kernel: Callable[..., None], op: Windowed, size: tuple[int, int], outside: int
+        self, kernel: Callable[..., Any], op: Windowed, size: tuple[int, int], outside: int
     ) -> None:
         x = self.bordered(op, [outside], self.arrays[op.input].dtype)
-        self.call(kernel, x, *size, *op.stride, *op.dilation, self.arrays[op.output])
+        out = self.arrays[op.output]
+        self.call(kernel, x, *size, *op.stride, *op.dilation, out, size=len(out))
 
     def scale(self, op: Requant | Add, m: Tables, b: Tables, s: Tables) -> Scaling:
         rounding = tuple(ROUNDINGS).index(self.program.arithmetic.rounding)
@@ -199,32 +277,65 @@ class Binder:
 
     def conv(self, op: Conv2d, node: Node) -> None:
         """A convolution and the Requant behind it."""
-        sums, out = self.plan.sums[op.output], self.flat(node.output)
         scaling = self.scaling(node.requant) if node.requant else self.unscaled()
-        rest = (self.forced(op), scaling, node.requant is not None)
-        index = self.convs[op.output]
-        overflow = self.overflows[index : index + 1]
-        if sums.kind == "bytes":
-            lowest = self.program.tensors[op.input].type.lo
-            x = self.bordered(op, op.pad_value, np.uint8, lowest)
-            window = self.window(op, x)
-            start = vnni.starts(self.program.constants[op.weight].array, op.groups, lowest)
-            offsets = self.offsets(window, op.groups, x.shape[1] * x.shape[2])
-            acc = view(self.scratch["sums"], (TILE, out.shape[1] + 32), np.int32)
-            bases = view(self.scratch["columns"], (TILE,), np.int64)
-            rows = x.reshape(x.shape[0], -1)
-            operands = (rows, sums.weight, start, offsets, window)
-            self.call(vnni.conv, *operands, *rest, bases, acc, out, overflow)
-            return
-        operand, whole = (np.int64, np.int64) if sums.kind == "exact" else (np.int16, np.int32)
-        x = self.bordered(op, op.pad_value, operand)
-        acc = view(self.scratch["sums"], (TILE, out.shape[1] + 1), whole)
-        first = (x.reshape(x.shape[0], -1), sums.weight, self.window(op, x))
+        rest = (scaling, int(node.requant is not None))
+        out = self.flat(node.output)
+        match self.plan.sums[op.output].kind:
+            case "winograd":
+                self.winograd(op, rest, out)
+            case "bytes" | "pairs":
+                self.packed(op, rest, out)
+            case _:
+                self.plain(op, rest, out)
+
+    def winograd(self, op: Conv2d, rest: tuple[Any, ...], out: Array) -> None:
+        unit, weight = self.unit(), self.plan.sums[op.output].weight
+        lowest = self.program.tensors[op.input].type.lo
+        x = self.bordered(op, op.pad_value, np.uint8, lowest, winograd.SIDE)
+        _, height, width = self.program.tensors[op.output].shape
+        tiles = winograd.tiles(height, width)
+        count = winograd.chunk(tiles, x.shape[2], self.workers)
+        start = packed.starts(self.program.constants[op.weight].array, 1, lowest, unit.lanes)
+        places = np.zeros((self.workers, count + winograd.POINTS), np.int64)
+        self.call(
+            steps.conv_winograd, LOOPS[unit.isa, "words"], unit.pixels, x, weight, start[0],
+            (height, width), *rest, self.buffer(op, "columns"), places,
+            self.buffer(op, "products"), self.buffer(op, "sums"), out, size=tiles, part=count,
+        )  # fmt: skip
+
+    def packed(self, op: Conv2d, rest: tuple[Any, ...], out: Array) -> None:
+        unit, sums = self.unit(), self.plan.sums[op.output]
+        operand = packed.OPERANDS[sums.kind]
+        lowest = self.program.tensors[op.input].type.lo if operand == "bytes" else 0
+        x = self.bordered(op, op.pad_value, np.uint8 if operand == "bytes" else np.int16, lowest)
+        window = self.window(op, x)
+        weight = self.program.constants[op.weight].array
+        start = packed.starts(weight, op.groups, lowest, unit.lanes)
+        offsets = self.offsets(window, op.groups, x.shape[1] * x.shape[2]) * x.itemsize
+        rows = x.reshape(x.shape[0], -1)
+        share = whole(-(-len(out) // self.workers), unit.pixels)
+        self.call(
+            steps.conv_packed, LOOPS[unit.isa, operand], unit.pixels, rows, sums.weight, start,
+            offsets, window, self.forced(op), *rest, self.buffer(op, "columns"),
+            self.buffer(op, "sums"), out, self.overflow(op), size=len(out), part=min(share, TILE),
+        )  # fmt: skip
+
+    def plain(self, op: Conv2d, rest: tuple[Any, ...], out: Array) -> None:
+        sums = self.plan.sums[op.output]
+        x = self.bordered(op, op.pad_value, np.int64 if sums.kind == "exact" else np.int16)
+        rows = x.reshape(x.shape[0], -1)
+        first = (rows, sums.weight, self.window(op, x), self.forced(op), *rest)
+        last = (self.buffer(op, "sums"), out, self.overflow(op))
         if sums.kind == "depthwise":
-            self.call(kernels.depthwise, *first, *rest, acc, out, overflow)
+            self.call(steps.depthwise, *first, *last, size=len(out), part=TILE)
         else:
-            columns = view(self.scratch["columns"], (TILE, sums.weight.shape[2]), operand)
-            self.call(kernels.conv, *first, *rest, columns, acc, out, overflow)
+            columns = self.buffer(op, "columns")
+            self.call(steps.conv, *first, columns, *last, size=len(out), part=TILE)
+
+    def overflow(self, op: Conv2d) -> Ints:
+        """The counts of one convolution, a worker each."""
+        counts: Ints = self.overflows[self.convs[op.output]]
+        return counts
 
     def unscaled(self) -> Scaling:
         """A Scaling that is not used, of the right type."""
@@ -232,7 +343,7 @@ class Binder:
         return Scaling(nothing.astype(np.int32), nothing, nothing, 0, 0, 0, 0)
 
     def window(self, op: Conv2d, x: Array) -> Window:
-        """How `kernels.gather` walks the bordered input (H, W, C)."""
+        """How the kernels walk the bordered input (H, W, C)."""
         channels = x.shape[2]
         _, cin, kh, kw = self.program.constants[op.weight].array.shape
         width = self.program.tensors[op.output].shape[2]
@@ -242,7 +353,7 @@ class Binder:
         return Window(kh, runs, run, dx * channels, sx * channels, sy, dy, cin, width)
 
     def offsets(self, window: Window, groups: int, row: int) -> Ints:
-        """Bytes from a pixel to the runs of its window, group by group: (groups, pieces)."""
+        """Values from a pixel to the runs of its window, group by group: (groups, pieces)."""
         g, ky, r = np.ogrid[:groups, : window.kh, : window.runs]
         places = g * window.group + ky * window.row_tap * row + r * window.tap
         return np.array(places, dtype=np.int64).reshape(groups, -1)

@@ -1,0 +1,191 @@
+"""The innermost loop of every vectorised convolution: a block of 32-bit sums that stays in
+registers, and an instruction that adds 4 products of bytes, or 2 of words, to each sum.
+
+LLVM does not find `vpdpbusd` by itself, so the loop is written here in LLVM's own language, once
+for every unit of `sim/isa.py`. Sums wrap modulo 2^32: they are exact in any order wherever the
+result fits 32 bits, which `plan.py` has proved before it takes this path.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from intaglio.sim.isa import UNITS, Unit, runs
+from intaglio.sim.kernels import jit
+
+Operand = Literal["bytes", "words"]
+WIDE = 2  # registers of channels in a block, where the channels suffice
+SLACK = 128  # bytes behind a buffer that a block may read; what they meet are weights of 0
+
+LONG = ir.IntType(64)
+INT = ir.IntType(32)
+WORD = ir.IntType(16)
+BYTE = ir.IntType(8)
+
+
+def number(value: int) -> ir.Constant:
+    """A 64-bit constant."""
+    return ir.Constant(LONG, value)
+
+
+def at(builder: ir.IRBuilder, address: Any, type: ir.Type) -> Any:
+    """A pointer from an address."""
+    return builder.inttoptr(address, type.as_pointer())
+
+
+def sums_of(unit: Unit) -> ir.VectorType:
+    """A register of sums."""
+    return ir.VectorType(INT, unit.lanes)
+
+
+def operand_of(unit: Unit, operand: Operand) -> ir.VectorType:
+    """The type in which the unit's instruction takes its factors; LLVM 22 changed that of VNNI."""
+    if unit.fused and llvm.llvm_version_info[0] < 22:
+        return sums_of(unit)
+    if operand == "bytes":
+        return ir.VectorType(BYTE, 4 * unit.lanes)
+    return ir.VectorType(WORD, 2 * unit.lanes)
+
+
+def multiply_add(
+    builder: ir.IRBuilder, unit: Unit, operand: Operand, total: Any, codes: Any, weights: Any
+) -> Any:
+    """total + the products of 4 bytes or 2 words, lane by lane."""
+    name = unit.bytes if operand == "bytes" else unit.words
+    sums, factors = sums_of(unit), operand_of(unit, operand)
+    taken = (sums, factors, factors) if unit.fused else (factors, factors)
+    call = builder.module.declare_intrinsic(name, fnty=ir.FunctionType(sums, taken))
+    if unit.fused:
+        return builder.call(call, (total, codes, weights))
+    return builder.add(total, builder.call(call, (codes, weights)))
+
+
+def make_block(unit: Unit, operand: Operand, registers: int) -> Any:
+    """The function that computes a block of `unit.pixels` pixels by `registers` registers of
+    channels; all its arguments are int64, addresses and counts:
+
+    bases    addresses of the pixels' first bytes
+    offsets  `pieces` distances from there to the runs of the window, of 4 * `quads` bytes each
+    weight   packed by quads of bytes for each lane; `block` bytes from register to register
+    start    where the sums begin, int32
+    out      int32 sums, pixels `pitch` bytes apart
+    """
+
+    @intrinsic
+    def block_of(  # type: ignore[no-untyped-def]  # Numba's typing context has no public types
+        context, bases, offsets, pieces, quads, weight, block, start, out, pitch
+    ):
+        arguments = (bases, offsets, pieces, quads, weight, block, start, out, pitch)
+        signature = types.void(*(types.int64 for _ in arguments))
+
+        def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]  # as above
+            if runs(unit):  # else never called, and LLVM could not compile it
+                write_block(builder, unit, operand, registers, *values)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return block_of
+
+
+def write_block(
+    builder: ir.IRBuilder, unit: Unit, operand: Operand, registers: int, bases: Any, offsets: Any,
+    pieces: Any, quads: Any, weight: Any, block: Any, start: Any, out: Any, pitch: Any,
+) -> None:  # fmt: skip
+    """The instructions of `make_block`'s function: two loops around the sums in registers."""
+    sums_type, factors = sums_of(unit), operand_of(unit, operand)
+    size = 4 * unit.lanes  # bytes of a register
+    zeros = ir.Constant(ir.VectorType(INT, unit.lanes), [0] * unit.lanes)
+
+    def load(address: Any, type: ir.Type, align: int) -> Any:
+        return builder.load(at(builder, address, type), align=align)
+
+    pixels = [load(builder.add(bases, number(8 * i)), LONG, 8) for i in range(unit.pixels)]
+    sums = []
+    for r in range(registers):
+        begin = load(builder.add(start, number(size * r)), sums_type, 4)
+        places = [cgutils.alloca_once(builder, sums_type) for _ in pixels]  # type: ignore[no-untyped-call]  # Numba's own
+        for place in places:
+            builder.store(begin, place)
+        sums.append(places)
+    with cgutils.for_range(builder, pieces) as outer:
+        offset = load(builder.add(offsets, builder.shl(outer.index, number(3))), LONG, 8)
+        row = builder.mul(outer.index, quads)
+        with cgutils.for_range(builder, quads) as inner:
+            place = builder.add(offset, builder.shl(inner.index, number(2)))
+            step = builder.mul(builder.add(row, inner.index), number(size))
+            w = builder.add(weight, step)
+            packed = [
+                load(builder.add(w, builder.mul(block, number(r))), factors, 1)
+                for r in range(registers)
+            ]
+            for i, pixel in enumerate(pixels):
+                word = load(builder.add(pixel, place), INT, 1)
+                undefined = ir.Constant(sums_type, ir.Undefined)
+                lane = builder.insert_element(undefined, word, INT(0))
+                codes = builder.bitcast(builder.shuffle_vector(lane, undefined, zeros), factors)
+                for r in range(registers):
+                    total = builder.load(sums[r][i])
+                    more = multiply_add(builder, unit, operand, total, codes, packed[r])
+                    builder.store(more, sums[r][i])
+    for r in range(registers):
+        for i in range(unit.pixels):
+            to = builder.add(builder.mul(pitch, number(i)), number(size * r))
+            total = builder.load(sums[r][i])
+            builder.store(total, at(builder, builder.add(out, to), sums_type), align=4)
+
+
+bytes512_1, bytes512_2 = (make_block(UNITS[0], "bytes", r) for r in (1, 2))
+words512_1, words512_2 = (make_block(UNITS[0], "words", r) for r in (1, 2))
+bytes256_1, bytes256_2 = (make_block(UNITS[1], "bytes", r) for r in (1, 2))
+words256_1, words256_2 = (make_block(UNITS[1], "words", r) for r in (1, 2))
+pairs256_1, pairs256_2 = (make_block(UNITS[2], "words", r) for r in (1, 2))
+
+# Places of the blocks above, for the kernels' choice at run time.
+BYTES_512, WORDS_512, BYTES_256, WORDS_256, PAIRS_256 = range(5)
+LOOPS: dict[tuple[str, Operand], int] = {
+    ("avx512vnni", "bytes"): BYTES_512,
+    ("avx512vnni", "words"): WORDS_512,
+    ("avxvnni", "bytes"): BYTES_256,
+    ("avxvnni", "words"): WORDS_256,
+    ("avx2", "words"): PAIRS_256,
+}
+
+
+@jit
+def block(
+    loop: int, wide: bool, bases: int, offsets: int, pieces: int, quads: int, weight: int,
+    step: int, start: int, out: int, pitch: int,
+) -> None:  # fmt: skip
+    """The block of `loop`, a place above, of one register of channels or of two if `wide`."""
+    if loop == BYTES_512:
+        if wide:
+            bytes512_2(bases, offsets, pieces, quads, weight, step, start, out, pitch)
+        else:
+            bytes512_1(bases, offsets, pieces, quads, weight, step, start, out, pitch)
+    elif loop == WORDS_512:
+        if wide:
+            words512_2(bases, offsets, pieces, quads, weight, step, start, out, pitch)
+        else:
+            words512_1(bases, offsets, pieces, quads, weight, step, start, out, pitch)
+    elif loop == BYTES_256:
+        if wide:
+            bytes256_2(bases, offsets, pieces, quads, weight, step, start, out, pitch)
+        else:
+            bytes256_1(bases, offsets, pieces, quads, weight, step, start, out, pitch)
+    elif loop == WORDS_256:
+        if wide:
+            words256_2(bases, offsets, pieces, quads, weight, step, start, out, pitch)
+        else:
+            words256_1(bases, offsets, pieces, quads, weight, step, start, out, pitch)
+    elif loop == PAIRS_256:
+        if wide:
+            pairs256_2(bases, offsets, pieces, quads, weight, step, start, out, pitch)
+        else:
+            pairs256_1(bases, offsets, pieces, quads, weight, step, start, out, pitch)

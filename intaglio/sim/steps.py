@@ -1,0 +1,268 @@
+"""The list of kernel calls that makes an image, run without Python in between.
+
+A step is the address of a compiled kernel, the address of its arguments, and a number of parts.
+Several threads may run one list: each takes parts of a step until none is left, and goes on to the
+next step when all are done.
+
+The arguments lie in memory as Numba keeps a tuple of arrays and integers, one 64-bit word after the
+other (`words`), so that a kernel finds them behind a pointer of that tuple's type.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from intaglio.sim import kernels, packed, winograd
+from intaglio.sim.kernels import jit
+
+Array = NDArray[Any]
+LONG = ir.IntType(64)
+PATIENCE = 4096  # looks at another thread's work before the processor is offered to it
+
+
+@jit
+def conv(p: Any, first: int, last: int, worker: int) -> int:
+    kernels.conv(*p[0], first, last, worker)
+    return 0
+
+
+@jit
+def depthwise(p: Any, first: int, last: int, worker: int) -> int:
+    kernels.depthwise(*p[0], first, last, worker)
+    return 0
+
+
+@jit
+def conv_packed(p: Any, first: int, last: int, worker: int) -> int:
+    packed.conv(*p[0], first, last, worker)
+    return 0
+
+
+@jit
+def conv_winograd(p: Any, first: int, last: int, worker: int) -> int:
+    winograd.conv(*p[0], first, last, worker)
+    return 0
+
+
+@jit
+def requant(p: Any, first: int, last: int, worker: int) -> int:
+    kernels.requant(*p[0], first, last)
+    return 0
+
+
+@jit
+def add(p: Any, first: int, last: int, worker: int) -> int:
+    kernels.add(*p[0], first, last)
+    return 0
+
+
+@jit
+def maxpool(p: Any, first: int, last: int, worker: int) -> int:
+    kernels.maxpool(*p[0], first, last)
+    return 0
+
+
+@jit
+def sumpool(p: Any, first: int, last: int, worker: int) -> int:
+    kernels.sumpool(*p[0], first, last)
+    return 0
+
+
+@jit
+def upsample(p: Any, first: int, last: int, worker: int) -> int:
+    kernels.upsample(*p[0], first, last)
+    return 0
+
+
+@jit
+def place(p: Any, first: int, last: int, worker: int) -> int:
+    kernels.place(*p[0], first, last)
+    return 0
+
+
+@jit
+def lookup(p: Any, first: int, last: int, worker: int) -> int:
+    kernels.lookup(*p[0], first, last)
+    return 0
+
+
+@jit
+def border(p: Any, first: int, last: int, worker: int) -> int:
+    kernels.border(*p[0], first, last)
+    return 0
+
+
+@jit
+def pixels(p: Any, first: int, last: int, worker: int) -> int:
+    kernels.pixels(*p[0], first, last)
+    return 0
+
+
+@jit
+def planes(p: Any, first: int, last: int, worker: int) -> int:
+    kernels.planes(*p[0], first, last)
+    return 0
+
+
+def words(value: Any) -> list[int]:
+    """A tuple of arrays, integers and tuples as Numba lays it out, in 64-bit words: an array is
+    its owner twice (nobody: whoever made the list keeps it), size, item size, address, shape,
+    strides."""
+    if isinstance(value, np.ndarray):
+        head = [0, 0, value.size, value.itemsize, value.ctypes.data]
+        return [*head, *value.shape, *value.strides]
+    if isinstance(value, tuple):
+        return [word for part in value for word in words(part)]
+    return [int(value)]
+
+
+def address_of(kernel: Any, arguments: tuple[Any, ...]) -> int:
+    """The compiled kernel for arguments of these types, by the C convention."""
+    pointer = types.CPointer(numba.typeof(arguments))  # type: ignore[no-untyped-call]  # Numba's own
+    signature = (pointer, types.int64, types.int64, types.int64)
+    kernel.compile(signature)
+    compiled = kernel.overloads[signature]
+    address: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name)
+    return address
+
+
+@dataclass(frozen=True)
+class Steps:
+    """table   (steps, 4) int64: address of the kernel, of its arguments, size, size of a part
+    words     the arguments of all steps
+    counts    (steps, 2) int64: parts taken, parts done
+    kept      the arrays that the words point to
+    """
+
+    table: NDArray[np.int64]
+    words: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    kept: tuple[Any, ...]
+
+    def begin(self) -> None:
+        """Make ready for `work` by several threads."""
+        self.counts[:] = 0
+
+    def run(self) -> None:
+        """All steps, by this thread alone."""
+        run_alone(self.table)
+
+    def work(self, worker: int) -> None:
+        """Take part in the steps since `begin`; back when all of them are done."""
+        run_together(self.table, self.counts, worker)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call: `kernel`(arguments, first, last, worker) over 0 ... size - 1, `part` at a time."""
+
+    kernel: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    size: int
+    part: int
+
+
+def make_steps(steps: Sequence[Step]) -> tuple[Steps, list[int]]:
+    """The list, and where each step's arguments begin among its words."""
+    laid = [words(step.arguments) for step in steps]
+    places = np.cumsum([0, *map(len, laid)])
+    memory = np.array([word for part in laid for word in part], dtype=np.int64)
+    rows = [
+        (address_of(s.kernel, s.arguments), memory.ctypes.data + 8 * place, s.size, s.part)
+        for s, place in zip(steps, places, strict=False)
+    ]
+    table = np.array(rows, dtype=np.int64).reshape(-1, 4)
+    counts = np.zeros((len(rows), 2), dtype=np.int64)
+    return Steps(table, memory, counts, tuple(s.arguments for s in steps)), places.tolist()
+
+
+def written(function: Any) -> Any:
+    """An intrinsic; Numba types it with the context that callers do not give."""
+    return intrinsic(function)
+
+
+@written
+def call(context, function, arguments, first, last, worker):  # type: ignore[no-untyped-def]  # Numba's typing context has no public types
+    """Call a kernel by its address."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]  # as above
+        function, arguments, *rest = values
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(LONG, (pointer, LONG, LONG, LONG))
+        target = builder.inttoptr(function, kind.as_pointer())
+        return builder.call(target, (builder.inttoptr(arguments, pointer), *rest))
+
+    return types.int64(*(types.int64,) * 5), generate
+
+
+@written
+def take(context, address):  # type: ignore[no-untyped-def]  # as above
+    """Add 1 to the word at an address, as one indivisible act; what it was."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]  # as above
+        pointer = builder.inttoptr(values[0], LONG.as_pointer())
+        return builder.atomic_rmw("add", pointer, ir.Constant(LONG, 1), "seq_cst")
+
+    return types.int64(types.int64), generate
+
+
+@written
+def look(context, address):  # type: ignore[no-untyped-def]  # as above
+    """The word at an address, which another thread may change."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]  # as above
+        pointer = builder.inttoptr(values[0], LONG.as_pointer())
+        return builder.load_atomic(pointer, "seq_cst", 8)
+
+    return types.int64(types.int64), generate
+
+
+@written
+def offer(context):  # type: ignore[no-untyped-def]  # as above
+    """Let another thread have the processor."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]  # as above
+        if os.name == "posix":
+            kind = ir.FunctionType(ir.IntType(32), ())
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), ())  # type: ignore[no-untyped-call]  # Numba's own
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@jit
+def run_alone(table: Any) -> None:
+    """Every step as a whole."""
+    for i in range(table.shape[0]):
+        call(table[i, 0], table[i, 1], 0, table[i, 2], 0)
+
+
+@jit
+def run_together(table: Any, counts: Any, worker: int) -> None:
+    """Parts of every step, as long as there are any."""
+    for i in range(table.shape[0]):
+        size, part = table[i, 2], table[i, 3]
+        parts = (size + part - 1) // part
+        taken = counts.ctypes.data + 16 * i
+        while True:
+            mine = take(taken)
+            if mine >= parts:
+                break
+            call(table[i, 0], table[i, 1], mine * part, min(mine * part + part, size), worker)
+            take(taken + 8)
+        looks = 0
+        while look(taken + 8) < parts:
+            looks += 1
+            if looks > PATIENCE:
+                offer()

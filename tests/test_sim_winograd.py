@@ -1,0 +1,100 @@
+"""3x3 convolutions by Winograd's transform, and threads that share an image: not a bit changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import images_for, narrow_arithmetics, programs
+
+from intaglio.fixed import IntType
+from intaglio.ops import Conv2d, Input, Ints, Output, Requant
+from intaglio.program import Builder, Program
+from intaglio.sim import engine, winograd
+from intaglio.sim.engine import Simulator
+from intaglio.sim.isa import supported
+from intaglio.sim.plan import make_plan
+from intaglio.sim.reference import run
+
+UNITS = tuple(isa for isa in supported() if isa != "generic")
+
+
+def conv3x3(
+    weight: Ints, size: tuple[int, int], type: IntType, padding: tuple[int, int, int, int]
+) -> Program:
+    """One convolution, its sums and its requantised codes as Outputs of their own."""
+    b = Builder()
+    b.add(Input(output="x", shape=(weight.shape[1], *size), type=type))
+    b.constant("w", weight)
+    b.constant("m", np.full(weight.shape[0], 21))
+    b.constant("b", np.full(weight.shape[0], 1000))
+    for name in ("sums", "more"):
+        pad = (type.hi if name == "sums" else type.lo,)
+        b.add(Conv2d(output=name, input="x", weight="w", padding=padding, pad_value=pad))
+    codes = Requant(output="q", input="more", multiplier="m", bias="b", shift=(16,), lo=0, hi=255)
+    b.add(codes)
+    b.add(Output(output="exact", input="sums"))
+    b.add(Output(output="y", input="q"))
+    return b.build()
+
+
+@given(st.data())
+@settings(max_examples=25)
+def test_winograd_is_the_convolution(data: st.DataObject) -> None:
+    """Extremes of codes and weights; channels around the registers' sizes, sides around tiles'."""
+    cin = data.draw(st.sampled_from([16, 24, 31, 33, 64]))
+    cout = data.draw(st.sampled_from([15, 16, 33, 64, 65, 80]))
+    size = data.draw(st.tuples(st.integers(13, 21), st.integers(13, 21)))
+    type = IntType(data.draw(st.integers(2, 8)), data.draw(st.booleans()))
+    padding = data.draw(st.tuples(*[st.integers(0, 2)] * 4))
+    seed = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    weight = seed.choice([-128, 127, 3], (cout, cin, 3, 3))
+    program = conv3x3(weight, size, type, padding)
+    images = seed.choice([type.lo, type.hi], (1, cin, *size))
+    expected = run(program, images).tensors
+    for isa in UNITS:
+        got = Simulator(program, threads=1, isa=isa)(images)
+        for name, array in got.items():
+            np.testing.assert_array_equal(array, expected[name], err_msg=f"{isa} {name}")
+
+
+@pytest.mark.parametrize("isa", UNITS)
+def test_winograd_is_taken_just_as_long_as_its_sums_fit(isa: str) -> None:
+    """The largest sums that 26 bits hold are made exactly; one weight more is another kernel's."""
+    taps = winograd.SUM.hi // 255 // 127  # full weights that still fit
+    cin = taps // 9 + 1
+    for extra in (0, 1):
+        weight = np.zeros((16, cin * 9), dtype=np.int64)
+        weight[:, : taps + extra] = 127
+        program = conv3x3(weight.reshape(16, cin, 3, 3), (16, 16), IntType(8, False), (1, 1, 1, 1))
+        kind = make_plan(program, isa=isa).sums["more"].kind  # type: ignore[arg-type]  # one of UNITS
+        assert (kind == "winograd") == (extra == 0)
+        images = np.full((1, cin, 16, 16), 255)
+        got = Simulator(program, threads=1, isa=isa)(images)  # type: ignore[arg-type]  # one of UNITS
+        np.testing.assert_array_equal(got["exact"], run(program, images).tensors["exact"])
+
+
+def test_the_transforms_are_those_of_the_docstring() -> None:
+    """In whole numbers, and the 36 points of any kernel of bytes stay within 16 bits."""
+    weight = np.full((1, 1, 3, 3), -128)
+    points = np.einsum("ia,ab,jb->ij", winograd.G, weight[0, 0], winograd.G)
+    assert abs(points).max() == 49 * 128 < 1 << 15
+    assert (winograd.NINTH * 9) % (1 << 32) == 1
+
+
+@given(st.data(), st.integers(2, 4))
+@settings(max_examples=40)
+def test_threads_that_share_an_image_change_nothing(data: st.DataObject, threads: int) -> None:
+    arithmetic = data.draw(st.sampled_from([None, "narrow"]))
+    how = {"arithmetic": narrow_arithmetics()} if arithmetic else {}
+    program = data.draw(programs(**how))  # type: ignore[arg-type]  # one keyword or none
+    images = data.draw(images_for(program))[:1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "WORTH", 0)
+        together = Simulator(program, threads=threads)
+        expected = run(program, images)
+        for _ in range(3):
+            for name, array in together(images).items():
+                np.testing.assert_array_equal(array, expected.tensors[name])
+            assert together.overflows == expected.overflows
