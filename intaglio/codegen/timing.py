@@ -1,7 +1,7 @@
 """Cycles and queues: when every beat moves, exactly, without the data.
 
-`cells` models each component's handshake register by register, so that it counts the cycles that
-the RTL takes. From it come the frame interval, the latency and the depths of the queues.
+`tokens` gives the cycle in which the RTL takes each beat. From these come the frame interval, the
+latency, the first beat of every output, and the depths and fillings of the queues.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from intaglio.codegen import cells
-from intaglio.codegen.netlist import Cell, Netlist
+from intaglio.codegen import tokens
+from intaglio.codegen.netlist import Netlist
 from intaglio.errors import BuildError
 from intaglio.hdl.fifo import LUT_RAM_DEPTH
 from intaglio.hdl.stream import ceil_div
@@ -23,26 +23,24 @@ from intaglio.ops import Ints
 SIMULATED = 4  # frames from which the interval is read off
 START = 1  # the bench offers its first beat one cycle after reset
 UNBOUNDED = 1 << 40
-PATIENCE = 4096  # cycles in which nothing happens
-EFFORT = 100_000_000  # cycles times cells of simulation spent on shallower queues: seconds
-JOINING = ("source", "add", "fork", "mux", "demux", "concat", "pad")  # see `cells.run`
+NO_PAUSES = np.zeros(0, dtype=np.int64)
 CODES = {
-    "source": cells.SOURCE,
-    "sink": cells.SINK,
-    "fifo": cells.FIFO,
-    "fork": cells.FORK,
-    "repack": cells.REPACK,
-    "mux": cells.TAKE,
-    "concat": cells.TAKE,
-    "demux": cells.GIVE,
-    "pad": cells.PAD,
-    "scale": cells.PIPE,
-    "lookup": cells.PIPE,
-    "add": cells.PIPE,
-    "conv": cells.WINDOW,
-    "sum": cells.WINDOW,
-    "max": cells.WINDOW,
-    "upsample": cells.UPSAMPLE,
+    "source": tokens.SOURCE,
+    "sink": tokens.SINK,
+    "fifo": tokens.FIFO,
+    "fork": tokens.FORK,
+    "repack": tokens.REPACK,
+    "mux": tokens.TAKE,
+    "concat": tokens.TAKE,
+    "demux": tokens.GIVE,
+    "pad": tokens.PAD,
+    "scale": tokens.PIPE,
+    "lookup": tokens.PIPE,
+    "add": tokens.PIPE,
+    "conv": tokens.WINDOW,
+    "sum": tokens.WINDOW,
+    "max": tokens.WINDOW,
+    "upsample": tokens.UPSAMPLE,
 }
 
 
@@ -51,11 +49,13 @@ class Schedule:
     """What a run of the model shows, in cycles from reset.
 
     finished  cycle of each frame's last output beat, over all outputs; empty after a deadlock.
-    peaks     most beats that each queue held, by cell index.
+    peaks     most beats that each queue held, by cell index; empty unless asked for.
+    taken     by wire, the cycle in which each of its beats is taken, frame after frame.
     """
 
     finished: tuple[int, ...]
     peaks: Mapping[int, int]
+    taken: tuple[Ints, ...]
 
     @property
     def interval(self) -> int:
@@ -73,138 +73,176 @@ class Schedule:
 
 
 class Model:
-    """The cycle model of a netlist; `components` are its Amaranth components, by cell."""
+    """The token-time model of a netlist; `components` are its Amaranth components, by cell."""
 
     def __init__(self, netlist: Netlist, components: list[Any]) -> None:
         self.netlist = netlist
-        self.order = ordered(netlist)
-        self.joining = sum(netlist.cells[i].kind not in JOINING for i in self.order)
-        self.unread = np.ones(len(netlist.wires), dtype=np.bool_)
-        self.unread[[wire for cell in netlist.cells for wire in cell.ins]] = False
         most = max(len(w.key) for w in netlist.wires)
         most = max(most, *(len(c.ins) for c in netlist.cells))
         self.rows = np.zeros((len(netlist.cells), level_data(most, 0)), dtype=np.int64)
-        for row, index in zip(self.rows, self.order, strict=True):
-            cell = netlist.cells[index]
+        self.walks: dict[int, list[tuple[int, int]]] = {}  # window: (height, beats a row) by level
+        self.wires = np.full((len(netlist.wires), 7), tokens.UNKNOWN, dtype=np.int64)
+        for index, (row, cell) in enumerate(zip(self.rows, netlist.cells, strict=True)):
             wires = (*cell.ins, *cell.outs)
-            if len(wires) > cells.PORTS:
+            if len(wires) > tokens.PORTS:
                 raise BuildError(
-                    f"{cell.name} must join at most {cells.PORTS} streams, not {len(wires)}; split"
+                    f"{cell.name} must join at most {tokens.PORTS} streams, not {len(wires)}; split"
                     " the concatenation or the fork."
                 )
-            row[cells.KIND] = CODES[cell.kind]
-            row[cells.INS], row[cells.OUTS] = len(cell.ins), len(cell.outs)
-            row[cells.WIRES : cells.WIRES + len(wires)] = wires
-            self._fill(row, cell, components[index])
+            row[tokens.KIND] = CODES[cell.kind]
+            row[tokens.INS], row[tokens.OUTS] = len(cell.ins), len(cell.outs)
+            row[tokens.WIRES : tokens.WIRES + len(wires)] = wires
+            self.wires[list(cell.ins), tokens.READER_OF] = index
+            self.wires[list(cell.outs), tokens.SOURCE_OF] = index
+            self._fill(row, index, components[index])
+        self.beats = np.array([self._beats(k) for k in range(len(netlist.wires))])
 
     def run(
-        self, depths: Mapping[int, int], *, frames: int = SIMULATED, period: int = 0
+        self,
+        depths: Mapping[int, int],
+        *,
+        frames: int = SIMULATED,
+        period: int = 0,
+        interval: int = 0,
+        peaks: bool = False,
+        seed: int | None = None,
     ) -> Schedule:
-        """Simulate whole frames back to back, or one every `period` cycles evenly spread.
+        """Whole frames back to back, or one every `period` cycles evenly spread.
 
-        depths  places of each queue, by cell index.
+        depths    places of each queue, by cell index.
+        interval  give up, as after a deadlock, when a frame ends later than that behind the last.
+        seed      random pauses of up to 3, some of up to 63 cycles, before ports move a beat.
         """
-        rows = self.rows.copy()
-        place = {index: row for row, index in enumerate(self.order)}
+        rows, wires = self.rows.copy(), self.wires.copy()
         for index, depth in depths.items():
-            rows[place[index], cells.PLACES] = depth
-            rows[place[index], cells.LATENCY] = 1 if depth <= LUT_RAM_DEPTH else 2
-        sources = rows[:, cells.KIND] == cells.SOURCE
-        rows[sources, cells.FRAMES], rows[sources, cells.PERIOD] = frames, period
-        finished = np.zeros((len(rows), frames), dtype=np.int64)
-        flat = rows.reshape(-1)
-        patience = period + PATIENCE
-        cycles = cells.run(flat, rows.shape[1], self.joining, self.unread, finished, patience)
-        peaks = {index: int(rows[place[index], cells.PEAK]) for index in depths}
-        return Schedule(() if cycles < 0 else tuple(finished.max(axis=0).tolist()), peaks)
+            rows[index, tokens.PLACES] = depth
+            rows[index, tokens.LATENCY] = 1 if depth <= LUT_RAM_DEPTH else 2
+        rows[rows[:, tokens.KIND] == tokens.SOURCE, tokens.PERIOD] = period
+        wires[:, tokens.TOTAL] = self.beats * frames
+        wires[:, tokens.COUNT] = 0
+        ends = wires[:, tokens.TOTAL].cumsum()
+        wires[:, tokens.BEGIN] = ends - wires[:, tokens.TOTAL]
+        times, pushes = np.zeros(ends[-1], np.int64), np.zeros(ends[-1], np.int64)
+        pauses = NO_PAUSES if seed is None else random_pauses(seed, ends[-1])
+        lines = self._lines(rows, frames)
+        done = tokens.run(rows.reshape(-1), rows.shape[1], wires, times, pushes, pauses, lines,
+                          frames, interval)  # fmt: skip
+        taken = tuple(np.split(times, ends[:-1]))
+        if done < frames:
+            return Schedule((), {}, taken)
+        finished = np.max([taken[c.ins[0]].reshape(frames, -1)[:, -1]
+                           for c in self.netlist.cells if c.kind == "sink"], axis=0)  # fmt: skip
+        held = {i: self.peak(i, taken) for i in depths} if peaks else {}
+        return Schedule(tuple(finished.tolist()), held, taken)
 
-    def _fill(self, row: Ints, cell: Cell, component: Any) -> None:
-        """A cell's parameters, and registers that do not start at 0."""
-        netlist = self.netlist
+    def peak(self, index: int, taken: tuple[Ints, ...]) -> int:
+        """The most beats that queue `index` held."""
+        cell = self.netlist.cells[index]
+        return int(tokens.fullest(taken[cell.ins[0]], taken[cell.outs[0]]))
+
+    def _beats(self, wire: int) -> int:
+        """Beats of a wire for one image."""
+        w = self.netlist.wires[wire]
+        shapes = [tensor.shape for tensor in self.netlist.graph.tensors(w.key)]
+        return sum(h * w_ * ceil_div(c, w.lanes) for c, h, w_ in shapes)
+
+    def _lines(self, rows: Ints, frames: int) -> Ints:
+        """Of every row of every window: the beats before it, and a place for when it may come."""
+        tables, at = [], 0
+        for index, levels in self.walks.items():
+            beats = np.concatenate([np.full(height, width) for height, width in levels])
+            starts = np.concatenate([[0], np.tile(beats, frames).cumsum()])
+            rows[index, tokens.FIRST_ROW] = at
+            rows[index, tokens.ROW_COUNT] = len(starts) - 1
+            tables.append(starts)
+            at += len(starts)
+        return np.stack([np.concatenate([*tables, [0]]), np.zeros(at + 1, np.int64)], axis=1)
+
+    def _fill(self, row: Ints, index: int, component: Any) -> None:
+        """A cell's parameters, and state that does not start at 0."""
+        netlist, cell = self.netlist, self.netlist.cells[index]
         wire = netlist.wires[(cell.ins or cell.outs)[0]]
         shapes = [tensor.shape for tensor in netlist.graph.tensors(wire.key)]
         channels, height, width = shapes[0]
         match cell.kind:
             case "source" | "sink":
-                row[cells.BEATS] = height * width * ceil_div(channels, wire.lanes)
-                row[cells.START] = START
+                row[tokens.BEATS] = height * width * ceil_div(channels, wire.lanes)
+                row[tokens.START] = START
             case "repack":
-                row[cells.FULL] = component.full
-                row[cells.LANES_IN], row[cells.LANES_OUT] = component.lanes_in, component.lanes_out
-                row[cells.PER_PIXEL], row[cells.REST] = component.per_pixel, component.rest
+                row[tokens.FULL] = component.full
+                row[tokens.LANES_IN], row[tokens.LANES_OUT] = (
+                    component.lanes_in,
+                    component.lanes_out,
+                )
+                row[tokens.PER_PIXEL], row[tokens.REST] = component.per_pixel, component.rest
             case "mux" | "demux" | "concat":
-                row[cells.TURNS] = len(component.beats)
+                row[tokens.TURNS] = len(component.beats)
                 for turn, beats in enumerate(component.beats):
-                    row[level_data(turn, cells.SIZE)] = beats
+                    row[level_data(turn, tokens.SIZE)] = beats
             case "pad":
                 outer = component.out_frame
-                row[cells.WORDS] = ceil_div(channels, wire.lanes)
-                row[cells.TOP], row[cells.LEFT] = component.padding[0], component.padding[2]
-                row[cells.INNER_H], row[cells.INNER_W] = height, width
-                row[cells.OUTER_H], row[cells.OUTER_W] = outer.height, outer.width
+                row[tokens.WORDS] = ceil_div(channels, wire.lanes)
+                row[tokens.TOP], row[tokens.LEFT] = component.padding[0], component.padding[2]
+                row[tokens.INNER_H], row[tokens.INNER_W] = height, width
+                row[tokens.OUTER_H], row[tokens.OUTER_W] = outer.height, outer.width
             case "scale" | "lookup" | "add":
                 self._outlet(row, component.outlet, component.latency - 1)
             case "conv" | "sum" | "max" | "upsample":
-                self._window(row, cell, component)
+                self._window(row, index, component)
 
     def _outlet(self, row: Ints, outlet: Any, delay: int) -> None:
         """The queue at the end of a pipeline."""
-        row[cells.PLACES] = row[cells.FREE] = outlet.depth
-        row[cells.LATENCY] = outlet.latency
-        row[cells.DELAY] = delay
+        row[tokens.PLACES] = outlet.depth
+        row[tokens.LATENCY] = outlet.latency
+        row[tokens.DELAY] = delay
 
-    def _window(self, row: Ints, cell: Cell, component: Any) -> None:
+    def _window(self, row: Ints, index: int, component: Any) -> None:
         """A line buffer and what walks over it."""
+        cell = self.netlist.cells[index]
         if cell.kind == "upsample":
             self._outlet(row, component.outlet, component.latency - 2)
             buffer, frames, walked = component.buffer, [component.frame], [component.out_frame]
-            row[cells.PASS], row[cells.PASSES] = 1, buffer.words
-            row[cells.PASS_BEATS] = row[cells.LAST_BEATS] = 1
-            row[cells.SPAN_Y] = row[cells.SPAN_X] = 1
+            row[tokens.PASS], row[tokens.PASSES] = 1, buffer.words
+            row[tokens.PASS_BEATS] = row[tokens.LAST_BEATS] = 1
+            row[tokens.SPAN_Y] = row[tokens.SPAN_X] = 1
         else:
             window = component.window
             buffer, frames, walked = window.buffer, window.frames, window.walked
             geometry = window.geometry
-            row[cells.PASS] = window.pass_cycles
-            row[cells.PASSES] = window.groups * window.repeats
-            row[cells.SPAN_Y], row[cells.SPAN_X] = geometry.span
-            row[cells.STRIDE_Y], row[cells.STRIDE_X] = geometry.stride
-            row[cells.ABOVE], row[cells.BEFORE] = geometry.padding[0], geometry.padding[2]
-            row[cells.PASS_BEATS] = row[cells.LAST_BEATS] = 1
+            row[tokens.PASS] = window.pass_cycles
+            row[tokens.PASSES] = window.groups * window.repeats
+            row[tokens.SPAN_Y], row[tokens.SPAN_X] = geometry.span
+            row[tokens.STRIDE_Y], row[tokens.STRIDE_X] = geometry.stride
+            row[tokens.ABOVE], row[tokens.BEFORE] = geometry.padding[0], geometry.padding[2]
+            row[tokens.PASS_BEATS] = row[tokens.LAST_BEATS] = 1
             outlet = component.outlet if cell.kind == "max" else component.drain.outlet
             self._outlet(row, outlet, component.latency - 1)
             if cell.kind != "max":
-                row[cells.PASS_BEATS] = component.drain.beats
-                row[cells.LAST_BEATS] = component.drain.last_beats
-        row[cells.ROWS], row[cells.IN_WORDS] = buffer.rows, buffer.words
-        row[cells.LEVELS] = len(frames)
+                row[tokens.PASS_BEATS] = component.drain.beats
+                row[tokens.LAST_BEATS] = component.drain.last_beats
+        row[tokens.ROWS], row[tokens.IN_WORDS] = buffer.rows, buffer.words
+        row[tokens.LEVELS] = len(frames)
+        row[tokens.ISSUED] = row[tokens.LAST_PUSH] = -1
+        self.walks[index] = [(f.height, f.width * buffer.words) for f in frames]
         for level, (frame, out) in enumerate(zip(frames, walked, strict=True)):
             sizes = frame.height, frame.width, out.height, out.width
-            row[level_data(level, 0) : level_data(level, cells.GROUP)] = sizes
+            row[level_data(level, 0) : level_data(level, tokens.GROUP)] = sizes
 
 
 def level_data(level: int, column: int) -> int:
     """Where a level's number lies in a cell's row."""
-    return cells.LEVEL_DATA + cells.GROUP * level + column
+    return tokens.LEVEL_DATA + tokens.GROUP * level + column
 
 
-def ordered(netlist: Netlist) -> list[int]:
-    """Cells for the model: first those with registers at their ports, then the combinational
-    ones, each behind those that it reads."""
-    driver = {wire: i for i, cell in enumerate(netlist.cells) for wire in cell.outs}
-    order = [i for i, cell in enumerate(netlist.cells) if cell.kind not in JOINING]
-    waiting = [i for i, cell in enumerate(netlist.cells) if cell.kind in JOINING]
-    placed = set(order)
-    while waiting:
-        ready = [i for i in waiting if all(driver[w] in placed for w in netlist.cells[i].ins)]
-        order += ready
-        placed.update(ready)
-        waiting = [i for i in waiting if i not in placed]
-    return order
+def random_pauses(seed: int, beats: int) -> Ints:
+    """Mostly none; one beat in eight waits for up to 3 or up to 63 cycles."""
+    rng = np.random.default_rng(seed)
+    longest = rng.choice([0] * 14 + [3, 63], size=beats)
+    return np.asarray(rng.integers(0, longest, endpoint=True))
 
 
 def size_queues(model: Model) -> tuple[dict[int, int], Schedule]:
-    """Queue depths, by cell index, that cost no throughput, and the schedule with them.
+    """The least queue depths, by cell index, that cost no throughput, and the schedule with them.
 
     With unbounded queues the design takes its best interval. Frames offered evenly at that
     interval then show how many beats each queue must hold. That run is a schedule which the sized
@@ -214,34 +252,39 @@ def size_queues(model: Model) -> tuple[dict[int, int], Schedule]:
     free = model.run(dict.fromkeys(queues, UNBOUNDED))
     if not free.finished:
         raise BuildError("The design must not wait for itself, but its cycle model does.")
-    paced = model.run(dict.fromkeys(queues, UNBOUNDED), period=free.interval)
-    depths = {i: max(2, peak) for i, peak in paced.peaks.items()}
+    paced = model.run(dict.fromkeys(queues, UNBOUNDED), period=free.interval, peaks=True)
+    depths = {i: max(1, peak) for i, peak in paced.peaks.items()}
     schedule = model.run(depths)
     while not schedule.keeps(free.interval):  # a deeper queue can be a cycle slower than modelled
         depths = {i: depth + ceil_div(depth, 16) for i, depth in depths.items()}
         schedule = model.run(depths)
-    return trim(model, depths, schedule)
+    depths = trim(model, depths, schedule.interval)
+    return depths, model.run(depths, peaks=True)
 
 
-def trim(
-    model: Model, depths: dict[int, int], schedule: Schedule
-) -> tuple[dict[int, int], Schedule]:
-    """Make each queue as shallow as it can be without losing throughput, the largest first.
+def trim(model: Model, depths: dict[int, int], interval: int) -> dict[int, int]:
+    """Make each queue as shallow as it can be without losing throughput, the largest first, until
+    a place less in any of them would cost cycles or is none at all.
 
-    Deeper never hurts, so one pass leaves every queue at a minimum: a place less in any of them
-    would cost cycles. Large designs stop after EFFORT and keep the depths they have by then.
+    A deeper queue lets every beat move as early or earlier, so one pass is enough; but the step
+    from LUT RAM to block RAM adds a cycle, so after a queue took it back the others are tried anew.
     """
     widths = {i: model.netlist.wires[model.netlist.cells[i].ins[0]].width for i in depths}
-    cost = schedule.finished[-1] * len(model.netlist.cells)
-    left = EFFORT
-    for i in sorted(depths, key=lambda i: (-depths[i] * widths[i], i)):
-        low = 1  # too shallow, or the least there is
-        while depths[i] - low > 1 and left > 0:
-            middle = (low + depths[i]) // 2
-            tried = model.run({**depths, i: middle})
-            left -= cost
-            if tried.keeps(schedule.interval):
-                depths[i], schedule = middle, tried
-            else:
-                low = middle
-    return depths, schedule
+
+    def fast(i: int, depth: int) -> bool:
+        return model.run({**depths, i: depth}, interval=interval).keeps(interval)
+
+    again = True
+    while again:
+        deep = {i for i, depth in depths.items() if depth > LUT_RAM_DEPTH}
+        for i in sorted(depths, key=lambda i: (-depths[i] * widths[i], i)):
+            low = 0  # too shallow; most queues are as deep as they must be: try that first
+            middle = depths[i] - 1
+            while depths[i] - low > 1:
+                if fast(i, middle):
+                    depths[i] = middle
+                else:
+                    low = middle
+                middle = (low + depths[i]) // 2
+        again = deep != {i for i, depth in depths.items() if depth > LUT_RAM_DEPTH}
+    return depths
