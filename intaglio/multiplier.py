@@ -111,3 +111,8 @@ def check_powers(terms: Sequence[Term], layer: str) -> None:
                     f" {float(ratio):.4g}; use arithmetic 'intaglio', or give the layer weights of"
                     " its own so that its norm can be folded into them."
                 )
+
+
+def short(values: Sequence[int]) -> Sequence[int]:
+    """One entry instead of many equal ones."""
+    return values[:1] if len(set(values)) == 1 else values

@@ -11,7 +11,7 @@ import torch
 
 from intaglio import ops
 from intaglio.fixed import Arithmetic
-from intaglio.multiplier import Scaling, Term, exact, scaling
+from intaglio.multiplier import Scaling, Term, exact, scaling, short
 from intaglio.program import Builder, Program
 from intaglio.quant.graph import (
     Add,
@@ -225,8 +225,3 @@ class Lowering:
     def table(self, name: str, values: Sequence[int]) -> str:
         """A constant; a single entry where all are equal."""
         return self.builder.constant(name, np.array(short(values), dtype=np.int64))
-
-
-def short(values: Sequence[int]) -> Sequence[int]:
-    """One entry instead of many equal ones."""
-    return values[:1] if len(set(values)) == 1 else values
