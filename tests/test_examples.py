@@ -9,6 +9,7 @@ from tools import needs
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SCRIPTS = {
+    "other_tools.py": "all equal",
     "own_network.py": "all equal",
     "foreign_requant.py": "broken: 4 of 2,688 beats differ, first conv (from conv): frame 0, "
     "channel 3, y 2, x 13",

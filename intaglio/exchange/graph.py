@@ -36,7 +36,7 @@ class Graph:
     def constant(self, name: str, value: Any, dtype: Any) -> str:
         """An initialiser; the same name twice is the same array."""
         if name not in self.initializers:
-            array = np.ascontiguousarray(value, dtype=dtype)
+            array = np.array(value, dtype=dtype, order="C")
             self.initializers[name] = numpy_helper.from_array(array, name)
         return name
 

@@ -146,11 +146,15 @@ class QuantisedWriter(Writer):
             inputs = [source, *(names[n] for n in ("xs", "xz", "w", "ws", "wz", "ys", "yz", "b"))]
             graph.node("QLinearConv", inputs, made, **fields)
         if moved:
-            wide = self.cast(made, np.dtype(np.int64), f"{out}.wide")
-            wide = self.plus(wide, f"{out}.moved", np.array([-moved]))
-            made = self.cast(wide, y_type, f"{out}.signed" if clip else out)
+            made = self.move(made, -moved, y_type, f"{out}.signed" if clip else out)
         if clip:
             self.clip(made, op, y_type)
+
+    def move(self, x: str, distance: int, kind: Any, output: str) -> str:
+        """8-bit codes of the other sign: the runtime has one type for operands and result."""
+        wide = self.cast(x, np.dtype(np.int64), f"{output}.wide")
+        wide = self.plus(wide, f"{output}.shifted", np.array([distance]))
+        return self.cast(wide, kind, output)
 
     def dequantised(self, inputs: Sequence[str], name: str, axis: int = 1) -> str:
         return self.graph.node("DequantizeLinear", inputs, name, axis=axis)
@@ -219,10 +223,11 @@ class QuantisedWriter(Writer):
         inputs = []
         for n, name, factor, point in (("a", op.a, sa, za), ("b", op.b, sb, zb)):
             kind = storage(self.program.tensors[name].type)
-            if kind != y_type:
-                raise self.refuse(op, "operands and result must be of one sign")
+            moved = 0 if kind == y_type else 128 if y_type == np.uint8 else -128
+            source = self.move(name, moved, y_type, f"{out}.{n}_moved") if moved else name
             step = graph.constant(f"{out}.{n}_scale", factor, np.float32)
-            inputs.append([name, step, graph.constant(f"{out}.{n}_zero", point, kind)])
+            zero = graph.constant(f"{out}.{n}_zero", point + moved, y_type)
+            inputs.append([source, step, zero])
         scale = graph.constant(f"{out}.scale", 1, np.float32)
         zero = graph.constant(f"{out}.zero", zc, y_type)
         whole = IntType(8, y_type == np.int8)
