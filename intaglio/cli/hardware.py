@@ -1,4 +1,4 @@
-"""Commands on hardware: build, verify; and the demo."""
+"""Commands on hardware: build, verify, bitstream; and the demo."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -73,9 +73,25 @@ def verify(
     simulator: Annotated[
         SimulatorName, typer.Option("--simulator", help="RTL simulator.")
     ] = SimulatorName.VERILATOR,
+    gates: Annotated[
+        bool, typer.Option("--gates", help="The netlist after synthesis, in Verilator.")
+    ] = False,
+    cells: Annotated[
+        str | None, typer.Option("--cells", help="With --gates: ecp5, ice40 or generic.")
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Run the RTL in cocotb on whole frames and compare every beat. Exit 1 on a mismatch."""
+    if gates:
+        from intaglio.codegen.gates import verify_gates
+
+        with console.status(f"synthesising and simulating {folder}"):
+            found = verify_gates(folder, frames=frames or 1, stalls=stalls, cells=cells)
+        console.print(found.sentence())
+        write_json(json_file, found.to_json())
+        if found.mismatches:
+            raise typer.Exit(1)
+        return
     from intaglio.codegen.verify import verify as check
 
     with console.status(f"simulating {folder} with {simulator.value}"):
@@ -83,6 +99,27 @@ def verify(
     console.print(result.sentence())
     write_json(json_file, result.to_json())
     if result.mismatches:
+        raise typer.Exit(1)
+
+
+@app.command()
+def bitstream(
+    folder: Annotated[Path, typer.Argument(metavar="BUILD")],
+    seeds: Annotated[int, typer.Option("--seeds", help="Routings; the fastest is kept.")] = 3,
+    gate: Annotated[
+        bool | None,
+        typer.Option("--gate/--no-gate", help="Simulate the netlist first. Default: small ones."),
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Synthesise, place, route and pack with open tools. Exit 1 when the clock is missed."""
+    from intaglio.codegen.bitstream import bitstream as make
+
+    with console.status(f"making a bitstream of {folder}") as status:
+        result = make(folder, seeds=seeds, gate=gate, say=status.update)
+    console.print(result.sentence())
+    write_json(json_file, result.to_json())
+    if not (result.met and result.equal):
         raise typer.Exit(1)
 
 

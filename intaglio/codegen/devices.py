@@ -19,6 +19,7 @@ class Device:
     rams        number of block RAMs.
     multipliers number of hard multipliers, `dsp` (a, b) bits each.
     part        what the vendor's or nextpnr's command line calls it.
+    chipdb      Gowin: what the open tools call its family; pins: as many as a byte link needs.
     """
 
     name: str
@@ -31,6 +32,8 @@ class Device:
     multipliers: int
     dsp: tuple[int, int]
     part: str
+    chipdb: str = ""
+    pins: str = ""
 
     @property
     def memory_bits(self) -> int:
@@ -45,7 +48,12 @@ DEVICES = {
         Device("ecp5-25k", "ecp5", 24_288, 24_288, 56, 18_432, 36, 28, (18, 18), "25k"),
         Device("ice40-up5k", "ice40", 5_280, 5_280, 30, 4_096, 16, 8, (16, 16), "up5k"),
         Device("gowin-gw2a-18", "gowin", 20_736, 15_552, 46, 18_432, 36, 48, (18, 18),
-               "GW2A-LV18PG256C8/I7"),
+               "GW2A-LV18PG256C8/I7", "GW2A-18",
+               "H11 T10 T11 R11 T12 R12 P11 P12 R13 T13 T14 P13 R14 T15 P15 P16 N15 N16 N14 L16 L14"
+               " M15"),
+        Device("gowin-gw1nr-9c", "gowin", 8_640, 6_480, 26, 18_432, 36, 20, (18, 18),
+               "GW1NR-LV9QN88PC6/I5", "GW1N-9C",
+               "52 3 25 26 27 28 29 30 31 32 33 34 40 35 41 42 51 53 54 55 56 57"),
         Device("xc7z020", "xc7", 53_200, 106_400, 140, 36_864, 72, 220, (18, 25),
                "xc7z020clg400-1"),
         Device("generic", "generic", 1 << 30, 1 << 30, 1 << 20, 18_432, 36, 256, (18, 18), "any"),

