@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from intaglio.codegen.devices import Device, device
-from intaglio.codegen.ports import Port
 from intaglio.codegen.scripts import SOURCES, SYNTHESIS
 from intaglio.codegen.shell import SHELL, Core, shell_pins, shell_verilog
 from intaglio.codegen.toolchain import run_tool
 from intaglio.codegen.verify import read_manifest
+from intaglio.cosim.port import Port
 from intaglio.errors import BuildError, ToolError
 
 FOLDER = "bitstream"  # inside the build
@@ -239,12 +239,11 @@ def count(cells: Mapping[str, int], family: str) -> dict[str, float]:
 
 
 def write_constraints(work: Path, chip: Device, clock_mhz: float) -> None:
-    """The clock, and for Gowin, whose router wants it, a place for every pin."""
+    """The clock of ECP5; for Gowin, whose router wants it, a place for every pin. iCE40 takes the
+    clock from the command line."""
     if chip.family == "ecp5":
         (work / "shell.lpf").write_text(f'FREQUENCY PORT "clk" {clock_mhz:g} MHZ;\n')
-    elif chip.family == "ice40":
-        (work / "shell.py").write_text(f'ctx.addClock("clk", {clock_mhz:g})\n')
-    else:
+    elif chip.family == "gowin":
         pins = zip(shell_pins(), chip.pins.split(), strict=True)
         (work / "shell.cst").write_text("".join(f'IO_LOC "{n}" {p};\n' for n, p in pins))
 
@@ -265,8 +264,8 @@ def place_and_route(folder: Path, chip: Device, clock_mhz: float, seed: int) -> 
             ]  # fmt: skip
         case "ice40":
             tool, own = "nextpnr-ice40", [
-                f"--{chip.part}", "--package", PACKAGES["ice40"], "--pre-pack",
-                f"{FOLDER}/{SHELL}.py", "--pcf-allow-unconstrained", "--asc", f"{base}.asc",
+                f"--{chip.part}", "--package", PACKAGES["ice40"], "--pcf-allow-unconstrained",
+                "--asc", f"{base}.asc",
             ]  # fmt: skip
         case _:
             tool, own = "nextpnr-himbaechel", [

@@ -18,19 +18,12 @@ from intaglio.codegen.bench import recording, verilog_file
 from intaglio.codegen.bitstream import FOLDER, synthesise
 from intaglio.codegen.devices import device
 from intaglio.codegen.host import CREDIT_BYTES, Decoder, to_bytes
-from intaglio.codegen.ports import Port
 from intaglio.codegen.scripts import SOURCES
 from intaglio.codegen.shell import SHELL
 from intaglio.codegen.toolchain import run_tool
-from intaglio.codegen.verify import (
-    Mismatch,
-    Recording,
-    check_tools,
-    compare,
-    expected,
-    read_manifest,
-    read_recording,
-)
+from intaglio.codegen.verify import check_tools, expected, read_manifest, read_recording
+from intaglio.cosim.port import Port
+from intaglio.cosim.score import Mismatch, Recording, compare
 from intaglio.errors import BuildError, ToolError
 from intaglio.file import load
 
@@ -155,7 +148,7 @@ def check_shell(folder: Path, *, frames: int = 1, stalls: bool = True) -> GateRe
     for sink, found in zip(sinks, decoder.beats, strict=True):
         whole = found[: frames * sink.beats]
         got[sink.tensor] = Recording(
-            range(len(whole)), [last for last, _ in whole], [value for _, value in whole]
+            list(range(len(whole))), [last for last, _ in whole], [value for _, value in whole]
         )
     return result(sinks, got, want, frames, patience, library, {}, started)
 

@@ -62,7 +62,7 @@ def place_and_pack(device: Device, top: str, clock_mhz: float) -> list[str]:
     if device.family == "ice40":
         return [
             f"${{NEXTPNR:-nextpnr-ice40}} --{device.part} --package sg48 {common}"
-            f" --pre-pack constraints/top.py --pcf-allow-unconstrained --asc {top}.asc\n",
+            f" --pcf-allow-unconstrained --asc {top}.asc\n",
             f"${{PACK:-icepack}} {top}.asc {top}.bin\n",
         ]
     return [

@@ -8,7 +8,7 @@ from amaranth.back import verilog
 from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, ResetSignal, Signal
 
 from intaglio.codegen.assemble import plain_names
-from intaglio.codegen.ports import Port
+from intaglio.cosim.port import Port
 from intaglio.hdl.link import Link
 
 SHELL = "shell"  # module name

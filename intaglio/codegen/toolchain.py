@@ -55,7 +55,9 @@ def run_tool(name: str, arguments: Sequence[str], folder: Path, log: str) -> str
     printed = done.stdout + done.stderr
     (folder / log).write_text(printed, encoding="utf-8")
     if done.returncode:
-        lines = printed.strip().splitlines() or [f"no message, exit code {done.returncode}"]
+        # The packaged tools announce that they are being compiled, once.
+        lines = [line for line in printed.splitlines() if line and "Preparing to run" not in line]
+        lines = lines or [f"no message, exit code {done.returncode}"]
         wrong = next((line for line in lines if "ERROR" in line or "Error" in line), lines[-1])
         raise ToolError(f"{name} must succeed, but stopped: {wrong.strip()}; see {folder / log}.")
     return printed
