@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 2
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
-setup: $(READY) ## virtual environment with every package, and Icarus Verilog where apt can bring it
+setup: $(READY) ## virtual environment with every package, Icarus Verilog and Chromium where apt can bring them
 
 $(READY): pyproject.toml constraints.txt
 	@for tool in $(PYTHON) g++ perl; do command -v $$tool >/dev/null || \
@@ -21,6 +21,9 @@ $(READY): pyproject.toml constraints.txt
 	@command -v iverilog >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	  apt-get update -qq && apt-get install -y -qq iverilog >/dev/null; } || \
 	  echo "Icarus Verilog is not installed; it is optional beside Verilator."
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || \
+	  echo "Chromium is not installed; only a test of the report's looks needs it."
 	@touch $(READY)
 
 demo: $(READY) ## the whole path on the bundled detector, into demo/

@@ -26,6 +26,14 @@ def needs(simulator: str) -> None:
     pytest.skip(f"{simulator} or cocotb is not installed")
 
 
+def chromium() -> str:
+    """The browser; without it the test is skipped, or fails when CI is set."""
+    found = shutil.which("chromium")
+    if found is None and os.environ.get("CI"):
+        pytest.fail("chromium must be installed where CI is set")
+    return found or pytest.skip("chromium is not installed")
+
+
 def refused(result: tuple[int, str, str], *words: str) -> None:
     """Exit code 2, one sentence with these words, no traceback."""
     code, _, err = result

@@ -49,6 +49,7 @@ def main() -> None:
         hardware,
         interchange,
         network,
+        reporting,
         tracing,
         training,
     )

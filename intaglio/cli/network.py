@@ -23,9 +23,10 @@ from intaglio.program import Program
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from PIL.Image import Image
     from torch import nn
 
-    from intaglio.detect.decode import HeadSpec
+    from intaglio.detect.decode import Detections, HeadSpec
     from intaglio.detect.evaluate import Predict
     from intaglio.quant import QuantConfig, Quantized
 
@@ -304,11 +305,11 @@ def write_maps(path: Path, codes: "dict[str, Any]", folder: Path) -> None:
     console.print(f"{path}: {len(codes)} integer maps in {target}")
 
 
-def write_boxes(
+def drawn_boxes(
     path: Path, program: Program, spec: "HeadSpec", codes: "dict[str, NDArray[Any]]",
-    folder: Path, threshold: float,
-) -> dict[str, Any]:  # fmt: skip
-    """Draw one image's boxes as FOLDER/NAME.png; what was found, in the picture's own pixels."""
+    threshold: float,
+) -> "tuple[Image, Detections]":  # fmt: skip
+    """An image file enlarged, with its boxes; and what was found, in the picture's own pixels."""
     from intaglio.detect.draw import draw
     from intaglio.detect.evaluate import decode_fitted
     from intaglio.detect.images import read
@@ -318,10 +319,19 @@ def write_boxes(
     own, size = ((shape[1], shape[2]) for shape in (picture.shape, program.inputs[0].shape))
     real = [dequantise(t, codes[t.name][None])[0] for t in program.outputs]
     seen = decode_fitted(spec, real, own, size)
-    target = folder / f"{path.stem}.png"
     zoom = max(1, DRAWN // max(own))
+    return draw(picture, seen, spec.classes, zoom=zoom, threshold=threshold), seen
+
+
+def write_boxes(
+    path: Path, program: Program, spec: "HeadSpec", codes: "dict[str, NDArray[Any]]",
+    folder: Path, threshold: float,
+) -> dict[str, Any]:  # fmt: skip
+    """Draw one image's boxes as FOLDER/NAME.png; what was found, in the picture's own pixels."""
+    picture, seen = drawn_boxes(path, program, spec, codes, threshold)
+    target = folder / f"{path.stem}.png"
     with whole_file(target) as part:
-        draw(picture, seen, spec.classes, zoom=zoom, threshold=threshold).save(part)
+        picture.save(part)
     kept = [i for i in range(len(seen.scores)) if seen.scores[i] > threshold]
     names = [f"{spec.classes[seen.labels[i]]} {seen.scores[i]:.2f}" for i in kept]
     console.print(f"{path}: {', '.join(names) or 'nothing'} -> {target}")

@@ -24,6 +24,7 @@ from intaglio.codegen.fold import Plan, plan_for_cycles, plan_for_fps, plan_for_
 from intaglio.codegen.graph import HardwareGraph, hardware_graph
 from intaglio.codegen.netlist import netlist
 from intaglio.codegen.ports import random_frames
+from intaglio.codegen.queues import QUEUES, queue_trace, to_text
 from intaglio.codegen.scripts import constraint_files, script_files
 from intaglio.codegen.timing import Model, Schedule, size_queues
 from intaglio.disk import whole_folder
@@ -145,6 +146,7 @@ def build(
         "bench/test_top.py": bench.cocotb_test(top.sinks),
         "bench/run.py": bench.RUN_SCRIPT,
         "bench/stimulus.hex": bench.hex_beats(top.source, frames),
+        QUEUES: to_text(queue_trace(top.netlist, schedule)),
     }
     for rom in top.roms:
         files[str(rom.file)] = hex_text(rom.words, rom.width)

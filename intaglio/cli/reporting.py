@@ -1,0 +1,66 @@
+"""The command that draws a Program or a build as a page: report."""
+
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from intaglio.cli.app import ResizeOption, app, console
+from intaglio.cli.network import drawn_boxes
+from intaglio.disk import write_text
+from intaglio.program import Program
+
+if TYPE_CHECKING:
+    from intaglio.codegen.report import Picture
+
+
+@app.command()
+def report(
+    model: Annotated[Path, typer.Argument(metavar="BUILD|MODEL.intaglio")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.html")] = Path(
+        "report.html"
+    ),
+    quantization: Annotated[
+        Path | None,
+        typer.Option("--quantization", metavar="FILE.json", help="Of `intaglio quantize --json`."),
+    ] = None,
+    image: Annotated[
+        list[Path] | None, typer.Option("--image", help="Detections are drawn on it; repeatable.")
+    ] = None,
+    threshold: Annotated[float, typer.Option("--threshold", help="Score drawn.")] = 0.3,
+    resize: ResizeOption = False,
+) -> None:
+    """One HTML page: network, folding, resources, queues over time, layers, detections."""
+    from intaglio.codegen.report import page, subject
+
+    about = subject(model, quantization)
+    pictures = pictures_of(about.program, model, image or [], threshold, resize)
+    write_text(output, page(about, pictures))
+    console.print(f"wrote {output}")
+
+
+def pictures_of(
+    program: Program, model: Path, files: list[Path], threshold: float, resize: bool
+) -> "list[Picture]":
+    """What the simulator finds in each image file, drawn."""
+    from intaglio.api import head_of
+    from intaglio.codegen.report import Picture
+    from intaglio.detect.images import stack
+    from intaglio.sim.engine import Simulator
+
+    found: list[Picture] = []
+    if not files:
+        return found
+    spec = head_of(program, str(model))
+    _, height, width = program.inputs[0].shape
+    simulator = Simulator(program)
+    for file in files:
+        maps = simulator(stack([file], (height, width), resize=resize))
+        codes = {name: array[0] for name, array in maps.items()}
+        picture, seen = drawn_boxes(file, program, spec, codes, threshold)
+        data = BytesIO()
+        picture.save(data, format="PNG")
+        count = int((seen.scores > threshold).sum())
+        found.append(Picture(data.getvalue(), f"{file.name}: {count} found"))
+    return found

@@ -1,0 +1,201 @@
+"""Drawings as SVG text: the network, and the fillings of queues. Colours come from the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from intaglio.codegen.layers import Layer
+from intaglio.codegen.layout import Layout, arrange
+
+LETTER = 0.61  # of the font size: the width of a letter of the widest usual monospaced font
+SMALL = 10.5
+BOX, HEIGHT, GAP, RISE = 236.0, 66.0, 22.0, 34.0
+ROUTING = ("source", "sink", "mux", "demux", "concat", "pad")
+WORDS = {"mux": "join levels", "demux": "split levels", "sink": "output", "source": "input",
+         "sum": "sum pool", "max": "max pool", "scale": "requantise"}  # fmt: skip
+LABEL = 90.0  # least distance of labels
+TRACE = (236.0, 560.0, 26.0)  # of a queue: where the curve begins, its width and height
+
+
+def text_of(value: object) -> str:
+    """Text for XML: escaped, and without the characters that XML cannot hold."""
+    return escape(re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd",
+                         str(value)))  # fmt: skip
+
+
+def tag(name: str, /, *children: str, **attributes: object) -> str:
+    """An element. Children are markup; attributes are escaped, `font_size` is `font-size`."""
+    pairs = [(k.rstrip("_").replace("_", "-"), v) for k, v in attributes.items() if v is not None]
+    head = name + "".join(f' {k}="{text_of(number(v))}"' for k, v in pairs)
+    return f"<{head}>{''.join(children)}</{name}>" if children else f"<{head}/>"
+
+
+def number(value: object) -> object:
+    """A float in the fewest digits that matter on a screen."""
+    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else value
+
+
+def words(x: float, y: float, text: str, style: str = "", anchor: str | None = None) -> str:
+    """A line of text."""
+    return tag("text", text_of(text), x=x, y=y, class_=style or None, text_anchor=anchor)
+
+
+def fitting(text: str, width: float, size: float) -> str:
+    """The text, or its end after an ellipsis: of a module path the end tells more."""
+    letters = int(width / (size * LETTER))
+    return text if len(text) <= letters else "\u2026" + text[len(text) - letters + 1 :]
+
+
+def drawing(width: float, height: float, label: str, *parts: str) -> str:
+    """The svg element; it may shrink to three quarters."""
+    return tag(
+        "svg", *parts, viewBox=f"0 0 {width:.0f} {height:.0f}", role="img", aria_label=label,
+        width=round(width), height=round(height), style=f"min-width:{0.75 * width:.0f}px",
+    )  # fmt: skip
+
+
+def network(layers: Sequence[Layer], cycles: int | None = None) -> str:
+    """Boxes in rows from the input down. Outputs of one block share a box; with the `cycles` a
+    frame of a build, each box has the share of them that it works."""
+    boxes = boxes_of(layers)
+    index = {layer: n for n, box in enumerate(boxes) for layer in box}
+    edges = sorted(
+        {
+            (index[source], n)
+            for n, box in enumerate(boxes)
+            for k in box
+            for source in layers[k].reads
+        }
+    )
+    layout = arrange([BOX] * len(boxes), edges, GAP)
+    margin = 8.0
+    lines = [edge_path(layout, e, margin) for e in zip(edges, layout.bends, strict=True)]
+    drawn = [
+        box_of(layers, box, margin + layout.middles[n] - BOX / 2,
+               margin + layout.rows[n] * (HEIGHT + RISE), cycles)
+        for n, box in enumerate(boxes)
+    ]  # fmt: skip
+    height = (max(layout.rows) + 1) * (HEIGHT + RISE) - RISE + 2 * margin
+    return drawing(layout.width + 2 * margin, height, "network graph", *lines, *drawn)
+
+
+def boxes_of(layers: Sequence[Layer]) -> list[tuple[int, ...]]:
+    """The layers of each box, by index."""
+    groups: dict[object, list[int]] = {}
+    for n, layer in enumerate(layers):
+        groups.setdefault(("sink", layer.reads) if layer.kind == "sink" else n, []).append(n)
+    return [tuple(group) for group in groups.values()]
+
+
+def edge_path(
+    layout: Layout, edge: tuple[tuple[int, int], Sequence[tuple[int, float]]], margin: float
+) -> str:
+    """A curve from the one box's lower edge to the other's upper one, straight past other rows."""
+    (a, b), bends = edge
+
+    def top(row: int) -> float:
+        return margin + row * (HEIGHT + RISE)
+
+    x, y = margin + layout.middles[a], top(layout.rows[a]) + HEIGHT
+    path = f"M{x:.1f} {y:.1f}"
+    for row, at in (*bends, (layout.rows[b], layout.middles[b])):
+        end, middle = margin + at, (y + top(row)) / 2
+        path += f"C{x:.1f} {middle:.1f} {end:.1f} {middle:.1f} {end:.1f} {top(row):.1f}"
+        x, y = end, top(row) + HEIGHT
+        if row != layout.rows[b]:
+            path += f"V{y:.1f}"
+    return tag("path", d=path, class_="edge")
+
+
+def box_of(
+    layers: Sequence[Layer], box: Sequence[int], x: float, y: float, cycles: int | None
+) -> str:
+    """One box: name, what it is, and its folding or its work."""
+    first, room = layers[box[0]], BOX - 22
+    name = ", ".join(layers[k].name for k in box)
+    kind = WORDS.get(first.kind, first.kind)
+    what = " ".join(filter(None, (kind, first.window)))
+    lines = [f"{what}  {first.shape} {first.type}"]
+    row = first.hardware
+    if len(box) > 1:
+        lines[0] = f"{len(box)} outputs, {first.shape} ..."
+    elif row is not None and first.kind not in ROUTING:
+        folding = f"PE {row['pe']} SIMD {row['simd']}" if first.kind == "conv" else ""
+        folding = folding or f"{row['simd']} lane{'s' if row['simd'] > 1 else ''}"
+        lines.append(f"{folding}  {row['cycles']:,} cycles")
+    elif first.macs:
+        lines.append(f"{first.macs / 1e6:.2f} MMAC  acc {first.acc_bits} bits")
+    parts = [
+        tag("title", text_of("\n".join([name, *lines]))),
+        tag("rect", x=x, y=y, width=BOX, height=HEIGHT, rx=6, class_="box"),
+        tag("rect", x=x, y=y + 8, width=4, height=HEIGHT - 16, class_=f"kind {first.kind}"),
+        words(x + 12, y + 18, fitting(name, room, 11.5), "name"),
+    ]
+    parts += [
+        words(x + 12, y + 33 + 14 * n, fitting(line, room, SMALL)) for n, line in enumerate(lines)
+    ]
+    if row is not None and cycles and first.kind not in ROUTING:
+        share = min(1.0, row["cycles"] / cycles)
+        bar = BOX - 24 - 34
+        parts += [
+            tag("rect", x=x + 12, y=y + 54, width=bar, height=4, rx=2, class_="rail"),
+            tag("rect", x=x + 12, y=y + 54, width=max(1.0, bar * share), height=4, rx=2,
+                class_="fill"),
+            words(x + BOX - 12, y + 58.5, f"{100 * share:.0f}%", "share", "end"),
+        ]  # fmt: skip
+    return tag("g", *parts, class_="layer")
+
+
+def fillings(trace: Mapping[str, Any], least: int) -> str:
+    """How full each queue of more than `least` places is over time, one above the other; the
+    vertical lines are the ends of frames. `trace` is a build's queues.json."""
+    left, width, high = TRACE
+    queues = [q for q in trace["queues"] if q["places"] > least]
+    queues.sort(key=lambda q: -q["places"] * q["width"])
+    step, total = high + 12, max(1, trace["cycles"])
+    bottom = 18 + step * len(queues)
+    curves, parts, labelled = [], [], 0.0
+    for frame, end in enumerate(trace["frame_ends"], 1):
+        x = left + width * end / total
+        parts.append(tag("path", d=f"M{x:.1f} 14V{bottom - 8:.1f}", class_="tick"))
+        if x - labelled > LABEL:
+            parts.append(words(x - 3, 11, f"frame {frame} ends", "faint", "end"))
+            labelled = x
+    for n, queue in enumerate(queues):
+        y = 18 + n * step
+        held, places = queue["held"], queue["places"]
+        path = f"M{left:.1f} {y + high:.1f}"
+        for k, beats in enumerate(held):
+            path += f"V{y + high * (1 - min(1.0, beats / places)):.1f}"
+            path += f"H{left + width * (k + 1) / len(held):.1f}"
+        size = f"{max(held, default=0):,}/{places:,} x {queue['width']} bits"
+        row = [
+            tag("title", text_of(f"{queue['name']}: {size}")),
+            words(0, y + 17, fitting(queue["layer"], left - 14, SMALL)),
+            tag("rect", x=left, y=y, width=width, height=high, class_="plot"),
+            tag("path", d=f"{path}V{y + high:.1f}Z", class_="held"),
+            words(left + width + 10, y + 17, size),
+        ]
+        curves.append(tag("g", *row))
+    ends = f"{trace['cycles']:,} cycles from reset"
+    parts.append(words(left + width, bottom + 6, ends, "faint", "end"))
+    return drawing(left + width + 170, bottom + 12, "filling of the queues", *curves, *parts)
+
+
+def depths(rows: Sequence[tuple[str, int]]) -> str:
+    """The places of queues as bars: (layer, places)."""
+    left, width, high = TRACE
+    most, step = max(places for _, places in rows), high
+    parts = []
+    for n, (name, places) in enumerate(rows):
+        y = n * step
+        parts += [
+            words(0, y + 17, fitting(name, left - 14, SMALL)),
+            tag("rect", x=left, y=y + 6, width=max(1.0, width * places / most), height=high - 12,
+                class_="held"),
+            words(left + width * places / most + 8, y + 17, f"{places:,}"),
+        ]  # fmt: skip
+    return drawing(left + width + 80, step * len(rows) + 4, "depths of the queues", *parts)
