@@ -80,6 +80,12 @@ def rounding_as(program: Program, rounding: Rounding) -> Variant:
 def preset_as(program: Program, name: str) -> Variant:
     """The Program under a preset. Raises ProgramError where that cannot hold its tables."""
     arithmetic = preset_named(name)
+    if arithmetic.product != program.arithmetic.product:
+        raise ProgramError(
+            f"Arithmetic {name!r} must have tables of its own, as its products are"
+            f" {arithmetic.product} and this Program's {program.arithmetic.product}; quantise the"
+            f" model again with --arithmetic {name}."
+        )
     try:
         return Variant(name, rebuilt(for_rounding(program, arithmetic.rounding), arithmetic))
     except ProgramError as error:
@@ -111,6 +117,11 @@ def for_rounding(program: Program, rounding: Rounding) -> Program:
     own = program.arithmetic.rounding
     if rounding not in ROUNDINGS:
         raise ProgramError(f"Rounding must be one of {', '.join(ROUNDINGS)}, not {rounding!r}.")
+    if program.arithmetic.product == "single":
+        raise ProgramError(
+            f"Rounding {rounding} must have tables of its own, not those for products in float32;"
+            " quantise the model again with another --arithmetic."
+        )
     if own == "TRN" != rounding:
         raise ProgramError(
             f"Rounding {rounding} must have tables of its own, not those for TRN, which hold the"

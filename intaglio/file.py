@@ -1,7 +1,8 @@
 """The `.intaglio` file: one safetensors file, arrays plus the graph as JSON in its metadata.
 
 No pickle. The graph carries a format version; a newer one is refused by name. A file states the
-oldest format that can say what it holds: 1, or 2 with constants declared odd.
+oldest format that can say what it holds: 1, 2 with constants declared odd, or 3 with an
+arithmetic that needs the fields of NEWER.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from intaglio.fixed import Arithmetic, IntType
 from intaglio.ops import OPS, Constant, Op, Tensor
 from intaglio.program import Program
 
-FORMATS = PLAIN, ODD = 1, 2
+FORMATS = PLAIN, ODD, PROFILES = 1, 2, 3
+NEWER = ("product", "per_layer")  # fields of Arithmetic that older readers do not know
 KINDS = {kind.__name__: kind for kind in OPS}
 STORED = (np.int8, np.int16, np.int32, np.int64)
 
@@ -30,10 +32,14 @@ STORED = (np.int8, np.int16, np.int32, np.int64)
 def save(program: Program, path: str | Path) -> None:
     """Write the Program; the file appears whole or not at all."""
     path = Path(path)
+    arithmetic = asdict(program.arithmetic)
+    newer = any(arithmetic[name] != getattr(Arithmetic(), name) for name in NEWER)
+    for name in NEWER if not newer else ():
+        del arithmetic[name]
     odd = sorted(c.name for c in program.constants.values() if c.odd)
     graph = {
-        "format": ODD if odd else PLAIN,
-        "arithmetic": asdict(program.arithmetic),
+        "format": PROFILES if newer else ODD if odd else PLAIN,
+        "arithmetic": arithmetic,
         "tensors": [tensor_json(t) for t in program.tensors.values()],
         "constants": {c.name: str(c.type) for c in program.constants.values()},
         "ops": [op_json(op) for op in program.ops],
@@ -65,8 +71,8 @@ def load(path: str | Path) -> Program:
         raise damaged(path)
     if graph["format"] not in FORMATS:
         raise ProgramError(
-            f"{path} must have format {PLAIN} or {ODD}, not {graph['format']}; it was written by"
-            " another version of intaglio: install that one, or quantise again."
+            f"{path} must have format {PLAIN} to {PROFILES}, not {graph['format']}; it was written"
+            " by another version of intaglio: install that one, or quantise again."
         )
     try:
         return from_json(graph, arrays).verify()
@@ -89,7 +95,7 @@ def from_json(graph: Mapping[str, Any], arrays: Mapping[str, Any]) -> Program:
         name: Constant(name, arrays[name].astype(np.int64), IntType.parse(kind))
         for name, kind in graph["constants"].items()
     }
-    for name in graph["odd"] if graph["format"] == ODD else ():
+    for name in graph["odd"] if graph["format"] == ODD else graph.get("odd", ()):
         constants[name] = replace(constants[name], odd=True)
     tensors = {t["name"]: tensor_from(t) for t in graph["tensors"]}
     arithmetic = Arithmetic(**freeze(graph["arithmetic"]))

@@ -11,11 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from intaglio.errors import ProgramError
 
 Rounding = Literal["TRN", "RND", "RND_INF", "RND_CONV", "DOUBLE"]
 Overflow = Literal["wrap", "saturate"]
 SaturateAt = Literal["mac", "end"]
+Product = Literal["exact", "single"]
 
 
 EXACT_LIMIT = 1 << 62  # sums below this, a rounding constant included, are exact in int64
@@ -167,6 +170,33 @@ def requantise(t: int, s: int, offset: int, lo: int, hi: int, rounding: Rounding
     return clamp(round_shift(t, s, rounding) + offset, lo, hi)
 
 
+# --- products in float32 -------------------------------------------------------------------------
+# A float32 is an integer of at most 24 significant bits times a power of two. The power stays in S,
+# so that float32 arithmetic is integers too: exact products and sums, each brought to 24 bits.
+
+
+def single(t: Any) -> Any:
+    """t with 24 significant bits, ties to even: the integer that float32 makes of it."""
+    return np.int64(np.float32(np.int64(t)))
+
+
+def scaled_single(x: Any, m: Any, b: Any) -> Any:
+    """float32(x + b) * m in float32, where m has at most 24 significant bits.
+
+    Divided by 2^S, rounded to even, with the zero point added and clamped, this is the
+    requantisation of onnxruntime's MLAS and of XNNPACK:
+    RNE(clamp(float32(acc + bias) * scale, lo - zp, hi - zp)) + zp with scale = m / 2^S. To clamp
+    before or after rounding is the same, as the ends are integers.
+    """
+    return single(single(x + b) * m)
+
+
+def summed_single(a: Any, b: Any, ma: Any, mb: Any, bias: Any) -> Any:
+    """fma(a, ma, fma(b, mb, bias)) in float32: onnxruntime's QLinearAdd where the processor has
+    AVX2 and FMA; ma, mb and bias have at most 24 significant bits."""
+    return single(single(b * mb + bias) + a * ma)
+
+
 # --- the arithmetic profile ---------------------------------------------------------------------
 
 
@@ -183,6 +213,9 @@ class Arithmetic:
     overflow         what an accumulator narrower than proved does.
     saturate_at      "mac": after every product, in the order (ky, kx, input channel);
                      "end": once, after the exact sum.
+    product          "exact": t = x * M + B. "single": t = `scaled_single`, in float32, B being at
+                     the scale of x, and `summed_single` for sums.
+    per_layer        M must be one value for all channels of a layer, and so the weights' scale.
     """
 
     name: str = "intaglio"
@@ -195,6 +228,8 @@ class Arithmetic:
     acc_bits: int | None = None
     overflow: Overflow = "wrap"
     saturate_at: SaturateAt = "end"
+    product: Product = "exact"
+    per_layer: bool = False
 
     def __post_init__(self) -> None:
         if self.rounding not in ROUNDINGS:
@@ -210,6 +245,13 @@ class Arithmetic:
             raise ProgramError(f"overflow must be wrap or saturate, not {self.overflow!r}.")
         if self.saturate_at not in ("mac", "end"):
             raise ProgramError(f"saturate_at must be mac or end, not {self.saturate_at!r}.")
+        if self.product not in ("exact", "single"):
+            raise ProgramError(f"product must be exact or single, not {self.product!r}.")
+        if self.product == "single" and (self.multiplier_bits > 25 or self.bias_bits > 32):
+            raise ProgramError(
+                "A product in float32 must have at most 25 multiplier_bits and 32 bias_bits, not"
+                f" {self.multiplier_bits} and {self.bias_bits}."
+            )
         low, high = self.shift_range
         if not 0 <= low <= high <= 62:
             raise ProgramError(f"shift_range must lie within 0 to 62, not {self.shift_range}.")
@@ -247,6 +289,23 @@ PRESETS: dict[str, Arithmetic] = {
         multiplier_bits=16,
         shift_range=(0, 62),
         bias_bits=49,
+    ),
+    "onnxruntime": Arithmetic(
+        name="onnxruntime",
+        rounding="RND_CONV",
+        multiplier_bits=25,
+        per_channel_shift=True,
+        shift_range=(0, 62),
+        bias_bits=32,
+        product="single",
+    ),
+    "dpu": Arithmetic(
+        name="dpu",
+        multiplier_bits=17,
+        power_of_two=True,
+        shift_range=(0, 16),
+        bias_bits=40,
+        per_layer=True,
     ),
 }
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
 
+import numpy as np
+
 from intaglio.errors import ModelError
 from intaglio.fixed import EXACT_LIMIT, Arithmetic, IntType
 
@@ -60,8 +62,13 @@ def scaling(terms: Sequence[Term], zero_point: int, arithmetic: Arithmetic, laye
 
     Raises ModelError where no S fits, or where M must be a power of two and the ratio is none.
     """
+    if arithmetic.product == "single":
+        if len(terms) != 1:
+            raise TypeError("Products in float32 must be scaled one channel at a time.")
+        return scaling_single(terms[0], zero_point, layer)
     if arithmetic.power_of_two:
         check_powers(terms, layer)
+        check_smallest(terms, arithmetic, layer)
     inside = arithmetic.rounding in ("RND", "TRN")
     extra = Fraction(zero_point if inside else 0)
     low, high = arithmetic.shift_range
@@ -98,6 +105,67 @@ def at_shift(
         multipliers += m
         biases.append(b)
     return tuple(multipliers), tuple(biases)
+
+
+def scaling_single(term: Term, zero_point: int, layer: str) -> Scaling:
+    """M / 2^S for products in float32. Of one ratio, the nearest float32, with B at the scale of
+    the codes:
+
+        B = nearest(addend / ratio) - zero.
+
+    Of two, as onnxruntime prepares its sums, rounding to float32 at each step:
+    B = zero_point - fma(ratio 0, zero 0, ratio 1 * zero 1). Raises ModelError where the ratio is
+    too large, or where it is 0 and the result is not.
+    """
+    if len(term.ratios) == 1:
+        m, s = float32_parts(term.ratios[0])
+        if abs(m) >= 1 << 24 or (m == 0 and nearest(term.addend) != 0):
+            raise ModelError(
+                f"Layer {layer!r} must scale by a float32 from 2^-62 to 2^24, not by"
+                f" {float(term.ratios[0]):.3g}; use another arithmetic."
+            )
+        bias = 0 if m == 0 else nearest(term.addend / term.ratios[0]) - term.zeros[0]
+        return Scaling((m,), (bias,), s, zero_point)
+    ratios = [float32(ratio) for ratio in term.ratios]
+    moved = np.float32(np.float64(ratios[0]) * term.zeros[0] + ratios[1] * float32(term.zeros[1]))
+    fixed = np.float32(float32(zero_point) - moved) + float32(term.addend)
+    parts = [float32_parts(Fraction(float(v))) for v in (*ratios, fixed)]
+    shift = max(s for _, s in parts)
+    a, b, bias = (m << (shift - s) for m, s in parts)
+    top = abs(a) * term.reach[0] + abs(b) * term.reach[1] + abs(bias) + (1 << shift)
+    if top >= EXACT_LIMIT:
+        raise ModelError(
+            f"Layer {layer!r} must add operands of similar scales, not of"
+            f" {float(ratios[0]):.3g} and {float(ratios[1]):.3g} output codes; use another"
+            " arithmetic."
+        )
+    return Scaling((a, b), (bias,), shift, 0)
+
+
+def float32(x: Fraction | int) -> np.float32:
+    """The nearest float32."""
+    return np.float32(float(x))
+
+
+def float32_parts(x: Fraction) -> tuple[int, int]:
+    """(m, s) with m / 2^s the nearest float32 of x, and the smallest s that leaves m whole; at most
+    62, which a smaller x is rounded to."""
+    exactly = Fraction(float(float32(x)))
+    s = exactly.denominator.bit_length() - 1
+    return (exactly.numerator, s) if s <= 62 else (nearest(exactly * (1 << 62)), 62)
+
+
+def check_smallest(terms: Sequence[Term], arithmetic: Arithmetic, layer: str) -> None:
+    """No ratio may be so small that M would be rounded to a power of two that it is not."""
+    finest = Fraction(1, 1 << arithmetic.shift_range[1])
+    for term in terms:
+        for ratio in term.ratios:
+            if 0 < abs(ratio) < finest:
+                raise ModelError(
+                    f"Layer {layer!r} must scale by at least 2^-{arithmetic.shift_range[1]} in this"
+                    f" arithmetic, not by {float(ratio):.3g}; use wider activations or another"
+                    " arithmetic."
+                )
 
 
 def check_powers(terms: Sequence[Term], layer: str) -> None:

@@ -15,7 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.errors import ProgramError
-from intaglio.fixed import EXACT_LIMIT, Arithmetic, IntType, code_bits, requantise
+from intaglio.fixed import (
+    EXACT_LIMIT,
+    Arithmetic,
+    IntType,
+    code_bits,
+    requantise,
+    scaled_single,
+    single,
+    summed_single,
+)
 
 Shape = tuple[int, int, int]
 Ints = NDArray[np.int64]
@@ -220,6 +229,9 @@ class Requant(Unary):
     M, B: one value per channel, or one for all. `shift` likewise. ReLU is the clamp. `offset` is
     added after rounding; it is 0 for RND and TRN, where the zero point is part of B (exact), and
     needed only for roundings that depend on the sign or parity.
+
+    With `Arithmetic.product` "single", t is `fixed.scaled_single` instead, and x[c] + B[c] must be
+    32 bits wide.
     """
 
     multiplier: str
@@ -242,10 +254,17 @@ class Requant(Unary):
             if n not in (1, channels):
                 raise self.refuse(f"{name} must have 1 or {channels} entries, not {n}.")
         check_scaling(self, context.arithmetic, m, b, self.shift, self.lo, self.hi)
+        if context.arithmetic.per_layer and len(np.unique(m)) > 1:
+            raise self.refuse("M must be one value per layer in this arithmetic.")
         rounding, lo, hi = context.arithmetic.rounding, [], []
         for c in range(max(m.size, b.size, len(self.shift))):
             mc, bc = int(m.flat[c % m.size]), int(b.flat[c % b.size])
-            ends = [x.lo * mc + bc, x.hi * mc + bc]
+            if context.arithmetic.product == "single":
+                if not IntType(32, True).holds(x.lo + bc, x.hi + bc):
+                    raise self.refuse("x + B must fit into i32 in this arithmetic.")
+                ends = [int(scaled_single(v, mc, bc)) for v in (x.lo, x.hi)]
+            else:
+                ends = [x.lo * mc + bc, x.hi * mc + bc]
             s = self.shift[c % len(self.shift)]
             check_exact(self, ends, s)
             got = [requantise(t, s, self.offset, self.lo, self.hi, rounding) for t in ends]
@@ -256,7 +275,11 @@ class Requant(Unary):
 
 @dataclass(frozen=True, kw_only=True)
 class Add(Op):
-    """y = clamp(round_shift(a * Ma + b * Mb + B, S) + offset, lo, hi): one rounding."""
+    """y = clamp(round_shift(a * Ma + b * Mb + B, S) + offset, lo, hi): one rounding.
+
+    With `Arithmetic.product` "single", t is `fixed.summed_single` instead; Ma, Mb and B are then of
+    any size but have at most 24 significant bits.
+    """
 
     a: str
     b: str
@@ -277,12 +300,24 @@ class Add(Op):
         if a.shape != b.shape:
             raise self.refuse(f"operands must have one shape, not {a.shape} and {b.shape}.")
         ma, mb = self.multiplier_a, self.multiplier_b
-        check_scaling(
-            self, context.arithmetic, [ma, mb], [self.bias], (self.shift,), self.lo, self.hi
-        )
+        floats = context.arithmetic.product == "single"
+        for value in (ma, mb, self.bias) if floats else ():
+            if abs(value) >= EXACT_LIMIT or int(single(value)) != value:
+                raise self.refuse(f"M and B must have at most 24 significant bits, not {value}.")
+        factors, addends = ([], []) if floats else ([ma, mb], [self.bias])
+        check_scaling(self, context.arithmetic, factors, addends, (self.shift,), self.lo, self.hi)
         low = min(a.lo * ma, a.hi * ma) + min(b.lo * mb, b.hi * mb) + self.bias
         high = max(a.lo * ma, a.hi * ma) + max(b.lo * mb, b.hi * mb) + self.bias
         check_exact(self, [low, high], self.shift)
+        if floats:  # monotone in either operand
+            least, most = (
+                ((a.lo, a.hi) if ma >= 0 else (a.hi, a.lo)),
+                ((b.lo, b.hi) if mb >= 0 else (b.hi, b.lo)),
+            )
+            low, high = (
+                int(summed_single(v, w, ma, mb, self.bias))
+                for v, w in zip(least, most, strict=True)
+            )
         got = [
             requantise(t, self.shift, self.offset, self.lo, self.hi, context.arithmetic.rounding)
             for t in (low, high)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from intaglio.fixed import PRESETS, ROUNDINGS, Arithmetic, IntType, odd_value
+from intaglio.fixed import PRESETS, ROUNDINGS, Arithmetic, IntType, odd_value, single
 from intaglio.ops import (
     Add,
     Concat,
@@ -55,7 +55,7 @@ def int_types(max_bits: int = 8, min_bits: int = 1) -> st.SearchStrategy[IntType
 
 
 def exact_arithmetics() -> st.SearchStrategy[Arithmetic]:
-    """Presets, and profiles of every rounding; accumulators as wide as proved."""
+    """Presets that multiply integers, and profiles of every rounding; accumulators as proved."""
     drawn = st.builds(
         Arithmetic,
         name=st.just("drawn"),
@@ -66,7 +66,13 @@ def exact_arithmetics() -> st.SearchStrategy[Arithmetic]:
         shift_range=st.sampled_from(((0, 40), (0, 62), (2, 62), (0, 5))),
         bias_bits=st.just(63),
     )
-    return st.one_of(st.sampled_from(sorted(PRESETS.values(), key=lambda a: a.name)), drawn)
+    presets = sorted((a for a in PRESETS.values() if a.product == "exact"), key=lambda a: a.name)
+    return st.one_of(st.sampled_from(presets), drawn)
+
+
+def single_arithmetics() -> st.SearchStrategy[Arithmetic]:
+    """Presets whose products are in float32: no hardware has them."""
+    return st.sampled_from([a for a in PRESETS.values() if a.product == "single"])
 
 
 def narrow_arithmetics() -> st.SearchStrategy[Arithmetic]:
@@ -175,7 +181,10 @@ class Grower:
         m = self.rng.integers((m_max + 1) // 2, m_max, size=count, endpoint=True)
         if self.builder.arithmetic.power_of_two:
             m = np.array([1 << (int(v).bit_length() - 1) for v in m])
-        return m * self.rng.choice([1, 1, 1, 1, -1, 0], size=count)
+        alike = self.builder.arithmetic.per_layer
+        if alike:
+            m[:] = m[0]
+        return m * self.rng.choice([1, 1, 1, 1, -1, 0], size=1 if alike else count)
 
     def addends(self, x: Tensor, m: Ints, s: Ints, type: IntType) -> Ints:
         """B that brings the middle of x near a random code of `type`."""
@@ -183,6 +192,10 @@ class Grower:
         found = []
         for mc, sc in zip(m, s, strict=True):
             target = int(self.rng.integers(type.lo, type.hi, endpoint=True)) << int(sc)
+            if self.builder.arithmetic.product == "single":  # B at the scale of x, x + B in 32 bits
+                near = target // int(mc or 1) - middle
+                found.append(max(-(1 << 31) - x.lo, min((1 << 31) - 1 - x.hi, near)))
+                continue
             noise = int(self.rng.integers(0, 1 << min(int(sc), 40), endpoint=True))
             found.append(max(-bound, min(bound, target + noise - middle * int(mc))))
         return np.array(found, dtype=np.int64)
@@ -307,6 +320,8 @@ class Grower:
         shift, m_max = self.scaling(wider, type)
         ma, mb = (int(v) for v in self.multipliers(2, max(1, m_max // 2)))
         (bias,) = self.addends(x, np.array([ma]), np.array([shift]), type)
+        if self.builder.arithmetic.product == "single":
+            bias = single(int(bias) * ma)
         self.read |= {a, b}
         op = Add(
             output=self.name("sum"),

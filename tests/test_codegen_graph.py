@@ -1,17 +1,18 @@
 """Programs as hardware graphs: sharing, level routing, names, refusals."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
-from networks import U4, Layers, pyramid
+from networks import U4, Layers, pyramid, skip
 from strategies import programs
 
 from intaglio.codegen.fold import plan_for_cycles
 from intaglio.codegen.graph import HardwareGraph, hardware_graph, identifier
 from intaglio.codegen.netlist import netlist
 from intaglio.errors import BuildError
-from intaglio.fixed import IntType
+from intaglio.fixed import PRESETS, IntType
 from intaglio.ops import Conv2d, Input, MaxPool2d, Output, Requant, Upsample
 from intaglio.program import Builder, Program
 
@@ -145,3 +146,12 @@ def test_two_tensors_of_one_identifier_keep_apart() -> None:
     c = net.conv("a_b", a, net.weights("w1", 3, 3, 1))
     names = blocks(hardware_graph(net.finish([c])), "conv")
     assert names == ["a_b_conv", "a_b_conv_2"]
+
+
+def test_products_in_float32_have_no_hardware() -> None:
+    with pytest.raises(BuildError) as error:
+        hardware_graph(replace(skip(), arithmetic=PRESETS["onnxruntime"]))
+    assert str(error.value) == (
+        "A Program to be built must multiply integers, not in float32 as 'onnxruntime' does, for"
+        " which there is no block; quantise the model again with --arithmetic tosa."
+    )

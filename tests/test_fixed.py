@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import oracles
 import pytest
@@ -24,6 +26,8 @@ from intaglio.fixed import (
     preset,
     requantise,
     round_shift,
+    scaled_single,
+    single,
     wrap,
 )
 
@@ -270,3 +274,43 @@ def test_nvdla_is_its_output_converter(
     expected = nvdla_converter(x, offset, scale, shift, bits)
     t = x * scale + bias
     assert requantise(t, shift, 0, type.lo, type.hi, arithmetic.rounding) == expected
+
+
+def float32(t: int | Fraction) -> Fraction:
+    """The nearest float32 by its definition: 24 significant bits, ties to even."""
+    if t == 0:
+        return Fraction(0)
+    unit = Fraction(1)
+    while abs(t) / unit >= 1 << 24:
+        unit *= 2
+    while abs(t) / unit < 1 << 23:
+        unit /= 2
+    return round(t / unit) * unit
+
+
+INT32 = st.integers(-(1 << 31), (1 << 31) - 1)
+MANTISSAS = st.integers(-(1 << 24) + 1, (1 << 24) - 1)
+
+
+TIES = st.builds(lambda m, k: (2 * m + 1) << k, MANTISSAS, st.integers(0, 36))
+
+
+@given(INT32 | st.integers(-(1 << 61), 1 << 61) | TIES)
+def test_single_is_float32_of_ints_and_of_arrays(t: int) -> None:
+    expected = float32(t)
+    assert int(single(t)) == int(single(np.array([t]))[0]) == expected
+
+
+@given(INT32, MANTISSAS, st.integers(0, 62), st.integers(-128, 127), st.booleans())
+def test_a_product_in_float32_is_what_onnxruntime_computes(
+    acc: int, m: int, s: int, zero: int, signed: bool
+) -> None:
+    """RNE(clamp(float32(acc) * scale, lo - zp, hi - zp)) + zp, by the processor's own float32."""
+    lo, hi = (-128, 127) if signed else (0, 255)
+    scale = np.float32(np.ldexp(np.float64(m), -s))
+    product = np.float32(np.int64(acc)) * scale
+    clamped = min(max(product, np.float32(lo - zero)), np.float32(hi - zero))
+    expected = int(np.rint(clamped)) + zero
+    t = int(scaled_single(acc, m, 0))
+    assert requantise(t, s, zero, lo, hi, "RND_CONV") == expected
+    assert t == float32(float32(acc) * m)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import exact_arithmetics
 
 from intaglio.errors import ModelError
-from intaglio.fixed import EXACT_LIMIT, PRESETS, Arithmetic, IntType, requantise
+from intaglio.fixed import EXACT_LIMIT, PRESETS, Arithmetic, IntType, requantise, scaled_single
 from intaglio.multiplier import Term, scaling
 
 RATIOS = st.floats(1e-6, 4.0).map(Fraction) | st.floats(-4.0, -1e-6).map(Fraction)
@@ -37,7 +38,7 @@ def terms(draw: st.DrawFn, count: int, ratios: st.SearchStrategy[Fraction] = RAT
 def test_the_stated_bound_holds_for_every_code(
     all_terms: list[Term], zero: int, arithmetic: Arithmetic, data: st.DataObject
 ) -> None:
-    assume(not arithmetic.power_of_two)
+    assume(not arithmetic.power_of_two and arithmetic.product == "exact")
     try:
         found = scaling(all_terms, zero, arithmetic, "layer")
     except ModelError:
@@ -112,6 +113,18 @@ def test_truncation_is_made_to_round_to_nearest(ratio: float, code: int) -> None
             " arithmetic 'intaglio', or give the layer weights of its own so that its norm can be"
             " folded into them.",
         ),
+        (
+            2.0**-20,
+            PRESETS["dpu"],
+            "Layer 'head.0' must scale by at least 2^-16 in this arithmetic, not by 9.54e-07; use"
+            " wider activations or another arithmetic.",
+        ),
+        (
+            2.0**25,
+            PRESETS["onnxruntime"],
+            "Layer 'head.0' must scale by a float32 from 2^-62 to 2^24, not by 3.36e+07; use"
+            " another arithmetic.",
+        ),
     ],
 )
 def test_what_no_multiplier_can_express(ratio: float, arithmetic: Arithmetic, words: str) -> None:
@@ -119,3 +132,18 @@ def test_what_no_multiplier_can_express(ratio: float, arithmetic: Arithmetic, wo
     with pytest.raises(ModelError) as refused:
         scaling([term], 0, arithmetic, "head.0")
     assert str(refused.value) == words
+
+
+@given(terms(1), st.integers(-128, 127), st.data())
+def test_floating_scales_are_within_three_roundings(
+    term: Term, zero: int, data: st.DataObject
+) -> None:
+    found = scaling([term], zero, PRESETS["onnxruntime"], "layer")
+    (m,), (b,) = found.multipliers, found.bias
+    ratio = Fraction(float(np.float32(float(term.ratios[0]))))
+    assert (Fraction(m, 1 << found.shift), found.offset) == (ratio, zero)
+    code = data.draw(st.integers(-term.reach[0], term.reach[0]))
+    real = term.addend + term.ratios[0] * (code - term.zeros[0])
+    got = Fraction(int(scaled_single(code, m, b)), 1 << found.shift)
+    size = abs(ratio) * (abs(code + b) + abs(term.zeros[0]) + 1)
+    assert abs(got - real) <= abs(ratio) / 2 + 4 * size / 2**24

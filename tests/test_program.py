@@ -15,7 +15,14 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from strategies import U8, exact_arithmetics, int_types, narrow_arithmetics, programs
+from strategies import (
+    U8,
+    exact_arithmetics,
+    int_types,
+    narrow_arithmetics,
+    programs,
+    single_arithmetics,
+)
 
 from intaglio.errors import DataError, ProgramError
 from intaglio.file import load, save
@@ -38,7 +45,7 @@ from intaglio.program import Builder, Program
 from intaglio.sim.reference import run
 from intaglio.summary import summarise
 
-ANY_ARITHMETIC = st.one_of(exact_arithmetics(), narrow_arithmetics())
+ANY_ARITHMETIC = st.one_of(exact_arithmetics(), narrow_arithmetics(), single_arithmetics())
 FILES = settings(max_examples=60, suppress_health_check=list(HealthCheck))
 
 
@@ -119,11 +126,11 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 def test_a_newer_format_is_refused_by_number(tmp_path: Path) -> None:
     path = tmp_path / "a.intaglio"
     save(network(), path)
-    rewrite(path, lambda graph: graph.update(format=3))
+    rewrite(path, lambda graph: graph.update(format=4))
     with pytest.raises(ProgramError) as refused:
         load(path)
     assert str(refused.value) == (
-        f"{path} must have format 1 or 2, not 3; it was written by another version of intaglio:"
+        f"{path} must have format 1 to 3, not 4; it was written by another version of intaglio:"
         " install that one, or quantise again."
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -54,10 +54,25 @@ def slack(program: Program, name: str) -> float:
         elif isinstance(made, ops.SumPool2d):
             zeros = abs(made.pad_value) * made.kernel[0] * made.kernel[1]
     zeros += sum(abs(t.zero_point[0]) for t in reads)
+    if program.arithmetic.product == "single":
+        return single_slack(program, op, shifts, reads)
     bound = (sum(max(abs(t.lo), abs(t.hi)) for t in reads) + zeros + 1) / 2 ** (min(shifts) + 1)
     if program.arithmetic.rounding == "DOUBLE":  # the first of its two steps rounds at bit 31
         bound += max((2.0 ** (30 - s) for s in shifts if s > 31), default=0.0)
     return bound + 1e-9
+
+
+def single_slack(program: Program, op: ops.Op, shifts: Sequence[int], reads: list) -> float:
+    """Four roundings to 24 bits, and a bias rounded at the scale of the codes."""
+    reach = [max(abs(t.lo), abs(t.hi)) for t in reads]
+    if isinstance(op, ops.Add):
+        m = (op.multiplier_a, op.multiplier_b)
+        top = sum(abs(mi) * r for mi, r in zip(m, reach, strict=True)) + abs(op.bias)
+        return 8 * top / 2 ** (op.shift + 24) + 1e-9
+    assert isinstance(op, ops.Requant)
+    m, b = (program.constants[name].array for name in (op.multiplier, op.bias))
+    ratio = float((np.abs(m) / np.ldexp(1.0, np.array(shifts))).max())
+    return ratio / 2 + 8 * (reach[0] + int(np.abs(b).max())) * ratio / 2**24 + 1e-9
 
 
 def assert_nearest(quantized: Quantized, images: np.ndarray) -> None:
@@ -103,7 +118,7 @@ def signal_to_error(quantized: Quantized, model: nn.Module, images: np.ndarray) 
     st.sampled_from(((4, 4), (2, 3), (8, 8), (8, 16))),
     st.booleans(),
     st.sampled_from(("lp", "minmax")),
-    st.sampled_from((*(PRESETS[n] for n in PRESETS if n != "shift-only"), *map(str, ROUNDINGS))),
+    st.sampled_from((*(a for a in PRESETS.values() if not a.power_of_two), *map(str, ROUNDINGS))),
 )
 def test_every_code_of_a_random_network_is_the_nearest(
     drawn: tuple[nn.Module, Shape],
@@ -276,7 +291,9 @@ def test_odd_weights_keep_their_grid_and_their_code_width(bits: int) -> None:
     assert {row.weights for row in odd.layers} == {f"odd{bits}", ""}
 
 
-@pytest.mark.parametrize("arithmetic", [PRESETS["shift-only"], Arithmetic()])
+@pytest.mark.parametrize(
+    "arithmetic", [PRESETS["shift-only"], PRESETS["dpu"], Arithmetic()], ids=lambda a: a.name
+)
 def test_power_of_two_scales_make_exact_multipliers(arithmetic: Arithmetic) -> None:
     model = nn.Sequential(
         conv_norm(3, 5, 2), Skip(conv_norm(5, 5)), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(5, 7, 3)
@@ -296,11 +313,24 @@ def test_power_of_two_scales_make_exact_multipliers(arithmetic: Arithmetic) -> N
     assert sum(row.differing for row in rows) <= 2  # a bias within 2^-(S+1) of a tie
 
 
-def test_norms_of_a_shared_head_have_no_power_of_two_form() -> None:
+@pytest.mark.parametrize("name", ["shift-only", "dpu"])
+def test_norms_of_a_shared_head_get_weights_of_their_own_where_only_shifts_scale(name: str) -> None:
+    config = QuantConfig(arithmetic=PRESETS[name])
+    model, images = trained(Pyramid()), pixels((3, 24, 30), 2)
+    program = quantize(model, images, config).program
+    assert program.arithmetic == PRESETS[name]
+    convs = program.of_kind(ops.Conv2d)
+    assert len({op.weight for op in convs}) == len(convs)
+    for op in program.of_kind(ops.Requant):
+        m = program.constants[op.multiplier].array
+        assert all(abs(int(v)).bit_count() <= 1 for v in m)
+        assert name != "dpu" or m.size == 1
+    shared = quantize(model, images, QuantConfig(pot_scales=True)).program.of_kind(ops.Conv2d)
+    assert len({op.weight for op in shared}) < len(shared)
+
+
+def test_an_average_of_nine_has_no_power_of_two_form() -> None:
     config = QuantConfig(arithmetic=PRESETS["shift-only"])
-    words = "Layer 'head' must scale by powers of two in this arithmetic"
-    with pytest.raises(ModelError, match=words):
-        quantize(trained(Pyramid()), pixels((3, 24, 30), 2), config)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AvgPool2d(3))
     with pytest.raises(ModelError, match="Layer '2' must scale by powers of two"):
         quantize(model, pixels((3, 11, 11), 2), config)

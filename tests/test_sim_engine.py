@@ -19,6 +19,7 @@ from strategies import (
     narrow_arithmetics,
     programs,
     random_images,
+    single_arithmetics,
 )
 
 from intaglio.errors import DataError
@@ -56,6 +57,13 @@ def test_equals_the_reference(data: st.DataObject) -> None:
 @settings(max_examples=100)
 def test_equals_the_reference_when_accumulators_overflow(data: st.DataObject) -> None:
     program = data.draw(programs(arithmetic=narrow_arithmetics(), raw_accumulators=True))
+    check(program, data.draw(images_for(program)))
+
+
+@given(st.data())
+@settings(max_examples=50)
+def test_equals_the_reference_when_products_are_in_float32(data: st.DataObject) -> None:
+    program = data.draw(programs(arithmetic=single_arithmetics()))
     check(program, data.draw(images_for(program)))
 
 

@@ -113,7 +113,13 @@ class HardwareGraph:
 
 
 def hardware_graph(program: Program) -> HardwareGraph:
-    """Map a Program. Raises BuildError for operations that no block runs."""
+    """Map a Program. Raises BuildError for operations and arithmetic that no block runs."""
+    if program.arithmetic.product == "single":
+        raise BuildError(
+            f"A Program to be built must multiply integers, not in float32 as"
+            f" {program.arithmetic.name!r} does, for which there is no block; quantise the model"
+            " again with --arithmetic tosa."
+        )
     blocks = route(engines(program, live_ops(program)))
     blocks = with_names(blocks)
     return HardwareGraph(program, tuple(blocks), tuple(links_between(blocks)))

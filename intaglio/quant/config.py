@@ -86,7 +86,8 @@ class QuantConfig:
     powers         the p that "detptq" tries, with `p`.
     odol           what "detptq" judges by.
     thorough       "detptq" runs every candidate on every image, five times as many forwards.
-    per_channel    one weight scale per output channel, or one per tensor.
+    per_channel    one weight scale per output channel, or one per tensor, as always with an
+                   `arithmetic.per_layer`.
     symmetric      signed activations have zero point 0, or else any. Activations proved to be
                    non-negative are unsigned with zero point 0 either way.
     pot_scales     all scales are powers of two; implied by `arithmetic.power_of_two`.
@@ -167,6 +168,11 @@ class QuantConfig:
     def operand_bits(self) -> int:
         """Bits of tensors that only sums read."""
         return self.abits if self.sum_bits is None else self.sum_bits
+
+    @property
+    def by_channel(self) -> bool:
+        """Whether each output channel's weights have a scale of their own."""
+        return self.per_channel and not self.arithmetic.per_layer
 
     @property
     def power_of_two(self) -> bool:

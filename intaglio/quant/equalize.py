@@ -217,7 +217,7 @@ class Balance:
         config: QuantConfig,
     ) -> None:
         self.graph = graph
-        self.per_channel = config.per_channel
+        self.per_channel = config.by_channel
         self.sizes = {name: np.abs(w).max(axis=(2, 3)) for name, w in graph.weights.items()}
         self.ranges = dict(ranges)
         self.factors = {link: np.ones(graph.producer[link.tensors[0]].shape[0]) for link in found}

@@ -169,6 +169,20 @@ def fold_scale(graph: FloatGraph) -> FloatGraph:
     return exchanged(replace(graph, weights=weights), moved)
 
 
+def own_weights(graph: FloatGraph) -> FloatGraph:
+    """Every call site of a shared weight that has a norm gets weights of its own, with the factor
+    folded in: for arithmetic whose multipliers cannot express a norm."""
+    weights, moved = dict(graph.weights), Moves()
+    for name, sites in graph.call_sites.items():
+        if len(sites) == 1 or all((site.scale == 1).all() for site in sites):
+            continue
+        for n, conv in enumerate(sites):
+            weights[f"{name}.{n}"] = weights[name] * conv.scale[:, None, None, None]
+            own = replace(conv, weight=f"{name}.{n}", scale=np.ones_like(conv.scale))
+            moved[conv] = [own]
+    return drop_dead(exchanged(replace(graph, weights=weights), moved))
+
+
 def exchanged(
     graph: FloatGraph,
     nodes: Moves,

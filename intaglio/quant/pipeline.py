@@ -30,7 +30,7 @@ from intaglio.quant.groups import BUDGETED, groups
 from intaglio.quant.lower import lower
 from intaglio.quant.mixed import Mixed, mix
 from intaglio.quant.observe import batches, check_images
-from intaglio.quant.passes import simplify
+from intaglio.quant.passes import own_weights, simplify
 from intaglio.quant.reconstruct import Reconstructed, reconstruct
 from intaglio.quant.report import Differences, LayerReport, differences, layer_reports
 from intaglio.quant.scales import Calibration, Scales, calibrate, choose
@@ -94,6 +94,8 @@ def quantize(
     shape = check_images(images)
     spec = outer_spec(model, config)
     graph = simplify(capture(model, shape))
+    if config.arithmetic.power_of_two:
+        graph = own_weights(graph)
     if config.equalize:
         graph = equalized(graph, images, config)
     calibration = calibrate(graph, images, config)

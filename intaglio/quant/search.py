@@ -187,13 +187,14 @@ def divergence(seen: Histogram, grid: Grid) -> float:
 
 
 def weight_codes(weight: Floats, bits: int, config: QuantConfig) -> WeightCodes:
-    """Signed codes over the whole type, and a scale per output channel (or one for all).
+    """Signed codes over the whole type, and a scale per output channel (or one for all,
+    as the settings or the arithmetic say).
 
     "minmax" and "percentile" scale by the largest weight; "kl" uses p = 2.
     """
     channels = weight.shape[0]
     type = IntType(bits, signed=True)
-    rows = torch.from_numpy(weight.reshape(channels if config.per_channel else 1, -1))
+    rows = torch.from_numpy(weight.reshape(channels if config.by_channel else 1, -1))
     largest = rows.abs().amax(dim=1, keepdim=True) / type.hi
     largest = torch.where(largest < 1e-30, torch.ones_like(largest), largest)
     scale = weight_scale(largest, CANDIDATES, config)

@@ -32,12 +32,14 @@ rnd_inf = jit(fixed.rnd_inf)
 rnd_conv = jit(fixed.rnd_conv)
 double = jit(fixed.double)
 clamp = jit(fixed.clamp)
+single = jit(fixed.single)
 wrap = jit(fixed.wrap)
 
 TILE = 32  # output pixels whose columns and accumulators stay in the cache together
 ALIGN = 32  # int16 lanes: a column is padded to whole vectors, else its tail runs one by one
 
-TRN, RND = 0, 1  # places in fixed.ROUNDINGS
+TRN, RND, RND_CONV = 0, 1, 3  # places in fixed.ROUNDINGS
+SINGLE = 5  # RND_CONV of products in float32
 EXACT, WRAP, SATURATE_END, SATURATE_MAC = range(4)  # what a forced accumulator does
 
 
@@ -62,7 +64,8 @@ class Window(NamedTuple):
 
 
 class Scaling(NamedTuple):
-    """Requant: one entry of m, b, s for each channel; `rounding` is a place in fixed.ROUNDINGS.
+    """Requant: one entry of m, b, s for each channel; `rounding` is a place in fixed.ROUNDINGS, or
+    SINGLE.
 
     m is int32 where that holds it: products of 32-bit factors have their own vector instruction.
     """
@@ -121,10 +124,23 @@ def requant_by(x: Any, scaling: Scaling, rounding: int, out: Any) -> None:
 
 
 @jit
+def requant_single(x: Any, scaling: Scaling, out: Any) -> None:
+    """`fixed.scaled_single`, rounded to even: x (P, C) to out (P, C)."""
+    m, b, s = scaling.m, scaling.b, scaling.s
+    for p in range(out.shape[0]):
+        row, codes = x[p], out[p]
+        for c in range(codes.size):
+            t = single(single(int64(row[c]) + b[c]) * int64(m[c]))
+            codes[c] = clamp(rnd_conv(t, s[c]) + scaling.offset, scaling.lo, scaling.hi)
+
+
+@jit
 def requant(x: Any, scaling: Scaling, out: Any, first: int, last: int) -> None:
     """Pixels first ... last - 1 of x (P, C) to out (P, C)."""
     x, out = x[first:last], out[first:last]
-    if scaling.rounding == TRN:
+    if scaling.rounding == SINGLE:
+        requant_single(x, scaling, out)
+    elif scaling.rounding == TRN:
         requant_by(x, scaling, TRN, out)
     else:
         requant_by(x, scaling, scaling.rounding, out)
@@ -308,8 +324,12 @@ def add(a: Any, b: Any, scaling: Scaling, out: Any, first: int, last: int) -> No
     bias, s = scaling.b[0], scaling.s[0]
     for p in range(first, last):
         for c in range(out.shape[1]):
-            t = int64(a[p, c]) * ma + int64(b[p, c]) * mb + bias
-            y = round_shift(t, s, scaling.rounding) + scaling.offset
+            if scaling.rounding == SINGLE:
+                t = single(single(int64(b[p, c]) * mb + bias) + int64(a[p, c]) * ma)
+                y = rnd_conv(t, s) + scaling.offset
+            else:
+                t = int64(a[p, c]) * ma + int64(b[p, c]) * mb + bias
+                y = round_shift(t, s, scaling.rounding) + scaling.offset
             out[p, c] = clamp(y, scaling.lo, scaling.hi)
 
 

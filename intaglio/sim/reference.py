@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from intaglio.fixed import ROUNDINGS, Arithmetic, IntType, Rounding, wrap
+from intaglio.fixed import (
+    ROUNDINGS,
+    Arithmetic,
+    IntType,
+    Rounding,
+    scaled_single,
+    summed_single,
+    wrap,
+)
 from intaglio.ops import (
     Add,
     Concat,
@@ -70,9 +78,9 @@ def execute(op: Op, inputs: Sequence[Ints], program: Program) -> Ints:
             return inputs[0]
         case Requant():
             m, b = constants[op.multiplier].array, constants[op.bias].array
-            return requant(op, inputs[0], m, b, rounding)
+            return requant(op, inputs[0], m, b, program.arithmetic)
         case Add():
-            t = inputs[0] * op.multiplier_a + inputs[1] * op.multiplier_b + op.bias
+            t = added(op, inputs[0], inputs[1], program.arithmetic)
             return rounded(t, op.shift, op.offset, op.lo, op.hi, rounding)
         case MaxPool2d():
             lowest = program.tensors[op.input].type.lo
@@ -166,13 +174,22 @@ def rounded(t: Ints, s: int, offset: int, lo: int, hi: int, rounding: Rounding) 
     return y
 
 
-def requant(op: Requant, x: Ints, m: Ints, b: Ints, rounding: Rounding) -> Ints:
+def added(op: Add, a: Ints, b: Ints, arithmetic: Arithmetic) -> Ints:
+    """The sum before it is rounded."""
+    if arithmetic.product == "single":
+        t: Ints = summed_single(a, b, op.multiplier_a, op.multiplier_b, op.bias)
+        return t
+    return a * op.multiplier_a + b * op.multiplier_b + op.bias
+
+
+def requant(op: Requant, x: Ints, m: Ints, b: Ints, arithmetic: Arithmetic) -> Ints:
     """Channel by channel; tables of one entry serve all."""
     y = np.empty_like(x)
     for c in range(x.shape[1]):
-        t = x[:, c] * int(m.flat[c % m.size]) + int(b.flat[c % b.size])
+        mc, bc = int(m.flat[c % m.size]), int(b.flat[c % b.size])
+        t = scaled_single(x[:, c], mc, bc) if arithmetic.product == "single" else x[:, c] * mc + bc
         shift = op.shift[c % len(op.shift)]
-        y[:, c] = rounded(t, shift, op.offset, op.lo, op.hi, rounding)
+        y[:, c] = rounded(t, shift, op.offset, op.lo, op.hi, arithmetic.rounding)
     return y
 
 

@@ -251,6 +251,8 @@ class Binder:
     def scale(self, op: Requant | Add, m: Tables, b: Tables, s: Tables) -> Scaling:
         rounding = tuple(ROUNDINGS).index(self.program.arithmetic.rounding)
         m, b, s = (np.array(table, dtype=np.int64) for table in (m, b, s))
+        if self.program.arithmetic.product == "single":
+            rounding = kernels.SINGLE
         if rounding == kernels.RND:  # the half joins B, as in hardware
             b, rounding = b + ((1 << s) >> 1), kernels.TRN
         if abs(m).max(initial=0) < 1 << 31:
