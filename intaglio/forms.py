@@ -1,0 +1,142 @@
+"""Sums and averages as other systems compute them, written in the operations of a Program.
+
+Each function appends to a `Builder` and returns the name of the result. What is added are ordinary
+operations, so that every execution has these forms, hardware too. The builder's arithmetic must
+round as the system does: "tflite" or "cmsis-nn" for gemmlowp's, "tosa" for XNNPACK's and TOSA's
+(all round halves up once), "nvdla" for NVDLA's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import floor, frexp
+
+import numpy as np
+
+from intaglio.errors import ProgramError
+from intaglio.fixed import double, round_shift
+from intaglio.ops import Add, Lookup, Requant, SumPool2d
+from intaglio.program import Builder
+
+PRE_SHIFT = 20  # of TFLite's 8-bit addition
+
+
+@dataclass(frozen=True)
+class Real:
+    """What a code stands for: scale * (q - zero)."""
+
+    scale: float
+    zero: int
+
+
+def quantized_multiplier(factor: float) -> tuple[int, int]:
+    """(m, S) with factor ~ m / 2^S and m in [2^30, 2^31): TFLite's QuantizeMultiplier, which keeps
+    S = 31 - exponent. Factors below 2^-32 are 0. Raises ProgramError unless factor > 0."""
+    if not factor > 0:
+        raise ProgramError(f"A factor must be above 0, not {factor}.")
+    mantissa, exponent = frexp(factor)
+    m = floor(mantissa * (1 << 31) + 0.5)
+    if m == 1 << 31:
+        m, exponent = m >> 1, exponent + 1
+    return (0, 31) if exponent < -31 else (m, 31 - exponent)
+
+
+def gemmlowp_add(
+    builder: Builder, name: str, a: str, b: str, reals: tuple[Real, Real, Real], lo: int, hi: int
+) -> str:
+    """TFLite's and CMSIS-NN's addition of 8-bit codes to [lo, hi]; `reals` of a, b and the result.
+
+    u = DOUBLE((q - z) * 2^20 * s / t) of each operand with t = 2 * max(s), which is a table of its
+    code; then DOUBLE((u + v) * t / (2^20 * s_out)) + z_out.
+    """
+    x, y, out = reals
+    twice = 2 * max(x.scale, y.scale)
+    parts = []
+    for side, tensor, real in (("a", a, x), ("b", b, y)):
+        m, shift = quantized_multiplier(real.scale / twice)
+        type = builder.tensors[tensor].type
+        codes = range(type.lo, type.hi + 1)
+        table = [double(((q - real.zero) << PRE_SHIFT) * m, shift) for q in codes]
+        constant = builder.constant(f"{name}.{side}.table", table)
+        lookup = Lookup(output=f"{name}.{side}", input=tensor, table=constant)
+        parts.append(builder.add(lookup))
+    m, shift = quantized_multiplier(twice / ((1 << PRE_SHIFT) * out.scale))
+    op = Add(
+        output=name, a=parts[0], b=parts[1], multiplier_a=m, multiplier_b=m, bias=0, shift=shift,
+        lo=lo, hi=hi, offset=out.zero,
+    )  # fmt: skip
+    return builder.add(op, scale=out.scale, zero_point=(out.zero,))
+
+
+def xnnpack_add(
+    builder: Builder, name: str, a: str, b: str, reals: tuple[Real, Real, Real], lo: int, hi: int
+) -> str:
+    """XNNPACK's addition: multipliers of 21 bits of the float32 ratios, rounded once, halves up."""
+    x, y, out = reals
+    ratios = [np.float32(np.float32(r.scale) / np.float32(out.scale)) for r in (x, y)]
+    shift = 20 - (frexp(float(max(ratios)))[1] - 1)
+    ma, mb = (round(float(r) * 2.0**shift) for r in ratios)  # lrintf: ties to even
+    op = Add(
+        output=name, a=a, b=b, multiplier_a=ma, multiplier_b=mb,
+        bias=-(x.zero * ma + y.zero * mb), shift=shift, lo=lo, hi=hi, offset=out.zero,
+    )  # fmt: skip
+    return builder.add(op, scale=out.scale, zero_point=(out.zero,))
+
+
+def scaled_sum(
+    builder: Builder, name: str, input: str, m: int, b: int, shift: int, offset: int = 0
+) -> str:
+    """One Requant by one multiplier, to the type and range of the pool's input."""
+    op = builder.ops[-1]
+    source = builder.tensors[op.inputs[0] if isinstance(op, SumPool2d) else input]
+    requant = Requant(
+        output=name, input=input, multiplier=builder.constant(f"{name}.m", [m]),
+        bias=builder.constant(f"{name}.b", [b]), shift=(shift,), lo=source.type.lo,
+        hi=source.type.hi, offset=offset,
+    )  # fmt: skip
+    return builder.add(requant, source.type, source.scale, source.zero_point)
+
+
+def tflite_average(builder: Builder, name: str, pool: SumPool2d) -> str:
+    """TFLite's average: the sum of raw codes over n, halves away from zero, in the input's grid.
+
+    M = floor(2^31 / n) + 1 is above 2^31 / n, which takes ties away from zero, by so little that
+    nothing else changes while n^2 * |code| < 2^30. Raises ProgramError beyond that, and for windows
+    that leave the image, which TFLite divides by fewer.
+    """
+    n = pool.kernel[0] * pool.kernel[1]
+    x = builder.tensors[pool.input]
+    if any(pool.padding):
+        raise pool.refuse("its windows must lie within the image in TFLite's form.")
+    if n * n * max(abs(x.lo), abs(x.hi)) >= 1 << 30:
+        raise pool.refuse(f"its window must be smaller in TFLite's form, not of {n} pixels.")
+    return scaled_sum(builder, name, builder.add(pool), (1 << 31) // n + 1, 0, 31)
+
+
+def tosa_average(builder: Builder, name: str, pool: SumPool2d, zero_in: int, zero_out: int) -> str:
+    """TOSA's average: (sum - n * zero_in) * M / 2^(30 + k) + zero_out with
+    M = ((2^30 + 1) << k) / n and k the bits of n - 1; windows within the image."""
+    n = pool.kernel[0] * pool.kernel[1]
+    if any(pool.padding):
+        raise pool.refuse("its windows must lie within the image in TOSA's form.")
+    k = (n - 1).bit_length()
+    m = (((1 << 30) + 1) << k) // n
+    return scaled_sum(builder, name, builder.add(pool), m, -zero_in * n * m, 30 + k, zero_out)
+
+
+def nvdla_average(builder: Builder, name: str, pool: SumPool2d) -> str:
+    """NVDLA's planar average: times 2^16 / width, then times 2^16 / height, rounded after each."""
+    kh, kw = pool.kernel
+    total = builder.add(pool)
+    wide = builder.tensors[total]
+    m = [int(round_shift((1 << 17) // k, 1, "RND_INF")) for k in (kw, kh)]
+    first = Requant(
+        output=f"{name}.rows", input=total, multiplier=builder.constant(f"{name}.rows.m", [m[0]]),
+        bias=builder.constant(f"{name}.rows.b", [0]), shift=(16,), lo=wide.lo, hi=wide.hi,
+    )  # fmt: skip
+    rows, x = builder.add(first), builder.tensors[pool.input]
+    second = Requant(
+        output=name, input=rows, multiplier=builder.constant(f"{name}.m", [m[1]]),
+        bias=builder.constant(f"{name}.b", [0]), shift=(16,), lo=x.type.lo, hi=x.type.hi,
+    )  # fmt: skip
+    return builder.add(second, x.type, x.scale, x.zero_point)
