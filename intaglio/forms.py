@@ -14,7 +14,7 @@ from math import floor, frexp
 import numpy as np
 
 from intaglio.errors import ProgramError
-from intaglio.fixed import double, round_shift
+from intaglio.fixed import double
 from intaglio.ops import Add, Lookup, Requant, SumPool2d
 from intaglio.program import Builder
 
@@ -125,18 +125,20 @@ def tosa_average(builder: Builder, name: str, pool: SumPool2d, zero_in: int, zer
 
 
 def nvdla_average(builder: Builder, name: str, pool: SumPool2d) -> str:
-    """NVDLA's planar average: times 2^16 / width, then times 2^16 / height, rounded after each."""
-    kh, kw = pool.kernel
+    """NVDLA's planar average: times 2^16 / width, then times 2^16 / height, each nearest and each
+    rounded by 16 bits, halves away from zero."""
     total = builder.add(pool)
-    wide = builder.tensors[total]
-    m = [int(round_shift((1 << 17) // k, 1, "RND_INF")) for k in (kw, kh)]
-    first = Requant(
-        output=f"{name}.rows", input=total, multiplier=builder.constant(f"{name}.rows.m", [m[0]]),
-        bias=builder.constant(f"{name}.rows.b", [0]), shift=(16,), lo=wide.lo, hi=wide.hi,
-    )  # fmt: skip
-    rows, x = builder.add(first), builder.tensors[pool.input]
-    second = Requant(
-        output=name, input=rows, multiplier=builder.constant(f"{name}.m", [m[1]]),
-        bias=builder.constant(f"{name}.b", [0]), shift=(16,), lo=x.type.lo, hi=x.type.hi,
-    )  # fmt: skip
-    return builder.add(second, x.type, x.scale, x.zero_point)
+    wide, x = builder.tensors[total].type, builder.tensors[pool.input]
+    for step, side, type in (
+        (f"{name}.rows", pool.kernel[1], wide),
+        (name, pool.kernel[0], x.type),
+    ):
+        m, shift = (2 * (1 << 16) // side + 1) >> 1, 16
+        while m % 2 == 0:  # the same factor in the profile's width
+            m, shift = m >> 1, shift - 1
+        op = Requant(
+            output=step, input=total, multiplier=builder.constant(f"{step}.m", [m]),
+            bias=builder.constant(f"{step}.b", [0]), shift=(shift,), lo=type.lo, hi=type.hi,
+        )  # fmt: skip
+        total = builder.add(op, type, x.scale, x.zero_point)
+    return total
