@@ -12,9 +12,9 @@ import numpy as np
 from intaglio import forms
 from intaglio.fixed import IntType, preset
 from intaglio.forms import Real, quantized_multiplier
+from intaglio.multiplier import float32_parts
 from intaglio.ops import Conv2d, Input, Output, Requant, SumPool2d
 from intaglio.program import Builder, Program
-from intaglio.quant.multiplier import float32_parts
 from intaglio.sim.engine import Simulator
 
 I8 = IntType(8, True)
@@ -137,8 +137,8 @@ def pair_images() -> Array:
 
 def add_cases(profile: str, count: int, seed: int) -> Iterator[Case]:
     """Sums of all 65,536 pairs; the operands are two channels, each picked by a convolution."""
+    from intaglio.multiplier import Term, exact, scaling
     from intaglio.ops import Add
-    from intaglio.quant.multiplier import Term, exact, scaling
 
     rng = np.random.default_rng([seed, 7, count])
     images = pair_images()

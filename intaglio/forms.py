@@ -110,7 +110,8 @@ def tflite_average(builder: Builder, name: str, pool: SumPool2d) -> str:
         raise pool.refuse("its windows must lie within the image in TFLite's form.")
     if n * n * max(abs(x.lo), abs(x.hi)) >= 1 << 30:
         raise pool.refuse(f"its window must be smaller in TFLite's form, not of {n} pixels.")
-    return scaled_sum(builder, name, builder.add(pool), (1 << 31) // n + 1, 0, 31)
+    m, shift = ((1 << 31) // n + 1, 31) if n > 1 else (1 << 30, 30)
+    return scaled_sum(builder, name, builder.add(pool), m, 0, shift)
 
 
 def tosa_average(builder: Builder, name: str, pool: SumPool2d, zero_in: int, zero_out: int) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from intaglio.errors import ProgramError
 from intaglio.exchange.graph import Array, Graph
 from intaglio.fixed import IntType
 from intaglio.ops import (
@@ -47,8 +48,13 @@ def to_integer(program: Program) -> onnx.ModelProto:
     """The checked ONNX model, whose inputs, outputs and tensors have the Program's names.
 
     Raises ProgramError, naming the operation, for an accumulator that saturates after every
-    product and for sums that leave int32 inside ConvInteger.
+    product and for sums that leave int32 inside ConvInteger; and for products in float32.
     """
+    if program.arithmetic.product == "single":
+        raise ProgramError(
+            "A Program in integer operators must multiply integers, not in float32 as"
+            f" {program.arithmetic.name!r} does; write it with the operators of that runtime."
+        )
     writer = Writer(program)
     for op in program.ops:
         writer.add(op)

@@ -90,14 +90,14 @@ class Forced(NamedTuple):
 
 @jit
 def round_shift(t: int, s: int, rounding: int) -> Any:
-    """`fixed.round_shift`, the rule given by its place in fixed.ROUNDINGS."""
+    """`fixed.round_shift`, the rule given by its place in fixed.ROUNDINGS, or SINGLE."""
     if rounding == 0:
         return trn(t, s)
     if rounding == 1:
         return rnd(t, s)
     if rounding == 2:
         return rnd_inf(t, s)
-    if rounding == 3:
+    if rounding == RND_CONV or rounding == SINGLE:
         return rnd_conv(t, s)
     return double(t, s)
 
@@ -112,7 +112,10 @@ def requant_channels(
     lo, hi, offset = scaling.lo, scaling.hi, scaling.offset
     for i in range(count):
         c = channel + i
-        t = int64(row[i]) * int64(m[c]) + b[c]
+        if rounding == SINGLE:
+            t = single(single(int64(row[i]) + b[c]) * int64(m[c]))
+        else:
+            t = int64(row[i]) * int64(m[c]) + b[c]
         codes[c] = clamp(round_shift(t, s[c], rounding) + offset, lo, hi)
 
 
@@ -124,22 +127,11 @@ def requant_by(x: Any, scaling: Scaling, rounding: int, out: Any) -> None:
 
 
 @jit
-def requant_single(x: Any, scaling: Scaling, out: Any) -> None:
-    """`fixed.scaled_single`, rounded to even: x (P, C) to out (P, C)."""
-    m, b, s = scaling.m, scaling.b, scaling.s
-    for p in range(out.shape[0]):
-        row, codes = x[p], out[p]
-        for c in range(codes.size):
-            t = single(single(int64(row[c]) + b[c]) * int64(m[c]))
-            codes[c] = clamp(rnd_conv(t, s[c]) + scaling.offset, scaling.lo, scaling.hi)
-
-
-@jit
 def requant(x: Any, scaling: Scaling, out: Any, first: int, last: int) -> None:
     """Pixels first ... last - 1 of x (P, C) to out (P, C)."""
     x, out = x[first:last], out[first:last]
     if scaling.rounding == SINGLE:
-        requant_single(x, scaling, out)
+        requant_by(x, scaling, SINGLE, out)
     elif scaling.rounding == TRN:
         requant_by(x, scaling, TRN, out)
     else:
