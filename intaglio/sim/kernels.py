@@ -97,7 +97,7 @@ def round_shift(t: int, s: int, rounding: int) -> Any:
         return rnd(t, s)
     if rounding == 2:
         return rnd_inf(t, s)
-    if rounding == RND_CONV or rounding == SINGLE:
+    if rounding in (RND_CONV, SINGLE):
         return rnd_conv(t, s)
     return double(t, s)
 
