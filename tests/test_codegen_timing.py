@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from networks import pyramid, skip
 from strategies import programs
 
+from intaglio.codegen.activity import activity
 from intaglio.codegen.assemble import Top
 from intaglio.codegen.fold import plan_for_cycles, plan_for_multipliers
 from intaglio.codegen.graph import hardware_graph
@@ -121,3 +122,19 @@ def test_in_the_steady_state_every_beat_follows_an_interval_behind(detector: Mod
     taken = detector.run(depths, frames=12).taken
     for times, beats in zip(taken, detector.beats, strict=True):
         assert (times[-beats:] - times[-2 * beats : -beats] == schedule.interval).all()
+
+
+def test_activity_tells_outputs_use_and_filling(detector: Model) -> None:
+    graph = hardware_graph(pyramid())
+    top = Top(netlist(graph, plan_for_multipliers(graph, 80)))
+    depths, schedule = size_queues(detector)
+    top.set_depths(depths)
+    shown = activity(top, schedule)
+    ends = zip(*(times["last"] for times in shown["outputs"].values()), strict=True)
+    assert tuple(map(max, ends)) == schedule.finished
+    assert all(t["first"][0] <= t["last"][0] for t in shown["outputs"].values())
+    for queue in shown["queues"]:
+        assert max(queue["held"]) == queue["peak"] <= queue["depth"]
+    assert max(e["utilisation"] for e in shown["engines"]) >= 0.95
+    assert all(0 < e["utilisation"] <= 1 for e in shown["engines"])
+    assert shown["memory"]["queues"] == sum(q["depth"] * q["width"] for q in shown["queues"])

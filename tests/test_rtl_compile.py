@@ -53,6 +53,7 @@ def test_its_cycles_are_the_predicted_ones(bundle: Bundle, rtl: Function) -> Non
     assert list(cycles.finished) == bundle.manifest["frame_ends"]
     assert cycles.interval == bundle.manifest["cycles_per_frame"]
     assert cycles.latency == bundle.manifest["latency_cycles"]
+    assert {n: first[0] for n, first in cycles.first.items()} == bundle.manifest["first_outputs"]
     assert cycles.taken[0] == 1
     assert 1 < cycles.first["out0"][0] < cycles.last["out0"][0] == cycles.latency
     assert cycles.latencies[0] == cycles.latency - 1

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.codegen import bench
+from intaglio.codegen.activity import activity
 from intaglio.codegen.assemble import Top, to_verilog
 from intaglio.codegen.devices import Device, device
 from intaglio.codegen.estimate import check_fit, check_weights, layers
@@ -72,11 +73,13 @@ class Bundle:
     def summary(self) -> str:
         """The result in two sentences."""
         m, r = self.manifest, self.manifest["resources"]
+        memory = m["memory"]
         return (
             f"{m['cycles_per_frame']:,} cycles a frame, {m['fps']:.1f} frames/s at"
             f" {m['clock_mhz']:g} MHz, set by {m['bottleneck']}; {m['multipliers']} multipliers."
             f" Estimated on {m['target']}: {r['multipliers']} hard multipliers, {r['rams']} block"
-            f" RAMs, {r['luts']:,} LUTs; {r['rom_bits']:,} bits of ROM."
+            f" RAMs, {r['luts']:,} LUTs. Bits of memory: {memory['roms']:,} ROM,"
+            f" {memory['line_buffers']:,} line buffers, {memory['queues']:,} queues."
         )
 
     def compile(self, folder: str | Path | None = None, *, threads: int | None = None) -> Function:
@@ -153,6 +156,8 @@ def build(
     for sink in top.sinks:
         path = f"bench/expected/{sink.tensor_file}.txt"
         files[path] = bench.expected_beats(sink, expected[sink.tensor].astype(np.int64))
+    shown = activity(top, schedule)
+    files["schedule.json"] = json.dumps(shown) + "\n"
     files |= constraint_files(chip, clock_mhz) | script_files(chip, name, clock_mhz)
     contents = {path: text.encode() for path, text in files.items()}
     contents[PROGRAM] = program_bytes(program)
@@ -165,6 +170,8 @@ def build(
         "cycles_per_frame": schedule.interval,
         "latency_cycles": schedule.latency,
         "frame_ends": list(schedule.finished),
+        "first_outputs": {name: times["first"][0] for name, times in shown["outputs"].items()},
+        "memory": shown["memory"],
         "bottleneck": graph.blocks[plan.slowest].origin,
         "multipliers": plan.multipliers,
         "resources": resources.to_json(),
