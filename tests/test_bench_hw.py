@@ -1,0 +1,64 @@
+"""The hardware benchmarks: one file of results, the peer network, boxes compared bit by bit."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hw_json import put
+from resnet8 import ABSENT, Row, page, resnet8
+from resnet8_peers import PEERS
+from rtl_map import different
+
+from intaglio.api import quantize
+from intaglio.detect.decode import Detections
+
+
+def test_results_are_written_key_by_key(tmp_path: Path) -> None:
+    path = tmp_path / "hw.json"
+    put("b", [1], path)
+    put("a", {"net": "x"}, path)
+    put("b", [2], path)
+    assert json.loads(path.read_text()) == {"a": {"net": "x"}, "b": [2]}
+
+
+def test_the_peer_network_is_resnet8() -> None:
+    """Shapes and 12.5 million multiplications, as MLPerf Tiny's."""
+    images = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), dtype=np.uint8)
+    program = quantize(resnet8(), images, wbits=4, abits=4, method="minmax")
+    assert program.inputs[0].shape == (3, 32, 32)
+    assert [t.shape for t in program.outputs] == [(10, 1, 1)]
+    stem = 32 * 32 * 16 * 3 * 9
+    first = 32 * 32 * 2 * 16 * 16 * 9
+    second = 16 * 16 * 32 * (16 * 9 + 32 * 9 + 16)
+    third = 8 * 8 * 64 * (32 * 9 + 64 * 9 + 32)
+    assert sum(program.macs().values()) == stem + first + second + third + 64 * 10
+    again = resnet8().state_dict()
+    assert all(torch.equal(again[name], array) for name, array in resnet8().state_dict().items())
+
+
+def test_the_page_shows_what_was_measured_and_what_was_not() -> None:
+    row = Row(4, "ecp5-85k", 75.0, 5425.3, 13_824, 19_993, 266.6, 12_501_632, 1133, 29_997, 70, 164,
+              500, 0, None, None, None)  # fmt: skip
+    text = page([row])
+    line = next(line for line in text.splitlines() if "`ecp5-85k`" in line)
+    measured = "| 5,425 | 13,824 | 267 (19,993 cycles) | 29,997 | 70 | 164 | 0 |"
+    assert f"{measured} {ABSENT} | {ABSENT}, {ABSENT} |" in line
+    for peer in PEERS:
+        assert peer.source in text
+    finn = next(line for line in text.splitlines() if line.startswith("| FINN |"))
+    assert f"| 13,475 | 16,698 | {ABSENT} | {ABSENT} |" in finn
+
+
+@pytest.mark.parametrize("part", ["boxes", "scores", "labels"])
+def test_one_changed_bit_of_a_box_counts(part: str) -> None:
+    def found(count: int) -> Detections:
+        boxes = np.arange(4 * count, dtype=np.float64).reshape(count, 4)
+        return Detections(boxes, 0.9 ** np.arange(count), np.arange(count))
+
+    changed = found(5)
+    getattr(changed, part)[2] += 1e-12 if part != "labels" else 1
+    assert different(found(5), found(5)) == 0
+    assert different(found(5), changed) == 1
+    assert different(changed, found(3)) == 3
