@@ -11,10 +11,10 @@ from networks import skip
 from strategies import random_images
 from tools import needs
 
-from intaglio.codegen import compile as compile_module
+from intaglio.codegen import library
 from intaglio.codegen.bundle import Bundle, build
 from intaglio.codegen.compile import Function, load
-from intaglio.errors import DataError, ToolError
+from intaglio.errors import BuildError, DataError, ToolError
 from intaglio.hdl.pack import frame_beats, frames_words, words_frames
 from intaglio.ops import Ints
 from intaglio.sim.engine import Simulator
@@ -98,9 +98,41 @@ def test_what_cannot_be_used_is_refused(
     broken["rtl/top.v"] += b"module\n"
     with pytest.raises(ToolError, match=r"^verilator must compile the design, but stopped: "):
         replace(bundle, files=broken).compile(tmp_path)
-    monkeypatch.setattr(compile_module.shutil, "which", lambda name: None)
+    monkeypatch.setattr(library.shutil, "which", lambda name: None)
     with pytest.raises(ToolError, match=r"^g\+\+ must be installed to compile: apt-get install"):
         bundle.compile(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("tvalid", "words"),
+    [
+        (0, "{name} must deliver every beat, but frame 0 stopped: no beat anywhere for "),
+        (1, "{name}_tlast must be 1 on the last beat of a frame alone, but is wrong on 2 beats; "),
+    ],
+)
+def test_a_design_that_stops_or_forgets_tlast_is_named(
+    bundle: Bundle, tvalid: int, words: str
+) -> None:
+    needs("verilator")
+    source, (sink,) = bundle.manifest["input"], bundle.manifest["outputs"]
+    design = f"""
+module top(input wire clk, input wire rst,
+  input wire [{source["data_width"] - 1}:0] {source["name"]}_tdata,
+  input wire {source["name"]}_tvalid, input wire {source["name"]}_tlast,
+  output wire {source["name"]}_tready,
+  output wire [{sink["data_width"] - 1}:0] {sink["name"]}_tdata,
+  output wire {sink["name"]}_tvalid, output wire {sink["name"]}_tlast,
+  input wire {sink["name"]}_tready);
+  assign {source["name"]}_tready = 1'b1;
+  assign {sink["name"]}_tdata = 0;
+  assign {sink["name"]}_tvalid = 1'b{tvalid};
+  assign {sink["name"]}_tlast = 1'b0;
+endmodule
+"""
+    files = {**bundle.files, "rtl/top.v": design.encode()}
+    with pytest.raises(BuildError) as error:
+        replace(bundle, files=files).compile(threads=1)(random_images(skip(), 2, 0))
+    assert str(error.value).startswith(words.format(name=sink["name"]))
 
 
 @given(st.data(), st.integers(1, 6), st.integers(1, 17), st.booleans())
