@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench-quant bench-sim conformance lint format golden clean
+.PHONY: help setup demo test test-slow bench-quant bench-sim conformance formal lint format golden clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ bench-sim: $(READY) ## speed of the simulator beside onnxruntime and torch, minu
 conformance: $(READY) ## our integers against onnxruntime, LiteRT and XNNPACK, minutes
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[exchange,conformance]'
 	$(BIN)/python benchmarks/conformance.py $(ARGS)
+
+formal: $(READY) ## prove every stream block, minutes (goes on where it stopped; ARGS=--anew)
+	$(BIN)/python tests/formal $(ARGS)
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .
