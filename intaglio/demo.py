@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from intaglio.api import Engine, compare_with_simulator, evaluate, predictor
+from intaglio.api import Engine, compare_with_simulator, evaluate, head_of, predictor
 from intaglio.detect import zoo
 from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import decode
@@ -20,6 +21,9 @@ from intaglio.detect.draw import draw, sheet
 from intaglio.detect.images import stack
 from intaglio.disk import make_folder, write_text
 from intaglio.file import save
+
+if TYPE_CHECKING:
+    from intaglio.quant import Quantized
 
 DETECTOR = "fcos-nano"
 EVALUATED = 300
@@ -83,6 +87,7 @@ def run_demo(out: Path, console: Console) -> dict[str, Any]:
         story.say(results[stalls].sentence())
     story.say("drawing detections")
     draw_detections(model, {k: d.program for k, d in quantised.items()}, shown, out)
+    write_text(out / "report.html", report_page(quantised["w4a4"], out / "build", shown[-DRAWN:]))
 
     plain, stalled = results[False], results[True]
     numbers: dict[str, Any] = {
@@ -99,7 +104,11 @@ def run_demo(out: Path, console: Console) -> dict[str, Any]:
     write_text(out / "report.md", report_text(numbers, differences, bundle.report()))
     write_text(out / "demo.json", json.dumps(numbers, indent=2) + "\n")
     console.print(summary_line(numbers), markup=False)
-    console.print(f"report: {out / 'report.md'}, numbers: {out / 'demo.json'}", markup=False)
+    console.print(
+        f"report: {out / 'report.md'}, pictures: {out / 'report.html'}, numbers:"
+        f" {out / 'demo.json'}",
+        markup=False,
+    )
     return numbers
 
 
@@ -133,6 +142,25 @@ def draw_detections(
             ]
         )
     sheet(rows, list(engines)).save(out / "detections.png")
+
+
+def report_page(done: Quantized, build: Path, images: NDArray[np.uint8]) -> str:
+    """The page of `intaglio report` on a build, with what quantisation measured and the boxes that
+    its integers find."""
+    from intaglio.codegen.layers import read_quality
+    from intaglio.codegen.report import Picture, page, subject
+
+    spec, size = head_of(done.program, DETECTOR), (images.shape[2], images.shape[3])
+    maps = predictor(done.program, "sim")(images)
+    pictures = []
+    for n, image in enumerate(images):
+        seen = decode(spec, [m[n] for m in maps], size)
+        data = BytesIO()
+        draw(image, seen, spec.classes, zoom=4).save(data, format="PNG")
+        pictures.append(Picture(data.getvalue(), f"held-out scene {n + 1}"))
+    measured = {"layers": [row.to_json() for row in done.layers]}
+    quality = read_quality(measured, done.program, "the quantisation")
+    return page(replace(subject(build), name=f"{DETECTOR} W4A4", quality=quality), pictures)
 
 
 def summary_line(numbers: dict[str, Any]) -> str:

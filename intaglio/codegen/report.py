@@ -73,7 +73,7 @@ tr:last-child td { border-bottom: 0; }
 td:first-child { font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
   font-size: 12.5px; }
 th:first-child, td:first-child { position: sticky; left: -14px; background: var(--card); }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(220px, 1fr));
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(180px, 1fr));
   gap: 14px; }
 figure { margin: 0; min-width: 0; } figure img { width: 100%; height: auto; display: block;
   border-radius: 6px; }
@@ -185,7 +185,7 @@ def header(about: Subject, summary: Summary) -> list[str]:
         latency = b["latency_cycles"] / b["clock_mhz"] / 1e3
         facts = [
             ("Target", b["target"]), ("Clock", f"{b['clock_mhz']:g} MHz"),
-            ("Frames a second", f"{b['fps']:.1f}"),
+            ("Frames/s", f"{b['fps']:.1f}"),
             ("Cycles a frame", f"{b['cycles_per_frame']:,}"),
             ("First frame after", f"{latency:.2f} ms"), *facts,
         ]  # fmt: skip
@@ -270,18 +270,18 @@ def queue_parts(about: Subject, layers: Sequence[Layer]) -> list[str]:
 
 
 def table(layers: Sequence[Layer], cycles: int | None) -> str:
-    """A row for each layer that computes something, routing left out but where it has queues."""
+    """A row for each layer: what it computes, what quantisation measured, its folding and cost."""
     heads = ["layer", "kind", "shape", "codes", "weights", "acc bits", "proved", "margin", "MMAC"]
     built = any(layer.hardware is not None for layer in layers)
     measured = any(layer.quality is not None for layer in layers)
-    heads += ["PE", "SIMD", "cycles", "busy %", "mult.", "ROM bits", "queues"] * built
     heads += ["SQNR dB", "clip %", "p (w a)"] * measured
+    heads += ["PE", "SIMD", "cycles", "busy %", "mult.", "ROM bits", "queues"] * built
     left = {0, 1}
     rows = [tag("tr", *(tag("th", text_of(h), class_="left" if n in left else None)
                         for n, h in enumerate(heads)))]  # fmt: skip
     for layer in layers:
-        cells = [*plain_cells(layer), *(hardware_cells(layer, cycles) if built else ()),
-                 *(quality_cells(layer.quality) if measured else ())]  # fmt: skip
+        cells = [*plain_cells(layer), *(quality_cells(layer.quality) if measured else ()),
+                 *(hardware_cells(layer, cycles) if built else ())]  # fmt: skip
         row = [tag("td", text_of(c), class_="left" if n in left else None)
                for n, c in enumerate(cells)]  # fmt: skip
         rows.append(tag("tr", *row))
