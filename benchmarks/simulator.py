@@ -3,15 +3,21 @@
 Every row runs one network on the same uint8 images (N, 3, H, W) in one process: the simulator, then
 onnxruntime with int8 operators of the same shapes, then torch fp32, turn by turn, from arrays of
 planes to arrays of planes. Ratios are medians over the rounds, above 1 where the simulator is
-faster; `peak_share` is the multiplications done beside what the bare `vpdpbusd` loop does in the
-same round. Mismatches are those of all outputs of an image against the reference simulator. Latency
-is one image on one thread; throughput is a batch, an image at a time on each of two threads.
-Written to results/sim.json.
+faster; `peak_share` is the network's multiplications a second beside those of the bare `vpdpbusd`
+loop in the same round, above 1 where Winograd's transform saves most of them. Mismatches are those
+of all outputs of an image against the reference simulator. Latency is one image, on one thread or
+shared by two; throughput is a batch, an image at a time on each of two threads. `start` is the
+command `intaglio run` on one picture as a process of its own: with nothing compiled, and again with
+Numba's cache there; its seconds, and its largest resident memory. Written to results/sim.json.
 """
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,10 +29,12 @@ import numpy as np
 import onnxruntime
 import peer_onnx
 import torch
+from PIL import Image
 
 from intaglio.detect import zoo
 from intaglio.detect.decode import HeadSpec
 from intaglio.detect.retinanet import retinanet_resnet
+from intaglio.file import save
 from intaglio.program import Program
 from intaglio.quant import QuantConfig, float_predictor, quantize
 from intaglio.sim import dots, reference
@@ -82,7 +90,40 @@ def main() -> None:
                     f" | {row.mismatches} |",
                     flush=True,
                 )
-    options.out.write_text(json.dumps({"rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    start = starts()
+    print(", ".join(f"{name} {value}" for name, value in start.items()))
+    made = {"rows": [asdict(row) for row in rows], "start": start}
+    options.out.write_text(json.dumps(made, indent=1) + "\n")
+
+
+def starts() -> dict[str, float]:
+    """Seconds and MiB of `intaglio run` on fcos-nano and one picture: cold once, warm the median
+    of five."""
+    program = quantize(zoo.load("fcos-nano"), np.zeros((1, 3, 96, 96), np.uint8)).program
+    with tempfile.TemporaryDirectory() as folder:
+        model, picture = Path(folder) / "nano.intaglio", Path(folder) / "picture.png"
+        save(program, model)
+        Image.fromarray(np.zeros((96, 96, 3), np.uint8)).save(picture)
+        runs = [run_process(folder, model, picture) for _ in range(6)]
+    warm = runs[1:]
+    return {
+        "cold_seconds": round(runs[0][0], 2),
+        "warm_seconds": round(statistics.median(seconds for seconds, _ in warm), 2),
+        "peak_mib": round(statistics.median(size for _, size in warm)),
+    }
+
+
+def run_process(folder: str, model: Path, picture: Path) -> tuple[float, float]:
+    """Seconds and peak MiB of one run of the command line."""
+    start = "from intaglio.cli import main; main()"
+    command = [sys.executable, "-c", start, "run", model, picture, "-o", f"{folder}/out"]
+    cache = os.environ | {"NUMBA_CACHE_DIR": f"{folder}/cache"}
+    begin = time.perf_counter()
+    process = subprocess.Popen(command, env=cache, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit("intaglio run must succeed to be timed; run it by hand to see why.")
+    return time.perf_counter() - begin, usage.ru_maxrss / 1024
 
 
 def network(net: str) -> Any:
@@ -106,24 +147,31 @@ def measure(net: str, size: int, rounds: int) -> list[Row]:
         quantize(model, images, QuantConfig(method="minmax", wbits=b, abits=b)).program
         for b in (8, 4)
     ]
-    session = int8_session(programs[0])
+    sessions = {threads: int8_session(programs[0], threads) for threads in (1, 2)}
     (x,) = programs[0].inputs
     predict = float_predictor(model)
 
-    def int8(images: Any) -> None:
-        session.run(None, {x.name: images})
+    def int8(threads: int) -> Callable[[Any], Any]:
+        return lambda images: sessions[threads].run(None, {x.name: images})
 
     rows = []
     for bits, program in zip((8, 4), programs, strict=True):
         wrong = mismatches(program, images[:1])
-        for mode, threads in (("latency", 1), ("throughput", 2)):
+        for mode, threads in (("latency", 1), ("latency", 2), ("throughput", 2)):
             simulator = Simulator(program, threads=threads)
-            calls = (simulator, spread(int8, threads), spread(predict, threads), bare(threads))
             batch = images[:1] if mode == "latency" else images
+            each = threads if mode == "latency" else 1  # threads that share an image
+            torch.set_num_threads(each)
+            calls = (
+                simulator,
+                spread(int8(each), threads // each),
+                spread(predict, threads // each),
+                bare(threads),
+            )
             ours, theirs, floats, peak = turns(calls, batch, rounds)
             ratios = sorted(b / a for a, b in zip(ours, theirs, strict=True))
             macs = sum(program.macs().values()) * len(batch)
-            most = STEPS * TILE_MACS * len(batch)
+            most = STEPS * TILE_MACS * max(len(batch), threads)
             share = [macs / a / (most / p) for a, p in zip(ours, peak, strict=True)]
             row = Row(
                 net=net,
@@ -144,10 +192,10 @@ def measure(net: str, size: int, rounds: int) -> list[Row]:
     return rows
 
 
-def int8_session(program: Program) -> Any:
-    """onnxruntime on one thread a call."""
+def int8_session(program: Program, threads: int) -> Any:
+    """onnxruntime on so many threads a call."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     made = peer_onnx.model(program)
     return onnxruntime.InferenceSession(made, options, providers=["CPUExecutionProvider"])
 
@@ -202,7 +250,8 @@ def bare(threads: int) -> Callable[[Any], Any]:
 
     if "avx512vnni" not in supported():
         raise SystemExit("The processor must have AVX512-VNNI for this comparison.")
-    return spread(once, threads)
+    every = spread(once, threads)
+    return lambda images: every(range(max(len(images), threads)))
 
 
 def median_ratio(a: list[float], b: list[float]) -> float:
