@@ -108,15 +108,16 @@ def requant_channels(
 ) -> None:
     """`count` values of a pixel to codes from `channel` on; a loop of vectors where the rounding
     is known beforehand."""
-    m, b, s = scaling.m, scaling.b, scaling.s
+    end = channel + count  # slices: an index that may be negative costs the vectors
+    m, b, s = scaling.m[channel:end], scaling.b[channel:end], scaling.s[channel:end]
     lo, hi, offset = scaling.lo, scaling.hi, scaling.offset
-    for i in range(count):
-        c = channel + i
+    part = codes[channel:end]
+    for i in range(part.size):
         if rounding == SINGLE:
-            t = single(single(int64(row[i]) + b[c]) * int64(m[c]))
+            t = single(single(int64(row[i]) + b[i]) * int64(m[i]))
         else:
-            t = int64(row[i]) * int64(m[c]) + b[c]
-        codes[c] = clamp(round_shift(t, s[c], rounding) + offset, lo, hi)
+            t = int64(row[i]) * int64(m[i]) + b[i]
+        part[i] = clamp(round_shift(t, s[i], rounding) + offset, lo, hi)
 
 
 @numba.njit(inline="always")

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -220,6 +220,25 @@ def gather_tile(m: int, stride: int, start: int, channels: int, lanes: int, sums
             gather256(m + 4 * c, stride, start + 4 * c, to, pitch)
 
 
+@njit(inline="always")  # type: ignore[untyped-decorator]  # Numba's own
+def store_by(
+    sums: Any, tile: int, across: int, size: tuple[int, int], channel: int, outs: int,
+    scaling: Scaling, rounding: int, fused: bool, out: Any,
+) -> None:  # fmt: skip
+    """`store` with what it does known beforehand, so that its innermost loop is one of vectors."""
+    height, width = size
+    top, left = tile // across * SIDE, tile % across * SIDE
+    for i in range(min(SIDE, height - top)):
+        for j in range(min(SIDE, width - left)):
+            row, codes = sums[i * SIDE + j], out[(top + i) * width + left + j]
+            if fused:
+                requant_channels(row, scaling, rounding, channel, outs, codes)
+            else:
+                part = codes[channel : channel + outs]
+                for c in range(part.size):
+                    part[c] = row[c]
+
+
 @jit
 def store(
     sums: Any, tile: int, across: int, size: tuple[int, int], channel: int, outs: int,
@@ -227,18 +246,12 @@ def store(
 ) -> None:  # fmt: skip
     """The sums (16, GROUP) of a tile into `out`, `outs` channels from `channel` on, requantised
     when `fused`; pixels beyond the map are left out."""
-    height, width = size
-    top, left = tile // across * SIDE, tile % across * SIDE
-    for i in range(min(SIDE, height - top)):
-        for j in range(min(SIDE, width - left)):
-            row, codes = sums[i * SIDE + j], out[(top + i) * width + left + j]
-            if not fused:
-                for c in range(outs):
-                    codes[channel + c] = row[c]
-            elif scaling.rounding == TRN:
-                requant_channels(row, scaling, TRN, channel, outs, codes)
-            else:
-                requant_channels(row, scaling, scaling.rounding, channel, outs, codes)
+    if fused and scaling.rounding == TRN:
+        store_by(sums, tile, across, size, channel, outs, scaling, TRN, True, out)
+    elif fused:
+        store_by(sums, tile, across, size, channel, outs, scaling, scaling.rounding, True, out)
+    else:
+        store_by(sums, tile, across, size, channel, outs, scaling, TRN, False, out)
 
 
 @jit
