@@ -1,8 +1,8 @@
 """AP of fcos-nano W4A4 from its RTL: python benchmarks/rtl_map.py [--images N] [--lanes N].
 
 The Verilog that `intaglio build` writes runs every held-out scene, compiled by Verilator; the
-simulator runs the same. Output integers, boxes and AP are compared, and the cycles of the last
-frames with the schedule's. Written to results/hw.json as "rtl_map".
+simulator runs the same. Output integers, boxes and AP are compared, and the longest frame interval
+that one thread's model counted with the schedule's. Written to results/hw.json as "rtl_map".
 """
 
 import argparse

@@ -1,20 +1,28 @@
 """The RTL as a function: the simulator's integers, the predicted cycles, pauses, refusals."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import skip
 from strategies import random_images
-from tools import needs
+from tools import Cli, needs, refused
 
+from intaglio.api import quantize
 from intaglio.codegen import library
 from intaglio.codegen.bundle import Bundle, build
 from intaglio.codegen.compile import Function, load
+from intaglio.detect.decode import HeadSpec
+from intaglio.detect.fcos import Fcos
+from intaglio.detect.resnet import BasicBlock, ResNet
+from intaglio.detect.scenes import CLASSES
 from intaglio.errors import BuildError, DataError, ToolError
+from intaglio.file import save
 from intaglio.hdl.pack import frame_beats, frames_words, words_frames
 from intaglio.ops import Ints
 from intaglio.sim.engine import Simulator
@@ -146,3 +154,37 @@ def test_words_hold_the_beats(data: st.DataObject, lanes: int, bits: int, signed
         beats = [sum(int(w) << (32 * k) for k, w in enumerate(row)) for row in rows]
         assert beats == frame_beats(frame, lanes, bits)
     assert np.array_equal(words_frames(words, shape, lanes, bits, signed), frames)
+
+
+def tiny_detector() -> Fcos:
+    """Random weights, three levels."""
+    torch.manual_seed(1)
+    spec = HeadSpec("fcos", CLASSES, strides=(8, 16, 32), nms_iou=0.6, score_threshold=0)
+    body = ResNet(BasicBlock, (1, 1, 1, 1), (4, 4, 6, 6), stem_kernel=3)
+    model = Fcos(body, spec, channels=4, convs=1)
+    model.input_size = (32, 32)
+    return model.eval()
+
+
+@pytest.mark.slow
+def test_ap_from_rtl_is_the_simulators(cli: Cli, tmp_path: Path) -> None:
+    """A small detector, untrained: every score and box must be the same, so AP is too."""
+    needs("verilator")
+    assert cli("scenes", "data", "--count", 4, "--size", 32)[0] == 0
+    data = ("--data", "data/scenes.json", "--images", "data/images")
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, 3, 32, 32), dtype=np.uint8)
+    save(quantize(tiny_detector(), images, wbits=4, abits=4), tmp_path / "tiny.intaglio")
+    assert cli("build", "tiny.intaglio", "-o", "b", "--target", "generic")[0] == 0
+    found = {}
+    for engine in ("sim", "rtl"):
+        code, _, err = cli("eval", "b", *data, "--engine", engine, "--json", "ap.json")
+        assert code == 0, err
+        found[engine] = json.loads((tmp_path / "ap.json").read_text())
+    assert found["sim"]["ap50"] > 0
+    for key in ("ap", "ap50", "ap75", "images"):
+        assert found["sim"][key] == found["rtl"][key]
+    refused(
+        cli("eval", "tiny.intaglio", *data, "--engine", "rtl"),
+        "--engine rtl must have a folder written by `intaglio build`, not tiny.intaglio.",
+    )
