@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from intaglio.errors import ModelError, ProgramError
 from intaglio.program import Program
+from intaglio.spread import HERE, Pool
 
 if TYPE_CHECKING:
     from torch import nn
@@ -110,7 +112,7 @@ def predictor(model: Program | nn.Module, engine: Engine, threads: int | None = 
 
             return Simulator(model, threads=threads).run_dequantised
         if engine == "reference":
-            return lambda images: run_reference(model, images)
+            return partial(run_reference, model)
         raise ProgramError(f"A .intaglio file must run in sim or reference, not {engine}.")
     if engine != "float":
         raise ModelError(f"A torch model must run in float or fake, not {engine}; quantise it.")
@@ -146,6 +148,7 @@ def evaluate(
     size: tuple[int, int] | None = None,
     resize: bool = False,
     predict: Predict | None = None,
+    pool: Pool = HERE,
     progress: Progress | None = None,
 ) -> EvalResult:
     """mAP (pycocotools) of a Program or a torch detector on a COCO data set.
@@ -160,11 +163,12 @@ def evaluate(
     if size is None:
         raise ModelError("The model must say its input_size (H, W), or --size must be given.")
     return run(
-        predict or predictor(model, engine),
+        predict or predictor(model, engine, pool.threads),
         data,
         head_of(model, "The model"),
         size,
         limit=limit,
         resize=resize,
+        pool=pool,
         progress=progress,
     )

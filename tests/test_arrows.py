@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "intaglio"
-CORE = {"errors", "disk", "fixed", "ops", "program", "file", "summary", "multiplier"}
+CORE = {"errors", "disk", "fixed", "ops", "program", "file", "summary", "multiplier", "spread"}
 ROOMS = {
     "core": {"core"},
     "sim": {"core", "sim"},
@@ -27,6 +27,7 @@ HEAVY = {
     "numba": {"sim", "codegen"},
     "onnx": {"exchange"},
     "onnxruntime": {"exchange"},
+    "distributed": {"core"},
 }
 TORCH_FREE = {"decode", "coco", "evaluate", "images", "draw"}
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -90,7 +91,10 @@ sys.meta_path.insert(0, Refuse())
     [
         (("torch", "amaranth", "cocotb", "pycocotools", "PIL"), "import intaglio.sim.engine"),
         (("torch", "pycocotools", "PIL", "sklearn"), "import intaglio.codegen.bundle"),
-        (("torch", "amaranth", "cocotb"), "import intaglio.cli.network, intaglio.cli.hardware"),
+        (
+            ("torch", "amaranth", "cocotb", "distributed"),
+            "import intaglio.cli.network, intaglio.cli.hardware",
+        ),
         (("amaranth", "cocotb"), "import intaglio.quant, intaglio.detect.zoo"),
         (("torch", "amaranth", "numba", "cocotb"), "import intaglio.cosim"),
         (("torch", "amaranth", "PIL"), "import intaglio.exchange.integer"),

@@ -34,6 +34,7 @@ EXTRAS = {
     "cocotb_tools": "hdl",
     "onnx": "exchange",
     "onnxruntime": "exchange",
+    "distributed": "cluster",
 }
 
 JsonOption = Annotated[

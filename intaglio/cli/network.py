@@ -20,6 +20,7 @@ from intaglio.cli.app import (
 from intaglio.disk import make_folder, whole_file
 from intaglio.errors import DataError, ModelError
 from intaglio.program import Program
+from intaglio.spread import spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,6 +70,11 @@ PowerOption = Annotated[float, typer.Option("--p", help="Of --method lp; detptq'
 DeviceOption = Annotated[str, typer.Option("--device", help="Torch's, of a detptq search.")]
 CountOption = Annotated[int, typer.Option("--count", help="Calibration images used.")]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Simulator threads.")]
+JobsOption = Annotated[int, typer.Option("--jobs", help="Processes to spread the work over.")]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster to spread it over."),
+]
 
 
 @app.command()
@@ -359,6 +365,8 @@ def evaluate(
     p: PowerOption = 2.4,
     count: CountOption = 64,
     resize: ResizeOption = False,
+    jobs: JobsOption = 1,
+    scheduler: SchedulerOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """mAP of a detector by pycocotools: float, fake-quantised, the hardware's integers, or RTL."""
@@ -378,20 +386,21 @@ def evaluate(
     coco = CocoData(data, images)
     image_files(images, coco)
     predict: Predict | None = None
-    if name == "fake":
-        if isinstance(target, Program) or calibration is None:
-            raise ModelError("--engine fake must have a torch MODEL and --calibration DIR.")
-        from intaglio.quant import QuantConfig
+    with spread(jobs, scheduler) as pool:
+        if name == "fake":
+            if isinstance(target, Program) or calibration is None:
+                raise ModelError("--engine fake must have a torch MODEL and --calibration DIR.")
+            from intaglio.quant import QuantConfig
 
-        config = QuantConfig(wbits=wbits, abits=abits, method=method.value, p=p)
-        predict = calibrate(target, config, calibration, None, size, count, resize).fake
-    if name == "rtl":
-        predict = rtl_predictor(model)
-    with progress(f"{model} ({name})") as step:
-        result = measure(
-            target, coco, engine=name, limit=limit, size=parse_size(size), predict=predict,
-            resize=resize, progress=step,
-        )  # fmt: skip
+            config = QuantConfig(wbits=wbits, abits=abits, method=method.value, p=p)
+            predict = calibrate(target, config, calibration, None, size, count, resize).fake
+        if name == "rtl":
+            predict = rtl_predictor(model, pool.threads)
+        with progress(f"{model} ({name})") as step:
+            result = measure(
+                target, coco, engine=name, limit=limit, size=parse_size(size), predict=predict,
+                resize=resize, pool=pool, progress=step,
+            )  # fmt: skip
     console.print(
         f"{model} {name}: AP {result.ap:.4f}  AP50 {result.ap50:.4f}  AP75 {result.ap75:.4f}"
         f"  ({result.images} images, {result.seconds:.1f} s)"
@@ -409,7 +418,7 @@ def evaluate(
     )
 
 
-def rtl_predictor(model: str) -> "Predict":
+def rtl_predictor(model: str, threads: int | None) -> "Predict":
     """The RTL in the folder of a build, compiled; kept in its folder sim/function."""
     from intaglio.codegen.compile import load as load_rtl
 
@@ -419,7 +428,8 @@ def rtl_predictor(model: str) -> "Predict":
             f"--engine rtl must have a folder written by `intaglio build`, not {model}."
         )
     with console.status(f"compiling the RTL of {model}"):
-        return load_rtl(folder, folder=folder / "sim" / "function").run_dequantised
+        kept = folder / "sim" / "function"
+        return load_rtl(folder, folder=kept, threads=threads).run_dequantised
 
 
 @app.command()

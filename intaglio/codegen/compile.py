@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,7 @@ class Function:
             4 * manifest["cycles_per_frame"] + 2 * manifest["latency_cycles"] + 10_000
         )  # as long as verification waits
         self._bundle = bundle
+        self._settings: dict[str, Any] = {"folder": library.parent.parent, "threads": threads}
         self._frames = entry_point(library)
 
     @cached_property
@@ -118,6 +119,10 @@ class Function:
         """Real values scale * (q - zero_point) of the Outputs in order, float32 (N, C, H, W)."""
         outputs = self(images)
         return [dequantise(t, outputs[t.name]) for t in self.program.outputs]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As the build and the settings given: a copy elsewhere finds the library, or compiles."""
+        return partial(compile_bundle, **self._settings), (self._bundle,)
 
     def measure(self, frames: int = 4, *, stalls: int | None = None) -> Cycles:
         """Cycles of random frames through one model."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import Any
@@ -49,6 +50,7 @@ class Simulator:
         if threads is not None and threads < 1:
             raise DataError(f"threads must be at least 1, not {threads}.")
         self.program = program
+        self._settings: dict[str, Any] = {"threads": threads, "trace": trace, "isa": isa}
         self.threads = threads or processors()
         self.overflows: dict[str, int] = {}
         self._plan = make_plan(program, trace, choose(isa))
@@ -92,6 +94,10 @@ class Simulator:
         """Real values scale * (q - zero_point) of the Outputs in order, float32 (N, C, H, W)."""
         results = self(images)
         return [dequantise(t, results[t.name]) for t in self.program.outputs]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As the Program and the settings given: a copy elsewhere plans for the processor there."""
+        return partial(Simulator, **self._settings), (self.program,)
 
     def _run(self, pixels: Array, n: int, results: dict[str, Array]) -> list[int]:
         """Image n, into its place of the results, by this thread; the overflow counts."""
