@@ -34,6 +34,7 @@ def quantize(
     *,
     device: str = "cpu",
     state: Path | None = None,
+    pool: Pool = HERE,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Program:
@@ -47,7 +48,10 @@ def quantize(
     from intaglio.quant import quantize as run
 
     config = QuantConfig(**settings)
-    return run(model, images, config, device=device, state=state, progress=progress).program
+    found = run(
+        model, images, config, device=device, state=state, pool=pool, progress=progress
+    )  # fmt: skip
+    return found.program
 
 
 def compare_with_simulator(quantized: Quantized, images: NDArray[np.uint8]) -> Differences:

@@ -21,8 +21,6 @@ from importlib.metadata import PackageNotFoundError, version
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import numpy as np
-
 from intaglio.errors import DataError, ToolError
 
 if TYPE_CHECKING:
@@ -253,14 +251,16 @@ def torch_threads(count: int | None) -> Iterator[None]:
 
 
 def versions() -> tuple[tuple[str, str | None], ...]:
-    """The versions that a result may depend on: intaglio's, NumPy's and torch's."""
-    from intaglio import __version__
+    """The versions that a result may depend on; None of what is not installed."""
+    return tuple((name, installed(name)) for name in ("intaglio", "numpy", "torch"))
 
+
+def installed(name: str) -> str | None:
+    """A package's version."""
     try:
-        torch = version("torch")
+        return version(name)
     except PackageNotFoundError:
-        torch = None
-    return (("intaglio", __version__), ("numpy", np.__version__), ("torch", torch))
+        return None
 
 
 def check_versions(wanted: Sequence[tuple[str, str | None]]) -> None:

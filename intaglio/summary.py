@@ -52,8 +52,9 @@ class Summary:
         """One line under the table."""
         return (
             f"{len(self.rows)} ops, {self.macs / 1e6:.2f} MMAC an image, weights"
-            f" {self.weight_bits / 8192:.1f} KiB, tables {self.table_bits / 8192:.1f} KiB, largest"
-            f" tensor {self.largest_bytes / 1024:.1f} KiB, arithmetic {self.arithmetic},"
+            f" {self.weight_bits / 8192:.1f} KiB, tables {self.table_bits / 8192:.1f} KiB"
+            f" ({self.weight_bits + self.table_bits:,} bits of ROM), largest tensor"
+            f" {self.largest_bytes / 1024:.1f} KiB, arithmetic {self.arithmetic},"
             f" digest {self.digest[:12]}"
         )
 

@@ -17,6 +17,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from models import pixels
 from numpy.typing import NDArray
 from tools import Cli, refused
 
@@ -25,12 +26,15 @@ from intaglio import spread as room
 from intaglio.detect import evaluate
 from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import Detections, HeadSpec
+from intaglio.detect.fcos import Fcos
 from intaglio.detect.images import stack
+from intaglio.detect.resnet import BasicBlock, ResNet
 from intaglio.detect.scenes import write_scenes
 from intaglio.detect.zoo import load as bundled
 from intaglio.errors import DataError, ToolError
 from intaglio.file import save
 from intaglio.program import Program
+from intaglio.quant import QuantConfig, quantize
 from intaglio.sim.engine import Simulator
 from intaglio.spread import HERE, Cluster, Pool, spread
 
@@ -164,6 +168,35 @@ def test_a_torch_network_runs_on_the_clients_threads(pool: Cluster, scenes: Coco
         torch.set_num_threads(before)
 
 
+def little_detector() -> Fcos:
+    torch.manual_seed(3)
+    body = ResNet(BasicBlock, (1, 1, 1, 1), (8, 8, 8, 8), stem_kernel=3)
+    return Fcos(body, HeadSpec("fcos", ("a", "b"), (8, 16, 32)), channels=8, convs=1)
+
+
+def test_a_search_whose_workers_are_killed_ends_in_the_same_program(pool: Cluster) -> None:
+    model, images = little_detector().eval(), pixels((3, 32, 32), 4)
+    config = QuantConfig(method="detptq", wbits=3, abits=3, powers=(1.5, 2.4, 3.6))
+    alone = quantize(model, images, config)
+    before = set(pool._client.run(os.getpid).values())
+
+    def kill(done: int, total: int) -> None:
+        if done == 4:
+            os.kill(min(before), signal.SIGKILL)
+
+    spread_out = quantize(model, images, config, pool=pool, progress=kill)
+    assert min(before) not in pool._client.run(os.getpid).values()
+    assert spread_out.program.digest() == alone.program.digest()
+    assert alone.search is not None
+    assert spread_out.search is not None
+    assert spread_out.search.choices == alone.search.choices
+    assert (spread_out.search.start, spread_out.search.end) == (
+        alone.search.start,
+        alone.search.end,
+    )
+    assert spread_out.search.forwards > 0
+
+
 def test_the_command_says_the_same_wherever_it_runs(
     cli: Cli, pool: Cluster, scenes: CocoData, program: Program, tmp_path: Path
 ) -> None:
@@ -190,6 +223,9 @@ def test_bad_arrangements_are_refused(
     refused(cli(*ask, *both), "jobs must not be given with a scheduler")
     for address in ("tcp://127.0.0.1:1", "nonsense", "abc://x", ""):
         refused(cli(*ask, "--scheduler", address), "must be the address of a running", address)
+    quantise = ("quantize", "fcos-nano", "--images", scenes.folder, "-o", "other.intaglio")
+    refused(cli(*quantise, "--jobs", 2), "--jobs and --scheduler must go with --method detptq")
+    refused(cli(*quantise, "--method", "detptq", "--jobs", -1), "jobs must be at least 1, not -1")
     monkeypatch.setitem(sys.modules, "distributed", None)
     refused(cli(*ask, "--jobs", 2), "distributed must be installed", "intaglio[cluster]")
 

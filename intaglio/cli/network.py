@@ -1,6 +1,6 @@
 """Commands on networks: scenes, quantize, info, run, eval, compare."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,7 +20,7 @@ from intaglio.cli.app import (
 from intaglio.disk import make_folder, whole_file
 from intaglio.errors import DataError, ModelError
 from intaglio.program import Program
-from intaglio.spread import spread
+from intaglio.spread import HERE, Pool, spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -120,7 +120,7 @@ def open_model(reference: str, weights: Path | None) -> "Program | nn.Module":
 def calibrate(
     model: "nn.Module", config: "QuantConfig", images: Path, data: Path | None,
     size: str | None, count: int, resize: bool, device: str = "cpu",
-    state: Path | None = None,
+    state: Path | None = None, pool: Pool = HERE,
 ) -> "Quantized":  # fmt: skip
     """Quantise `model` on `count` images of a folder; `state` is where a search resumes from."""
     from intaglio.api import input_size
@@ -134,7 +134,7 @@ def calibrate(
         raise DataError("--resize must come with --size HxW for a model without input_size.")
     pixels = stack(files, shape, resize=resize)
     with progress(f"quantising on {len(files)} images") as step:
-        return quantize(model, pixels, config, device=device, state=state, progress=step)
+        return quantize(model, pixels, config, device=device, state=state, pool=pool, progress=step)
 
 
 def parse_overrides(items: list[str]) -> dict[str, tuple[int, int]]:
@@ -195,6 +195,8 @@ def quantize(
         bool, typer.Option("--no-odol", help="Reconstruct by squared errors: no detector needed.")
     ] = False,
     resize: ResizeOption = False,
+    jobs: JobsOption = 1,
+    scheduler: SchedulerOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Find low-bit parameters for a torch model and write its integer Program."""
@@ -220,8 +222,11 @@ def quantize(
     module = open_model(model, weights)
     if isinstance(module, Program):
         raise ModelError(f"MODEL must be a torch model, not {model}, which is quantised already.")
+    if (jobs != 1 or scheduler is not None) and method is not Method.DETPTQ:
+        raise DataError("--jobs and --scheduler must go with --method detptq; others are quick.")
     state = output.with_name(f"{output.name}.search.json")
-    done = calibrate(module, config, images, data, size, count, resize, device, state)
+    with spread(jobs, scheduler) as pool:
+        done = calibrate(module, config, images, data, size, count, resize, device, state, pool)
     save(done.program, output)
     widths = f"W{wbits}A{abits}" if done.mixed is None else ", ".join(budget or [])
     table = Table(title=f"{model} {widths} {method.value}")
@@ -248,6 +253,7 @@ def quantize(
 def info(model: ProgramArgument, json_file: JsonOption = None) -> None:
     """Operations, types, accumulator widths and memory of a Program."""
     from intaglio.file import load
+    from intaglio.sim.memory import planned
     from intaglio.summary import summarise
 
     program = load(model)
@@ -259,7 +265,9 @@ def info(model: ProgramArgument, json_file: JsonOption = None) -> None:
         table.add_row(*row.cells())
     console.print(table)
     console.print(summary.footer())
-    write_json(json_file, summary.to_json())
+    memory = planned(program)
+    console.print(memory.sentence())
+    write_json(json_file, summary.to_json() | {"simulator_bytes": asdict(memory)})
 
 
 @app.command()

@@ -24,9 +24,11 @@ from intaglio.quant.candidates import Candidates, Kind, Powers, Step, plan
 from intaglio.quant.config import QuantConfig
 from intaglio.quant.graph import FloatGraph
 from intaglio.quant.journal import Journal, digest
-from intaglio.quant.odol import OutputLoss, nothing_found
-from intaglio.quant.partial import Partial, Values
+from intaglio.quant.judge import Ask, Judge, exactly, judged
+from intaglio.quant.odol import nothing_found
+from intaglio.quant.partial import Partial
 from intaglio.quant.scales import Calibration, Scales
+from intaglio.spread import HERE, Pool
 
 Progress = Callable[[int, int], None]
 
@@ -92,25 +94,24 @@ def search(
     *,
     device: str = "cpu",
     state: Path | None = None,
+    pool: Pool = HERE,
     progress: Progress | None = None,
 ) -> Search:
     """Choose p for each step by ODOL on uint8 images (N, C, H, W).
 
     `state` is a file that the search keeps while it runs, resumes from, and removes at its end.
-    `progress` is told (done, total) after each step. Raises ModelError for a device that torch does
-    not have here and for result maps that do not fit `spec`, DataError for images on which the
-    real-valued network finds nothing.
+    A `pool` runs a step's candidates beside each other, with the same choices, but more forwards:
+    each worker has a network of its own. `progress` is told (done, total) after each step. Raises
+    ModelError for a device that torch does not have here and for result maps that do not fit
+    `spec`, DataError for images on which the real-valued network finds nothing.
     """
-    place = torch_device(device)
+    torch_device(device)
     journal = Journal(state, digest(graph, images, config, spec, device))
     candidates = Candidates(graph, calibration, config, images)
     steps = plan(graph, calibration)
-    exact = torch.backends.cudnn.flags(deterministic=True, allow_tf32=False)
-    with torch.no_grad(), exact:
-        make_loss = partial(OutputLoss, spec, terms=config.odol)
-        network = Partial(
-            graph, images, make_loss, correct_bias=config.correct_bias, device=place
-        )  # fmt: skip
+    judge = Judge(candidates, images, spec, device)
+    with exactly():
+        network = judge.network()
         network.become(candidates.start)
         start = float(network.losses().mean())
         if start == 0:
@@ -124,7 +125,10 @@ def search(
             network.forwards = journal.entries[-1]["forwards"]
         for number in range(len(choices), len(steps)):
             tried = candidates.distinct(steps[number])
-            choice = decide(network, steps[number], tried, number, config)
+            others = None
+            if pool is not HERE:
+                others = judge.spread(pool, [choice.p for choice in choices], network)
+            choice = decide(network, steps[number], tried, number, config, others)
             change = next(c for ps, c in tried.items() if choice.p in ps)
             network.accept(change)
             scales = joined(scales, change)
@@ -147,18 +151,24 @@ def search(
 
 
 def decide(
-    network: Partial, step: Step, tried: Mapping[Powers, Scales], number: int, config: QuantConfig
+    network: Partial,
+    step: Step,
+    tried: Mapping[Powers, Scales],
+    number: int,
+    config: QuantConfig,
+    others: Ask | None = None,
 ) -> Choice:
     """Race a step's candidates, batch after batch from the one called `number` on.
 
     Out of the race is who is clearly behind. It ends when one is left or a share of the batches
     was seen; with `config.thorough` all run on all. A tie goes to the p nearest to `config.p`.
+    `others` run the candidates instead of `network`.
     """
+    ask = others or partial(judged, network, tried)
     racing = list(tried)
     losses: dict[Powers, torch.Tensor] = {ps: torch.zeros(0, dtype=torch.float64) for ps in tried}
     count = len(network.batches)
     limit = count if config.thorough else max(2, ceil(count / SHARE))
-    nodes = network.after(next(iter(tried.values())))
 
     def rank(ps: Powers) -> tuple[float, float]:
         return float(losses[ps].sum()), min(abs(p - config.p) for p in ps)
@@ -166,10 +176,7 @@ def decide(
     for turn in range(min(limit, count)):
         if len(racing) == 1:
             break
-        batch = network.batches[(number + turn) % count]
-        kept: Values = {}
-        for ps in racing:
-            more = network.run(batch, nodes, tried[ps], kept)
+        for ps, more in zip(racing, ask((number + turn) % count, racing), strict=True):
             losses[ps] = torch.cat([losses[ps], more])
         if not config.thorough:
             best = min(racing, key=rank)

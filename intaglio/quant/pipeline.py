@@ -34,6 +34,7 @@ from intaglio.quant.passes import own_weights, simplify
 from intaglio.quant.reconstruct import Reconstructed, reconstruct
 from intaglio.quant.report import Differences, LayerReport, differences, layer_reports
 from intaglio.quant.scales import Calibration, Scales, calibrate, choose
+from intaglio.spread import HERE, Pool
 
 REPORTED = 16  # calibration images on which the report measures
 
@@ -79,6 +80,7 @@ def quantize(
     *,
     device: str = "cpu",
     state: Path | None = None,
+    pool: Pool = HERE,
     progress: Progress | None = None,
 ) -> Quantized:
     """Quantise `model` after training, calibrated on uint8 images (N, C, H, W).
@@ -87,8 +89,9 @@ def quantize(
     `program.meta["head"]`. Raises ModelError and DataError, each one sentence with a remedy.
 
     Method "detptq" runs on the torch device `device` and resumes from the file `state` if it was
-    stopped; budgets use `device` too. Both, and a reconstruction, tell `progress` (done, total),
-    each its own. The other methods need none of these.
+    stopped; its candidates run in `pool`, with the same Program. Budgets use `device` too. Both,
+    and a reconstruction, tell `progress` (done, total), each its own. The other methods need none
+    of these.
     """
     config = config or QuantConfig()
     shape = check_images(images)
@@ -111,7 +114,7 @@ def quantize(
     if config.method == "detptq":
         found = search(
             graph, calibration, images, config, head_of(model),
-            device=device, state=state, progress=progress,
+            device=device, state=state, pool=pool, progress=progress,
         )  # fmt: skip
         scales = found.scales
     else:
