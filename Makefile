@@ -17,7 +17,7 @@ $(READY): pyproject.toml constraints.txt
 	@for tool in $(PYTHON) g++ perl; do command -v $$tool >/dev/null || \
 	  { echo "$$tool must be installed first (Debian: apt-get install python3-venv g++ make perl)"; exit 2; }; done
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[detect,hdl,exchange,synth,formal,cluster,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[detect,hdl,exchange,synth,formal,cluster,conformance,dev]'
 	@command -v iverilog >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	  apt-get update -qq && apt-get install -y -qq iverilog >/dev/null; } || \
 	  echo "Icarus Verilog is not installed; it is optional beside Verilator."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -309,8 +310,10 @@ def test_power_of_two_scales_make_exact_multipliers(arithmetic: Arithmetic) -> N
         assert add.multiplier_a.bit_count() == add.multiplier_b.bit_count() == 1
     assert all(np.log2(g.scale).is_integer() for g in quantized.scales.grids.values())
     integers = simulated(program, images)
+    assert_nearest(quantized, images)
     rows = quantized.differences(integers, images).rows
-    assert sum(row.differing for row in rows) <= 2  # a bias within 2^-(S+1) of a tie
+    if arithmetic.shift_range[1] > 16:  # else biases are too coarse for ties to be rare
+        assert sum(row.differing for row in rows) <= 2  # a bias within 2^-(S+1) of a tie
 
 
 @pytest.mark.parametrize("name", ["shift-only", "dpu"])
@@ -320,7 +323,8 @@ def test_norms_of_a_shared_head_get_weights_of_their_own_where_only_shifts_scale
     program = quantize(model, images, config).program
     assert program.arithmetic == PRESETS[name]
     convs = program.of_kind(ops.Conv2d)
-    assert len({op.weight for op in convs}) == len(convs)
+    uses = Counter(op.weight for op in convs)
+    assert [name for name, n in uses.items() if n > 1] == ["logits.weight"]  # it has no norm
     for op in program.of_kind(ops.Requant):
         m = program.constants[op.multiplier].array
         assert all(abs(int(v)).bit_count() <= 1 for v in m)
