@@ -29,7 +29,7 @@ from intaglio.sim.engine import Simulator
 PAGE = Path(__file__).parent.parent / "docs" / "resnet8.md"
 CLOCK_MHZ = 75.0  # asked for; place and route has to confirm it
 TARGETS = ("ecp5-85k", "xc7z020")
-LANES = {8: 500, 4: 1200}  # multipliers at most: what fits both devices beside the block RAM
+LANES = {8: 500, 4: 1200}  # multipliers at most; both devices hold that
 ABSENT = "\N{EN DASH}"
 COMMAND = "python benchmarks/resnet8.py"
 
@@ -219,15 +219,14 @@ RAMs for ECP5, 36-kbit RAMs for the Zynq 7020, whose 6-input LUTs the estimate c
 ones). Frames/s is the clock over the cycles a frame. Cycles are predicted by the schedule; the last
 three columns are of random frames through the RTL, compiled by Verilator: output integers that
 differ from the simulator's, and the frame interval and first latency that were counted. At 4 bits
-the multipliers are made of LUTs, and the block RAMs that feed them are what limits their number.
+the multipliers are made of LUTs.
 """
 OTHERS = """
-"paper" was read in the source named; "notes" are a third party's notes on it, whose tables were not
-seen. KV260 and K26 are 16 nm devices, several times the size of the two above and clocked
-two to four times as fast: compare cycles a frame where the clock is known. The resources of the
-NN2FPGA and FINN designs were not found. hls4ml's and FINN's MLPerf Tiny entries (arXiv:2206.11791,
-Pynq-Z2 and Arty) are networks of their own, and their tables were not read; no figure of
-fpgaConvNet for this network was found.
+"summary" is of the abstract of the source named; "notes" are a third party's notes on it. The
+tables of none were seen. All are other devices at other clocks: compare cycles a frame where the
+clock is known. The resources of the NN2FPGA and FINN designs were not found, nor any figure of
+hls4ml or fpgaConvNet for this network; the tables of arXiv:2206.11791 (hls4ml and FINN in MLPerf
+Tiny) were not read.
 """
 
 if __name__ == "__main__":

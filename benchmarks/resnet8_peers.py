@@ -1,7 +1,7 @@
 """What others report for ResNet8 on CIFAR-10, and where it was read. Nothing is measured here.
 
-None: not found. `read` says how we know: "paper", or "notes" for a third party's notes on the
-paper, whose own tables we have not seen.
+None: not found. `read` says how we know: "summary" of a paper's abstract, or "notes" of a third
+party on the paper. We have not seen the tables of any.
 """
 
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ BOSIO = "Bosio et al., IEEE TCAD 44(5), 2025"
 HAMANAKA = "Hamanaka et al., IEEE Access, 2023"
 
 PEERS = (
-    Peer("NN2FPGA", 8, "Kria KV260", None, 30_153, False, None, None, MINNELLA, "paper"),
-    Peer("NN2FPGA", 8, "Ultra96-V2", None, 12_000, True, None, None, MINNELLA, "paper"),
+    Peer("NN2FPGA", 8, "Kria KV260", None, 30_153, False, None, None, MINNELLA, "summary"),
+    Peer("NN2FPGA", 8, "Ultra96-V2", None, 12_000, True, None, None, MINNELLA, "summary"),
     Peer("NN2FPGA", 4, "Kria KV260", None, 61_035, False, None, None, BOSIO, "notes"),
     Peer("FINN", 4, "Kria K26", 225, 13_475, False, None, None, HAMANAKA, "notes"),
     Peer("Vitis AI DPU B4096", 8, "Kria K26", 300, 1_024, False, 49_418, 690, HAMANAKA, "notes"),
