@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench-quant bench-sim conformance formal lint format golden clean
+.PHONY: help setup demo test test-slow bench-quant bench-sim bench-hw conformance formal lint format golden clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -42,6 +42,11 @@ bench-quant: $(READY) ## AP of every method and width, hours in all (goes on whe
 bench-sim: $(READY) ## speed of the simulator beside onnxruntime and torch, minutes
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[exchange,conformance]'
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/simulator.py $(ARGS)
+
+bench-hw: $(READY) ## cycles, AP and a peer's network in RTL, an hour
+	$(BIN)/python benchmarks/cycles.py $(ARGS)
+	$(BIN)/python benchmarks/rtl_map.py
+	$(BIN)/python benchmarks/resnet8.py
 
 conformance: $(READY) ## our integers against onnxruntime, LiteRT and XNNPACK, minutes
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[exchange,conformance]'
