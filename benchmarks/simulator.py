@@ -144,7 +144,9 @@ def measure(net: str, size: int, rounds: int) -> list[Row]:
     shape = (4 if size > 128 else 32, 3, size, size)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     programs = [
-        quantize(model, images, QuantConfig(method="minmax", wbits=b, abits=b)).program
+        quantize(
+            model, images, QuantConfig(method="minmax", wbits=b, abits=b, compensate=False)
+        ).program
         for b in (8, 4)
     ]
     sessions = {threads: int8_session(programs[0], threads) for threads in (1, 2)}
