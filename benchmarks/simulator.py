@@ -75,7 +75,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "sim.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = []
+    start, rows = starts(), []
+    print(", ".join(f"{name} {value}" for name, value in start.items()))
     print("| network | size | widths | mode | GMAC/s | beside onnxruntime | torch | peak | wrong |")
     print("|---|---|---|---|---|---|---|---|---|")
     for net in options.net:
@@ -90,10 +91,8 @@ def main() -> None:
                     f" | {row.mismatches} |",
                     flush=True,
                 )
-    start = starts()
-    print(", ".join(f"{name} {value}" for name, value in start.items()))
-    made = {"rows": [asdict(row) for row in rows], "start": start}
-    options.out.write_text(json.dumps(made, indent=1) + "\n")
+                made = {"rows": [asdict(row) for row in rows], "start": start}
+                options.out.write_text(json.dumps(made, indent=1) + "\n")
 
 
 def starts() -> dict[str, float]:
