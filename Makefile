@@ -40,7 +40,6 @@ bench-quant: $(READY) ## AP of every method and width, hours in all (goes on whe
 	$(BIN)/python benchmarks/quant.py $(ARGS)
 
 bench-sim: $(READY) ## speed of the simulator beside onnxruntime and torch, minutes
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[exchange,conformance]'
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/simulator.py $(ARGS)
 
 bench-hw: $(READY) ## cycles, AP and a peer's network in RTL, an hour
@@ -49,7 +48,6 @@ bench-hw: $(READY) ## cycles, AP and a peer's network in RTL, an hour
 	$(BIN)/python benchmarks/resnet8.py
 
 conformance: $(READY) ## our integers against onnxruntime, LiteRT and XNNPACK, minutes
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[exchange,conformance]'
 	$(BIN)/python benchmarks/conformance.py $(ARGS)
 
 formal: $(READY) ## prove every stream block, minutes (goes on where it stopped; ARGS=--anew)

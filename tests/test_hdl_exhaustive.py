@@ -99,7 +99,7 @@ def test_narrow_accumulators(overflow: str, at: SaturateAt, forced: int) -> None
         x=type,
         w=type,
         y=sums,
-        accumulator=Accumulator(5, forced, overflow, at),  # type: ignore[arg-type]
+        accumulator=Accumulator(5, forced, overflow, at),  # type: ignore[arg-type]  # a parameter, one of two
         scalings=[Scaling((1,), (0,), (0,), sums.lo, sums.hi)],
         simd=1,
         pe=8,
@@ -113,5 +113,5 @@ def test_narrow_accumulators(overflow: str, at: SaturateAt, forced: int) -> None
                 total += x * w
                 if at == "mac":
                     total = overflow_to(total, sums, "saturate")
-            want[c, y, 0] = overflow_to(total, sums, overflow)  # type: ignore[arg-type]
+            want[c, y, 0] = overflow_to(total, sums, overflow)  # type: ignore[arg-type]  # a parameter, one of two
     run_frames(block, [image], [want], x=type, y=sums, lanes=(1, 4))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 LAST, CREDIT, CREDIT_BYTES = 0x80, 0x7F, 128  # as in intaglio.hdl.link
-QUEUE = 512  # bytes that the board holds, as in intaglio.codegen.boards
+QUEUE = 512  # bytes that the board must be able to hold
 Beat = tuple[int, int]  # tlast, tdata
 
 
