@@ -102,18 +102,60 @@ class Peer:
                 raise TypeError(f"The peer has no operator for {type(op).__name__}.")
 
 
+class FloatPeer(Peer):
+    """The same network in float32."""
+
+    def conv(self, op: Conv2d, requant: Requant) -> None:
+        """Conv, and Relu where the codes begin at zero."""
+        weight = self.program.constants[op.weight].array
+        m = np.resize(self.program.constants[requant.multiplier].array, weight.shape[0])
+        scale = m / 2.0 ** np.resize(requant.shift, weight.shape[0])
+        values = (weight * scale[:, None, None, None]).astype(np.float32)
+        names = [op.input, self.constant(f"{requant.output}.weight", values)]
+        top, bottom, left, right = op.padding
+        pads = [top, left, bottom, right]
+        shape = {"strides": op.stride, "dilations": op.dilation, "group": op.groups}
+        relu = self.program.tensors[requant.output].zero_point[0] <= requant.lo
+        made = f"{requant.output}.sum" if relu else requant.output
+        self.nodes.append(helper.make_node("Conv", names, [made], pads=pads, **shape))
+        if relu:
+            self.node("Relu", [made], requant)
+
+    def add(self, op: Add) -> None:
+        self.node("Add", [op.a, op.b], op)
+
+    def put(self, op: Op) -> None:
+        if isinstance(op, Input):
+            name = f"{op.output}.pixels"
+            self.nodes.append(helper.make_node("Cast", [name], [op.output], to=TensorProto.FLOAT))
+        super().put(op)
+
+
 def model(program: Program) -> bytes:
     """The serialised ONNX model: uint8 (1, C, H, W) in, uint8 maps out, by the Program's names."""
-    peer = Peer(program)
-    for op in program.ops:
-        peer.put(op)
     inputs = [edge(t.name, t.shape) for t in program.inputs]
     outputs = [edge(t.name, t.shape) for t in program.outputs]
-    graph = helper.make_graph(peer.nodes, "peer", inputs, outputs, list(peer.arrays.values()))
+    return serialised(Peer(program), inputs, outputs)
+
+
+def float_model(program: Program) -> bytes:
+    """The same in float32: the input is named NAME.pixels."""
+    inputs = [edge(f"{t.name}.pixels", t.shape) for t in program.inputs]
+    outputs = [edge(t.name, t.shape, TensorProto.FLOAT) for t in program.outputs]
+    return serialised(FloatPeer(program), inputs, outputs)
+
+
+def serialised(peer: Peer, inputs: list[Any], outputs: list[Any]) -> bytes:
+    """The model of all of the Program's operations."""
+    for op in peer.program.ops:
+        peer.put(op)
+    used = {name for node in peer.nodes for name in node.input}
+    arrays = [array for name, array in peer.arrays.items() if name in used]
+    graph = helper.make_graph(peer.nodes, "peer", inputs, outputs, arrays)
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
     made: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
     return made
 
 
-def edge(name: str, shape: tuple[int, ...]) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.UINT8, [1, *shape])
+def edge(name: str, shape: tuple[int, ...], type: int = TensorProto.UINT8) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, type, [1, *shape])

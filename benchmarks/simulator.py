@@ -1,14 +1,16 @@
 """Speed of the simulator beside onnxruntime's int8 and torch's fp32: python benchmarks/simulator.py
 
 Every row runs one network on the same uint8 images (N, 3, H, W) in one process: the simulator, then
-onnxruntime with int8 operators of the same shapes, then torch fp32, turn by turn, from arrays of
-planes to arrays of planes. Ratios are medians over the rounds, above 1 where the simulator is
-faster; `peak_share` is the network's multiplications a second beside those of the bare `vpdpbusd`
-loop in the same round, above 1 where Winograd's transform saves most of them. Mismatches are those
-of all outputs of an image against the reference simulator. Latency is one image, on one thread or
-shared by two; throughput is a batch, an image at a time on each of two threads. `start` is the
-command `intaglio run` on one picture as a process of its own: with nothing compiled, and again with
-Numba's cache there; its seconds, and its largest resident memory. Written to results/sim.json.
+onnxruntime, torch (oneDNN) and LiteRT (XNNPACK) with int8 operators of the same shapes, and
+onnxruntime and torch in fp32, turn by turn, from arrays of planes to arrays of planes. Ratios are
+medians over the rounds, above 1 where the simulator is faster; `peak_share` is the network's
+multiplications a second beside those of the bare `vpdpbusd` loop in the same round, above 1 where
+Winograd's transform saves most of them. Mismatches are those of all outputs of an image against the
+reference simulator. Latency is one image, on one thread or shared by two; throughput is a batch, an
+image at a time on each of two threads. `start` is the command `intaglio run` on one picture as a
+process of its own: with nothing compiled, and again with the kernels kept; its seconds, and its
+largest resident memory. `rtl` is the same network in Verilog, compiled by Verilator, for scale.
+Written to results/sim.json.
 """
 
 import argparse
@@ -23,24 +25,29 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 import onnxruntime
+import peer_litert
 import peer_onnx
+import peer_torch
 import torch
 from PIL import Image
 
+from intaglio.codegen.bundle import build
 from intaglio.detect import zoo
 from intaglio.detect.decode import HeadSpec
 from intaglio.detect.retinanet import retinanet_resnet
 from intaglio.file import save
 from intaglio.program import Program
 from intaglio.quant import QuantConfig, float_predictor, quantize
-from intaglio.sim import dots, reference
+from intaglio.sim import reference
+from intaglio.sim.compiled import jit
+from intaglio.sim.dots import blocks_of, call_block
 from intaglio.sim.engine import Simulator
 from intaglio.sim.isa import UNITS, supported
-from intaglio.sim.kernels import jit
 
 RESULTS = Path(__file__).parent / "results"
 NETS = ("retinanet-r18", *zoo.BUNDLED)
@@ -60,7 +67,10 @@ class Row:
     mode: str
     equal_io: bool
     ratio_ort_int8: float
+    ratio_ort_fp32: float
+    ratio_torch_int8: float
     ratio_torch_fp32: float
+    ratio_litert_int8: float
     spread_ort_int8: tuple[float, float]
     peak_share: float
     gmacs: float
@@ -75,10 +85,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "sim.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    start, rows = starts(), []
-    print(", ".join(f"{name} {value}" for name, value in start.items()))
-    print("| network | size | widths | mode | GMAC/s | beside onnxruntime | torch | peak | wrong |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    start, scale, rows = starts(), rtl(), []
+    for facts in (start, scale):
+        print(", ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
+    print("| network | size | widths | mode, threads | GMAC/s | beside onnxruntime int8 | fp32"
+          " | torch int8 | fp32 | LiteRT int8 | peak | wrong |")  # fmt: skip
+    print("|---|" + "---:|" * 11)
     for net in options.net:
         for size in (256, 512) if net == "retinanet-r18" else (zoo.find(net).size[0],):
             for row in measure(net, size, options.rounds):
@@ -87,11 +99,12 @@ def main() -> None:
                 print(
                     f"| {row.net} | {row.size} | W{row.wbits}A{row.abits} | {row.mode},"
                     f" {row.threads} | {row.gmacs:.0f} | {row.ratio_ort_int8:.2f}"
-                    f" ({low:.2f}-{high:.2f}) | {row.ratio_torch_fp32:.2f} | {row.peak_share:.2f}"
-                    f" | {row.mismatches} |",
+                    f" ({low:.2f}-{high:.2f}) | {row.ratio_ort_fp32:.2f} |"
+                    f" {row.ratio_torch_int8:.2f} | {row.ratio_torch_fp32:.2f} |"
+                    f" {row.ratio_litert_int8:.2f} | {row.peak_share:.2f} | {row.mismatches} |",
                     flush=True,
                 )
-                made = {"rows": [asdict(row) for row in rows], "start": start}
+                made = {"rows": [asdict(row) for row in rows], "start": start, "rtl": scale}
                 options.out.write_text(json.dumps(made, indent=1) + "\n")
 
 
@@ -109,6 +122,23 @@ def starts() -> dict[str, float]:
         "cold_seconds": round(runs[0][0], 2),
         "warm_seconds": round(statistics.median(seconds for seconds, _ in warm), 2),
         "peak_mib": round(statistics.median(size for _, size in warm)),
+    }
+
+
+def rtl(frames: int = 32) -> dict[str, float]:
+    """Seconds a frame of fcos-nano W4A4 in RTL, as Verilator compiles it, and how much faster the
+    simulator is, one thread each; seconds to build and compile it."""
+    images = np.random.default_rng(0).integers(0, 256, (frames, 3, 96, 96), dtype=np.uint8)
+    config = QuantConfig(method="minmax", wbits=4, abits=4, compensate=False)
+    program = quantize(zoo.load("fcos-nano"), images, config).program
+    begin = time.perf_counter()
+    compiled = build(program, target="ecp5-85k", lanes=400).compile(threads=1)
+    made = time.perf_counter() - begin
+    (slow,), (fast,) = turns((compiled, Simulator(program, threads=1)), images, 1)
+    return {
+        "rtl_build_seconds": round(made, 1),
+        "rtl_frame_seconds": round(slow / frames, 4),
+        "simulator_times_faster": round(slow / fast),
     }
 
 
@@ -148,29 +178,17 @@ def measure(net: str, size: int, rounds: int) -> list[Row]:
         ).program
         for b in (8, 4)
     ]
-    sessions = {threads: int8_session(programs[0], threads) for threads in (1, 2)}
-    (x,) = programs[0].inputs
-    predict = float_predictor(model)
-
-    def int8(threads: int) -> Callable[[Any], Any]:
-        return lambda images: sessions[threads].run(None, {x.name: images})
-
     rows = []
     for bits, program in zip((8, 4), programs, strict=True):
         wrong = mismatches(program, images[:1])
         for mode, threads in (("latency", 1), ("latency", 2), ("throughput", 2)):
-            simulator = Simulator(program, threads=threads)
-            batch = images[:1] if mode == "latency" else images
             each = threads if mode == "latency" else 1  # threads that share an image
+            batch = images[:1] if mode == "latency" else images
             torch.set_num_threads(each)
-            calls = (
-                simulator,
-                spread(int8(each), threads // each),
-                spread(predict, threads // each),
-                bare(threads),
-            )
-            ours, theirs, floats, peak = turns(calls, batch, rounds)
-            ratios = sorted(b / a for a, b in zip(ours, theirs, strict=True))
+            peers = peers_of(programs[0], model, each, threads // each)
+            calls = (Simulator(program, threads=threads), bare(threads), *peers.values())
+            ours, peak, *theirs = turns(calls, batch, rounds)
+            ratios = dict(zip(peers, (sorted(ratio(t, ours)) for t in theirs), strict=True))
             macs = sum(program.macs().values()) * len(batch)
             most = STEPS * TILE_MACS * max(len(batch), threads)
             share = [macs / a / (most / p) for a, p in zip(ours, peak, strict=True)]
@@ -182,9 +200,8 @@ def measure(net: str, size: int, rounds: int) -> list[Row]:
                 threads=threads,
                 mode=mode,
                 equal_io=True,
-                ratio_ort_int8=round(statistics.median(ratios), 3),
-                ratio_torch_fp32=round(median_ratio(floats, ours), 3),
-                spread_ort_int8=(round(ratios[0], 3), round(ratios[-1], 3)),
+                **{f"ratio_{n}": round(statistics.median(r), 3) for n, r in ratios.items()},
+                spread_ort_int8=(round(ratios["ort_int8"][0], 3), round(ratios["ort_int8"][-1], 3)),
                 peak_share=round(statistics.median(share), 3),
                 gmacs=round(macs / statistics.median(ours) / 1e9, 1),
                 mismatches=wrong,
@@ -193,12 +210,35 @@ def measure(net: str, size: int, rounds: int) -> list[Row]:
     return rows
 
 
-def int8_session(program: Program, threads: int) -> Any:
+def peers_of(program: Program, model: Any, each: int, together: int) -> dict[str, Any]:
+    """What the simulator is timed beside, with `each` threads an image, and `together` images at a
+    time; by the names of the ratios."""
+    litert = SimpleQueue[Any]()  # an interpreter has one image at a time
+    for _ in range(together):
+        litert.put(peer_litert.Peer(program, each))
+
+    def run_litert(images: Any) -> None:
+        peer = litert.get()
+        peer(images)
+        litert.put(peer)
+
+    calls = {
+        "ort_int8": session(peer_onnx.model(program), each),
+        "ort_fp32": session(peer_onnx.float_model(program), each),
+        "torch_int8": peer_torch.Peer(program),
+        "torch_fp32": float_predictor(model),
+        "litert_int8": run_litert,
+    }
+    return {name: spread(call, together) for name, call in calls.items()}
+
+
+def session(model: bytes, threads: int) -> Callable[[Any], Any]:
     """onnxruntime on so many threads a call."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    made = peer_onnx.model(program)
-    return onnxruntime.InferenceSession(made, options, providers=["CPUExecutionProvider"])
+    made = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    (x,) = made.get_inputs()
+    return lambda images: made.run(None, {x.name: images})
 
 
 def mismatches(program: Program, images: Any) -> int:
@@ -222,21 +262,17 @@ STEPS = 12_800_000  # of the bare loop, an image: some 50 ms, beside which start
 
 
 @jit
-def steps(count: int, tile: Any) -> None:
+def steps(block: int, count: int, tile: Any) -> None:
     """Multiplications without anything else: one small tile, again and again."""
     bases, offsets, weight, start, out = tile
     for _ in range(count // 64):
-        dots.bytes512_2(
-            bases.ctypes.data,
-            offsets.ctypes.data,
-            1,
-            64,
-            weight.ctypes.data,
-            4096,
-            start.ctypes.data,
-            out.ctypes.data,
-            128,
-        )
+        call_block(
+            block,
+            (
+                bases.ctypes.data, offsets.ctypes.data, 1, 64, weight.ctypes.data, 4096,
+                start.ctypes.data, out.ctypes.data, 128,
+            ),
+        )  # fmt: skip
 
 
 def bare(threads: int) -> Callable[[Any], Any]:
@@ -247,16 +283,18 @@ def bare(threads: int) -> Callable[[Any], Any]:
         bases = codes.ctypes.data + np.arange(PIXELS, dtype=np.int64) * 64
         weight, start = np.zeros(2 * 4096, np.int8), np.zeros(32, np.int32)
         out = np.zeros((PIXELS, 32), np.int32)
-        steps(STEPS, (bases, np.zeros(1, np.int64), weight, start, out))
+        steps(block, STEPS, (bases, np.zeros(1, np.int64), weight, start, out))
 
     if "avx512vnni" not in supported():
         raise SystemExit("The processor must have AVX512-VNNI for this comparison.")
+    block = blocks_of("avx512vnni", "bytes").wide.address
     every = spread(once, threads)
     return lambda images: every(range(max(len(images), threads)))
 
 
-def median_ratio(a: list[float], b: list[float]) -> float:
-    return statistics.median(x / y for x, y in zip(a, b, strict=True))
+def ratio(a: list[float], b: list[float]) -> list[float]:
+    """Round by round."""
+    return [x / y for x, y in zip(a, b, strict=True)]
 
 
 def turns(calls: tuple[Callable[[Any], Any], ...], images: Any, rounds: int) -> list[list[float]]:

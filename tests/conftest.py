@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,15 +19,7 @@ settings.register_profile("ci", settings.get_profile("default"), derandomize=Tru
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
-def kernel_cache() -> Path:
-    """A folder for compiled kernels that changes with the sources they are made from: Numba looks
-    at the file of a kernel only, not at `fixed.py` nor at the other files of `sim`."""
-    sources = [ROOT / "intaglio" / "fixed.py", *sorted((ROOT / "intaglio" / "sim").glob("*.py"))]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
-    return ROOT / ".pytest_cache" / f"numba-{digest[:16]}"
-
-
-os.environ.setdefault("NUMBA_CACHE_DIR", str(kernel_cache()))
+os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".pytest_cache" / "kernels"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

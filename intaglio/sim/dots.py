@@ -8,22 +8,22 @@ result fits 32 bits, which `plan.py` has proved before it takes this path.
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from intaglio.sim.isa import UNITS, Unit, runs
-from intaglio.sim.kernels import jit
+from intaglio.sim.compiled import LONG, Pointer, caller, named, written
+from intaglio.sim.isa import Isa, Unit, unit_of
 
 Operand = Literal["bytes", "words"]
 WIDE = 2  # registers of channels in a block, where the channels suffice
 SLACK = 128  # bytes behind a buffer that a block may read; what they meet are weights of 0
 
-LONG = ir.IntType(64)
 INT = ir.IntType(32)
 WORD = ir.IntType(16)
 BYTE = ir.IntType(8)
@@ -66,7 +66,7 @@ def multiply_add(
     return builder.add(total, builder.call(call, (codes, weights)))
 
 
-def make_block(unit: Unit, operand: Operand, registers: int) -> Any:
+def make_block(unit: Unit, operand: Operand, registers: int) -> Pointer:
     """The function that computes a block of `unit.pixels` pixels by `registers` registers of
     channels; all its arguments are int64, addresses and counts:
 
@@ -77,7 +77,7 @@ def make_block(unit: Unit, operand: Operand, registers: int) -> Any:
     out      int32 sums, pixels `pitch` bytes apart
     """
 
-    @intrinsic
+    @written
     def block_of(  # type: ignore[no-untyped-def]  # Numba's typing context has no public types
         context, bases, offsets, pieces, quads, weight, block, start, out, pitch
     ):
@@ -85,13 +85,18 @@ def make_block(unit: Unit, operand: Operand, registers: int) -> Any:
         signature = types.void(*(types.int64 for _ in arguments))
 
         def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]  # as above
-            if runs(unit):  # else never called, and LLVM could not compile it
-                write_block(builder, unit, operand, registers, *values)
+            write_block(builder, unit, operand, registers, *values)
             return context.get_dummy_value()
 
         return signature, generate
 
-    return block_of
+    def block(
+        bases: int, offsets: int, pieces: int, quads: int, weight: int, step: int, start: int,
+        out: int, pitch: int,
+    ) -> None:  # fmt: skip
+        block_of(bases, offsets, pieces, quads, weight, step, start, out, pitch)
+
+    return Pointer(named(block, f"block_{unit.isa}_{operand}_{registers}"), 9)
 
 
 def write_block(
@@ -141,51 +146,20 @@ def write_block(
             builder.store(total, at(builder, builder.add(out, to), sums_type), align=4)
 
 
-bytes512_1, bytes512_2 = (make_block(UNITS[0], "bytes", r) for r in (1, 2))
-words512_1, words512_2 = (make_block(UNITS[0], "words", r) for r in (1, 2))
-bytes256_1, bytes256_2 = (make_block(UNITS[1], "bytes", r) for r in (1, 2))
-words256_1, words256_2 = (make_block(UNITS[1], "words", r) for r in (1, 2))
-pairs256_1, pairs256_2 = (make_block(UNITS[2], "words", r) for r in (1, 2))
+@dataclass(frozen=True)
+class Blocks:
+    """Of one unit and operand: the block of one register of channels, and that of two."""
 
-# Places of the blocks above, for the kernels' choice at run time.
-BYTES_512, WORDS_512, BYTES_256, WORDS_256, PAIRS_256 = range(5)
-LOOPS: dict[tuple[str, Operand], int] = {
-    ("avx512vnni", "bytes"): BYTES_512,
-    ("avx512vnni", "words"): WORDS_512,
-    ("avxvnni", "bytes"): BYTES_256,
-    ("avxvnni", "words"): WORDS_256,
-    ("avx2", "words"): PAIRS_256,
-}
+    narrow: Pointer
+    wide: Pointer
 
 
-@jit
-def block(
-    loop: int, wide: bool, bases: int, offsets: int, pieces: int, quads: int, weight: int,
-    step: int, start: int, out: int, pitch: int,
-) -> None:  # fmt: skip
-    """The block of `loop`, a place above, of one register of channels or of two if `wide`."""
-    if loop == BYTES_512:
-        if wide:
-            bytes512_2(bases, offsets, pieces, quads, weight, step, start, out, pitch)
-        else:
-            bytes512_1(bases, offsets, pieces, quads, weight, step, start, out, pitch)
-    elif loop == WORDS_512:
-        if wide:
-            words512_2(bases, offsets, pieces, quads, weight, step, start, out, pitch)
-        else:
-            words512_1(bases, offsets, pieces, quads, weight, step, start, out, pitch)
-    elif loop == BYTES_256:
-        if wide:
-            bytes256_2(bases, offsets, pieces, quads, weight, step, start, out, pitch)
-        else:
-            bytes256_1(bases, offsets, pieces, quads, weight, step, start, out, pitch)
-    elif loop == WORDS_256:
-        if wide:
-            words256_2(bases, offsets, pieces, quads, weight, step, start, out, pitch)
-        else:
-            words256_1(bases, offsets, pieces, quads, weight, step, start, out, pitch)
-    elif loop == PAIRS_256:
-        if wide:
-            pairs256_2(bases, offsets, pieces, quads, weight, step, start, out, pitch)
-        else:
-            pairs256_1(bases, offsets, pieces, quads, weight, step, start, out, pitch)
+@functools.cache
+def blocks_of(isa: Isa, operand: Operand) -> Blocks:
+    """Of an instruction set that is supported."""
+    unit = unit_of(isa)
+    assert unit is not None
+    return Blocks(make_block(unit, operand, 1), make_block(unit, operand, WIDE))
+
+
+call_block = caller(9)

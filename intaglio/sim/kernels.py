@@ -1,7 +1,6 @@
 """Numba kernels of every operation, on (H, W, C) arrays of int16 or int64.
 
-Roundings, wrapping and clamping are the functions of `fixed.py`, compiled. Numba's disk cache looks
-at the file of a kernel only: after an edit of `fixed.py`, touch this file.
+Roundings, wrapping and clamping are the functions of `fixed.py`, compiled.
 
 Windows read a bordered copy of their input (`border`), so that no kernel tests for the edge. Every
 kernel makes a part of its output, pixels or rows first ... last - 1, so that threads can share it;
@@ -10,21 +9,13 @@ kernel makes a part of its output, pixels or rows first ... last - 1, so that th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numba
 from numba import int64
 
 from intaglio import fixed
 from intaglio.ops import Ints
-
-
-def jit(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled on its first call, then kept on disk; runs without Python's lock."""
-    compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True)(kernel)
-    return compiled
-
+from intaglio.sim.compiled import inlined, jit
 
 trn = jit(fixed.trn)
 rnd = jit(fixed.rnd)
@@ -102,7 +93,7 @@ def round_shift(t: int, s: int, rounding: int) -> Any:
     return double(t, s)
 
 
-@numba.njit(inline="always")
+@inlined
 def requant_channels(
     row: Any, scaling: Scaling, rounding: int, channel: int, count: int, codes: Any
 ) -> None:
@@ -120,7 +111,7 @@ def requant_channels(
         part[i] = clamp(round_shift(t, s[i], rounding) + offset, lo, hi)
 
 
-@numba.njit(inline="always")
+@inlined
 def requant_by(x: Any, scaling: Scaling, rounding: int, out: Any) -> None:
     """x (P, C) to out (P, C)."""
     for p in range(out.shape[0]):
@@ -196,7 +187,8 @@ def dot_saturating(cols: Any, weight: Any, count: int, forced: Forced, acc: Any)
     hits = 0
     for p in range(count):
         for o in range(weight.shape[0]):
-            total, clamped = int64(0), False
+            total: Any = int64(0)
+            clamped = False
             for k in range(weight.shape[1]):
                 exact = total + int64(cols[p, k]) * int64(weight[o, k])
                 total = int64(clamp(exact, forced.lo, forced.hi))

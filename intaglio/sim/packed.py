@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.ops import Ints
-from intaglio.sim.dots import Operand, block
+from intaglio.sim.compiled import jit
+from intaglio.sim.dots import Operand, call_block
 from intaglio.sim.isa import Unit
-from intaglio.sim.kernels import TILE, Forced, Scaling, Window, finish, jit
+from intaglio.sim.kernels import TILE, Forced, Scaling, Window, finish
 
 DTYPES: dict[Operand, Any] = {"bytes": np.int8, "words": np.int16}  # of weights
 OPERANDS: dict[str, Operand] = {"bytes": "bytes", "pairs": "words"}  # of kinds of sums in `plan`
@@ -47,7 +48,8 @@ def starts(weight: Ints, groups: int, lowest: int, lanes: int) -> NDArray[np.int
 
 @jit
 def conv(
-    loop: int,
+    narrow: int,
+    wide: int,
     pixels: int,
     x: Any,
     weight: Any,
@@ -67,7 +69,8 @@ def conv(
 ) -> None:
     """Conv2d of output pixels first ... last - 1, and the Requant behind it when `fused`.
 
-    loop, pixels  the place of the block in `dots`, and its pixels
+    narrow, wide  addresses of a `dots.Blocks`
+    pixels        of a block
     x             (H, W * C) uint8 or int16, bordered, with SLACK bytes behind it
     weight        of `pack`
     start         of `starts`
@@ -97,9 +100,11 @@ def conv(
                 s = start.ctypes.data + (g * blocks + b) * size
                 to = sums.ctypes.data + g * outs * 4 + b * size
                 for p in range(0, count, pixels):
-                    block(
-                        loop, b + 1 < blocks, places.ctypes.data + p * 8,
-                        offsets.ctypes.data + g * pieces * 8, pieces, quads, w, step, s,
-                        to + p * pitch, pitch,
+                    call_block(
+                        wide if b + 1 < blocks else narrow,
+                        (
+                            places.ctypes.data + p * 8, offsets.ctypes.data + g * pieces * 8,
+                            pieces, quads, w, step, s, to + p * pitch, pitch,
+                        ),
                     )  # fmt: skip
         overflow[worker] += finish(sums, tile, count, forced, scaling, fused, out)

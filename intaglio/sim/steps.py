@@ -10,9 +10,11 @@ other (`words`), so that a kernel finds them behind a pointer of that tuple's ty
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numba
@@ -20,14 +22,12 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from intaglio.sim import kernels, packed, winograd
-from intaglio.sim.kernels import jit
+from intaglio.sim.compiled import LONG, Kernel, Pointer, address_of, caller, jit, written
 
 Array = NDArray[Any]
-LONG = ir.IntType(64)
 PATIENCE = 4096  # looks at another thread's work before the processor is offered to it
 
 
@@ -118,7 +118,9 @@ def planes(p: Any, first: int, last: int, worker: int) -> int:
 def words(value: Any) -> list[int]:
     """A tuple of arrays, integers and tuples as Numba lays it out, in 64-bit words: an array is
     its owner twice (nobody: whoever made the list keeps it), size, item size, address, shape,
-    strides."""
+    strides; a kernel is its address."""
+    if isinstance(value, Pointer):
+        return [value.address]
     if isinstance(value, np.ndarray):
         head = [0, 0, value.size, value.itemsize, value.ctypes.data]
         return [*head, *value.shape, *value.strides]
@@ -127,14 +129,12 @@ def words(value: Any) -> list[int]:
     return [int(value)]
 
 
-def address_of(kernel: Any, arguments: tuple[Any, ...]) -> int:
-    """The compiled kernel for arguments of these types, by the C convention."""
-    pointer = types.CPointer(numba.typeof(arguments))  # type: ignore[no-untyped-call]  # Numba's own
-    signature = (pointer, types.int64, types.int64, types.int64)
-    kernel.compile(signature)
-    compiled = kernel.overloads[signature]
-    address: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name)
-    return address
+def compiled(kernel: Kernel, arguments: tuple[Any, ...]) -> int:
+    """The address of a step's kernel for arguments of these types."""
+    typed: Any = numba.typeof  # Numba's types have no types
+    kinds = [types.int64 if isinstance(a, Pointer) else typed(a) for a in arguments]
+    pointer = types.CPointer(types.Tuple(kinds))  # type: ignore[no-untyped-call]  # Numba's own
+    return address_of(kernel, (pointer, types.int64, types.int64, types.int64))
 
 
 @dataclass(frozen=True)
@@ -156,18 +156,19 @@ class Steps:
 
     def run(self) -> None:
         """All steps, by this thread alone."""
-        run_alone(self.table)
+        function_of(run_alone, 2)(self.table.ctypes.data, len(self.table))
 
     def work(self, worker: int) -> None:
         """Take part in the steps since `begin`; back when all of them are done."""
-        run_together(self.table, self.counts, worker)
+        addresses = self.table.ctypes.data, self.counts.ctypes.data
+        function_of(run_together, 4)(*addresses, len(self.table), worker)
 
 
 @dataclass(frozen=True)
 class Step:
     """One call: `kernel`(arguments, first, last, worker) over 0 ... size - 1, `part` at a time."""
 
-    kernel: Callable[..., Any]
+    kernel: Kernel
     arguments: tuple[Any, ...]
     size: int
     part: int
@@ -179,7 +180,7 @@ def make_steps(steps: Sequence[Step]) -> tuple[Steps, list[int]]:
     places = np.cumsum([0, *map(len, laid)])
     memory = np.array([word for part in laid for word in part], dtype=np.int64)
     rows = [
-        (address_of(s.kernel, s.arguments), memory.ctypes.data + 8 * place, s.size, s.part)
+        (compiled(s.kernel, s.arguments), memory.ctypes.data + 8 * place, s.size, s.part)
         for s, place in zip(steps, places, strict=False)
     ]
     table = np.array(rows, dtype=np.int64).reshape(-1, 4)
@@ -187,23 +188,14 @@ def make_steps(steps: Sequence[Step]) -> tuple[Steps, list[int]]:
     return Steps(table, memory, counts, tuple(s.arguments for s in steps)), places.tolist()
 
 
-def written(function: Any) -> Any:
-    """An intrinsic; Numba types it with the context that callers do not give."""
-    return intrinsic(function)
+call = caller(4)
 
 
-@written
-def call(context, function, arguments, first, last, worker):  # type: ignore[no-untyped-def]  # Numba's typing context has no public types
-    """Call a kernel by its address."""
-
-    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]  # as above
-        function, arguments, *rest = values
-        pointer = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(LONG, (pointer, LONG, LONG, LONG))
-        target = builder.inttoptr(function, kind.as_pointer())
-        return builder.call(target, (builder.inttoptr(arguments, pointer), *rest))
-
-    return types.int64(*(types.int64,) * 5), generate
+@cache
+def function_of(kernel: Kernel, count: int) -> Callable[..., None]:
+    """A kernel of `count` 64-bit integers as a function that runs without Python's lock."""
+    kind = ctypes.CFUNCTYPE(None, *(ctypes.c_int64,) * count)
+    return kind(Pointer(kernel, count).address)
 
 
 @written
@@ -242,24 +234,26 @@ def offer(context):  # type: ignore[no-untyped-def]  # as above
 
 
 @jit
-def run_alone(table: Any) -> None:
-    """Every step as a whole."""
-    for i in range(table.shape[0]):
-        call(table[i, 0], table[i, 1], 0, table[i, 2], 0)
+def run_alone(table: int, steps: int) -> None:
+    """Every step as a whole; `table` is the address of that of Steps."""
+    for i in range(steps):
+        row = table + 32 * i
+        call(look(row), (look(row + 8), 0, look(row + 16), 0))
 
 
 @jit
-def run_together(table: Any, counts: Any, worker: int) -> None:
-    """Parts of every step, as long as there are any."""
-    for i in range(table.shape[0]):
-        size, part = table[i, 2], table[i, 3]
+def run_together(table: int, counts: int, steps: int, worker: int) -> None:
+    """Parts of every step, as long as there are any; `table` and `counts` are addresses."""
+    for i in range(steps):
+        row, taken = table + 32 * i, counts + 16 * i
+        kernel, arguments, size, part = look(row), look(row + 8), look(row + 16), look(row + 24)
         parts = (size + part - 1) // part
-        taken = counts.ctypes.data + 16 * i
         while True:
             mine = take(taken)
             if mine >= parts:
                 break
-            call(table[i, 0], table[i, 1], mine * part, min(mine * part + part, size), worker)
+            first = mine * part
+            call(kernel, (arguments, first, min(first + part, size), worker))
             take(taken + 8)
         looks = 0
         while look(taken + 8) < parts:

@@ -17,27 +17,28 @@ multiplying by it leaves 2^6 Y modulo 2^32, and an arithmetic shift leaves Y whe
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import types
 from numpy.typing import NDArray
 
 from intaglio.fixed import IntType
 from intaglio.ops import Ints
-from intaglio.sim.dots import BYTE, INT, WORD, at, block, number
-from intaglio.sim.isa import UNITS, Unit
-from intaglio.sim.kernels import TRN, Scaling, jit, requant_channels
+from intaglio.sim.compiled import Pointer, caller, inlined, jit, named, written
+from intaglio.sim.dots import BYTE, INT, WORD, at, call_block, number
+from intaglio.sim.isa import UNITS, Isa, Unit, unit_of
+from intaglio.sim.kernels import TRN, Scaling, requant_channels
 
 SUM = IntType(26, True)  # what a sum must be proved to fit
 SIDE, EDGE = 4, 6  # of a tile of outputs, of inputs
 POINTS = EDGE * EDGE
 GROUP = 64  # output channels whose products lie in the cache together
-GAP = 64  # bytes between the rows of points beyond their own: powers of two would share cache sets
 NOTHING = np.zeros(2 * UNITS[0].lanes, np.int32)  # what products begin at
+GAP = 64  # bytes between the rows of points beyond their own: powers of two would share cache sets
 
 G = np.array([[1, 0, 0], [-1, -1, -1], [-1, 1, -1], [1, 2, 4], [1, -2, 4], [0, 0, 1]])
 NINTH = (pow(9, -1, 1 << 32) + (1 << 31)) % (1 << 32) - (1 << 31)  # as a signed constant
@@ -125,12 +126,12 @@ def both_ways(
     return [times(v, row) for row in zip(*columns, strict=True)]
 
 
-def make_spread(unit: Unit) -> Any:
+def make_spread(unit: Unit) -> Pointer:
     """The function B^T x B for 2 * lanes channels of a tile: from bytes at x, `row` and `column`
     bytes apart, to words at out, the 36 points `stride` bytes apart."""
 
-    @intrinsic
-    def spread(context, x, row, column, out, stride):  # type: ignore[no-untyped-def]  # as in dots
+    @written
+    def spread_of(context, x, row, column, out, stride):  # type: ignore[no-untyped-def]  # as in dots
         signature = types.void(*(types.int64,) * 5)
 
         def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]  # as above
@@ -152,16 +153,19 @@ def make_spread(unit: Unit) -> Any:
 
         return signature, generate
 
-    return spread
+    def spread(x: int, row: int, column: int, out: int, stride: int) -> None:
+        spread_of(x, row, column, out, stride)
+
+    return Pointer(named(spread, f"spread_{unit.isa}"), 5)
 
 
-def make_gather(unit: Unit) -> Any:
+def make_gather(unit: Unit) -> Pointer:
     """The function that makes the sums of a tile's 4x4 pixels, for `lanes` channels: from the 36
     points at m, `stride` bytes apart, plus what is at start, to int32 at out, pixels `pitch` bytes
     apart."""
 
-    @intrinsic
-    def gather(context, m, stride, start, out, pitch):  # type: ignore[no-untyped-def]  # as in dots
+    @written
+    def gather_of(context, m, stride, start, out, pitch):  # type: ignore[no-untyped-def]  # as in dots
         signature = types.void(*(types.int64,) * 5)
 
         def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]  # as above
@@ -183,12 +187,21 @@ def make_gather(unit: Unit) -> Any:
 
         return signature, generate
 
-    return gather
+    def gather(m: int, stride: int, start: int, out: int, pitch: int) -> None:
+        gather_of(m, stride, start, out, pitch)
+
+    return Pointer(named(gather, f"gather_{unit.isa}"), 5)
 
 
-WIDEST = UNITS[0].lanes
-spread512, spread256 = make_spread(UNITS[0]), make_spread(UNITS[1])
-gather512, gather256 = make_gather(UNITS[0]), make_gather(UNITS[1])
+@functools.cache
+def transforms_of(isa: Isa) -> tuple[Pointer, Pointer]:
+    """`make_spread` and `make_gather` for a supported instruction set's registers."""
+    unit = unit_of(isa)
+    assert unit is not None
+    return make_spread(unit), make_gather(unit)
+
+
+call_transform = caller(5)
 
 
 @jit
@@ -198,29 +211,25 @@ def padded(channels: int, lanes: int) -> int:
 
 
 @jit
-def spread_tile(x: Any, ty: int, tx: int, lanes: int, out: int, stride: int) -> None:
+def spread_tile(spread: int, x: Any, ty: int, tx: int, lanes: int, out: int, stride: int) -> None:
     """B^T x B of every channel of tile (ty, tx) of x (H, W, C)."""
     row, channels = x.shape[1] * x.shape[2], x.shape[2]
     place = x.ctypes.data + ty * SIDE * row + tx * SIDE * channels
     for c in range(0, channels, 2 * lanes):
-        if lanes == WIDEST:
-            spread512(place + c, row, channels, out + 2 * c, stride)
-        else:
-            spread256(place + c, row, channels, out + 2 * c, stride)
+        call_transform(spread, (place + c, row, channels, out + 2 * c, stride))
 
 
 @jit
-def gather_tile(m: int, stride: int, start: int, channels: int, lanes: int, sums: Any) -> None:
+def gather_tile(
+    gather: int, m: int, stride: int, start: int, channels: int, lanes: int, sums: Any
+) -> None:
     """The sums of one tile's pixels, for `channels` channels, begun at `start`."""
     for c in range(0, channels, lanes):
         to, pitch = sums.ctypes.data + 4 * c, sums.shape[1] * 4
-        if lanes == WIDEST:
-            gather512(m + 4 * c, stride, start + 4 * c, to, pitch)
-        else:
-            gather256(m + 4 * c, stride, start + 4 * c, to, pitch)
+        call_transform(gather, (m + 4 * c, stride, start + 4 * c, to, pitch))
 
 
-@njit(inline="always")  # type: ignore[untyped-decorator]  # Numba's own
+@inlined
 def store_by(
     sums: Any, tile: int, across: int, size: tuple[int, int], channel: int, outs: int,
     scaling: Scaling, rounding: int, fused: bool, out: Any,
@@ -256,7 +265,10 @@ def store(
 
 @jit
 def conv(
-    loop: int,
+    narrow: int,
+    wide: int,
+    spread: int,
+    gather: int,
     pixels: int,
     x: Any,
     weight: Any,
@@ -275,7 +287,10 @@ def conv(
 ) -> None:
     """3x3 Conv2d of tiles first ... last - 1 in raster order, and the Requant behind it.
 
-    loop, pixels  the place of a words block in `dots`, and its pixels
+    narrow, wide  addresses of the words `dots.Blocks`
+    spread        that of `make_spread`'s function
+    gather        that of `make_gather`'s
+    pixels        of a block
     x             (H, W, C) uint8, bordered to whole tiles, with SLACK bytes behind it
     weight        of `pack`
     start         (Cout padded,) int32: what is added to each sum
@@ -302,7 +317,7 @@ def conv(
         count = min(chunk, last - begin)
         for t in range(count):
             tile = begin + t
-            spread_tile(x, tile // across, tile % across, lanes, v + t * v_tile, v_row)
+            spread_tile(spread, x, tile // across, tile % across, lanes, v + t * v_tile, v_row)
         for g in range(0, channels, GROUP):
             outs = min(GROUP, channels - g)
             for p in range(POINTS):
@@ -310,11 +325,14 @@ def conv(
                 for c in range(0, outs, 2 * lanes):
                     w = weight.ctypes.data + (p * blocks + (g + c) // lanes) * step
                     for t in range(0, count, pixels):
-                        block(
-                            loop, c + lanes < outs, at_tiles + t * 8, at_point, 1, pairs, w, step,
-                            NOTHING.ctypes.data, m + p * m_row + (t * GROUP + c) * 4, GROUP * 4,
+                        call_block(
+                            wide if c + lanes < outs else narrow,
+                            (
+                                at_tiles + t * 8, at_point, 1, pairs, w, step, NOTHING.ctypes.data,
+                                m + p * m_row + (t * GROUP + c) * 4, GROUP * 4,
+                            ),
                         )  # fmt: skip
             for t in range(count):
                 begins = start.ctypes.data + g * 4
-                gather_tile(m + t * GROUP * 4, m_row, begins, outs, lanes, sums)
+                gather_tile(gather, m + t * GROUP * 4, m_row, begins, outs, lanes, sums)
                 store(sums, begin + t, across, size, g, outs, scaling, fused, out)

@@ -26,7 +26,7 @@ from intaglio.ops import (
     Windowed,
 )
 from intaglio.sim import kernels, packed, steps, winograd
-from intaglio.sim.dots import LOOPS, SLACK
+from intaglio.sim.dots import SLACK, blocks_of
 from intaglio.sim.isa import Unit, unit_of
 from intaglio.sim.kernels import TILE, Forced, Scaling, Window
 from intaglio.sim.plan import Array, Node, Plan, pieces, storage, whole
@@ -298,11 +298,13 @@ class Binder:
         tiles = winograd.tiles(height, width)
         count = winograd.chunk(tiles, x.shape[2], self.workers)
         start = packed.starts(self.program.constants[op.weight].array, 1, lowest, unit.lanes)
+        blocks = blocks_of(unit.isa, "words")
         places = np.zeros((self.workers, count + winograd.POINTS), np.int64)
         self.call(
-            steps.conv_winograd, LOOPS[unit.isa, "words"], unit.pixels, x, weight, start[0],
-            (height, width), *rest, self.buffer(op, "columns"), places,
-            self.buffer(op, "products"), self.buffer(op, "sums"), out, size=tiles, part=count,
+            steps.conv_winograd, blocks.narrow, blocks.wide, *winograd.transforms_of(unit.isa),
+            unit.pixels, x, weight, start[0], (height, width), *rest, self.buffer(op, "columns"),
+            places, self.buffer(op, "products"), self.buffer(op, "sums"), out, size=tiles,
+            part=count,
         )  # fmt: skip
 
     def packed(self, op: Conv2d, rest: tuple[Any, ...], out: Array) -> None:
@@ -310,14 +312,14 @@ class Binder:
         operand = packed.OPERANDS[sums.kind]
         lowest = self.program.tensors[op.input].type.lo if operand == "bytes" else 0
         x = self.bordered(op, op.pad_value, np.uint8 if operand == "bytes" else np.int16, lowest)
-        window = self.window(op, x)
+        window, blocks = self.window(op, x), blocks_of(unit.isa, operand)
         weight = self.program.constants[op.weight].array
         start = packed.starts(weight, op.groups, lowest, unit.lanes)
         offsets = self.offsets(window, op.groups, x.shape[1] * x.shape[2]) * x.itemsize
         rows = x.reshape(x.shape[0], -1)
         share = whole(-(-len(out) // self.workers), unit.pixels)
         self.call(
-            steps.conv_packed, LOOPS[unit.isa, operand], unit.pixels, rows, sums.weight, start,
+            steps.conv_packed, blocks.narrow, blocks.wide, unit.pixels, rows, sums.weight, start,
             offsets, window, self.forced(op), *rest, self.buffer(op, "columns"),
             self.buffer(op, "sums"), out, self.overflow(op), size=len(out), part=min(share, TILE),
         )  # fmt: skip
