@@ -80,6 +80,13 @@ class Layers:
         return self.builder.build()
 
 
+def tiny() -> Program:
+    """Two convolutions, the second pointwise with signed outputs."""
+    net = Layers((3, 6, 6))
+    stem = net.conv("stem", "image", net.weights("w0", 4, 3, 3), stride=2)
+    return net.finish([net.conv("head", stem, net.weights("w1", 4, 4, 1), type=IntType(8, True))])
+
+
 def skip(odd: Sequence[int] = ()) -> Program:
     """A residual block with 5 channels: one fork, one add."""
     net = Layers((3, 9, 11), odd=odd)

@@ -7,26 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from networks import Layers
-from tools import Cli, needs, refused
+from networks import Layers, tiny
+from tools import Cli, needs, needs_tools, refused
 
 from intaglio.codegen import bitstream as flow
 from intaglio.codegen.bitstream import BitstreamResult, Routed, bitstream, count, fmax
 from intaglio.codegen.bundle import build
 from intaglio.codegen.gates import verify_gates
-from intaglio.codegen.toolchain import find_tool
 from intaglio.errors import BuildError, ToolError
-from intaglio.fixed import IntType
 from intaglio.program import Program
 
 BRACKETS = re.compile(r"\\\S*\[\S*\s|\w\s*\\\S*\[")
-
-
-def tiny() -> Program:
-    """Two convolutions, the second pointwise with signed outputs."""
-    net = Layers((3, 6, 6))
-    stem = net.conv("stem", "image", net.weights("w0", 4, 3, 3), stride=2)
-    return net.finish([net.conv("head", stem, net.weights("w1", 4, 4, 1), type=IntType(8, True))])
 
 
 def lanes(count: int) -> Program:
@@ -40,17 +31,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("build") / "ecp5"
     build(tiny(), target="ecp5-85k", lanes=8, clock_mhz=50).write(folder)
     return folder
-
-
-def needs_tools(*names: str) -> None:
-    """Skip without the synthesis tools; fail where CI is set."""
-    import os
-
-    missing = [name for name in names if find_tool(name) is None]
-    if missing and os.environ.get("CI"):
-        pytest.fail(f"{missing} must be installed where CI is set")
-    if missing:
-        pytest.skip(f"{missing} are not installed")
 
 
 def result(*fmaxes: float, gate: dict[str, int] | None = None) -> BitstreamResult:

@@ -1,6 +1,7 @@
 """The byte link and the serial line: every beat arrives, whatever stalls; nothing is lost."""
 
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -115,10 +116,9 @@ def test_serial_line_both_ways(cycles: int) -> None:
     sender, receiver = UartSender(cycles=cycles), UartReceiver(cycles=cycles)
     data = [0x00, 0xFF, 0x55, 0xA3, *random.Random(cycles).randbytes(12)]
     got: list[int] = []
-    broken = 0
+    broken: list[int] = []
 
     async def bench(ctx: Any) -> None:
-        nonlocal broken
         at = 0
         for cycle in range((len(data) + 3) * 11 * cycles + 2 * BREAK * cycles):
             silence = len(got) == len(data) and cycle > (len(data) + 3) * 11 * cycles
@@ -129,7 +129,7 @@ def test_serial_line_both_ways(cycles: int) -> None:
             at += bool(at < len(data) and ctx.get(sender.i.ready))
             if cycle % 3 == 0 and ctx.get(receiver.o.valid):
                 got.append(ctx.get(receiver.o.payload))
-            broken += ctx.get(receiver.broken)
+            broken.append(ctx.get(receiver.broken))
             await ctx.tick()
 
     from amaranth.hdl import Module
@@ -141,7 +141,33 @@ def test_serial_line_both_ways(cycles: int) -> None:
     simulator.add_testbench(bench)
     simulator.run()
     assert got == data
-    assert broken == 1
+    edges = [a != b for a, b in pairwise(broken)]
+    assert (sum(edges), broken[0], broken[-1]) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("length", [BREAK + 1, BREAK + 4, BREAK + 9, 3 * BREAK])
+def test_what_comes_of_a_break_is_no_byte(length: int) -> None:
+    """Whenever a break ends; the byte after it arrives."""
+    cycles = 5
+    receiver = UartReceiver(cycles=cycles)
+    bits = [1] * 3 + [0] * length + [1] * 11 + [0, *(0x9D >> n & 1 for n in range(8)), 1, 1, 1]
+    got: list[int] = []
+
+    async def bench(ctx: Any) -> None:
+        ctx.set(receiver.o.ready, 1)
+        for bit in bits:
+            ctx.set(receiver.rx, bit)
+            for _ in range(cycles):
+                if ctx.get(receiver.o.valid):
+                    got.append(ctx.get(receiver.o.payload))
+                await ctx.tick()
+        assert not ctx.get(receiver.broken)
+
+    simulator = Simulator(receiver)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert got == [0x9D]
 
 
 def test_baud_rates_that_drift_are_refused() -> None:

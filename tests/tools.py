@@ -26,6 +26,17 @@ def needs(simulator: str) -> None:
     pytest.skip(f"{simulator} or cocotb is not installed")
 
 
+def needs_tools(*names: str) -> None:
+    """Skip the test without these synthesis tools; fail when CI is set."""
+    from intaglio.codegen.toolchain import find_tool
+
+    missing = [name for name in names if find_tool(name) is None]
+    if missing and os.environ.get("CI"):
+        pytest.fail(f"{missing} must be installed where CI is set")
+    if missing:
+        pytest.skip(f"{missing} are not installed")
+
+
 def chromium() -> str:
     """The browser; without it the test is skipped, or fails when CI is set."""
     found = shutil.which("chromium")

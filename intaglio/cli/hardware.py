@@ -110,14 +110,21 @@ def bitstream(
         bool | None,
         typer.Option("--gate/--no-gate", help="Simulate the netlist first. Default: small ones."),
     ] = None,
+    board: Annotated[
+        str | None, typer.Option("--board", help="ulx3s or icebreaker. Default: bytes on pins.")
+    ] = None,
+    baud: Annotated[int, typer.Option("--baud", help="Of a board's serial line.")] = 1_000_000,
     json_file: JsonOption = None,
 ) -> None:
     """Synthesise, place, route and pack with open tools. Exit 1 when the clock is missed."""
+    from intaglio.codegen.bitstream import FOLDER
     from intaglio.codegen.bitstream import bitstream as make
 
     with console.status(f"making a bitstream of {folder}") as status:
-        result = make(folder, seeds=seeds, gate=gate, say=status.update)
+        result = make(folder, seeds=seeds, gate=gate, board=board, baud=baud, say=status.update)
     console.print(result.sentence())
+    if result.files and board is not None:
+        console.print(f"next: load it, then python {folder / FOLDER}/host.py --port /dev/ttyUSB0")
     write_json(json_file, result.to_json())
     if not (result.met and result.equal):
         raise typer.Exit(1)

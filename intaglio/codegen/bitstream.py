@@ -10,16 +10,30 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from intaglio.codegen import boards, host
 from intaglio.codegen.devices import Device, device
+from intaglio.codegen.pll import pll
 from intaglio.codegen.scripts import SOURCES, SYNTHESIS
-from intaglio.codegen.shell import SHELL, Core, shell_pins, shell_verilog
+from intaglio.codegen.shell import (
+    BOARD,
+    SHELL,
+    BoardTop,
+    Core,
+    board_verilog,
+    shell_pins,
+    shell_verilog,
+)
 from intaglio.codegen.toolchain import run_tool
 from intaglio.codegen.verify import read_manifest
 from intaglio.cosim.port import Port
 from intaglio.errors import BuildError, ToolError
+from intaglio.hdl.uart import divisor
 
 FOLDER = "bitstream"  # inside the build
+LINE = "line.json"  # in that folder: what the host program has to know of the board
+BAUD = 1_000_000
 PACKED = {"ecp5": "bit", "ice40": "bin", "gowin": "fs"}
+PIN_FILE = {"ecp5": "lpf", "ice40": "pcf"}
 PACKAGES = {"ecp5": "CABGA381", "ice40": "sg48"}
 # Look-up tables of the cells that hold more or less than one: a carry cell adds two bits, a LUT
 # RAM of 16 x 4 takes six in all, wide multiplexers join the outputs of others.
@@ -55,10 +69,10 @@ class Routed:
 
 @dataclass(frozen=True)
 class BitstreamResult:
-    """target, board (None: bytes on pins), clock_mhz asked for, what every seed reached, whether
-    the best of them meets it; resources as synthesised; the packed file, None where the clock is
-    missed or the netlist computes something else; `gate` the comparison of the netlist with the
-    simulator (None when it was not asked for)."""
+    """target, board (None: bytes on pins), clock_mhz asked for (on a board: made by its PLL), what
+    every seed reached, whether the best of them meets it; resources as synthesised; the packed
+    file, none where the clock is missed or the netlist computes something else; `gate` the
+    comparison of the netlist with the simulator (None when it was not asked for)."""
 
     target: str
     board: str | None
@@ -121,22 +135,37 @@ class BitstreamResult:
         )
 
 
+@dataclass(frozen=True)
+class Surrounding:
+    """The module that is placed and routed, the clock it gets, and the files that it is made of,
+    by their name in the folder `bitstream`."""
+
+    top: str
+    clock_mhz: float
+    files: Mapping[str, str]
+
+
 def bitstream(
     folder: str | Path,
     *,
     seeds: int = 3,
     gate: bool | None = None,
+    board: str | None = None,
+    baud: int = BAUD,
     say: Callable[[str], None] = lambda text: None,
 ) -> BitstreamResult:
     """Make the bitstream of a build, in its folder `bitstream`; what was there is removed first.
 
-    The design's streams end in a link of bytes on 22 pins. Every seed is routed, and the one with
-    the highest Fmax is packed, unless that misses the build's clock.
+    The design's streams end in a link of bytes: on 22 pins, or on the serial line of a board, with
+    the program `host.py` beside the bitstream. Every seed is routed, and the one with the highest
+    Fmax is packed, unless that misses the build's clock.
 
-    gate  simulate the netlist first and refuse to go on when it differs; None: small ones.
+    gate   simulate the netlist first and refuse to go on when it differs; None: small ones.
+    board  a name from `boards.BOARDS`; its PLL makes the build's clock.
+    baud   bits a second of the board's line.
 
-    Raises BuildError for a target without open tools, ToolError for a tool that is missing or
-    fails.
+    Raises BuildError for a target without open tools, a board without that target or a clock that
+    the board cannot make, ToolError for a tool that is missing or fails.
     """
     started = time.perf_counter()
     folder = Path(folder)
@@ -144,35 +173,24 @@ def bitstream(
     chip = device(manifest["target"])
     if seeds < 1:
         raise BuildError(f"seeds must be at least 1, not {seeds}.")
-    if chip.family not in PACKED:
-        raise BuildError(
-            f"The target must be an ECP5, iCE40 or Gowin device for the open tools, not"
-            f" {chip.name}; use scripts/vivado.tcl, or build again with another --target."
-        )
-    work = folder / FOLDER
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    source = Port.from_json(manifest["input"])
-    sinks = [Port.from_json(entry) for entry in manifest["outputs"]]
-    core = Core(name=manifest["name"], source=source, sinks=sinks)
-    (work / "shell.v").write_text(shell_verilog(core), encoding="utf-8")
-    write_constraints(work, chip, manifest["clock_mhz"])
+    around = surrounding(manifest, board, baud)
+    top, clock_mhz = around.top, around.clock_mhz
     say("synthesis")
-    resources = synthesise(folder, chip, SHELL, (*SOURCES, f"{FOLDER}/shell.v"))
-    checked = check_netlist(folder, manifest, resources, gate, say)
+    resources = synthesise_within(folder, around)
+    checked = check_netlist(folder, manifest, resources, gate, top, say)
     routed: list[Routed] = []
     files: tuple[str, ...] = ()
     if checked is None or checked["mismatches"] == 0:
         for seed in range(1, seeds + 1):
-            routed.append(place_and_route(folder, chip, manifest["clock_mhz"], seed))
+            routed.append(place_and_route(folder, chip, clock_mhz, seed, top))
             say(f"seed {seed}: Fmax {routed[-1].fmax_mhz:.1f} MHz")
         best = max(routed, key=lambda r: r.fmax_mhz)
-        if best.fmax_mhz >= manifest["clock_mhz"]:
-            files = (pack(folder, chip, best.seed),)
+        if best.fmax_mhz >= clock_mhz:
+            files = (pack(folder, chip, best.seed, top),)
     return BitstreamResult(
         target=chip.name,
-        board=None,
-        clock_mhz=manifest["clock_mhz"],
+        board=board,
+        clock_mhz=clock_mhz,
         seeds=tuple(routed),
         resources=resources,
         cycles_per_frame=manifest["cycles_per_frame"],
@@ -182,15 +200,69 @@ def bitstream(
     )
 
 
+def core_of(manifest: Mapping[str, Any]) -> Core:
+    """The build's top behind a link of bytes."""
+    sinks = [Port.from_json(entry) for entry in manifest["outputs"]]
+    return Core(name=manifest["name"], source=Port.from_json(manifest["input"]), sinks=sinks)
+
+
+def surrounding(manifest: Mapping[str, Any], board: str | None, baud: int) -> Surrounding:
+    """Pins or a board around a build. Raises BuildError where that cannot be."""
+    chip = device(manifest["target"])
+    if chip.family not in PACKED:
+        raise BuildError(
+            f"The target must be an ECP5, iCE40 or Gowin device for the open tools, not"
+            f" {chip.name}; use scripts/vivado.tcl, or build again with another --target."
+        )
+    if board is not None:
+        return on_board(manifest, chip, board, baud)
+    clock_mhz = manifest["clock_mhz"]
+    files = {f"{SHELL}.v": shell_verilog(core_of(manifest)), **pin_files(chip, clock_mhz)}
+    return Surrounding(SHELL, clock_mhz, files)
+
+
+def on_board(manifest: Mapping[str, Any], chip: Device, name: str, baud: int) -> Surrounding:
+    """The board's top, its constraints, and the host program with what it has to know."""
+    found = boards.board(name, chip.name)
+    wires = boards.wiring(found, chip.name)
+    wanted = manifest["clock_mhz"]
+    loop = None if wanted == wires.clock_mhz else pll(chip.family, wires.clock_mhz, wanted)
+    clock_mhz = loop.mhz if loop else wires.clock_mhz
+    cycles = divisor(clock_mhz * 1e6, baud)
+    high = [pin.port for pin in wires.pins if pin.port not in ("clk", "rx", "tx")]
+    top = BoardTop(core_of(manifest), clock_mhz=clock_mhz, cycles=cycles, loop=loop, high=high)
+    facts = {"board": name, "baud": baud, "clock_mhz": clock_mhz, "cycles_per_bit": cycles}
+    files = {
+        f"{BOARD}.v": board_verilog(top),
+        f"{BOARD}.{PIN_FILE[chip.family]}": boards.constraints(chip.family, wires),
+        LINE: json.dumps(facts) + "\n",
+        "host.py": Path(host.__file__).read_text(encoding="utf-8"),
+    }
+    return Surrounding(BOARD, clock_mhz, files)
+
+
+def synthesise_within(folder: Path, around: Surrounding) -> dict[str, float]:
+    """Write the surrounding into an empty bitstream folder, and synthesise it with the build."""
+    work = folder / FOLDER
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    for name, text in around.files.items():
+        (work / name).write_text(text, encoding="utf-8")
+    chip = device(read_manifest(folder)["target"])
+    return synthesise(folder, chip, around.top, (*SOURCES, f"{FOLDER}/{around.top}.v"))
+
+
 def check_netlist(
     folder: Path,
     manifest: Mapping[str, Any],
     resources: Mapping[str, float],
     gate: bool | None,
+    top: str,
     say: Callable[[str], None],
 ) -> Mapping[str, Any] | None:
-    """The netlist of the shell simulated on the stored frames, or None where it is not."""
-    from intaglio.codegen.gates import CELLS, SMALL, check_shell
+    """The netlist of the shell or the board simulated on the stored frames, or None where it is
+    not."""
+    from intaglio.codegen.gates import CELLS, SMALL, check_board, check_shell
 
     family = device(manifest["target"]).family
     if gate is None:
@@ -198,7 +270,8 @@ def check_netlist(
     if not gate:
         return None
     say("simulating the netlist")
-    return check_shell(folder).to_json()
+    check = check_shell if top == SHELL else check_board
+    return check(folder).to_json()
 
 
 def synthesise(
@@ -216,8 +289,13 @@ def synthesise(
     path = folder / FOLDER / f"{top}.ys"
     path.write_text("\n".join(script) + "\n", encoding="utf-8")
     run_tool("yosys", ["-q", f"{base}.ys"], folder, f"{base}.yosys.log")
-    stat = json.loads((folder / f"{base}.stat.json").read_text(encoding="utf-8"))
-    return count(stat["design"]["num_cells_by_type"], chip.family)
+    return stat_resources(folder / f"{base}.stat.json", chip.family)
+
+
+def stat_resources(stat: Path, family: str) -> dict[str, float]:
+    """The resources in yosys' statistics."""
+    cells = json.loads(stat.read_text(encoding="utf-8"))["design"]["num_cells_by_type"]
+    return count(cells, family)
 
 
 def count(cells: Mapping[str, int], family: str) -> dict[str, float]:
@@ -238,39 +316,41 @@ def count(cells: Mapping[str, int], family: str) -> dict[str, float]:
     }
 
 
-def write_constraints(work: Path, chip: Device, clock_mhz: float) -> None:
+def pin_files(chip: Device, clock_mhz: float) -> dict[str, str]:
     """The clock of ECP5; for Gowin, whose router wants it, a place for every pin. iCE40 takes the
     clock from the command line."""
     if chip.family == "ecp5":
-        (work / "shell.lpf").write_text(f'FREQUENCY PORT "clk" {clock_mhz:g} MHZ;\n')
-    elif chip.family == "gowin":
+        return {f"{SHELL}.lpf": f'FREQUENCY PORT "clk" {clock_mhz:g} MHZ;\n'}
+    if chip.family == "gowin":
         pins = zip(shell_pins(), chip.pins.split(), strict=True)
-        (work / "shell.cst").write_text("".join(f'IO_LOC "{n}" {p};\n' for n, p in pins))
+        return {f"{SHELL}.cst": "".join(f'IO_LOC "{n}" {p};\n' for n, p in pins)}
+    return {}
 
 
-def place_and_route(folder: Path, chip: Device, clock_mhz: float, seed: int) -> Routed:
+def place_and_route(folder: Path, chip: Device, clock_mhz: float, seed: int, top: str) -> Routed:
     """nextpnr with one seed: bitstream/seed{N}.report.json and the routed design."""
     started = time.perf_counter()
     base = f"{FOLDER}/seed{seed}"
     common = [
-        "-q", "--json", f"{FOLDER}/{SHELL}.json", "--freq", f"{clock_mhz:g}", "--seed", str(seed),
+        "-q", "--json", f"{FOLDER}/{top}.json", "--freq", f"{clock_mhz:g}", "--seed", str(seed),
         "--report", f"{base}.report.json", "--timing-allow-fail",
     ]  # fmt: skip
     match chip.family:
         case "ecp5":
             tool, own = "nextpnr-ecp5", [
-                f"--{chip.part}", "--package", PACKAGES["ecp5"], "--lpf", f"{FOLDER}/{SHELL}.lpf",
+                f"--{chip.part}", "--package", PACKAGES["ecp5"], "--lpf", f"{FOLDER}/{top}.lpf",
                 "--lpf-allow-unconstrained", "--textcfg", f"{base}.config",
             ]  # fmt: skip
         case "ice40":
+            placed = ["--pcf", f"{FOLDER}/{top}.pcf"] if top == BOARD else []
             tool, own = "nextpnr-ice40", [
-                f"--{chip.part}", "--package", PACKAGES["ice40"], "--pcf-allow-unconstrained",
-                "--asc", f"{base}.asc",
+                f"--{chip.part}", "--package", PACKAGES["ice40"], *placed,
+                "--pcf-allow-unconstrained", "--asc", f"{base}.asc",
             ]  # fmt: skip
         case _:
             tool, own = "nextpnr-himbaechel", [
                 "--device", chip.part, "--vopt", f"family={chip.chipdb}",
-                "--vopt", f"cst={FOLDER}/{SHELL}.cst", "--write", f"{base}.pnr.json",
+                "--vopt", f"cst={FOLDER}/{top}.cst", "--write", f"{base}.pnr.json",
             ]  # fmt: skip
     run_tool(tool, [*own, *common], folder, f"{base}.log")
     return Routed(
@@ -289,9 +369,9 @@ def fmax(report: Path) -> float:
     return round(min(float(clock["achieved"]) for clock in clocks.values()), 2)
 
 
-def pack(folder: Path, chip: Device, seed: int) -> str:
+def pack(folder: Path, chip: Device, seed: int, top: str) -> str:
     """The routed design of a seed as a bitstream; returns its name, relative to the build."""
-    base, made = f"{FOLDER}/seed{seed}", f"{FOLDER}/{SHELL}.{PACKED[chip.family]}"
+    base, made = f"{FOLDER}/seed{seed}", f"{FOLDER}/{top}.{PACKED[chip.family]}"
     log = f"{FOLDER}/pack.log"
     match chip.family:
         case "ecp5":

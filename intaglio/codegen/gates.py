@@ -3,6 +3,7 @@ compared with the simulator beat by beat."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,16 +11,19 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from intaglio.codegen import host
 from intaglio.codegen.bench import recording, verilog_file
-from intaglio.codegen.bitstream import FOLDER, synthesise
+from intaglio.codegen.bitstream import FOLDER, LINE, synthesise
 from intaglio.codegen.devices import device
 from intaglio.codegen.host import CREDIT_BYTES, Decoder, to_bytes
+from intaglio.codegen.line import SimulatedLine
 from intaglio.codegen.scripts import SOURCES
-from intaglio.codegen.shell import SHELL
+from intaglio.codegen.shell import BOARD, SHELL
 from intaglio.codegen.toolchain import run_tool
 from intaglio.codegen.verify import check_tools, expected, read_manifest, read_recording
 from intaglio.cosim.port import Port
@@ -30,6 +34,7 @@ from intaglio.file import load
 CELLS = {"ecp5": "cells_ecp5.v", "ice40": "cells_ice40.v"}
 SMALL = 12_000  # look-up tables that are simulated without being asked: about a minute
 SENT = f"{FOLDER}/sent.txt"
+SILENCE = 120.0  # seconds: a netlist is slow
 
 MAIN = """\
 #include "Vbench.h"
@@ -153,6 +158,33 @@ def check_shell(folder: Path, *, frames: int = 1, stalls: bool = True) -> GateRe
     return result(sinks, got, want, frames, patience, library, {}, started)
 
 
+def check_board(folder: Path, *, frames: int = 1, netlist: bool = True) -> GateResult:
+    """A board's top, its serial line played to by the host program: the netlist that is placed and
+    routed or, without `netlist`, the Verilog it was made from (then no PLL: no cells)."""
+    started = time.perf_counter()
+    manifest = read_manifest(folder)
+    library = device(manifest["target"]).family if netlist else "generic"
+    sources = [f"{FOLDER}/{BOARD}.netlist.v"] if netlist else [*SOURCES, f"{FOLDER}/{BOARD}.v"]
+    main = files("intaglio.codegen").joinpath("cpp/serial.cpp").read_text(encoding="utf-8")
+    program = compile_netlist(folder, library, BOARD, sources, main)
+    cycles = json.loads((folder / FOLDER / LINE).read_text(encoding="utf-8"))["cycles_per_bit"]
+    said: list[str] = []
+    with SimulatedLine(program, cycles, folder) as line:
+        try:
+            beats, wrong = host.run(line, folder, frames, patience=SILENCE, say=said.append)
+        except (ValueError, TimeoutError) as error:
+            raise ToolError(f"The board must answer with every beat, but {error}.") from error
+    return GateResult(
+        frames=frames,
+        beats=beats,
+        mismatches=wrong,
+        first_mismatch=None,
+        cells=library,
+        resources={},
+        seconds=round(time.perf_counter() - started, 1),
+    )
+
+
 def ports(manifest: dict[str, Any]) -> tuple[Port, list[Port]]:
     """The input and the outputs of a build."""
     sinks = [Port.from_json(entry) for entry in manifest["outputs"]]
@@ -232,36 +264,48 @@ endmodule
 
 def simulate(folder: Path, library: str, sources: Sequence[str], plusargs: Sequence[str]) -> None:
     """Compile module `bench` from `sources` and the cell models, and run it in the build folder."""
+    program = compile_netlist(folder, library, "bench", sources, MAIN)
+    run_step(folder, [str(program), *plusargs])
+
+
+def compile_netlist(
+    folder: Path, library: str, top: str, sources: Sequence[str], main: str
+) -> Path:
+    """Module `top` of `sources` and the cell models around the C++ program `main`; its path."""
     check_tools("verilator")
     work = folder / "sim" / "gates"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    (work / "main.cpp").write_text(MAIN, encoding="utf-8")
+    (work / "main.cpp").write_text(main, encoding="utf-8")
     models = []
     if library in CELLS:
         (work / "cells.v").write_text(verilog_file(CELLS[library]), encoding="utf-8")
         models = ["sim/gates/cells.v"]
     command = [
-        "verilator", "--cc", "--exe", "--build", "--top-module", "bench", "-Wno-fatal",
+        "verilator", "--cc", "--exe", "--build", "--top-module", top, "-Wno-fatal",
         "-Wno-lint", "-Wno-style", "--x-initial", "0", "--Mdir", "sim/gates",
         "main.cpp", *models, *sources,
     ]  # fmt: skip
-    run = [str(work.resolve() / "Vbench"), *plusargs]
-    for step in (command, run):
-        done = subprocess.run(
-            step,
-            cwd=folder,
-            env=verilator_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            log = folder / "sim" / "gates.log"
-            log.write_text(done.stdout + done.stderr, encoding="utf-8")
-            lines = (done.stderr + done.stdout).strip().splitlines() or ["no message"]
-            wrong = next((line for line in lines if "rror" in line), lines[-1])
-            raise ToolError(f"verilator must run the netlist, but stopped: {wrong}; see {log}.")
+    run_step(folder, command)
+    return work.resolve() / f"V{top}"
+
+
+def run_step(folder: Path, command: Sequence[str]) -> None:
+    """Run Verilator or what it made in the build folder. Raises ToolError."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=verilator_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        log = folder / "sim" / "gates.log"
+        log.write_text(done.stdout + done.stderr, encoding="utf-8")
+        lines = (done.stderr + done.stdout).strip().splitlines() or ["no message"]
+        wrong = next((line for line in lines if "rror" in line), lines[-1])
+        raise ToolError(f"verilator must run the netlist, but stopped: {wrong}; see {log}.")
 
 
 def verilator_environment() -> dict[str, str]:

@@ -1,10 +1,11 @@
 """Sends the stored frames of a build to a board and compares every beat that comes back.
 
-    python host.py --port /dev/ttyUSB1 [--baud 1000000] [--frames N] [--build BUILD]
+    python BUILD/bitstream/host.py --port /dev/ttyUSB1 [--baud N] [--frames N] [--build BUILD]
 
-This file stands alone: Python 3.11 and, for a serial port, pyserial. What goes over the line is
-said in `intaglio.hdl.link`: beats to the board as bytes, low byte first; from the board messages
-of a tag and the bytes of a beat.
+`intaglio bitstream --board` puts it beside the bitstream. It stands alone: Python 3.11 and, for a
+serial port, pyserial. What goes over the line is said in `intaglio.hdl.link`: beats to the board as
+bytes, low byte first; from the board messages of a tag and the bytes of a beat. A break resets the
+board.
 """
 
 from __future__ import annotations
@@ -103,45 +104,75 @@ def differences(beats: Sequence[Beat], wanted: Sequence[tuple[int, int, int]]) -
     return wrong
 
 
+def run(
+    line: Any,
+    build: Path,
+    frames: int = 0,
+    patience: float = 5.0,
+    say: Callable[[str], None] = print,
+) -> tuple[int, int]:
+    """Play frames (0: all stored) over an open line: how many beats came, how many were wrong.
+
+    line  with the `send_break`, `reset_input_buffer`, `write` and `read` of a `serial.Serial`.
+    """
+    manifest = json.loads((build / "manifest.json").read_text())
+    source, sinks = manifest["input"], manifest["outputs"]
+    frames = frames or manifest["frames"]
+    stored = (build / "bench/stimulus.hex").read_text().split()
+    beats = [int(stored[k % len(stored)], 16) for k in range(frames * source["beats"])]
+    decoder = Decoder([sink["data_width"] for sink in sinks])
+    started = time.monotonic()
+    line.send_break(0.01)  # resets the design
+    line.reset_input_buffer()
+    exchange(
+        to_bytes(beats, source["data_width"]),
+        decoder,
+        [frames * sink["beats"] for sink in sinks],
+        line.write,
+        lambda: line.read(4096),
+        patience,
+    )
+    seconds = time.monotonic() - started
+    wrong = 0
+    for sink, got in zip(sinks, decoder.beats, strict=True):
+        stem = sink["name"].removeprefix("m_axis_")
+        want = list(expected(build / "bench" / "expected" / f"{stem}.txt"))
+        bad = differences(got[: frames * sink["beats"]], want)
+        wrong += len(bad)
+        say(f"{sink['tensor']}: {len(got)} beats, {len(bad)} differ")
+    say(f"{frames} frames in {seconds:.1f} s over the line")
+    return sum(map(len, decoder.beats)), wrong
+
+
+def speed(beside: Path) -> int:
+    """Bits a second of the board that the bitstream was made for."""
+    try:
+        found: int = json.loads(beside.read_text())["baud"]
+    except FileNotFoundError:
+        return 1_000_000
+    return found
+
+
 def main() -> int:
     """Exit 0 when every beat is right, 1 otherwise."""
+    here = Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", required=True)
-    parser.add_argument("--baud", type=int, default=1_000_000)
+    parser.add_argument("--baud", type=int, default=speed(here / "line.json"))
     parser.add_argument("--frames", type=int, default=0, help="default: all stored")
-    parser.add_argument("--build", type=Path, default=Path(__file__).resolve().parent)
+    parser.add_argument("--build", type=Path, default=here.parent)
     options = parser.parse_args()
     try:
         import serial
     except ModuleNotFoundError:
         print("host.py: pyserial must be installed: pip install pyserial.", file=sys.stderr)
         return 2
-    manifest = json.loads((options.build / "manifest.json").read_text())
-    source, sinks = manifest["input"], manifest["outputs"]
-    frames = options.frames or manifest["frames"]
-    stored = (options.build / "bench/stimulus.hex").read_text().split()
-    beats = [int(stored[k % len(stored)], 16) for k in range(frames * source["beats"])]
-    decoder = Decoder([sink["data_width"] for sink in sinks])
-    started = time.monotonic()
-    with serial.Serial(options.port, options.baud, timeout=0.01) as line:
-        line.send_break(0.01)  # resets the design
-        line.reset_input_buffer()
-        exchange(
-            to_bytes(beats, source["data_width"]),
-            decoder,
-            [frames * sink["beats"] for sink in sinks],
-            line.write,
-            lambda: line.read(4096),
-        )
-    seconds = time.monotonic() - started
-    wrong = 0
-    for sink, got in zip(sinks, decoder.beats, strict=True):
-        stem = sink["name"].removeprefix("m_axis_")
-        want = list(expected(options.build / "bench" / "expected" / f"{stem}.txt"))
-        bad = differences(got[: frames * sink["beats"]], want)
-        wrong += len(bad)
-        print(f"{sink['tensor']}: {len(got)} beats, {len(bad)} differ")
-    print(f"{frames} frames in {seconds:.1f} s over the line")
+    try:
+        with serial.Serial(options.port, options.baud, timeout=0.01) as line:
+            _, wrong = run(line, options.build, options.frames)
+    except (OSError, ValueError) as error:  # no port, no build, silence, a byte that means nothing
+        print(f"host.py: the board must answer as the build does, but: {error}.", file=sys.stderr)
+        return 2
     return 1 if wrong else 0
 
 

@@ -1,17 +1,35 @@
 # amaranth: UnusedElaboratable=no
-"""What stands around a build on a device: its AXI4-Streams behind a link of bytes."""
+"""What stands around a build on a device: its AXI4-Streams behind a link of bytes, and on a board
+that link behind a serial line."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from amaranth.back import verilog
-from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, ResetSignal, Signal
+from amaranth.hdl import (
+    ClockDomain,
+    ClockSignal,
+    Const,
+    DomainRenamer,
+    Elaboratable,
+    Instance,
+    Module,
+    ResetSignal,
+    Signal,
+)
+from amaranth.lib.cdc import FFSynchronizer
+from amaranth.lib.wiring import connect
 
 from intaglio.codegen.assemble import plain_names
+from intaglio.codegen.host import QUEUE
+from intaglio.codegen.pll import Pll, instance
 from intaglio.cosim.port import Port
+from intaglio.hdl.fifo import Fifo
 from intaglio.hdl.link import Link
+from intaglio.hdl.uart import UartReceiver, UartSender
 
-SHELL = "shell"  # module name
+SHELL, BOARD = "shell", "board"  # module names
+POWER_ON = 20e-6  # seconds in reset: iCE40 block RAMs answer late after configuration
 
 
 class Core(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
@@ -74,6 +92,65 @@ def shell_verilog(core: Core) -> str:
     shell = Shell(core)
     text = verilog.convert(shell, name=SHELL, ports=list(shell.pins.values()), emit_src=False)
     return plain_names(text)
+
+
+class BoardTop(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
+    """The core behind a serial line: ports clk, rx, tx, and outputs that are held at 1.
+
+    loop  makes the design's clock of `clk`; None: `clk` is it.
+    cycles  clocks a bit of the line.
+
+    The design is in reset until the loop has locked and POWER_ON is over, and while the host sends
+    a break.
+    """
+
+    def __init__(
+        self, core: Core, *, clock_mhz: float, cycles: int, loop: Pll | None, high: Sequence[str]
+    ) -> None:
+        self.core = core
+        self.clock_mhz = clock_mhz
+        self.cycles = cycles
+        self.loop = loop
+        self.clk = Signal(name="clk")
+        self.rx = Signal(name="rx", init=1)
+        self.tx = Signal(name="tx")
+        self.high = [Signal(name=name) for name in high]
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.domains.sync = domain = ClockDomain()
+        m.domains.wake = wake = ClockDomain(reset_less=True)  # the same clock
+        locked = Signal()
+        if self.loop is None:
+            domain.clk = wake.clk = self.clk
+            m.d.comb += locked.eq(1)
+        else:
+            domain.clk = wake.clk = clock = Signal(name="pll_clk")
+            lock = Signal()
+            m.submodules.pll = instance(self.loop, self.clk, clock, lock)
+            m.submodules.locked = FFSynchronizer(lock, locked, o_domain="wake")
+        m.submodules.receiver = receiver = DomainRenamer("wake")(UartReceiver(cycles=self.cycles))
+        m.submodules.queue = queue = Fifo(width=8, depth=QUEUE)
+        m.submodules.core = self.core
+        m.submodules.sender = sender = UartSender(cycles=self.cycles)
+        connect(m, receiver.o, queue.i)
+        connect(m, queue.o, self.core.link.rx)
+        connect(m, self.core.link.tx, sender.i)
+        m.d.comb += [receiver.rx.eq(self.rx), self.tx.eq(sender.tx)]
+        m.d.comb += [pin.eq(Const(1)) for pin in self.high]
+        wait = round(POWER_ON * self.clock_mhz * 1e6)
+        left = Signal(range(wait + 1), init=wait)
+        with m.If(locked & (left != 0)):
+            m.d.wake += left.eq(left - 1)
+        domain.rst = Signal(name="rst", init=1)
+        m.d.wake += domain.rst.eq((left != 0) | receiver.broken)
+        return m
+
+
+def board_verilog(top: BoardTop) -> str:
+    """Module `board`: ports clk, rx, tx and those held at 1."""
+    ports = [top.clk, top.rx, top.tx, *top.high]
+    return plain_names(verilog.convert(top, name=BOARD, ports=ports, emit_src=False))
 
 
 def shell_pins() -> list[str]:

@@ -27,8 +27,8 @@ class UartReceiver(wiring.Component):
     """The line `rx` (1 when idle) to a stream of bytes `o`, `cycles` clocks a bit.
 
     A bit is sampled in its middle; a byte without a stop bit is dropped. A byte that arrives before
-    the last one is taken replaces it: a queue follows. `broken` is 1 in one cycle, when the line
-    has been 0 for BREAK bits.
+    the last one is taken replaces it: a queue follows. `broken` is 1 from when the line has been 0
+    for BREAK bits until it is 1 again; what came of a break is no byte.
     """
 
     def __init__(self, *, cycles: int) -> None:
@@ -44,7 +44,9 @@ class UartReceiver(wiring.Component):
         bits = Signal(FRAME - 1, reset_less=True)
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
-        with m.If((left == 0) & ~line):
+        with m.If(self.broken):
+            m.d.sync += [left.eq(0), self.o.valid.eq(0)]
+        with m.Elif((left == 0) & ~line):
             m.d.sync += [left.eq(FRAME), wait.eq(self.cycles // 2)]
         with m.Elif((left != 0) & (wait != 0)):
             m.d.sync += wait.eq(wait - 1)
@@ -59,7 +61,7 @@ class UartReceiver(wiring.Component):
             with m.If((left == 1) & line):
                 m.d.sync += [self.o.payload.eq(bits[1:]), self.o.valid.eq(1)]
         silent = counter(BREAK * self.cycles + 1, "silent")
-        m.d.comb += self.broken.eq(silent == BREAK * self.cycles - 1)
+        m.d.comb += self.broken.eq(silent == BREAK * self.cycles)
         with m.If(line):
             m.d.sync += silent.eq(0)
         with m.Elif(silent != BREAK * self.cycles):

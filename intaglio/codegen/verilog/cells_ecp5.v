@@ -169,231 +169,120 @@ module DP16KD (
   parameter RESETMODE = "SYNC";
   parameter ASYNC_RESET_RELEASE = "SYNC";
   parameter GSR = "ENABLED";
-  parameter [319:0] INITVAL_00 = 0;
-  parameter [319:0] INITVAL_01 = 0;
-  parameter [319:0] INITVAL_02 = 0;
-  parameter [319:0] INITVAL_03 = 0;
-  parameter [319:0] INITVAL_04 = 0;
-  parameter [319:0] INITVAL_05 = 0;
-  parameter [319:0] INITVAL_06 = 0;
-  parameter [319:0] INITVAL_07 = 0;
-  parameter [319:0] INITVAL_08 = 0;
-  parameter [319:0] INITVAL_09 = 0;
-  parameter [319:0] INITVAL_0A = 0;
-  parameter [319:0] INITVAL_0B = 0;
-  parameter [319:0] INITVAL_0C = 0;
-  parameter [319:0] INITVAL_0D = 0;
-  parameter [319:0] INITVAL_0E = 0;
-  parameter [319:0] INITVAL_0F = 0;
-  parameter [319:0] INITVAL_10 = 0;
-  parameter [319:0] INITVAL_11 = 0;
-  parameter [319:0] INITVAL_12 = 0;
-  parameter [319:0] INITVAL_13 = 0;
-  parameter [319:0] INITVAL_14 = 0;
-  parameter [319:0] INITVAL_15 = 0;
-  parameter [319:0] INITVAL_16 = 0;
-  parameter [319:0] INITVAL_17 = 0;
-  parameter [319:0] INITVAL_18 = 0;
-  parameter [319:0] INITVAL_19 = 0;
-  parameter [319:0] INITVAL_1A = 0;
-  parameter [319:0] INITVAL_1B = 0;
-  parameter [319:0] INITVAL_1C = 0;
-  parameter [319:0] INITVAL_1D = 0;
-  parameter [319:0] INITVAL_1E = 0;
-  parameter [319:0] INITVAL_1F = 0;
-  parameter [319:0] INITVAL_20 = 0;
-  parameter [319:0] INITVAL_21 = 0;
-  parameter [319:0] INITVAL_22 = 0;
-  parameter [319:0] INITVAL_23 = 0;
-  parameter [319:0] INITVAL_24 = 0;
-  parameter [319:0] INITVAL_25 = 0;
-  parameter [319:0] INITVAL_26 = 0;
-  parameter [319:0] INITVAL_27 = 0;
-  parameter [319:0] INITVAL_28 = 0;
-  parameter [319:0] INITVAL_29 = 0;
-  parameter [319:0] INITVAL_2A = 0;
-  parameter [319:0] INITVAL_2B = 0;
-  parameter [319:0] INITVAL_2C = 0;
-  parameter [319:0] INITVAL_2D = 0;
-  parameter [319:0] INITVAL_2E = 0;
-  parameter [319:0] INITVAL_2F = 0;
-  parameter [319:0] INITVAL_30 = 0;
-  parameter [319:0] INITVAL_31 = 0;
-  parameter [319:0] INITVAL_32 = 0;
-  parameter [319:0] INITVAL_33 = 0;
-  parameter [319:0] INITVAL_34 = 0;
-  parameter [319:0] INITVAL_35 = 0;
-  parameter [319:0] INITVAL_36 = 0;
-  parameter [319:0] INITVAL_37 = 0;
-  parameter [319:0] INITVAL_38 = 0;
-  parameter [319:0] INITVAL_39 = 0;
-  parameter [319:0] INITVAL_3A = 0;
-  parameter [319:0] INITVAL_3B = 0;
-  parameter [319:0] INITVAL_3C = 0;
-  parameter [319:0] INITVAL_3D = 0;
-  parameter [319:0] INITVAL_3E = 0;
-  parameter [319:0] INITVAL_3F = 0;
-  reg [17:0] words [0:1023];
+  parameter [319:0]
+    INITVAL_00 = 0, INITVAL_01 = 0, INITVAL_02 = 0, INITVAL_03 = 0, INITVAL_04 = 0,
+    INITVAL_05 = 0, INITVAL_06 = 0, INITVAL_07 = 0, INITVAL_08 = 0, INITVAL_09 = 0,
+    INITVAL_0A = 0, INITVAL_0B = 0, INITVAL_0C = 0, INITVAL_0D = 0, INITVAL_0E = 0,
+    INITVAL_0F = 0, INITVAL_10 = 0, INITVAL_11 = 0, INITVAL_12 = 0, INITVAL_13 = 0,
+    INITVAL_14 = 0, INITVAL_15 = 0, INITVAL_16 = 0, INITVAL_17 = 0, INITVAL_18 = 0,
+    INITVAL_19 = 0, INITVAL_1A = 0, INITVAL_1B = 0, INITVAL_1C = 0, INITVAL_1D = 0,
+    INITVAL_1E = 0, INITVAL_1F = 0, INITVAL_20 = 0, INITVAL_21 = 0, INITVAL_22 = 0,
+    INITVAL_23 = 0, INITVAL_24 = 0, INITVAL_25 = 0, INITVAL_26 = 0, INITVAL_27 = 0,
+    INITVAL_28 = 0, INITVAL_29 = 0, INITVAL_2A = 0, INITVAL_2B = 0, INITVAL_2C = 0,
+    INITVAL_2D = 0, INITVAL_2E = 0, INITVAL_2F = 0, INITVAL_30 = 0, INITVAL_31 = 0,
+    INITVAL_32 = 0, INITVAL_33 = 0, INITVAL_34 = 0, INITVAL_35 = 0, INITVAL_36 = 0,
+    INITVAL_37 = 0, INITVAL_38 = 0, INITVAL_39 = 0, INITVAL_3A = 0, INITVAL_3B = 0,
+    INITVAL_3C = 0, INITVAL_3D = 0, INITVAL_3E = 0, INITVAL_3F = 0;
   // 1024 words of 18 bits, each in 20 bits of an INITVAL.
-  task fill(input integer block, input [319:0] bits);
-    integer k;
-    for (k = 0; k < 16; k = k + 1) words[16 * block + k] = bits[20 * k +: 18];
-  endtask
+  localparam [20479:0] CONTENTS = {
+    INITVAL_3F, INITVAL_3E, INITVAL_3D, INITVAL_3C, INITVAL_3B, INITVAL_3A, INITVAL_39,
+    INITVAL_38, INITVAL_37, INITVAL_36, INITVAL_35, INITVAL_34, INITVAL_33, INITVAL_32,
+    INITVAL_31, INITVAL_30, INITVAL_2F, INITVAL_2E, INITVAL_2D, INITVAL_2C, INITVAL_2B,
+    INITVAL_2A, INITVAL_29, INITVAL_28, INITVAL_27, INITVAL_26, INITVAL_25, INITVAL_24,
+    INITVAL_23, INITVAL_22, INITVAL_21, INITVAL_20, INITVAL_1F, INITVAL_1E, INITVAL_1D,
+    INITVAL_1C, INITVAL_1B, INITVAL_1A, INITVAL_19, INITVAL_18, INITVAL_17, INITVAL_16,
+    INITVAL_15, INITVAL_14, INITVAL_13, INITVAL_12, INITVAL_11, INITVAL_10, INITVAL_0F,
+    INITVAL_0E, INITVAL_0D, INITVAL_0C, INITVAL_0B, INITVAL_0A, INITVAL_09, INITVAL_08,
+    INITVAL_07, INITVAL_06, INITVAL_05, INITVAL_04, INITVAL_03, INITVAL_02, INITVAL_01,
+    INITVAL_00
+  };
+  reg [17:0] words [0:1023];
+  integer k;
   initial begin
-    fill(0, INITVAL_00);
-    fill(1, INITVAL_01);
-    fill(2, INITVAL_02);
-    fill(3, INITVAL_03);
-    fill(4, INITVAL_04);
-    fill(5, INITVAL_05);
-    fill(6, INITVAL_06);
-    fill(7, INITVAL_07);
-    fill(8, INITVAL_08);
-    fill(9, INITVAL_09);
-    fill(10, INITVAL_0A);
-    fill(11, INITVAL_0B);
-    fill(12, INITVAL_0C);
-    fill(13, INITVAL_0D);
-    fill(14, INITVAL_0E);
-    fill(15, INITVAL_0F);
-    fill(16, INITVAL_10);
-    fill(17, INITVAL_11);
-    fill(18, INITVAL_12);
-    fill(19, INITVAL_13);
-    fill(20, INITVAL_14);
-    fill(21, INITVAL_15);
-    fill(22, INITVAL_16);
-    fill(23, INITVAL_17);
-    fill(24, INITVAL_18);
-    fill(25, INITVAL_19);
-    fill(26, INITVAL_1A);
-    fill(27, INITVAL_1B);
-    fill(28, INITVAL_1C);
-    fill(29, INITVAL_1D);
-    fill(30, INITVAL_1E);
-    fill(31, INITVAL_1F);
-    fill(32, INITVAL_20);
-    fill(33, INITVAL_21);
-    fill(34, INITVAL_22);
-    fill(35, INITVAL_23);
-    fill(36, INITVAL_24);
-    fill(37, INITVAL_25);
-    fill(38, INITVAL_26);
-    fill(39, INITVAL_27);
-    fill(40, INITVAL_28);
-    fill(41, INITVAL_29);
-    fill(42, INITVAL_2A);
-    fill(43, INITVAL_2B);
-    fill(44, INITVAL_2C);
-    fill(45, INITVAL_2D);
-    fill(46, INITVAL_2E);
-    fill(47, INITVAL_2F);
-    fill(48, INITVAL_30);
-    fill(49, INITVAL_31);
-    fill(50, INITVAL_32);
-    fill(51, INITVAL_33);
-    fill(52, INITVAL_34);
-    fill(53, INITVAL_35);
-    fill(54, INITVAL_36);
-    fill(55, INITVAL_37);
-    fill(56, INITVAL_38);
-    fill(57, INITVAL_39);
-    fill(58, INITVAL_3A);
-    fill(59, INITVAL_3B);
-    fill(60, INITVAL_3C);
-    fill(61, INITVAL_3D);
-    fill(62, INITVAL_3E);
-    fill(63, INITVAL_3F);
+    for (k = 0; k < 1024; k = k + 1) words[k] = CONTENTS[20 * k +: 18];
+    if (REGMODE_A != "NOREG" || REGMODE_B != "NOREG" || CSDECODE_A != "0b000"
+        || CSDECODE_B != "0b000" || CLKAMUX != "CLKA" || CLKBMUX != "CLKB")
+      $fatal(1, "DP16KD: a setting is not modelled");
   end
-  initial if (REGMODE_A != "NOREG" || REGMODE_B != "NOREG" || CSDECODE_A != "0b000"
-              || CSDECODE_B != "0b000" || CLKAMUX != "CLKA" || CLKBMUX != "CLKB")
-    $fatal(1, "DP16KD: a setting is not modelled");
-  function [17:0] part(input [17:0] word, input [13:0] at, input integer width);
-    reg [8:0] half;
-    begin
-      half = at[3] ? word[17:9] : word[8:0];
-      case (width)
-        18: part = word;
-        9: part = {9'b0, half};
-        4: part = {14'b0, half[4 * at[2] +: 4]};
-        2: part = {16'b0, half[2 * at[2:1] +: 2]};
-        default: part = {17'b0, half[at[2:0]]};
-      endcase
-    end
-  endfunction
-  function [17:0] merge(input [17:0] word, input [17:0] data, input [13:0] at, input integer width);
-    reg [8:0] half;
-    begin
-      merge = word;
-      half = at[3] ? word[17:9] : word[8:0];
-      case (width)
-        18: begin
-          if (at[0]) merge[8:0] = data[8:0];
-          if (at[1]) merge[17:9] = data[17:9];
-        end
-        9: half = data[8:0];
-        4: half[4 * at[2] +: 4] = data[3:0];
-        2: half[2 * at[2:1] +: 2] = data[1:0];
-        default: half[at[2:0]] = data[0];
-      endcase
-      if (width != 18) begin
-        if (at[3]) merge[17:9] = half;
-        else merge[8:0] = half;
-      end
-    end
-  endfunction
-  reg [17:0] out_a = 0;
   wire [13:0] at_a =
     {ADA13, ADA12, ADA11, ADA10, ADA9, ADA8, ADA7, ADA6, ADA5, ADA4, ADA3, ADA2, ADA1, ADA0};
+  wire [13:0] at_b =
+    {ADB13, ADB12, ADB11, ADB10, ADB9, ADB8, ADB7, ADB6, ADB5, ADB4, ADB3, ADB2, ADB1, ADB0};
   wire [17:0] in_a =
     {DIA17, DIA16, DIA15, DIA14, DIA13, DIA12, DIA11, DIA10, DIA9, DIA8, DIA7, DIA6, DIA5, DIA4,
     DIA3, DIA2, DIA1, DIA0};
-  wire on_a = CEA & ~CSA2 & ~CSA1 & ~CSA0;
-  wire [17:0] old_a = words[at_a[13:4]];
-  always @(posedge CLKA) begin
-    if (RSTA) out_a <= 0;
-    else if (on_a & (~WEA | WRITEMODE_A == "READBEFOREWRITE"))
-      out_a <= part(old_a, at_a, DATA_WIDTH_A);
-    else if (on_a & WRITEMODE_A == "WRITETHROUGH")
-      out_a <= part(merge(old_a, in_a, at_a, DATA_WIDTH_A), at_a, DATA_WIDTH_A);
-    if (on_a & WEA & DATA_WIDTH_A != 36) words[at_a[13:4]] <= merge(old_a, in_a, at_a, DATA_WIDTH_A);
-  end
-  assign
-    {DOA17, DOA16, DOA15, DOA14, DOA13, DOA12, DOA11, DOA10, DOA9, DOA8, DOA7, DOA6, DOA5, DOA4,
-    DOA3, DOA2, DOA1, DOA0}
-    = DATA_WIDTH_B == 36 ? low_b : out_a;
-  reg [17:0] out_b = 0;
-  wire [13:0] at_b =
-    {ADB13, ADB12, ADB11, ADB10, ADB9, ADB8, ADB7, ADB6, ADB5, ADB4, ADB3, ADB2, ADB1, ADB0};
   wire [17:0] in_b =
     {DIB17, DIB16, DIB15, DIB14, DIB13, DIB12, DIB11, DIB10, DIB9, DIB8, DIB7, DIB6, DIB5, DIB4,
     DIB3, DIB2, DIB1, DIB0};
+  wire on_a = CEA & ~CSA2 & ~CSA1 & ~CSA0;
   wire on_b = CEB & ~CSB2 & ~CSB1 & ~CSB0;
-  wire [17:0] old_b = words[at_b[13:4]];
-  always @(posedge CLKB) begin
-    if (RSTB) out_b <= 0;
-    else if (on_b & (~WEB | WRITEMODE_B == "READBEFOREWRITE"))
-      out_b <= part(old_b, at_b, DATA_WIDTH_B);
-    else if (on_b & WRITEMODE_B == "WRITETHROUGH")
-      out_b <= part(merge(old_b, in_b, at_b, DATA_WIDTH_B), at_b, DATA_WIDTH_B);
-    if (on_b & WEB & DATA_WIDTH_B != 36) words[at_b[13:4]] <= merge(old_b, in_b, at_b, DATA_WIDTH_B);
+  wire [17:0] out_a, out_b, new_a, new_b;
+  ecp5_ram_port #(.WIDTH(DATA_WIDTH_A), .WRITEMODE(WRITEMODE_A)) port_a (
+    .clk(CLKA), .on(on_a), .write(WEA), .clear(RSTA), .at(at_a), .data(in_a),
+    .old(words[at_a[13:4]]), .changed(new_a), .out(out_a)
+  );
+  ecp5_ram_port #(.WIDTH(DATA_WIDTH_B), .WRITEMODE(WRITEMODE_B)) port_b (
+    .clk(CLKB), .on(on_b), .write(WEB), .clear(RSTB), .at(at_b), .data(in_b),
+    .old(words[at_b[13:4]]), .changed(new_b), .out(out_b)
+  );
+  always @(posedge CLKA) if (on_a & WEA & DATA_WIDTH_A != 36) words[at_a[13:4]] <= new_a;
+  always @(posedge CLKB) if (on_b & WEB & DATA_WIDTH_B != 36) words[at_b[13:4]] <= new_b;
+  // 36 bits: port A writes a pair of words, its four low address bits enabling nine bits each; port B
+  // reads one.
+  wire [9:0] even_a = {at_a[13:5], 1'b0}, odd_a = {at_a[13:5], 1'b1};
+  always @(posedge CLKA) if (on_a & WEA & DATA_WIDTH_A == 36) begin
+    if (at_a[0]) words[even_a][8:0] <= in_a[8:0];
+    if (at_a[1]) words[even_a][17:9] <= in_a[17:9];
+    if (at_a[2]) words[odd_a][8:0] <= in_b[8:0];
+    if (at_a[3]) words[odd_a][17:9] <= in_b[17:9];
   end
+  reg [35:0] pair = 0;
+  always @(posedge CLKB)
+    if (RSTB) pair <= 0;
+    else if (on_b) pair <= {words[{at_b[13:5], 1'b1}], words[{at_b[13:5], 1'b0}]};
+  assign
+    {DOA17, DOA16, DOA15, DOA14, DOA13, DOA12, DOA11, DOA10, DOA9, DOA8, DOA7, DOA6, DOA5, DOA4,
+    DOA3, DOA2, DOA1, DOA0}
+    = DATA_WIDTH_B == 36 ? pair[17:0] : out_a;
   assign
     {DOB17, DOB16, DOB15, DOB14, DOB13, DOB12, DOB11, DOB10, DOB9, DOB8, DOB7, DOB6, DOB5, DOB4,
     DOB3, DOB2, DOB1, DOB0}
-    = DATA_WIDTH_B == 36 ? high_b : out_b;
-  // 36 bits: port A writes a pair of words, its four low address bits enabling nine bits each; port B
-  // reads one.
-  reg [17:0] low_b = 0;
-  reg [17:0] high_b = 0;
-  always @(posedge CLKA) if (on_a & WEA & DATA_WIDTH_A == 36) begin
-    words[{at_a[13:5], 1'b0}] <=
-      merge(words[{at_a[13:5], 1'b0}], in_a, {12'b0, at_a[1:0]}, 18);
-    words[{at_a[13:5], 1'b1}] <=
-      merge(words[{at_a[13:5], 1'b1}], in_b, {12'b0, at_a[3:2]}, 18);
-  end
-  always @(posedge CLKB) begin
-    if (RSTB) {high_b, low_b} <= 0;
-    else if (on_b) {high_b, low_b} <= {words[{at_b[13:5], 1'b1}], words[{at_b[13:5], 1'b0}]};
-  end
+    = DATA_WIDTH_B == 36 ? pair[35:18] : out_b;
+endmodule
+
+// One port of at most 18 bits: its output register, and what a write makes of the `old` word.
+module ecp5_ram_port #(parameter WIDTH = 18, parameter WRITEMODE = "NORMAL") (
+  input clk, on, write, clear, input [13:0] at, input [17:0] data, old,
+  output reg [17:0] changed, output reg [17:0] out
+);
+  // The bits of the word that an address means begin here.
+  wire [4:0] low = (at[3] ? 9 : 0) + (WIDTH == 9 ? 0 : WIDTH == 4 ? {at[2], 2'b00}
+                   : WIDTH == 2 ? {at[2:1], 1'b0} : at[2:0]);
+  localparam [17:0] ONES = WIDTH == 9 ? 511 : WIDTH == 4 ? 15 : WIDTH == 2 ? 3 : 1;
+  wire [17:0] mask = WIDTH == 18 ? {{9{at[1]}}, {9{at[0]}}} : ONES << low;
+  wire [17:0] placed = WIDTH == 18 ? data : data << low;
+  wire [17:0] seen = WRITEMODE == "WRITETHROUGH" & write ? changed : old;
+  initial out = 0;
+  always @* changed = old & ~mask | placed & mask;
+  always @(posedge clk)
+    if (clear) out <= 0;
+    else if (on & (~write | WRITEMODE != "NORMAL")) out <= WIDTH == 18 ? seen : seen >> low & ONES;
+endmodule
+
+// The loop passes its input on: to a model without time every clock is the same.
+module EHXPLLL (
+  input CLKI, CLKFB, RST, STDBY, PHASESEL0, PHASESEL1, PHASEDIR, PHASESTEP, PHASELOADREG,
+  input PLLWAKESYNC, ENCLKOP,
+  output CLKOP, LOCK
+);
+  parameter CLKI_DIV = 1;
+  parameter CLKFB_DIV = 1;
+  parameter CLKOP_DIV = 8;
+  parameter CLKOP_ENABLE = "ENABLED";
+  parameter CLKOP_CPHASE = 0;
+  parameter CLKOP_FPHASE = 0;
+  parameter FEEDBK_PATH = "CLKOP";
+  parameter OUTDIVIDER_MUXA = "DIVA";
+  assign CLKOP = CLKI;
+  assign LOCK = 1;
 endmodule

@@ -1,0 +1,120 @@
+"""Boards people own: which device, oscillator and serial pins each has, from amaranth-boards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from intaglio.errors import BuildError, ToolError
+
+ATTRIBUTES = {"PULLUP": {1: "-pullup yes", 0: "-pullup no"}}  # iCE40: what its pin file can say
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board with a serial line to its host.
+
+    platforms  module and class of amaranth-boards, by the target that each of its models holds.
+    high       outputs that are held at 1: (resource, subsignal).
+    """
+
+    name: str
+    platforms: Mapping[str, tuple[str, str]]
+    high: tuple[tuple[str, str], ...] = field(default=())
+
+
+BOARDS = {
+    board.name: board
+    for board in (
+        Board(
+            "ulx3s",
+            {
+                "ecp5-85k": ("ulx3s", "ULX3S_85F_Platform"),
+                "ecp5-25k": ("ulx3s", "ULX3S_25F_Platform"),
+            },
+            # The ESP32 beside the FPGA may load another design, unless this is 1.
+            high=(("esp32", "gpio0"),),
+        ),
+        Board("icebreaker", {"ice40-up5k": ("icebreaker", "ICEBreakerPlatform")}),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One port of the top on the package."""
+
+    port: str
+    site: str
+    attributes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """The oscillator's frequency, and the pins `clk`, `rx`, `tx` and those held at 1."""
+
+    clock_mhz: float
+    pins: tuple[Pin, ...]
+
+
+def board(name: str, target: str) -> Board:
+    """The board called `name`, which must hold the target. Raises BuildError."""
+    if name not in BOARDS:
+        raise BuildError(f"The board must be one of {', '.join(BOARDS)}, not {name!r}.")
+    found = BOARDS[name]
+    if target not in found.platforms:
+        raise BuildError(
+            f"The target must be {' or '.join(found.platforms)} for the board {name}, not {target};"
+            " build again with --target."
+        )
+    return found
+
+
+def wiring(found: Board, target: str) -> Wiring:
+    """Where things are on the board. Raises ToolError without amaranth-boards."""
+    module, name = found.platforms[target]
+    try:
+        platform = getattr(import_module(f"amaranth_boards.{module}"), name)()
+    except ModuleNotFoundError as error:
+        raise ToolError(
+            f"amaranth-boards must be installed for the board {found.name}:"
+            " pip install amaranth-boards."
+        ) from error
+    clock = platform.lookup(platform.default_clk)
+    uart = platform.lookup("uart")
+    pins = [pin("clk", clock, clock)]
+    pins += [pin(port, uart, subsignal(uart, port)) for port in ("rx", "tx")]
+    for resource, part in found.high:
+        whole = platform.lookup(resource)
+        pins.append(pin(f"{resource}_{part}", whole, subsignal(whole, part)))
+    return Wiring(platform.default_clk_frequency / 1e6, tuple(pins))
+
+
+def subsignal(resource: Any, name: str) -> Any:
+    """A part of a resource."""
+    return next(part for part in resource.ios if part.name == name)
+
+
+def pin(port: str, resource: Any, part: Any) -> Pin:
+    """The one pin of a part; what the resource says of all its pins holds for it too."""
+    return Pin(port, part.ios[0].names[0], {**resource.attrs, **part.attrs})
+
+
+def constraints(family: str, wires: Wiring) -> str:
+    """The constraint file: LPF for ECP5, PCF for iCE40."""
+    lines = []
+    if family == "ecp5":
+        lines.append(f'FREQUENCY PORT "clk" {wires.clock_mhz:g} MHZ;')
+        for p in wires.pins:
+            attributes = "".join(f" {key}={value}" for key, value in p.attributes.items())
+            lines.append(f'LOCATE COMP "{p.port}" SITE "{p.site}";')
+            lines.append(f'IOBUF PORT "{p.port}"{attributes};')
+    else:
+        for p in wires.pins:
+            said = [ATTRIBUTES[key][value] for key, value in p.attributes.items()
+                    if key in ATTRIBUTES]  # fmt: skip
+            lines.append(" ".join(["set_io", *said, p.port, p.site]))
+        lines.append(f"set_frequency clk {wires.clock_mhz:g}")
+    return "\n".join(lines) + "\n"
