@@ -32,9 +32,10 @@ from intaglio.codegen.bitstream import (
     surrounding,
     synthesise_within,
 )
-from intaglio.codegen.bundle import Bundle, build
+from intaglio.codegen.bundle import build
 from intaglio.codegen.devices import device
 from intaglio.codegen.shell import SHELL
+from intaglio.codegen.verify import read_manifest
 from intaglio.program import Program
 
 CALIBRATED = 64
@@ -99,16 +100,23 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--anew", action="store_true", help="Also what is there.")
     parser.add_argument("--folder", type=Path, help="Where builds and bitstreams are kept.")
+    parser.add_argument("--built", action="store_true", help="Take the builds that are there.")
+    parser.add_argument("--build-only", action="store_true")
     options = parser.parse_args()
+    if (options.built or options.build_only) and options.folder is None:
+        parser.error("--built and --build-only must come with --folder")
     missed = 0
     for design in DESIGNS:
         if design.net not in options.net or design.target not in options.target:
             continue
         there = {row.seed for row in rows() if same(row, design)}
         seeds = [n for n in range(1, options.seeds + 1) if options.anew or n not in there]
+        if options.build_only:
+            make(design, folder_of(design, options.folder))
+            continue
         if seeds:
             with tempfile.TemporaryDirectory() as scratch:
-                measure(design, seeds, options.folder or Path(scratch))
+                measure(design, seeds, options.folder or Path(scratch), options.built)
         found = [row for row in rows() if same(row, design)]
         for row in found:
             print(row, flush=True)
@@ -145,15 +153,13 @@ def met(found: Sequence[Row]) -> bool:
     return max(row.fmax_mhz for row in found) >= found[0].constraint_mhz
 
 
-def measure(design: Design, seeds: Sequence[int], kept: Path) -> None:
+def measure(design: Design, seeds: Sequence[int], kept: Path, built: bool) -> None:
     """Build, synthesise once, route the seeds, each its row; pack the best of them."""
-    bundle = build(
-        design.program(), target=design.target, clock_mhz=design.clock_mhz, **design.options
-    )
-    print(f"{design.net} on {design.target}: {bundle.summary()}", flush=True)
-    folder = kept / f"{design.net}-{design.target}".replace(" ", "-")
-    resources = netlist(bundle, folder)
-    chip, facts = device(design.target), bundle.manifest
+    folder = folder_of(design, kept)
+    if not built:
+        make(design, folder)
+    facts = read_manifest(folder)
+    resources, chip = netlist(folder), device(design.target)
     found = []
     for seed in seeds:
         routed = place_and_route(folder, chip, design.clock_mhz, seed, SHELL)
@@ -175,17 +181,30 @@ def measure(design: Design, seeds: Sequence[int], kept: Path) -> None:
         print(pack(folder, chip, max(found, key=lambda r: r.fmax_mhz).seed, SHELL), flush=True)
 
 
-def netlist(bundle: Bundle, folder: Path) -> dict[str, float]:
-    """The resources of the build's netlist in the folder, which is made where it is not there."""
-    stat = folder / FOLDER / f"{SHELL}.stat.json"
+def folder_of(design: Design, kept: Path) -> Path:
+    """Where a build is kept."""
+    return kept / f"{design.net}-{design.target}".replace(" ", "-")
+
+
+def make(design: Design, folder: Path) -> None:
+    """Quantise and build; the folder is left alone where it holds the same build."""
+    bundle = build(
+        design.program(), target=design.target, clock_mhz=design.clock_mhz, **design.options
+    )
+    print(f"{design.net} on {design.target}: {bundle.summary()}", flush=True)
     manifest = folder / "manifest.json"
-    wanted = bundle.files["manifest.json"]
-    if stat.exists() and manifest.exists() and manifest.read_bytes() == wanted:
-        print("synthesised before", flush=True)
-        return stat_resources(stat, device(bundle.manifest["target"]).family)
-    bundle.write(folder)
+    if not manifest.exists() or manifest.read_bytes() != bundle.files["manifest.json"]:
+        bundle.write(folder)
+
+
+def netlist(folder: Path) -> dict[str, float]:
+    """The resources of the build's netlist, which is made where it is not there."""
+    facts = read_manifest(folder)
+    stat = folder / FOLDER / f"{SHELL}.stat.json"
+    if stat.exists():  # written last
+        return stat_resources(stat, device(facts["target"]).family)
     started = time.perf_counter()
-    resources = synthesise_within(folder, surrounding(bundle.manifest, None, BAUD))
+    resources = synthesise_within(folder, surrounding(facts, None, BAUD))
     print(f"synthesised in {time.perf_counter() - started:.0f} s: {resources}", flush=True)
     return resources
 
