@@ -47,8 +47,14 @@ bench-hw: $(READY) ## cycles, AP and a peer's network in RTL, an hour
 	$(BIN)/python benchmarks/rtl_map.py
 	$(BIN)/python benchmarks/resnet8.py
 
-conformance: $(READY) ## our integers against onnxruntime, LiteRT and XNNPACK, minutes
+conformance: $(READY) .executorch/.ready ## our integers against other programs' integers, minutes
 	$(BIN)/python benchmarks/conformance.py $(ARGS)
+
+# Packages that conflict with ours, for Python to look at last; only what its operators import.
+.executorch/.ready:
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .executorch \
+	  executorch==1.5.1 torchao==0.18.0 ruamel.yaml tabulate tosa-tools==2026.5.0
+	@touch $@
 
 formal: $(READY) ## prove every stream block, minutes (goes on where it stopped; ARGS=--anew)
 	$(BIN)/python tests/formal $(ARGS)

@@ -33,7 +33,7 @@ def rows(scale: float, seed: int, oracle: str) -> Iterator[Row]:
             continue
         for case in cases:
             row.add(case.ours(), judge(case))
-        print(f"{row.profile:12} {row.op:15} {row.oracle:36} {row.compared:12,} {row.mismatches}")
+        print(f"{row.profile:12} {row.op:16} {row.oracle:46} {row.compared:12,} {row.mismatches}")
         yield row
 
 
@@ -50,9 +50,11 @@ def page(found: list[Row], total: int, wrong: int) -> str:
         "# Conformance",
         "",
         "Written by `make conformance`; do not edit. Every row compares the simulator's integers",
-        "with those of an independent program on random and adversarial operands. For NVDLA and",
-        "the DPU no such program is published; there a second implementation was written from the",
-        "published formulas (`benchmarks/conformance_second.py`).",
+        "with those of an independent program on random and adversarial operands. Of NVDLA and the",
+        "DPU no program is published: there a second implementation was written from the published",
+        "formulas (`benchmarks/conformance_second.py`), and programs of others that round as they",
+        "do were told their scales. CMSIS-NN's C is on no package index; its row is Arm's own",
+        "statement of it in torch, which ExecuTorch brings.",
         "",
         f"{total:,} integers compared, {wrong:,} mismatches.",
         "",

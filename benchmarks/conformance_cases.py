@@ -13,11 +13,12 @@ from intaglio import forms
 from intaglio.fixed import IntType, preset
 from intaglio.forms import Real, quantized_multiplier
 from intaglio.multiplier import float32_parts
-from intaglio.ops import Conv2d, Input, Output, Requant, SumPool2d
+from intaglio.ops import Conv2d, Input, Output, Padding, Requant, SumPool2d, window_shape
 from intaglio.program import Builder, Program
 from intaglio.sim.engine import Simulator
 
 I8 = IntType(8, True)
+LEAK = 0.1  # LeakyReLU's factor below 0
 Array = np.ndarray[Any, Any]
 
 
@@ -34,6 +35,16 @@ class Case:
     scales: Array | None = None
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
+    padding: Padding = (0, 0, 0, 0)  # top, bottom, left, right, by the zero point
+    groups: int = 1
+    expected: Array | None = None  # where the oracle's answer comes with the case
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the result of a window."""
+        return window_shape(
+            self.program.inputs[0].shape, self.kernel, self.stride, (1, 1), self.padding
+        )
 
     def ours(self) -> Array:
         """The simulator's integers (N, C, H, W)."""
@@ -55,32 +66,39 @@ def zero(rng: np.random.Generator, n: int) -> int:
     return int(rng.choice([-128, 127, 0])) if n % 4 == 0 else int(rng.integers(-128, 128))
 
 
-def conv_cases(profile: str, count: int, seed: int) -> Iterator[Case]:
-    """Convolutions 1x1 (many outputs) and 3x3, dense and strided, one scale a channel."""
+def conv_cases(profile: str, count: int, seed: int, depthwise: bool = False) -> Iterator[Case]:
+    """Convolutions 1x1 (many outputs) and 3x3, dense and strided, one scale a channel; of 3x3,
+    every second pair padded. `depthwise`: 3x3 alone, one input channel a group."""
     rng = np.random.default_rng([seed, len(profile), count])
     for n in range(count):
-        k = 3 if n % 3 == 0 else 1
-        cin, cout = int(rng.integers(1, 9)), 16
-        size = 48 if k == 3 else 224
-        weight = codes(rng, (cout, cin, k, k), n // 3)
+        k = 3 if depthwise or n % 3 == 0 else 1
+        cin, cout = (16, 16) if depthwise else (int(rng.integers(1, 9)), 16)
+        size = 112 if depthwise else 48 if k == 3 else 224
+        stride = (1, 1) if n % 4 else (2, 2)
+        padding = (
+            {1: (1, 1, 1, 1), 2: (0, 1, 0, 1)}[stride[0]]
+            if k == 3 and n // 6 % 2 == 0
+            else (0,) * 4
+        )
+        groups = cin if depthwise else 1
+        weight = codes(rng, (cout, cin // groups, k, k), n // 3)
         weight[weight == -128] = -127  # symmetric weights, as TFLite wants them
         images = codes(rng, (1, cin, size, size), n)
         symmetric = profile in ("nvdla", "dpu")
         zx, zy = (0, 0) if symmetric else (zero(rng, n), zero(rng, n + 1))
         # Sums reach about 2^14 sqrt(k k cin); scales bring them to some codes, or to many clamps.
         spread = 2.0 ** rng.uniform(-1.5, 1.5)
-        ws = rng.uniform(0.5, 1.0, cout) * spread / (60 * np.sqrt(k * k * cin))
+        ws = rng.uniform(0.5, 1.0, cout) * spread / (60 * np.sqrt(k * k * cin / groups))
         if n % 2:  # ties: powers of two
             ws = 2.0 ** np.round(np.log2(ws))
         xs = np.float32(2.0 ** rng.integers(-6, 1)) if n % 2 else np.float32(rng.uniform(0.01, 1))
         ys = np.float32(xs) if n % 2 else np.float32(xs * rng.uniform(0.5, 2))
         scales = ws.astype(np.float32)
         bias = rng.integers(-(1 << 13), 1 << 13, cout).astype(np.int32)
-        stride = (1, 1) if n % 4 else (2, 2)
         reals = (Real(float(xs), zx), Real(float(ys), zy))
         case = Case(
             program=None, images=images, reals=reals, weight=weight, bias=bias,  # type: ignore[arg-type]  # made below
-            scales=scales, kernel=(k, k), stride=stride,
+            scales=scales, kernel=(k, k), stride=stride, padding=padding, groups=groups,
         )  # fmt: skip
         case.program = conv_program(profile, case, symmetric)
         yield case
@@ -96,7 +114,11 @@ def conv_program(profile: str, case: Case, symmetric: bool) -> Program:
     b = Builder(arithmetic)
     b.add(Input(output="x", shape=case.images.shape[1:], type=I8))
     weight = b.constant("w", case.weight.astype(np.int64))
-    b.add(Conv2d(output="acc", input="x", weight=weight, stride=case.stride, pad_value=(x.zero,)))
+    conv = Conv2d(
+        output="acc", input="x", weight=weight, stride=case.stride, padding=case.padding,
+        groups=case.groups, pad_value=(x.zero,),
+    )  # fmt: skip
+    b.add(conv)
     addend = case.bias.astype(np.int64) - x.zero * case.weight.astype(np.int64).sum(axis=(1, 2, 3))
     m, s = zip(*(parts(profile, x.scale, w, y.scale) for w in case.scales), strict=True)
     if profile in ("nvdla", "dpu"):  # one shift for the layer
@@ -151,7 +173,7 @@ def add_cases(profile: str, count: int, seed: int) -> Iterator[Case]:
         b.add(Input(output="x", shape=(2, 256, 256), type=I8))
         for channel, name in enumerate("ab"):
             picked(b, name, channel)
-        if profile == "tflite":
+        if profile in ("tflite", "cmsis-nn"):
             forms.gemmlowp_add(b, "q", "a", "b", (a, c, y), -128, 127)
         elif profile == "xnnpack":
             forms.xnnpack_add(b, "q", "a", "b", (a, c, y), -128, 127)
@@ -184,7 +206,7 @@ def picked(b: Builder, name: str, channel: int) -> None:
 def pool_cases(profile: str, count: int, seed: int) -> Iterator[Case]:
     """Averages over windows within the image."""
     rng = np.random.default_rng([seed, 11, count])
-    form = {"tflite": forms.tflite_average, "nvdla": forms.nvdla_average}[profile]
+    form = forms.nvdla_average if profile == "nvdla" else forms.tflite_average
     for n in range(count):
         kernel = (int(rng.integers(1, 9)), int(rng.integers(1, 9)))
         images = codes(rng, (1, 16, 160, 160), n)

@@ -9,7 +9,20 @@ import conformance_litert as litert
 import conformance_onnx as onnxrun
 import conformance_second as second
 import numpy as np
-from conformance_cases import Array, Case, add_cases, conv_cases, pool_cases
+from conformance_cases import I8, Array, Case, add_cases, conv_cases, pool_cases
+from conformance_maps import (
+    leaky_cases,
+    max_cases,
+    mean_cases,
+    requantize_cases,
+    resize_cases,
+    sigmoid_cases,
+)
+from conformance_networks import integer_onnx, network_cases
+from conformance_nodes import LINEAR, MOVES, QUANTIZE, SUMS, expected, node_cases
+from conformance_once import once_adds, once_cases
+
+from intaglio.fixed import PRESETS, IntType
 
 
 @dataclass
@@ -31,31 +44,175 @@ class Row:
         self.mismatches += int((ours.astype(np.int64) != theirs.astype(np.int64)).sum())
 
 
-Plan = list[tuple[Row, Iterator[Case], Callable[[Case], Array]]]
+Judge = Callable[[Case], Array]
+Plan = list[tuple[Row, Iterator[Case], Judge]]
+Many = Callable[[int], int]
+I16 = IntType(16, True)
+SECOND = "formulas in a second implementation"
 
 
-def plan(many: Callable[[int], int], seed: int) -> Plan:
+def plan(many: Many, seed: int) -> Plan:
     """Every comparison; `many` scales the full number of cases. Cases are made when asked for."""
+    return [
+        *onnxruntime_rows(many, seed),
+        *litert_rows(many, seed),
+        *cortex_rows(many, seed),
+        *second_rows(many, seed),
+        *network_rows(many, seed),
+        *node_rows(),
+    ]
+
+
+def onnxruntime_rows(many: Many, seed: int) -> Plan:
+    """Quantised operators of onnxruntime."""
     x86 = "scale, bias before the multiply, clamp, ties to even"
+    form = "in onnxruntime's form; each mismatch where its float32 sum of reals is next to ours"
     return [
         (Row("onnxruntime", "conv2d", "onnxruntime QLinearConv", note=x86),
          conv_cases("onnxruntime", many(120), seed), onnxrun.conv),
+        (Row("onnxruntime", "depthwise", "onnxruntime QLinearConv", note="a group a channel"),
+         conv_cases("onnxruntime", many(60), seed, depthwise=True), onnxrun.conv),
         (Row("onnxruntime", "add", "onnxruntime QLinearAdd", note="x86 with AVX2 and FMA"),
          add_cases("onnxruntime", many(500), seed), onnxrun.add),
-        (Row("tflite", "conv2d", "LiteRT BUILTIN_REF", note="two roundings"),
+        (Row("onnxruntime", "average pool", "onnxruntime QLinearAveragePool", note=form),
+         mean_cases(many(100), seed, whole=False), explained_average),
+        (Row("onnxruntime", "average of a map", "onnxruntime QLinearGlobalAveragePool"),
+         mean_cases(many(1000), seed, whole=True), onnxrun.global_average),
+        (Row("onnxruntime", "max pool", "onnxruntime MaxPool", note="int8"),
+         max_cases("onnxruntime", many(40), seed), onnxrun.max_pool),
+        (Row("onnxruntime", "resize nearest", "onnxruntime Resize", note=DIVIDES),
+         resize_cases("onnxruntime", many(120), seed), onnxrun.resize),
+        (Row("onnxruntime", "requantise", "onnxruntime DequantizeLinear, QuantizeLinear",
+             note="every code"),
+         requantize_cases("onnxruntime", many(2000), seed), onnxrun.requantize),
+    ]  # fmt: skip
+
+
+DIVIDES = "sizes whose quotient float32 rounds to another pixel left out"
+
+
+def explained_average(case: Case) -> Array:
+    """QLinearAveragePool, and that a second implementation in its order gives the same."""
+    theirs = onnxrun.average(case)
+    if not np.array_equal(second.onnxruntime_average(case), theirs):
+        raise ValueError("onnxruntime's average must be the one of conformance_second.py.")
+    return theirs
+
+
+def litert_rows(many: Many, seed: int) -> Plan:
+    """LiteRT's reference kernels and XNNPACK."""
+    ref, fast = "LiteRT BUILTIN_REF", "LiteRT XNNPACK"
+    once = "16-bit activations: one rounding, halves up; told M / 2^S as a float32"
+    ratio = "told M / 2^S as float32 scales"
+    return [
+        (Row("tflite", "conv2d", ref, note="two roundings"),
          conv_cases("tflite", many(60), seed), litert.reference_conv),
-        (Row("tflite", "add", "LiteRT BUILTIN_REF", note="gemmlowp form of intaglio.forms"),
+        (Row("tflite", "depthwise", ref, note="two roundings"),
+         conv_cases("tflite", many(60), seed, depthwise=True), litert.reference_conv),
+        (Row("tflite", "add", ref, note="gemmlowp form of intaglio.forms"),
          add_cases("tflite", many(150), seed), litert.reference_add),
-        (Row("tflite", "average pool", "LiteRT BUILTIN_REF", note="windows within the image"),
+        (Row("tflite", "average pool", ref, note="windows within the image"),
          pool_cases("tflite", many(60), seed), litert.reference_pool),
-        (Row("onnxruntime", "conv2d", "LiteRT XNNPACK", note="XNNPACK's float32 requantisation"),
+        (Row("tflite", "max pool", ref), max_cases("tflite", many(40), seed), litert.reference_max),
+        (Row("tflite", "resize nearest", ref, note=DIVIDES),
+         resize_cases("tflite", many(120), seed), litert.reference_resize),
+        (Row("tflite", "requantise", ref, note="every code; two roundings"),
+         requantize_cases("tflite", many(2000), seed), litert.reference_quantize),
+        (Row("tflite", "table", f"{ref} LEAKY_RELU", note="every code; two roundings"),
+         leaky_cases(many(1000), seed), litert.reference_leaky),
+        (Row("tflite", "table", f"{ref} LOGISTIC", note="every code; our table from float64"),
+         sigmoid_cases(many(1000), seed), litert.reference_logistic),
+        (Row("intaglio", "conv2d", ref, note=once),
+         once_cases("intaglio", many(40), seed, I16), litert.reference_conv),
+        (Row("shift-only", "conv2d", ref, note=once),
+         once_cases("shift-only", many(40), seed, I16), litert.reference_conv),
+        (Row("tosa", "conv2d", ref, note=f"{once}; multipliers of 15 bits in 31"),
+         once_cases("tosa", many(40), seed, I16), litert.reference_conv),
+        (Row("dpu", "conv2d", ref, note=once),
+         once_cases("dpu", many(40), seed, I16), litert.reference_conv),
+        (Row("nvdla", "conv2d", f"{ref} FULLY_CONNECTED", note="one rounding, halves away from 0"),
+         once_cases("nvdla", many(40), seed, I8), litert.fully_connected),
+        (Row("onnxruntime", "conv2d", fast, note="XNNPACK's float32 requantisation"),
          conv_cases("xnnpack", many(60), seed), litert.fast_conv),
-        (Row("tosa", "add", "LiteRT XNNPACK", note="21-bit form of intaglio.forms"),
+        (Row("onnxruntime", "depthwise", fast, note="XNNPACK's float32 requantisation"),
+         conv_cases("xnnpack", many(60), seed, depthwise=True), litert.fast_conv),
+        (Row("tosa", "add", fast, note="21-bit form of intaglio.forms"),
          add_cases("xnnpack", many(300), seed), litert.fast_add),
-        (Row("nvdla", "conv2d", "formulas in a second implementation"),
+        (Row("intaglio", "add", fast, note=ratio),
+         once_adds("intaglio", many(100), seed), litert.fast_add),
+        (Row("shift-only", "add", fast, note=ratio),
+         once_adds("shift-only", many(100), seed), litert.fast_add),
+        (Row("dpu", "add", fast, note=ratio),
+         once_adds("dpu", many(100), seed), litert.fast_add),
+        (Row("tflite", "average pool", fast, note="windows within the image"),
+         pool_cases("tflite", many(40), seed), litert.fast_pool),
+        (Row("tflite", "max pool", fast), max_cases("tflite", many(40), seed), litert.fast_max),
+    ]  # fmt: skip
+
+
+def cortex_rows(many: Many, seed: int) -> Plan:
+    """What ExecuTorch says, in torch, that CMSIS-NN computes."""
+    from importlib import import_module
+
+    def judge(name: str) -> Judge:
+        def result(case: Case) -> Array:
+            found: Array = getattr(import_module("conformance_cortex"), name)(case)
+            return found
+
+        return result
+
+    name, arm = "ExecuTorch cortex_m", "Arm's operators in torch, of CMSIS-NN's default build"
+    return [
+        (Row("cmsis-nn", "conv2d", name, note=arm),
+         conv_cases("cmsis-nn", many(60), seed), judge("conv")),
+        (Row("cmsis-nn", "depthwise", name, note=arm),
+         conv_cases("cmsis-nn", many(60), seed, depthwise=True), judge("conv")),
+        (Row("cmsis-nn", "add", name, note="gemmlowp form of intaglio.forms"),
+         add_cases("cmsis-nn", many(60), seed), judge("add")),
+        (Row("cmsis-nn", "max pool", name),
+         max_cases("cmsis-nn", many(40), seed), judge("max_pool")),
+        (Row("cmsis-nn", "average pool", "LiteRT BUILTIN_REF",
+             note="the same published formula; ExecuTorch's own is in float"),
+         pool_cases("cmsis-nn", many(20), seed), litert.reference_pool),
+    ]  # fmt: skip
+
+
+def second_rows(many: Many, seed: int) -> Plan:
+    """Published formulas, written a second time."""
+    return [
+        (Row("nvdla", "conv2d", SECOND, note="output converter, its 17 bits included"),
          conv_cases("nvdla", many(60), seed), second.nvdla_conv),
-        (Row("nvdla", "average pool", "formulas in a second implementation", note="two stages"),
+        (Row("nvdla", "depthwise", SECOND),
+         conv_cases("nvdla", many(60), seed, depthwise=True), second.nvdla_conv),
+        (Row("nvdla", "average pool", SECOND, note="two stages"),
          pool_cases("nvdla", many(20), seed), second.nvdla_pool),
-        (Row("dpu", "conv2d", "formulas in a second implementation"),
-         conv_cases("dpu", many(60), seed), second.dpu_conv),
+        (Row("dpu", "conv2d", SECOND), conv_cases("dpu", many(60), seed), second.dpu_conv),
+        (Row("dpu", "depthwise", SECOND),
+         conv_cases("dpu", many(60), seed, depthwise=True), second.dpu_conv),
+    ]  # fmt: skip
+
+
+def network_rows(many: Many, seed: int) -> Plan:
+    """Whole networks, exported."""
+    note = "the file is `intaglio export`'s, its arithmetic the runtime's"
+    return [
+        (Row(profile, "whole networks", "onnxruntime, integer operators", note=note),
+         network_cases(profile, many(20), seed), integer_onnx)
+        for profile, a in PRESETS.items() if a.product == "exact"
+    ]  # fmt: skip
+
+
+def node_rows() -> Plan:
+    """Cases that come with the onnx package; few, and always all."""
+    oracle = "onnx node cases"
+    return [
+        (Row("onnxruntime", "integers", oracle, note="qlinearconv, qlinearmatmul, clip; imported"),
+         node_cases(LINEAR, "onnxruntime"), expected),
+        (Row("intaglio", "integers", oracle, note="convinteger, matmulinteger; imported"),
+         node_cases(SUMS, "intaglio"), expected),
+        (Row("onnxruntime", "requantise", oracle, note="quantizelinear; imported"),
+         node_cases(QUANTIZE, "onnxruntime"), expected),
+        (Row("intaglio", "moves", oracle,
+             note="maxpool, resize, upsample, pad; imported, floats as their ranks"),
+         node_cases(MOVES, "intaglio"), expected),
     ]  # fmt: skip

@@ -10,13 +10,18 @@ from intaglio.ops import Requant
 
 
 def sums(case: Case) -> Array:
-    """The convolution and bias, (C, H, W), as a matrix product of patches in float64: exact."""
+    """The convolution and bias, (C, H, W), as a matrix product of patches in float64: exact.
+    Zero points are 0, so that a border adds nothing."""
     assert case.weight is not None
     assert case.bias is not None
-    k = case.kernel
-    patches = np.lib.stride_tricks.sliding_window_view(case.images[0].astype(np.float64), k, (1, 2))
+    top, bottom, left, right = case.padding
+    image = np.pad(case.images[0].astype(np.float64), ((0, 0), (top, bottom), (left, right)))
+    patches = np.lib.stride_tricks.sliding_window_view(image, case.kernel, (1, 2))
     patches = patches[:, :: case.stride[0], :: case.stride[1]]
-    acc = np.tensordot(case.weight.astype(np.float64), patches, axes=([1, 2, 3], [0, 3, 4]))
+    if case.groups > 1:  # one input channel a group
+        acc = np.einsum("oyx,ohwyx->ohw", case.weight[:, 0].astype(np.float64), patches)
+    else:
+        acc = np.tensordot(case.weight.astype(np.float64), patches, axes=([1, 2, 3], [0, 3, 4]))
     return acc + case.bias[:, None, None]
 
 
@@ -46,3 +51,18 @@ def nvdla_pool(case: Case) -> Array:
     for side in case.kernel[::-1]:
         total = away(total * np.round(65536 / side) / 65536)
     return np.clip(total, -128, 127)[None]
+
+
+def onnxruntime_average(case: Case) -> Array:
+    """QLinearAveragePool in the runtime's own order, in float32: reals of the codes, added row by
+    row; over n; over the scale; plus the zero point; rounded, ties to even."""
+    x, y = case.reals
+    kh, kw = case.kernel
+    reals = (case.images[0].astype(np.float32) - np.float32(x.zero)) * np.float32(x.scale)
+    windows = np.lib.stride_tricks.sliding_window_view(reals, case.kernel, (1, 2))
+    windows = windows[:, :: case.stride[0], :: case.stride[1]]
+    total = np.zeros(windows.shape[:3], np.float32)
+    for i in range(kh * kw):
+        total = total + windows[..., i // kw, i % kw]
+    near = np.rint(total / np.float32(kh * kw) / np.float32(y.scale) + np.float32(y.zero))
+    return np.clip(near, -128, 127)[None]

@@ -3,7 +3,7 @@
 Each function appends to a `Builder` and returns the name of the result. What is added are ordinary
 operations, so that every execution has these forms, hardware too. The builder's arithmetic must
 round as the system does: "tflite" or "cmsis-nn" for gemmlowp's, "tosa" for XNNPACK's and TOSA's
-(all round halves up once), "nvdla" for NVDLA's.
+(all round halves up once), "nvdla" for NVDLA's; a table is of any arithmetic.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from math import floor, frexp
 import numpy as np
 
 from intaglio.errors import ProgramError
-from intaglio.fixed import double
+from intaglio.fixed import IntType, double
 from intaglio.ops import Add, Lookup, Requant, SumPool2d
 from intaglio.program import Builder
 
@@ -123,6 +123,28 @@ def tosa_average(builder: Builder, name: str, pool: SumPool2d, zero_in: int, zer
     k = (n - 1).bit_length()
     m = (((1 << 30) + 1) << k) // n
     return scaled_sum(builder, name, builder.add(pool), m, -zero_in * n * m, 30 + k, zero_out)
+
+
+def onnxruntime_average(
+    builder: Builder, name: str, pool: SumPool2d, reals: tuple[Real, Real], type: IntType
+) -> str:
+    """onnxruntime's QLinearAveragePool, as a table of the sum: in float32, the sum times its scale,
+    over n, over the result's scale, plus the zero point, and only then rounded, ties to even.
+
+    The runtime adds reals, not codes; where its scale is no power of two its sum may be the next
+    float32. Raises ProgramError for a sum of more than 16 bits.
+    """
+    x, y = reals
+    n = pool.kernel[0] * pool.kernel[1]
+    total = builder.tensors[builder.add(pool)]
+    if total.type.bits > 16:
+        raise pool.refuse(f"its window must be smaller in onnxruntime's form, not of {n} pixels.")
+    sums = np.arange(total.type.lo, total.type.hi + 1, dtype=np.int64) - n * x.zero
+    mean = sums.astype(np.float32) * np.float32(x.scale) / np.float32(n)
+    near = np.rint(mean / np.float32(y.scale) + np.float32(y.zero))
+    table = np.clip(near, type.lo, type.hi).astype(np.int64)
+    op = Lookup(output=name, input=total.name, table=builder.constant(f"{name}.t", table, type))
+    return builder.add(op, type, y.scale, (y.zero,))
 
 
 def nvdla_average(builder: Builder, name: str, pool: SumPool2d) -> str:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "intaglio"
-CORE = {"errors", "disk", "fixed", "ops", "program", "file", "summary", "multiplier", "spread"}
+CORE = {
+    "errors", "disk", "fixed", "forms", "ops", "program", "file", "summary", "multiplier", "spread",
+}  # fmt: skip
 ROOMS = {
     "core": {"core"},
     "sim": {"core", "sim"},

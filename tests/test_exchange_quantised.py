@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +22,7 @@ from intaglio.exchange.importer import import_onnx
 from intaglio.exchange.quantised import to_quantised
 from intaglio.exchange.runtime import run_onnx
 from intaglio.file import load, save
-from intaglio.fixed import Arithmetic, IntType
+from intaglio.fixed import PRESETS, Arithmetic, IntType
 from intaglio.ops import Conv2d, Input, Output, Requant, SumPool2d
 from intaglio.program import Builder, Program
 from intaglio.sim.reference import run
@@ -164,9 +165,49 @@ def test_qonnx_of_three_bits(tmp_path: Path) -> None:
     assert str(program.tensors[program.outputs[0].name].type) == "u3"
 
 
+def test_averages_of_onnxruntime_to_the_bit(tmp_path: Path) -> None:
+    """Its sums in float32 are a table where the arithmetic is: ties and borders too."""
+    constants = {"s": np.float32(0.25), "z": np.uint8(7), "t": np.float32(0.5), "y0": np.uint8(3)}
+    nodes = [
+        node("QuantizeLinear", "x s z", "q"),
+        node("QLinearAveragePool", "q s z t y0", "y", domain="com.microsoft", kernel_shape=[3, 2],
+             pads=[1, 1, 1, 0], count_include_pad=1),
+    ]  # fmt: skip
+    path = model_of(tmp_path / "a.onnx", nodes, constants)
+    program = import_onnx(path, PRESETS["onnxruntime"])
+    model = onnx.load(path)
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    model.ir_version = 10
+    codes = np.random.default_rng(0).integers(0, 256, (50, 2, 4, 4))
+    (theirs,) = run_onnx(model, (codes - 7.0) * 0.25).values()
+    (ours,) = (run(program, codes).tensors[t.name] for t in program.outputs)
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_resize_of_some_axes(tmp_path: Path) -> None:
+    """`axes` names the sides that are given; a policy that would choose the size is refused."""
+    constants = {"s": np.float32(1), "z": np.uint8(0), "n": np.array([9, 6])}
+    way = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    first = node("QuantizeLinear", "x s z", "q")
+    resize = node("Resize", "q", "y", axes=[3, 2], **way)
+    resize.input[:] = ["q", "", "", "n"]
+    program = import_onnx(model_of(tmp_path / "r.onnx", [first, resize], constants))
+    assert program.outputs[0].shape == (2, 6, 9)
+    for policy in ("not_larger", "not_smaller"):
+        resize = node("Resize", "q", "y", axes=[3, 2], keep_aspect_ratio_policy=policy, **way)
+        resize.input[:] = ["q", "", "", "n"]
+        path = model_of(tmp_path / "r.onnx", [first, resize], constants)
+        with pytest.raises(ModelError, match="Resize 'the_resize': it must stretch each side"):
+            import_onnx(path)
+
+
 @pytest.mark.parametrize(
     ("nodes", "words"),
     [
+        (
+            [node("QuantizeLinear", "x s0 z0", "q"), node("ConvInteger", "q q", "y")],
+            "ConvInteger 'the_convinteger': its input must be an integer activation",
+        ),
         ([node("BipolarQuant", "w s", "y")], "BipolarQuant 'the_bipolarquant': .*2 bits or more"),
         ([node("Softmax", "x", "y")], "Softmax 'the_softmax': .*cut the model before it"),
         ([node("Conv", "x w", "y")], "Conv 'the_conv': its weights must be .*quantised"),
@@ -189,6 +230,8 @@ def test_refusals_name_the_node_and_the_remedy(
     constants = QUANT | {
         "w": np.ones((2, 2, 1, 1), np.float32),
         "half": np.float32(2.5),
+        "s0": np.float32(1),
+        "z0": np.uint8(0),
         "three": np.array([1, 2, 3], np.float32),
         "scales": np.array([1, 1, 2, 2], np.float32),
     }
