@@ -23,7 +23,7 @@ from intaglio.sim.workspace import Workspace, make_workspace
 
 Array = NDArray[Any]
 WORTH = (
-    20_000_000  # multiplications of an image that threads share; of fewer, starting them is most
+    100_000_000  # multiplications of an image that threads share; of fewer, starting them is most
 )
 
 

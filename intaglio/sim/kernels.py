@@ -351,33 +351,48 @@ def planes(x: Any, out: Any, first: int, last: int) -> None:
 
 @jit
 def border(
-    x: Any, top: int, left: int, value: Ints, lowest: int, out: Any, first: int, last: int
+    x: Any, top: int, left: int, value: Any, lowest: int, out: Any, first: int, last: int
 ) -> None:
-    """x (H, W, C) - lowest into rows first ... last - 1 of out, value (C,) elsewhere."""
-    h, w = x.shape[0], x.shape[1]
+    """x (H, W, C) - lowest into rows first ... last - 1 of out, elsewhere value (W of out * C,),
+    which repeats the channels' own."""
+    h, row = x.shape[0], x.shape[1] * x.shape[2]
+    before = left * x.shape[2]
     for i in range(first, last):
-        inside = top <= i < top + h
-        for j in range(out.shape[1]):
-            if not (inside and left <= j < left + w):
-                copy(value, out[i, j])
-        if inside:
-            shift(x[i - top].reshape(-1), lowest, out[i, left : left + w].reshape(-1))
+        line = out[i].reshape(-1)
+        if top <= i < top + h:
+            copy(value, line[:before])
+            shift(x[i - top].reshape(-1), lowest, line[before : before + row])
+            copy(value, line[before + row :])
+        else:
+            copy(value, line)
+
+
+@jit
+def raise_to(values: Any, out: Any) -> None:
+    """Each value of out, or that of the first values where it is more."""
+    for i in range(out.size):
+        out[i] = max(out[i], values[i])
 
 
 @jit
 def maxpool(
-    x: Any, kh: int, kw: int, sy: int, sx: int, dy: int, dx: int, out: Any, first: int, last: int
-) -> None:
-    """x bordered by its type's lowest code; rows first ... last - 1 of out."""
+    x: Any, kh: int, kw: int, sy: int, sx: int, dy: int, dx: int, lines: Any, out: Any,
+    first: int, last: int, worker: int,
+) -> None:  # fmt: skip
+    """x (H, W, C) bordered by its type's lowest code; rows first ... last - 1 of out. The maxima of
+    a window's columns, then those of its rows at every place, lie in lines (workers, 2, W * C)."""
+    channels = x.shape[2]
+    columns, windows = lines[worker, 0], lines[worker, 1]
     for i in range(first, last):
+        copy(x[i * sy].reshape(-1), columns)
+        for ky in range(1, kh):
+            raise_to(x[i * sy + ky * dy].reshape(-1), columns)
+        copy(columns, windows)
+        for kx in range(1, kw):
+            right = columns[kx * dx * channels :]
+            raise_to(right, windows[: right.size])
         for j in range(out.shape[1]):
-            best = out[i, j]
-            copy(x[i * sy, j * sx], best)
-            for ky in range(kh):
-                for kx in range(kw):
-                    tap = x[i * sy + ky * dy, j * sx + kx * dx]
-                    for c in range(best.size):
-                        best[c] = max(best[c], tap[c])
+            copy(windows[j * sx * channels :], out[i, j])
 
 
 @jit

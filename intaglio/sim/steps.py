@@ -69,7 +69,7 @@ def add(p: Any, first: int, last: int, worker: int) -> int:
 
 @jit
 def maxpool(p: Any, first: int, last: int, worker: int) -> int:
-    kernels.maxpool(*p[0], first, last)
+    kernels.maxpool(*p[0], first, last, worker)
     return 0
 
 

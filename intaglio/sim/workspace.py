@@ -120,6 +120,9 @@ class Binder:
                 top, bottom, left, right = op.padding
                 border = 8 * c * (h + top + bottom) * (w + left + right)
                 sizes["border"] = max(sizes["border"], border)
+                if isinstance(op, MaxPool2d):
+                    rows = self.workers * 2 * 8 * c * (w + left + right)
+                    sizes["columns"] = max(sizes["columns"], rows)
             if isinstance(op, Conv2d):
                 for name, (shape, dtype) in self.shapes(op).items():
                     size = prod(shape) * np.dtype(dtype).itemsize
@@ -199,9 +202,14 @@ class Binder:
                 self.call(steps.add, *operands, scaling, flat, size=len(flat))
             case MaxPool2d():
                 lowest = self.program.tensors[op.input].type.lo
-                self.pool(steps.maxpool, op, op.kernel, lowest)
+                x = self.bordered(op, [lowest], self.arrays[op.input].dtype)
+                lines = view(self.scratch["columns"], (self.workers, 2, x[0].size), x.dtype)
+                walk = (*op.kernel, *op.stride, *op.dilation)
+                self.call(steps.maxpool, x, *walk, lines, out, size=len(out))
             case SumPool2d():
-                self.pool(steps.sumpool, op, op.kernel, op.pad_value)
+                x = self.bordered(op, [op.pad_value], self.arrays[op.input].dtype)
+                walk = (*op.kernel, *op.stride, *op.dilation)
+                self.call(steps.sumpool, x, *walk, out, size=len(out))
             case Upsample():
                 x = self.arrays[op.input]
                 rows, columns = (nearest(x.shape[i], op.size[i]) for i in (0, 1))
@@ -212,7 +220,7 @@ class Binder:
                     self.call(steps.place, self.flat(part), first, flat, size=len(flat))
                     first += self.arrays[part].shape[2]
             case Pad():
-                value = np.full(out.shape[2], op.value, dtype=out.dtype)
+                value = np.full(out[0].size, op.value, dtype=out.dtype)
                 top, _, left, _ = op.padding
                 x = self.arrays[op.input]
                 self.call(steps.border, x, top, left, value, 0, out, size=len(out))
@@ -237,16 +245,10 @@ class Binder:
         if (height, width) == (h, w) and x.dtype == dtype and lowest == 0:
             return x
         out = view(self.scratch["border"], (height, width, c), dtype)
-        value = np.resize(np.array([v - lowest for v in outside], dtype=dtype), c)
+        channels = np.resize([v - lowest for v in outside], c)
+        value = np.tile(channels.astype(dtype), width)
         self.call(steps.border, x, top, left, value, lowest, out, size=height)
         return out
-
-    def pool(
-        self, kernel: Callable[..., Any], op: Windowed, size: tuple[int, int], outside: int
-    ) -> None:
-        x = self.bordered(op, [outside], self.arrays[op.input].dtype)
-        out = self.arrays[op.output]
-        self.call(kernel, x, *size, *op.stride, *op.dilation, out, size=len(out))
 
     def scale(self, op: Requant | Add, m: Tables, b: Tables, s: Tables) -> Scaling:
         rounding = tuple(ROUNDINGS).index(self.program.arithmetic.rounding)
