@@ -10,7 +10,7 @@ reference simulator. Latency is one image, on one thread or shared by two; throu
 image at a time on each of two threads. `start` is the command `intaglio run` on one picture as a
 process of its own: with nothing compiled, and again with the kernels kept; its seconds, and its
 largest resident memory. `rtl` is the same network in Verilog, compiled by Verilator, for scale.
-Written to results/sim.json.
+Written to results/sim.json, and docs/speed.md from it.
 """
 
 import argparse
@@ -35,6 +35,7 @@ import peer_onnx
 import peer_torch
 import torch
 from PIL import Image
+from simulator_page import line, write
 
 from intaglio.codegen.bundle import build
 from intaglio.detect import zoo
@@ -46,7 +47,7 @@ from intaglio.quant import QuantConfig, float_predictor, quantize
 from intaglio.sim import reference
 from intaglio.sim.compiled import jit
 from intaglio.sim.dots import blocks_of, call_block
-from intaglio.sim.engine import Simulator
+from intaglio.sim.engine import Simulator, processors
 from intaglio.sim.isa import UNITS, supported
 
 RESULTS = Path(__file__).parent / "results"
@@ -78,7 +79,7 @@ class Row:
 
 
 def main() -> None:
-    """Measure, print a table, write sim.json."""
+    """Measure, print a table, write sim.json and its page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--net", nargs="+", choices=NETS, default=NETS)
     parser.add_argument("--rounds", type=int, default=9)
@@ -88,24 +89,16 @@ def main() -> None:
     start, scale, rows = starts(), rtl(), []
     for facts in (start, scale):
         print(", ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
-    print("| network | size | widths | mode, threads | GMAC/s | beside onnxruntime int8 | fp32"
-          " | torch int8 | fp32 | LiteRT int8 | peak | wrong |")  # fmt: skip
-    print("|---|" + "---:|" * 11)
+    machine = {"processors": processors(), "isa": supported()[0], "rounds": options.rounds}
+    made = {"machine": machine, "start": start, "rtl": scale, "rows": rows}
     for net in options.net:
         for size in (256, 512) if net == "retinanet-r18" else (zoo.find(net).size[0],):
-            for row in measure(net, size, options.rounds):
+            for row in map(asdict, measure(net, size, options.rounds)):
                 rows.append(row)
-                low, high = row.spread_ort_int8
-                print(
-                    f"| {row.net} | {row.size} | W{row.wbits}A{row.abits} | {row.mode},"
-                    f" {row.threads} | {row.gmacs:.0f} | {row.ratio_ort_int8:.2f}"
-                    f" ({low:.2f}-{high:.2f}) | {row.ratio_ort_fp32:.2f} |"
-                    f" {row.ratio_torch_int8:.2f} | {row.ratio_torch_fp32:.2f} |"
-                    f" {row.ratio_litert_int8:.2f} | {row.peak_share:.2f} | {row.mismatches} |",
-                    flush=True,
-                )
-                made = {"rows": [asdict(row) for row in rows], "start": start, "rtl": scale}
+                print(line(row), flush=True)
                 options.out.write_text(json.dumps(made, indent=1) + "\n")
+    if options.out == RESULTS / "sim.json":
+        write(made)
 
 
 def starts() -> dict[str, float]:
