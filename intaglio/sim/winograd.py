@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -51,11 +52,24 @@ def tiles(height: int, width: int) -> int:
     return -(-height // SIDE) * -(-width // SIDE)
 
 
-def chunk(count: int, cin: int, workers: int) -> int:
-    """Tiles that go through together, in whole blocks: their points stay in a core's cache, and
-    every worker has some."""
+@dataclass(frozen=True)
+class Shares:
+    """How workers share a convolution: `chunk` tiles go through together, in whole blocks, and a
+    chunk's output channels in `splits` parts. `size` of these there are in all."""
+
+    chunk: int
+    splits: int
+    size: int
+
+
+def shares(count: int, cin: int, cout: int, workers: int) -> Shares:
+    """Chunks whose points stay in a core's cache. Fewer tiles at a time would read all weights more
+    often: where workers would not have as many chunks each, they make some of the channels."""
     fitting = max(16, (600 << 10) // (POINTS * 2 * cin) // 8 * 8)
-    return min(fitting, 64, -(-count // (8 * workers)) * 8)
+    chunks = -(-count // min(fitting, 64))
+    even = chunks % workers == 0 or chunks > 4 * workers
+    splits = 1 if even else min(workers, -(-cout // GROUP))
+    return Shares(-(-count // (chunks * 8)) * 8, splits, chunks * splits)
 
 
 def pack(weight: Ints, unit: Unit) -> NDArray[np.int16]:
@@ -274,6 +288,7 @@ def conv(
     weight: Any,
     start: Any,
     size: tuple[int, int],
+    splits: int,
     scaling: Scaling,
     fused: int,
     points: Any,
@@ -285,7 +300,8 @@ def conv(
     last: int,
     worker: int,
 ) -> None:
-    """3x3 Conv2d of tiles first ... last - 1 in raster order, and the Requant behind it.
+    """3x3 Conv2d, and the Requant behind it: shares first ... last - 1 of `Shares`, the splits of a
+    chunk one after the other.
 
     narrow, wide  addresses of the words `dots.Blocks`
     spread        that of `make_spread`'s function
@@ -295,6 +311,7 @@ def conv(
     weight        of `pack`
     start         (Cout padded,) int32: what is added to each sum
     size          the output's (H, W)
+    splits        of `Shares`
     points        (workers, 36, row) int16: a row holds the tiles' C channels, padded
     places        (workers, tiles + 36) int64: addresses of tiles, then distances of points
     products      (workers, 36, row) int32: a row holds the tiles' GROUP channels, padded
@@ -313,12 +330,16 @@ def conv(
         places[worker, t] = v + t * v_tile
     for p in range(POINTS):
         places[worker, chunk + p] = p * v_row
-    for begin in range(first, last, chunk):
-        count = min(chunk, last - begin)
+    count_all = across * ((size[0] + SIDE - 1) // SIDE)
+    groups = (channels + GROUP - 1) // GROUP
+    for share in range(first, last):
+        begin, split = share // splits * chunk, share % splits
+        count = min(chunk, count_all - begin)
         for t in range(count):
             tile = begin + t
             spread_tile(spread, x, tile // across, tile % across, lanes, v + t * v_tile, v_row)
-        for g in range(0, channels, GROUP):
+        for group in range(split * groups // splits, (split + 1) * groups // splits):
+            g = group * GROUP
             outs = min(GROUP, channels - g)
             for p in range(POINTS):
                 at_point = at_tiles + (chunk + p) * 8

@@ -76,7 +76,8 @@ def make_workspace(plan: Plan, wanted: Mapping[str, np.dtype[Any]], workers: int
     first = len(binder.steps)
     for name, dtype in wanted.items():
         codes = binder.flat(name)
-        binder.call(steps.planes, codes, np.empty(codes.T.shape, dtype), size=len(codes), part=256)
+        part = min(256, whole(-(-len(codes) // (2 * workers)), 32))
+        binder.call(steps.planes, codes, np.empty(codes.T.shape, dtype), size=len(codes), part=part)
     made, places = steps.make_steps(binder.steps)
     results = {name: places[first + i] + MATRIX + ADDRESS for i, name in enumerate(wanted)}
     return Workspace(binder.arrays, binder.overflows, made, places[0] + ADDRESS, results)
@@ -133,13 +134,13 @@ class Binder:
         """Shapes and types of the buffers that a convolution's kernel works in, for every worker:
         see the kernels."""
         sums = self.plan.sums[op.output]
-        channels, height, width = self.program.tensors[op.output].shape
+        channels = self.program.tensors[op.output].shape[0]
         n = self.workers
         match sums.kind:
             case "winograd":
                 unit = self.unit()
                 cin = self.program.tensors[op.input].shape[0]
-                count = winograd.chunk(winograd.tiles(height, width), cin, n)
+                count = self.shares(op).chunk
                 row = count * whole(cin, 2 * unit.lanes) + winograd.GAP // 2
                 return {
                     "columns": ((n, winograd.POINTS, row), np.int16),
@@ -292,21 +293,26 @@ class Binder:
             case _:
                 self.plain(op, rest, out)
 
+    def shares(self, op: Conv2d) -> winograd.Shares:
+        """How the workers share a convolution by `winograd`."""
+        cin = self.program.tensors[op.input].shape[0]
+        cout, height, width = self.program.tensors[op.output].shape
+        return winograd.shares(winograd.tiles(height, width), cin, cout, self.workers)
+
     def winograd(self, op: Conv2d, rest: tuple[Any, ...], out: Array) -> None:
         unit, weight = self.unit(), self.plan.sums[op.output].weight
         lowest = self.program.tensors[op.input].type.lo
         x = self.bordered(op, op.pad_value, np.uint8, lowest, winograd.SIDE)
         _, height, width = self.program.tensors[op.output].shape
-        tiles = winograd.tiles(height, width)
-        count = winograd.chunk(tiles, x.shape[2], self.workers)
+        shares = self.shares(op)
         start = packed.starts(self.program.constants[op.weight].array, 1, lowest, unit.lanes)
         blocks = blocks_of(unit.isa, "words")
-        places = np.zeros((self.workers, count + winograd.POINTS), np.int64)
+        places = np.zeros((self.workers, shares.chunk + winograd.POINTS), np.int64)
         self.call(
             steps.conv_winograd, blocks.narrow, blocks.wide, *winograd.transforms_of(unit.isa),
-            unit.pixels, x, weight, start[0], (height, width), *rest, self.buffer(op, "columns"),
-            places, self.buffer(op, "products"), self.buffer(op, "sums"), out, size=tiles,
-            part=count,
+            unit.pixels, x, weight, start[0], (height, width), shares.splits, *rest,
+            self.buffer(op, "columns"), places, self.buffer(op, "products"),
+            self.buffer(op, "sums"), out, size=shares.size, part=1,
         )  # fmt: skip
 
     def packed(self, op: Conv2d, rest: tuple[Any, ...], out: Array) -> None:
