@@ -5,7 +5,12 @@ from __future__ import annotations
 from intaglio.codegen.devices import Device
 
 SOURCES = ("rtl/top.v", "rtl/intaglio_rom.v")
-SYNTHESIS = {"ecp5": "synth_ecp5", "ice40": "synth_ice40 -dsp", "gowin": "synth_gowin"}
+SYNTHESIS = {
+    "ecp5": "synth_ecp5",
+    "ice40": "synth_ice40 -dsp",
+    "gowin": "synth_gowin",
+    "xc7": "synth_xilinx -family xc7 -noiopad",  # for the resources; Vivado makes the bitstream
+}
 
 
 def constraint_files(device: Device, clock_mhz: float) -> dict[str, str]:
