@@ -42,9 +42,10 @@ bench-quant: $(READY) ## AP of every method and width, hours in all (goes on whe
 bench-sim: $(READY) ## speed of the simulator beside onnxruntime and torch, minutes
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/simulator.py $(ARGS)
 
-bench-hw: $(READY) ## cycles, AP and a peer's network in RTL, an hour
+bench-hw: $(READY) ## cycles, AP, place and route, and a peer's network, hours (goes on where it stopped)
 	$(BIN)/python benchmarks/cycles.py $(ARGS)
 	$(BIN)/python benchmarks/rtl_map.py
+	$(BIN)/python benchmarks/timing.py --folder build/timing
 	$(BIN)/python benchmarks/resnet8.py
 
 conformance: $(READY) .executorch/.ready ## our integers against other programs' integers, minutes

@@ -5,6 +5,9 @@ an iCE40UP5K and in a Gowin part. Each is synthesised once, routed with every se
 row is one seed, written to the key "timing" of results/hw.json as soon as it is routed. What is
 there is not made again (--anew: it is), and with --folder a netlist is used again while its build
 is the same, so a run that was cut off goes on. Exit 1 where a design's best seed misses the clock.
+
+Two of them are also synthesised for a Zynq 7020, whose bitstreams only the vendor makes: what yosys
+counts of each is a row of the key "synthesis". The tables of docs/hardware.md are printed last.
 """
 
 import argparse
@@ -26,19 +29,23 @@ from networks import skip
 from intaglio.codegen.bitstream import (
     BAUD,
     FOLDER,
+    PACKED,
     pack,
     place_and_route,
     stat_resources,
     surrounding,
+    synthesise,
     synthesise_within,
 )
 from intaglio.codegen.bundle import build
 from intaglio.codegen.devices import device
+from intaglio.codegen.scripts import SOURCES
 from intaglio.codegen.shell import SHELL
 from intaglio.codegen.verify import read_manifest
 from intaglio.program import Program
 
 CALIBRATED = 64
+NONE = "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,20 @@ class Row:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Count:
+    """A design as synthesised, without a place for it."""
+
+    net: str
+    target: str
+    cycles_per_frame: int
+    luts: float
+    ffs: float
+    rams: float
+    multipliers: float
+    seconds: float
+
+
 def fcos_nano() -> Program:
     """The bundled detector at W4A4."""
     from intaglio.detect import zoo
@@ -88,6 +109,8 @@ DESIGNS = (
     Design("residual-block", "ice40-up5k", 12, skip, {"lanes": 8}),
     Design("residual-block", "gowin-gw2a-18", 50, skip, {"lanes": 8}),
     Design("fcos-nano W4A4", "ecp5-85k", 75, fcos_nano, {"fps": 100}),
+    Design("residual-block", "xc7z020", 75, skip, {"lanes": 8}),
+    Design("fcos-nano W4A4", "xc7z020", 75, fcos_nano, {"fps": 100}),
 )
 
 
@@ -109,31 +132,94 @@ def main() -> int:
     for design in DESIGNS:
         if design.net not in options.net or design.target not in options.target:
             continue
-        there = {row.seed for row in rows() if same(row, design)}
-        seeds = [n for n in range(1, options.seeds + 1) if options.anew or n not in there]
-        if options.build_only:
-            make(design, folder_of(design, options.folder))
-            continue
-        if seeds:
-            with tempfile.TemporaryDirectory() as scratch:
-                measure(design, seeds, options.folder or Path(scratch), options.built)
-        found = [row for row in rows() if same(row, design)]
-        for row in found:
-            print(row, flush=True)
-        missed += not met(found)
+        kept = options.folder
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = folder_of(design, kept or Path(scratch))
+            if options.build_only:
+                make(design, folder)
+            elif device(design.target).family in PACKED:
+                missed += not routed(design, folder, options)
+            elif options.anew or not any(same(count, design) for count in counts()):
+                counted(design, folder, options.built)
+    print("\n".join(table(rows(), counts())))
     return int(missed > 0)
 
 
+def routed(design: Design, folder: Path, options: argparse.Namespace) -> bool:
+    """Route the seeds that are missing; whether the clock is met."""
+    there = {row.seed for row in rows() if same(row, design)}
+    seeds = [n for n in range(1, options.seeds + 1) if options.anew or n not in there]
+    if seeds:
+        measure(design, seeds, folder, options.built)
+    return met([row for row in rows() if same(row, design)])
+
+
+def counts() -> list[Count]:
+    """The designs that are synthesised alone."""
+    return [Count(**count) for count in stored("synthesis")]
+
+
+def counted(design: Design, folder: Path, built: bool) -> None:
+    """Synthesise for a device without open tools behind it; its row."""
+    if not built:
+        make(design, folder)
+    facts = read_manifest(folder)
+    (folder / FOLDER).mkdir(exist_ok=True)
+    started = time.perf_counter()
+    found = synthesise(folder, device(design.target), facts["name"], SOURCES)
+    row = Count(
+        net=design.net,
+        target=design.target,
+        cycles_per_frame=facts["cycles_per_frame"],
+        seconds=round(time.perf_counter() - started, 1),
+        **found,
+    )
+    others = [c for c in counts() if not same(c, design)]
+    every = sorted([*others, row], key=lambda c: (c.net, c.target))
+    put("synthesis", [asdict(c) for c in every])
+    print(row, flush=True)
+
+
+def table(found: Sequence[Row], alone: Sequence[Count]) -> list[str]:
+    """Markdown lines: a design each, its seeds together."""
+    head = ["network", "device", "clock, MHz", "Fmax of the seeds, MHz", "frames/s", "LUTs",
+            "flip-flops", "block RAMs", "multipliers", "routing, s"]  # fmt: skip
+    lines = ["| " + " | ".join(head) + " |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
+    for net, target in dict.fromkeys((row.net, row.target) for row in found):
+        seeds = [row for row in found if (row.net, row.target) == (net, target)]
+        first = seeds[0]
+        fmaxes = ", ".join(f"{row.fmax_mhz:.1f}" for row in seeds)
+        seconds = ", ".join(f"{row.seconds:.0f}" for row in seeds)
+        lines.append(
+            f"| {net} | `{target}` | {first.constraint_mhz:g} | {fmaxes} | {first.fps:,.1f} |"
+            f" {size(first)} | {seconds} |"
+        )
+    lines += [
+        f"| {c.net} | `{c.target}` | {NONE} | {NONE} | {NONE} | {size(c)} | {NONE} |" for c in alone
+    ]
+    return lines
+
+
+def size(row: Row | Count) -> str:
+    """The resources' cells of a table."""
+    return f"{row.luts:,.0f} | {row.ffs:,.0f} | {row.rams:g} | {row.multipliers:g}"
+
+
 def rows() -> list[Row]:
-    """Those there are."""
-    stored = json.loads(HW_JSON.read_text(encoding="utf-8")) if HW_JSON.exists() else {}
-    return [Row(**row) for row in stored.get("timing", ())]
+    """The seeds that are routed."""
+    return [Row(**row) for row in stored("timing")]
 
 
-def same(row: Row, design: Design) -> bool:
+def stored(key: str) -> list[dict[str, Any]]:
+    """The rows of a key of the results."""
+    found = json.loads(HW_JSON.read_text(encoding="utf-8")) if HW_JSON.exists() else {}
+    return list(found.get(key, ()))
+
+
+def same(row: Row | Count, design: Design) -> bool:
     """Whether the row is of the design, with the clock that is asked for now."""
-    asked = (design.net, design.target, design.clock_mhz)
-    return (row.net, row.target, row.constraint_mhz) == asked
+    clock = getattr(row, "constraint_mhz", design.clock_mhz)
+    return (row.net, row.target, clock) == (design.net, design.target, design.clock_mhz)
 
 
 def merged(old: Iterable[Row], new: Row) -> list[Row]:
@@ -153,9 +239,8 @@ def met(found: Sequence[Row]) -> bool:
     return max(row.fmax_mhz for row in found) >= found[0].constraint_mhz
 
 
-def measure(design: Design, seeds: Sequence[int], kept: Path, built: bool) -> None:
+def measure(design: Design, seeds: Sequence[int], folder: Path, built: bool) -> None:
     """Build, synthesise once, route the seeds, each its row; pack the best of them."""
-    folder = folder_of(design, kept)
     if not built:
         make(design, folder)
     facts = read_manifest(folder)

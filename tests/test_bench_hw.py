@@ -1,10 +1,12 @@
 """The hardware benchmarks: one file of results, the peer network, boxes compared bit by bit."""
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import timing
 import torch
 from hw_json import put
 from resnet8 import ABSENT, Row, page, resnet8
@@ -39,12 +41,16 @@ def test_the_peer_network_is_resnet8() -> None:
 
 
 def test_the_page_shows_what_was_measured_and_what_was_not() -> None:
-    row = Row(4, "ecp5-85k", 75.0, 5425.3, 13_824, 19_993, 266.6, 12_501_632, 1133, 29_997, 70, 164,
-              500, 0, None, None, None)  # fmt: skip
+    row = Row(4, "ecp5-85k", 75.0, 13_824, 19_993, 12_501_632, 1133, 29_997, 70, 164)
     text = page([row])
     line = next(line for line in text.splitlines() if "`ecp5-85k`" in line)
-    measured = "| 5,425 | 13,824 | 267 (19,993 cycles) | 29,997 | 70 | 164 | 0 |"
-    assert f"{measured} {ABSENT} | {ABSENT}, {ABSENT} |" in line
+    said = "| 5,425 | 13,824 | 267 (19,993 cycles) | 29,997 | 70 | 164 | estimate | 0 |"
+    assert f"| 1,133 | 75 | {ABSENT} {said} {ABSENT} | {ABSENT}, {ABSENT} |" in line
+    routed = replace(row, synthesised=True, luts=31_000, fmax_mhz=60.0, seeds=1)
+    line = next(line for line in page([routed]).splitlines() if "`ecp5-85k`" in line)
+    assert (
+        "| 75 | 60.0 | 4,340 | 13,824 | 333 (19,993 cycles) | 31,000 | 70 | 164 | yosys |" in line
+    )
     for peer in PEERS:
         assert peer.source in text
     finn = next(line for line in text.splitlines() if line.startswith("| FINN |"))
@@ -62,3 +68,35 @@ def test_one_changed_bit_of_a_box_counts(part: str) -> None:
     assert different(found(5), found(5)) == 0
     assert different(found(5), changed) == 1
     assert different(changed, found(3)) == 3
+
+
+def routed(seed: int, fmax: float, clock: float = 75) -> timing.Row:
+    return timing.Row("net", "ecp5-85k", seed, clock, fmax, 100.5, 746_496, 900, 800, 2, 4.5, 61.4)
+
+
+def test_a_seed_takes_the_place_of_its_older_row_and_another_clock_that_of_the_design() -> None:
+    other = replace(routed(1, 20.0), net="another")
+    old = [routed(1, 70.0), routed(2, 71.0), other]
+    assert timing.merged(old, routed(2, 80.0)) == [other, routed(1, 70.0), routed(2, 80.0)]
+    assert timing.merged(old, routed(3, 80.0, 60)) == [other, routed(3, 80.0, 60)]
+
+
+def test_the_best_seed_must_reach_the_clock() -> None:
+    assert timing.met([routed(1, 60.0), routed(2, 75.0)])
+    assert not timing.met([routed(1, 60.0), routed(2, 74.99)])
+
+
+def test_a_missed_clock_fails_the_benchmark(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows that are there are judged, not measured again."""
+    results = tmp_path / "hw.json"
+    monkeypatch.setattr(timing, "HW_JSON", results)
+    monkeypatch.setattr(timing, "DESIGNS", (timing.Design("net", "ecp5-85k", 75, timing.skip),))
+    monkeypatch.setattr("sys.argv", ["timing.py", "--seeds", "2"])
+    for best, code in ((74.9, 1), (75.0, 0)):
+        put("timing", [asdict(routed(1, 70.0)), asdict(routed(2, best))], results)
+        assert timing.main() == code
+        assert f"| 75 | 70.0, {best} | 100.5 | 900 | 800 | 2 | 4.5 | 61, 61 |" in (
+            capsys.readouterr().out
+        )
