@@ -90,13 +90,18 @@ def test_a_missed_clock_fails_the_benchmark(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Rows that are there are judged, not measured again."""
-    results = tmp_path / "hw.json"
+    results, docs = tmp_path / "hw.json", tmp_path / "hardware.md"
+    docs.write_text(f"Before.\n{timing.START}old\n{timing.END}After.\n")
     monkeypatch.setattr(timing, "HW_JSON", results)
+    monkeypatch.setattr(timing, "PAGE", docs)
     monkeypatch.setattr(timing, "DESIGNS", (timing.Design("net", "ecp5-85k", 75, timing.skip),))
     monkeypatch.setattr("sys.argv", ["timing.py", "--seeds", "2"])
     for best, code in ((74.9, 1), (75.0, 0)):
         put("timing", [asdict(routed(1, 70.0)), asdict(routed(2, best))], results)
         assert timing.main() == code
-        assert f"| 75 | 70.0, {best} | 100.5 | 900 | 800 | 2 | 4.5 | 61, 61 |" in (
-            capsys.readouterr().out
-        )
+        line = f"| 75 | 70.0, {best} | 100.5 | 900 | 800 | 2 | 4.5 | 61, 61 |"
+        assert line in capsys.readouterr().out
+        assert line in docs.read_text()
+        assert "old" not in docs.read_text()
+        assert docs.read_text().startswith("Before.\n")
+        assert docs.read_text().endswith("After.\n")
