@@ -24,9 +24,10 @@ from torch import nn
 from torch.nn import functional
 
 import intaglio
+from intaglio.exchange.compared import compare
 from intaglio.exchange.importer import import_onnx
 from intaglio.exchange.integer import to_integer
-from intaglio.exchange.runtime import compare, run_onnx
+from intaglio.exchange.runtime import run_onnx
 
 MEAN, STD = 0.45, 0.22
 

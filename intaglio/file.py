@@ -24,7 +24,7 @@ from intaglio.ops import OPS, Constant, Op, Tensor
 from intaglio.program import Program
 
 FORMATS = PLAIN, ODD, PROFILES = 1, 2, 3
-NEWER = ("product", "per_layer")  # fields of Arithmetic that older readers do not know
+NEWER = ("product", "per_layer", "forms")  # fields of Arithmetic that older readers do not know
 KINDS = {kind.__name__: kind for kind in OPS}
 STORED = (np.int8, np.int16, np.int32, np.int64)
 

@@ -8,7 +8,7 @@ same functions serve Python ints, NumPy int64 arrays and (compiled by Numba) the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ Rounding = Literal["TRN", "RND", "RND_INF", "RND_CONV", "DOUBLE"]
 Overflow = Literal["wrap", "saturate"]
 SaturateAt = Literal["mac", "end"]
 Product = Literal["exact", "single"]
+Forms = Literal["own", "tosa", "tflite"]
 
 
 EXACT_LIMIT = 1 << 62  # sums below this, a rounding constant included, are exact in int64
@@ -216,6 +217,9 @@ class Arithmetic:
     product          "exact": t = x * M + B. "single": t = `scaled_single`, in float32, B being at
                      the scale of x, and `summed_single` for sums.
     per_layer        M must be one value for all channels of a layer, and so the weights' scale.
+    forms            whose biases, sums and averages quantising writes (see docs/arithmetic.md);
+                     "own" are the most exact. The tables say what is computed, so that no
+                     execution reads this.
     """
 
     name: str = "intaglio"
@@ -230,6 +234,7 @@ class Arithmetic:
     saturate_at: SaturateAt = "end"
     product: Product = "exact"
     per_layer: bool = False
+    forms: Forms = field(default="own", repr=False)
 
     def __post_init__(self) -> None:
         if self.rounding not in ROUNDINGS:
@@ -269,6 +274,7 @@ TFLITE = Arithmetic(
     per_channel_shift=True,
     shift_range=(1, 62),
     bias_bits=63,
+    forms="tflite",
 )
 
 PRESETS: dict[str, Arithmetic] = {
@@ -280,6 +286,7 @@ PRESETS: dict[str, Arithmetic] = {
         per_channel_shift=True,
         shift_range=(2, 62),
         bias_bits=63,
+        forms="tosa",
     ),
     "tflite": TFLITE,
     "cmsis-nn": replace(TFLITE, name="cmsis-nn"),

@@ -15,10 +15,12 @@ import numpy as np
 
 from intaglio.errors import ProgramError
 from intaglio.fixed import IntType, double
-from intaglio.ops import Add, Lookup, Requant, SumPool2d
+from intaglio.ops import Add, Lookup, Requant, SumPool2d, Tensor
 from intaglio.program import Builder
 
 PRE_SHIFT = 20  # of TFLite's 8-bit addition
+XNNPACK_BITS = 22  # signed, of the multipliers of XNNPACK's addition
+XNNPACK_RATIOS = (2.0**-10, 2.0**8)  # of its larger operand's scale to the result's
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,9 @@ def quantized_multiplier(factor: float) -> tuple[int, int]:
 
 
 def gemmlowp_add(
-    builder: Builder, name: str, a: str, b: str, reals: tuple[Real, Real, Real], lo: int, hi: int
-) -> str:
+    builder: Builder, name: str, a: str, b: str, reals: tuple[Real, Real, Real], lo: int, hi: int,
+    origin: str = "", type: IntType | None = None,
+) -> str:  # fmt: skip
     """TFLite's and CMSIS-NN's addition of 8-bit codes to [lo, hi]; `reals` of a, b and the result.
 
     u = DOUBLE((q - z) * 2^20 * s / t) of each operand with t = 2 * max(s), which is a table of its
@@ -54,23 +57,24 @@ def gemmlowp_add(
     parts = []
     for side, tensor, real in (("a", a, x), ("b", b, y)):
         m, shift = quantized_multiplier(real.scale / twice)
-        type = builder.tensors[tensor].type
-        codes = range(type.lo, type.hi + 1)
+        source = builder.tensors[tensor].type
+        codes = range(source.lo, source.hi + 1)
         table = [double(((q - real.zero) << PRE_SHIFT) * m, shift) for q in codes]
         constant = builder.constant(f"{name}.{side}.table", table)
-        lookup = Lookup(output=f"{name}.{side}", input=tensor, table=constant)
-        parts.append(builder.add(lookup))
+        lookup = Lookup(output=f"{name}.{side}", input=tensor, table=constant, origin=origin)
+        parts.append(builder.add(lookup, scale=twice / (1 << PRE_SHIFT), zero_point=(0,)))
     m, shift = quantized_multiplier(twice / ((1 << PRE_SHIFT) * out.scale))
     op = Add(
         output=name, a=parts[0], b=parts[1], multiplier_a=m, multiplier_b=m, bias=0, shift=shift,
-        lo=lo, hi=hi, offset=out.zero,
+        lo=lo, hi=hi, offset=out.zero, origin=origin,
     )  # fmt: skip
-    return builder.add(op, scale=out.scale, zero_point=(out.zero,))
+    return builder.add(op, type, out.scale, (out.zero,))
 
 
 def xnnpack_add(
-    builder: Builder, name: str, a: str, b: str, reals: tuple[Real, Real, Real], lo: int, hi: int
-) -> str:
+    builder: Builder, name: str, a: str, b: str, reals: tuple[Real, Real, Real], lo: int, hi: int,
+    origin: str = "", type: IntType | None = None,
+) -> str:  # fmt: skip
     """XNNPACK's addition: multipliers of 21 bits of the float32 ratios, rounded once, halves up."""
     x, y, out = reals
     ratios = [np.float32(np.float32(r.scale) / np.float32(out.scale)) for r in (x, y)]
@@ -79,8 +83,9 @@ def xnnpack_add(
     op = Add(
         output=name, a=a, b=b, multiplier_a=ma, multiplier_b=mb,
         bias=-(x.zero * ma + y.zero * mb), shift=shift, lo=lo, hi=hi, offset=out.zero,
+        origin=origin,
     )  # fmt: skip
-    return builder.add(op, scale=out.scale, zero_point=(out.zero,))
+    return builder.add(op, type, out.scale, (out.zero,))
 
 
 def scaled_sum(
@@ -92,7 +97,7 @@ def scaled_sum(
     requant = Requant(
         output=name, input=input, multiplier=builder.constant(f"{name}.m", [m]),
         bias=builder.constant(f"{name}.b", [b]), shift=(shift,), lo=source.type.lo,
-        hi=source.type.hi, offset=offset,
+        hi=source.type.hi, offset=offset, origin=op.origin,
     )  # fmt: skip
     return builder.add(requant, source.type, source.scale, source.zero_point)
 
@@ -108,10 +113,21 @@ def tflite_average(builder: Builder, name: str, pool: SumPool2d) -> str:
     x = builder.tensors[pool.input]
     if any(pool.padding):
         raise pool.refuse("its windows must lie within the image in TFLite's form.")
-    if n * n * max(abs(x.lo), abs(x.hi)) >= 1 << 30:
+    if not tflite_divides(x, n):
         raise pool.refuse(f"its window must be smaller in TFLite's form, not of {n} pixels.")
     m, shift = ((1 << 31) // n + 1, 31) if n > 1 else (1 << 30, 30)
     return scaled_sum(builder, name, builder.add(pool), m, 0, shift)
+
+
+def tflite_divides(x: Tensor, n: int) -> bool:
+    """Whether `tflite_average` is exact for windows of n codes of x."""
+    return n * n * max(abs(x.lo), abs(x.hi)) < 1 << 30
+
+
+def tosa_reciprocal(n: int) -> tuple[int, int]:
+    """(M, S) by which TOSA's average divides a sum of n codes."""
+    k = (n - 1).bit_length()
+    return (((1 << 30) + 1) << k) // n, 30 + k
 
 
 def tosa_average(builder: Builder, name: str, pool: SumPool2d, zero_in: int, zero_out: int) -> str:
@@ -120,9 +136,8 @@ def tosa_average(builder: Builder, name: str, pool: SumPool2d, zero_in: int, zer
     n = pool.kernel[0] * pool.kernel[1]
     if any(pool.padding):
         raise pool.refuse("its windows must lie within the image in TOSA's form.")
-    k = (n - 1).bit_length()
-    m = (((1 << 30) + 1) << k) // n
-    return scaled_sum(builder, name, builder.add(pool), m, -zero_in * n * m, 30 + k, zero_out)
+    m, shift = tosa_reciprocal(n)
+    return scaled_sum(builder, name, builder.add(pool), m, -zero_in * n * m, shift, zero_out)
 
 
 def onnxruntime_average(

@@ -13,6 +13,9 @@ from intaglio.errors import ModelError
 from intaglio.fixed import EXACT_LIMIT, Arithmetic, IntType
 
 
+NEGLIGIBLE = Fraction(1, 256)  # of a code
+
+
 @dataclass(frozen=True)
 class Scaling:
     """t = sum of codes * multipliers + bias, then / 2^shift; `offset` is added after rounding."""
@@ -60,6 +63,14 @@ def scaling(terms: Sequence[Term], zero_point: int, arithmetic: Arithmetic, laye
     (sum of reach + |zeros|) * 2^-(S+1) + 2^-(S+1) codes. `addend'` includes the zero point where
     the rounding allows (RND, TRN), and a half for TRN, so that every profile rounds to nearest.
 
+    Where `arithmetic.forms` are another system's, which adds a 32-bit bias before it multiplies, a
+    term of one ratio has B = bias * M + zero_point * 2^S instead, with
+
+        bias = nearest(addend * 2^S / M) - zeros[0],
+
+    which adds at most ratio / 2 to the difference. A bias of more than 32 bits makes the term
+    constant (M = 0) where its codes move it by less than NEGLIGIBLE, and else is left as above.
+
     Raises ModelError where no S fits, or where M must be a power of two and the ratio is none.
     """
     if arithmetic.product == "single":
@@ -94,10 +105,17 @@ def at_shift(
     half = Fraction(one, 2) if arithmetic.rounding == "TRN" else Fraction(0)
     bias_type = IntType(arithmetic.bias_bits, True)
     multipliers, biases = [], []
+    before = arithmetic.forms != "own"
     for term in terms:
         m = [nearest(ratio * one) for ratio in term.ratios]
         b = nearest((term.addend + extra) * one + half)
         b -= sum(mi * zero for mi, zero in zip(m, term.zeros, strict=True))
+        if before and len(m) == 1 and m[0]:
+            bias = nearest(term.addend * one / m[0]) - term.zeros[0]
+            if abs(bias) + term.reach[0] < 1 << 31:
+                b = bias * m[0] + floor(extra * one + half)
+            elif abs(term.ratios[0]) * term.reach[0] < NEGLIGIBLE:
+                m = [0]
         top = abs(b) + sum(abs(mi) * r for mi, r in zip(m, term.reach, strict=True)) + one // 2
         fits = bias_type.holds(b, b) and max(map(abs, m)) <= arithmetic.multiplier_max
         if not fits or top >= EXACT_LIMIT:

@@ -29,6 +29,7 @@ HEAVY = {
     "numba": {"sim", "codegen"},
     "onnx": {"exchange"},
     "onnxruntime": {"exchange"},
+    "flatbuffers": {"exchange"},
     "distributed": {"core"},
 }
 TORCH_FREE = {"decode", "coco", "evaluate", "images", "draw"}

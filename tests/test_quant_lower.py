@@ -18,6 +18,7 @@ from torch import nn
 from intaglio import ops
 from intaglio.errors import ModelError
 from intaglio.fixed import PRESETS, ROUNDINGS, Arithmetic, IntType
+from intaglio.multiplier import NEGLIGIBLE
 from intaglio.ops import Shape
 from intaglio.program import Program
 from intaglio.quant import FakeQuant, QuantConfig, Quantized, float_predictor, quantize
@@ -58,9 +59,20 @@ def slack(program: Program, name: str) -> float:
     if program.arithmetic.product == "single":
         return single_slack(program, op, shifts, reads)
     bound = (sum(max(abs(t.lo), abs(t.hi)) for t in reads) + zeros + 1) / 2 ** (min(shifts) + 1)
+    if program.arithmetic.forms != "own":
+        bound += form_slack(program, op)
     if program.arithmetic.rounding == "DOUBLE":  # the first of its two steps rounds at bit 31
         bound += max((2.0 ** (30 - s) for s in shifts if s > 31), default=0.0)
     return bound + 1e-9
+
+
+def form_slack(program: Program, op: ops.Op) -> float:
+    """A bias that is a whole sum, multipliers of 21 bits, and sums that rest in 20 bits."""
+    if isinstance(op, ops.Requant):
+        m = np.abs(program.constants[op.multiplier].array)
+        return max(float((m / np.ldexp(1.0, np.array(op.shift))).max()) / 2, float(NEGLIGIBLE))
+    assert isinstance(op, ops.Add)
+    return 2.0**-10
 
 
 def single_slack(program: Program, op: ops.Op, shifts: Sequence[int], reads: list) -> float:

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,16 @@ def chromium() -> str:
     if found is None and os.environ.get("CI"):
         pytest.fail("chromium must be installed where CI is set")
     return found or pytest.skip("chromium is not installed")
+
+
+def tosa_python() -> Path:
+    """An interpreter with tosa-tools; without it the test is skipped, or fails when CI is set."""
+    found = Path(__file__).parent.parent / ".venv-tosa/bin/python"
+    if found.exists():
+        return found
+    if os.environ.get("CI"):
+        pytest.fail("tosa-tools must be installed where CI is set; `make setup` does")
+    pytest.skip("tosa-tools is not installed; `make setup` installs it")
 
 
 def refused(result: tuple[int, str, str], *words: str) -> None:

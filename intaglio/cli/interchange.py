@@ -2,67 +2,132 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from intaglio.cli.app import JsonOption, app, console, write_json
 from intaglio.cli.network import ProgramArgument
+from intaglio.disk import whole_file
 from intaglio.errors import DataError
+from intaglio.program import Program
+
+if TYPE_CHECKING:
+    from intaglio.exchange.compared import Agreement
 
 
 class Form(StrEnum):
-    """How an ONNX file says what the Program computes."""
+    """How a file says what the Program computes."""
 
     INTEGER = "integer"
     QLINEAR = "qlinear"
     QDQ = "qdq"
+    TOSA = "tosa"
+
+    @property
+    def suffix(self) -> str:
+        """Of the files of this form."""
+        return ".tosa" if self is Form.TOSA else ".onnx"
+
+
+TOSA_PYTHON = Path(".venv-tosa/bin/python")
 
 
 @app.command("export")
 def export_program(
     model: ProgramArgument,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.onnx")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.onnx|FILE.tosa")],
     form: Annotated[
-        Form,
-        typer.Option("--form", help="Exact integer operators, or the runtimes' quantised ones."),
-    ] = Form.INTEGER,
+        Form | None,
+        typer.Option(
+            "--form",
+            help="ONNX in exact integer operators or the runtimes' quantised ones; or TOSA."
+            " Default: by the file's ending.",
+        ),
+    ] = None,
     check: Annotated[
-        int, typer.Option("--check", help="Random images to compare with the simulator.")
-    ] = 2,
+        int | None,
+        typer.Option("--check", help="Random images to compare with the simulator; 2 by default."),
+    ] = None,
+    tosa_python: Annotated[
+        Path,
+        typer.Option(
+            "--tosa-python",
+            metavar="PYTHON",
+            help="Interpreter with tosa-tools, whose reference model runs TOSA files.",
+        ),
+    ] = TOSA_PYTHON,
     json_file: JsonOption = None,
 ) -> None:
-    """Write a Program as ONNX, run it in onnxruntime and compare. Exit 1 on a mismatch."""
+    """Write a Program as ONNX or TOSA, run it there and compare. Exit 1 on a mismatch."""
+    from intaglio.file import load
+
+    if output.suffix not in (".onnx", ".tosa"):
+        raise DataError(f"--output must end in .onnx or .tosa, not {output.name!r}.")
+    form = form or (Form.TOSA if output.suffix == ".tosa" else Form.INTEGER)
+    if output.suffix != form.suffix:
+        raise DataError(
+            f"--output must end in {form.suffix} for --form {form.value}, not {output.name!r}."
+        )
+    if check is not None and check < 0:
+        raise DataError(f"--check must be at least 0, not {check}.")
+    program = load(model)
+    if form is not Form.TOSA:
+        nodes, found = export_onnx(program, output, form, 2 if check is None else check)
+    else:
+        nodes, found = export_tosa(program, output, check, tosa_python)
+    where = "the TOSA reference model" if form is Form.TOSA else "onnxruntime"
+    seen = found.sentence() if found else f"not run, as there is no {tosa_python}"
+    console.print(f"wrote {output} ({form.value} form); {where}: {seen}")
+    write_json(
+        json_file,
+        {
+            "model": str(model),
+            "form": form.value,
+            "nodes": nodes,
+            "compared": found.compared if found else 0,
+            "mismatches": found.mismatches if found else None,
+        },
+    )
+    if found and found.mismatches:
+        raise typer.Exit(1)
+
+
+def export_onnx(
+    program: Program, output: Path, form: Form, check: int
+) -> tuple[int, "Agreement | None"]:
+    """Write and compare; the number of nodes, and what was compared."""
+    from intaglio.exchange.compared import compare, random_codes
     from intaglio.exchange.graph import write
     from intaglio.exchange.integer import to_integer
     from intaglio.exchange.quantised import to_quantised
-    from intaglio.exchange.runtime import compare, random_codes, run_onnx
-    from intaglio.file import load
+    from intaglio.exchange.runtime import run_onnx
 
-    if output.suffix != ".onnx":
-        raise DataError(f"--output must end in .onnx, not {output.name!r}.")
-    if check < 0:
-        raise DataError(f"--check must be at least 0, not {check}.")
-    program = load(model)
     made = (
         to_integer(program) if form is Form.INTEGER else to_quantised(program, qdq=form is Form.QDQ)
     )
     images = random_codes(program, check)
     found = compare(program, run_onnx(made, images), images)
     write(made, output)
-    console.print(f"wrote {output} ({form.value} form); onnxruntime: {found.sentence()}")
-    write_json(
-        json_file,
-        {
-            "model": str(model),
-            "form": form.value,
-            "nodes": len(made.graph.node),
-            "compared": found.compared,
-            "mismatches": found.mismatches,
-        },
-    )
-    if found.mismatches:
-        raise typer.Exit(1)
+    return len(made.graph.node), found
+
+
+def export_tosa(
+    program: Program, output: Path, check: int | None, python: Path
+) -> tuple[int, "Agreement | None"]:
+    """Write and, where the reference model is or was asked for, compare."""
+    from intaglio.exchange.compared import compare, random_codes
+    from intaglio.exchange.tosa import to_tosa
+    from intaglio.exchange.tosa_run import ReferenceModel, run_tosa
+
+    made, found = to_tosa(program), None
+    if check or (check is None and python.exists()):
+        images = random_codes(program, check or 2)
+        with ReferenceModel(python) as reference:
+            found = compare(program, run_tosa(reference, program, made, images), images)
+    with whole_file(output) as part:
+        part.write_bytes(made.serialised())
+    return len(made.nodes), found
 
 
 @app.command("import")
@@ -94,7 +159,6 @@ def import_program(
     if like is not None:
         from intaglio.api import head_of
         from intaglio.cli.network import open_model
-        from intaglio.program import Program
 
         source = open_model(like, None)
         meta["head"] = head_of(source, like).to_json()

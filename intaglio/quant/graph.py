@@ -100,6 +100,13 @@ class SumPool(Scaled):
     stride: Pair
     padding: Padding
 
+    @property
+    def averages(self) -> bool:
+        """Whether it is an average of pixels of the image and nothing else."""
+        n = self.kernel[0] * self.kernel[1]
+        plain = not (self.clamped or any(self.padding) or self.shift.any())
+        return plain and bool(np.allclose(self.scale * n, 1, rtol=1e-12, atol=0))
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Add(Node):
@@ -124,6 +131,11 @@ class Add(Node):
     def clamped(self) -> bool:
         """Whether the clamp can do anything."""
         return self.lo > -inf or self.hi < inf
+
+    @property
+    def sums(self) -> bool:
+        """Whether it is a sum without a constant, of operands of positive factors."""
+        return min(self.alpha, self.beta) > 0 and self.shift == 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

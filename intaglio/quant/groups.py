@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 import torch
 
 from intaglio.errors import ModelError
+from intaglio.fixed import Forms
 from intaglio.quant.config import QuantConfig
 from intaglio.quant.graph import (
     PASSING,
@@ -20,6 +21,7 @@ from intaglio.quant.graph import (
     Node,
     Pad,
     Scaled,
+    SumPool,
 )
 
 PIXEL_BITS = 8
@@ -52,7 +54,7 @@ def groups(graph: FloatGraph, config: QuantConfig) -> tuple[Group, ...]:
     positive = proved_positive(graph)
     pixels = made_of_pixels(graph)
     found = []
-    for tensors in joined(graph):
+    for tensors in joined(graph, config.arithmetic.forms):
         results = any(t in graph.outputs.values() for t in tensors)
         readers = {t: [r for r in graph.readers[t] if r.output not in tensors] for t in tensors}
         read = tuple(t for t in tensors if readers[t] or t in graph.outputs.values())
@@ -94,8 +96,9 @@ def alike_under_shared_weights(graph: FloatGraph, found: list[Group]) -> tuple[G
     return tuple(found)
 
 
-def joined(graph: FloatGraph) -> list[tuple[str, ...]]:
-    """Tensors connected by nodes that pass codes on."""
+def joined(graph: FloatGraph, forms: Forms) -> list[tuple[str, ...]]:
+    """Tensors connected by nodes that pass codes on. Averages in another system's form do too, as
+    it has no scale for them, unless they make a final map."""
     parent = {node.output: node.output for node in graph.nodes if not isinstance(node, Image)}
 
     def root(name: str) -> str:
@@ -104,7 +107,10 @@ def joined(graph: FloatGraph) -> list[tuple[str, ...]]:
         return name
 
     for node in graph.nodes:
-        if isinstance(node, PASSING):
+        average = forms != "own" and isinstance(node, SumPool) and node.averages
+        if average and (node.inputs[0] not in parent or is_result(graph, node)):
+            average = False
+        if isinstance(node, PASSING) or average:
             for name in node.inputs:
                 parent[root(name)] = root(node.output)
     members: dict[str, list[str]] = {}

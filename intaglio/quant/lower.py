@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import torch
 
-from intaglio import ops
+from intaglio import forms, ops
 from intaglio.fixed import Arithmetic
 from intaglio.multiplier import Scaling, Term, exact, scaling, short
 from intaglio.program import Builder, Program
@@ -66,8 +67,14 @@ class Lowering:
                 op: ops.Op = ops.Input(
                     output=output, origin=origin, shape=node.shape, type=grid.type
                 )
+            case SumPool() if self.averages(node, grid):
+                self.average(node, grid)
+                return
             case Scaled():
                 op = self.requant(node, self.linear(node), grid)
+            case Add() if self.sums(node, grid):
+                self.sum_in_their_form(node, grid)
+                return
             case Add():
                 op = self.sum(node, grid)
             case Lookup():
@@ -127,18 +134,65 @@ class Lowering:
                     )
                 )
             case SumPool():
-                return self.builder.add(
-                    ops.SumPool2d(
-                        output=output,
-                        origin=node.origin,
-                        input=node.input,
-                        kernel=node.kernel,
-                        stride=node.stride,
-                        padding=node.padding,
-                        pad_value=zero_point,
-                    )
-                )
+                return self.builder.add(self.pool(node))
         return node.input
+
+    def pool(self, node: SumPool) -> ops.SumPool2d:
+        """The exact sum of a window."""
+        return ops.SumPool2d(
+            output=f"{node.output}.acc",
+            origin=node.origin,
+            input=node.input,
+            kernel=node.kernel,
+            stride=node.stride,
+            padding=node.padding,
+            pad_value=self.scales.grids[node.input].zero_point,
+        )
+
+    def averages(self, node: SumPool, grid: Grid) -> bool:
+        """Whether the average has the form of `arithmetic.forms`: on one grid."""
+        n = node.kernel[0] * node.kernel[1]
+        match self.arithmetic.forms:
+            case "tflite":
+                fits = forms.tflite_divides(self.builder.tensors[node.input], n)
+            case "tosa":
+                fits = True
+            case _:
+                fits = False
+        return fits and node.averages and self.scales.grids[node.input] == grid
+
+    def average(self, node: SumPool, grid: Grid) -> None:
+        """The sum of a window over its size, in another system's form."""
+        if self.arithmetic.forms == "tflite":
+            forms.tflite_average(self.builder, node.output, self.pool(node))
+        else:
+            zero = grid.zero_point
+            forms.tosa_average(self.builder, node.output, self.pool(node), zero, zero)
+
+    def sums(self, node: Add, grid: Grid) -> bool:
+        """Whether the sum has the form of `arithmetic.forms`: of codes of at most 8 bits."""
+        types = [self.scales.grids[name].type for name in (*node.inputs, node.output)]
+        narrow = max(t.bits for t in types) <= 8
+        low, high = forms.XNNPACK_RATIOS
+        near = self.arithmetic.forms == "tflite" or low <= max(self.ratios(node, grid)) < high
+        return self.arithmetic.forms != "own" and node.sums and narrow and near
+
+    def ratios(self, node: Add, grid: Grid) -> list[float]:
+        """The factors of both operands, in codes of the result."""
+        a, b = (self.scales.grids[name] for name in node.inputs)
+        return [node.alpha * a.scale / grid.scale, node.beta * b.scale / grid.scale]
+
+    def sum_in_their_form(self, node: Add, grid: Grid) -> None:
+        """Both operands and the result in another system's form."""
+        a, b = (self.scales.grids[name] for name in node.inputs)
+        reals = (
+            forms.Real(node.alpha * a.scale, a.zero_point),
+            forms.Real(node.beta * b.scale, b.zero_point),
+            forms.Real(grid.scale, grid.zero_point),
+        )
+        add = forms.gemmlowp_add if self.arithmetic.forms == "tflite" else forms.xnnpack_add
+        ends = (grid.code(node.lo), grid.code(node.hi))
+        add(self.builder, node.output, node.a, node.b, reals, *ends, node.origin, grid.type)
 
     def terms(self, node: Scaled, acc: ops.Tensor, grid: Grid) -> list[Term]:
         """What each channel's requantisation computes, in rational numbers."""
@@ -195,7 +249,11 @@ class Lowering:
             tuple(max(abs(t.lo), abs(t.hi)) for t in reach),
             exact(node.shift) / y,
         )
-        found = self.scaling([term], grid, node)
+        arithmetic = self.arithmetic
+        if arithmetic.forms == "tosa":  # both products are int32 there
+            bits = min(forms.XNNPACK_BITS, 30 - max(t.type.bits for t in reach))
+            arithmetic = replace(arithmetic, multiplier_bits=bits)
+        found = scaling([term], grid.zero_point, arithmetic, node.origin or node.output)
         return ops.Add(
             output=node.output,
             origin=node.origin,
