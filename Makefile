@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+TOSA_VENV := .venv-tosa
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 2
 
@@ -18,6 +19,9 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "$$tool must be installed first (Debian: apt-get install python3-venv g++ make perl)"; exit 2; }; done
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[detect,hdl,exchange,synth,formal,cluster,conformance,dev]'
+	@# Its NumPy is older than ours, so that it has an environment of its own.
+	@$(PYTHON) -m venv $(TOSA_VENV) && $(TOSA_VENV)/bin/pip install --quiet tosa-tools==2026.8.0 || \
+	  { rm -rf $(TOSA_VENV); echo "tosa-tools is not installed; only comparisons with TOSA need it."; }
 	@command -v iverilog >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	  apt-get update -qq && apt-get install -y -qq iverilog >/dev/null; } || \
 	  echo "Icarus Verilog is not installed; it is optional beside Verilator."

@@ -12,7 +12,6 @@ import numpy as np
 from intaglio.errors import ModelError
 from intaglio.fixed import EXACT_LIMIT, Arithmetic, IntType
 
-
 NEGLIGIBLE = Fraction(1, 256)  # of a code
 
 

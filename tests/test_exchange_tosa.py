@@ -26,7 +26,18 @@ from intaglio.exchange.tosa import to_tosa
 from intaglio.exchange.tosa_run import ReferenceModel, run_tosa
 from intaglio.file import save
 from intaglio.fixed import PRESETS, Arithmetic, IntType
-from intaglio.ops import Add, Constant, Conv2d, Input, MaxPool2d, Op, Output, Pad, Requant, SumPool2d
+from intaglio.ops import (
+    Add,
+    Constant,
+    Conv2d,
+    Input,
+    MaxPool2d,
+    Op,
+    Output,
+    Pad,
+    Requant,
+    SumPool2d,
+)
 from intaglio.program import Builder, Program
 from intaglio.quant import QuantConfig, quantize
 from intaglio.sim.reference import run
@@ -161,7 +172,7 @@ def test_random_networks_quantised_for_it_export(
     model: ReferenceModel, drawn: tuple[nn.Module, Any], arithmetic: str
 ) -> None:
     network, shape = drawn
-    config = QuantConfig(method="minmax", arithmetic=PRESETS[arithmetic])
+    config = QuantConfig(method="minmax", arithmetic=PRESETS[arithmetic], output_bits=8)
     program = quantize(network, pixels(shape, 3), config).program
     check(model, program, pixels(shape, 2, seed=5))
 
@@ -240,7 +251,7 @@ REFUSALS: list[tuple[str, Program]] = [
         build(PRESETS["tosa"], 17, replace(POOL, dilation=(1, 1))),
     ),
     (
-        r"Output 'out': its codes must have at most 32 bits in TOSA, not i33",
+        r"Input 'x': its codes must have at most 32 bits in TOSA, not i33",
         build(PRESETS["tosa"], 33, Pad(output="y", input="x", padding=(1, 1, 1, 1), value=0)),
     ),
 ]
@@ -278,7 +289,9 @@ def test_what_the_command_line_refuses(cli: Cli, tmp_path: Path) -> None:
     assert "not run, as there is no .venv-tosa/bin/python" in " ".join(out.split())
     assert json.loads((tmp_path / "p.json").read_text())["mismatches"] is None
     absent = cli("export", "p.intaglio", "-o", "r.tosa", "--check", 1)
-    refused(absent, ".venv-tosa/bin/python must be a Python with tosa-tools; `make setup` makes one")
+    refused(
+        absent, ".venv-tosa/bin/python must be a Python with tosa-tools; `make setup` makes one"
+    )
     refused(cli("export", "q.intaglio", "-o", "q.tosa"), "MaxPool2d 'y'", "must not be dilated")
     refused(cli("export", "p.intaglio", "-o", "p.bin"), "--output must end in .onnx or .tosa")
     wrong = cli("export", "p.intaglio", "-o", "p.onnx", "--form", "tosa")

@@ -250,7 +250,7 @@ class Lowering:
             exact(node.shift) / y,
         )
         arithmetic = self.arithmetic
-        if arithmetic.forms == "tosa":  # both products are int32 there
+        if arithmetic.forms != "own":  # both products are int32 there
             bits = min(forms.XNNPACK_BITS, 30 - max(t.type.bits for t in reach))
             arithmetic = replace(arithmetic, multiplier_bits=bits)
         found = scaling([term], grid.zero_point, arithmetic, node.origin or node.output)
