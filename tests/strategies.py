@@ -11,7 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from intaglio.fixed import PRESETS, ROUNDINGS, Arithmetic, IntType, odd_value, single
+from intaglio.fixed import (
+    PRESETS,
+    ROUNDINGS,
+    Arithmetic,
+    IntType,
+    Overflow,
+    SaturateAt,
+    odd_value,
+    single,
+)
 from intaglio.ops import (
     Add,
     Concat,
@@ -75,15 +84,25 @@ def single_arithmetics() -> st.SearchStrategy[Arithmetic]:
     return st.sampled_from([a for a in PRESETS.values() if a.product == "single"])
 
 
-def narrow_arithmetics() -> st.SearchStrategy[Arithmetic]:
+OVERFLOWS: tuple[tuple[Overflow, SaturateAt], ...] = (
+    ("wrap", "end"),
+    ("saturate", "end"),
+    ("saturate", "mac"),
+)
+
+
+def narrow_arithmetics(
+    bits: tuple[int, int] = (4, 16),
+    overflows: Sequence[tuple[Overflow, SaturateAt]] = (*OVERFLOWS, ("wrap", "mac")),
+) -> st.SearchStrategy[Arithmetic]:
     """Profiles whose accumulators overflow: wrap, or saturate at the end or every product."""
     return st.builds(
-        Arithmetic,
-        name=st.just("narrow"),
-        rounding=st.sampled_from(sorted(ROUNDINGS)),
-        acc_bits=st.integers(4, 16),
-        overflow=st.sampled_from(("wrap", "saturate")),
-        saturate_at=st.sampled_from(("end", "mac")),
+        lambda rounding, width, how: Arithmetic(
+            name="narrow", rounding=rounding, acc_bits=width, overflow=how[0], saturate_at=how[1]
+        ),
+        st.sampled_from(sorted(ROUNDINGS)),
+        st.integers(*bits),
+        st.sampled_from(tuple(overflows)),
     )
 
 
@@ -485,6 +504,53 @@ def programs(
     if require_shared_head:
         grower.shared()
     return grower.finish()
+
+
+@st.composite
+def overflowing(
+    draw: st.DrawFn, arithmetic: st.SearchStrategy[Arithmetic], max_size: int = 6
+) -> tuple[Program, Ints]:
+    """A Program and images whose first accumulator overflows for certain, at any width up to 20.
+
+    A 3x3 convolution of uint8 pixels by weights of -128 and 127, a Requant, a depthwise or grouped
+    one, a Requant, a skip. The last image is, under the first window, the largest pixel where the
+    first channel's weight is positive and 0 elsewhere; the others are random.
+    """
+    a = draw(arithmetic)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    cin, cout, groups = draw(st.integers(6, 8)), 2 * draw(st.integers(1, 2)), draw(st.booleans())
+    h, w = (draw(st.integers(3, max_size)) for _ in range(2))
+    b = Builder(a)
+    b.add(Input(output="image", shape=(cin, h, w), type=U8))
+    first = rng.choice(np.array([-128, 127]), (cout, cin, 3, 3), p=(0.35, 0.65))
+    first[0, :4] = 127  # 36 of 255 * 127 are more than 2^20
+    pads, width = tuple(rng.integers(0, 256, cin).tolist()), a.acc_bits or 20
+    padding = draw(st.sampled_from(((0, 0, 0, 0), (0, 1, 0, 1))))
+    second = rng.choice(np.array([-128, 127]), (cout, 1 if groups else cout // 2, 1, 3))
+    for n, (source, weight, more) in enumerate(
+        (
+            ("image", first, {"padding": padding, "pad_value": pads}),
+            ("q0", second, {"padding": (0, 0, 1, 1), "groups": cout if groups else 2}),
+        )
+    ):
+        conv = Conv2d(
+            output=f"acc{n}", input=source, weight=b.constant(f"w{n}", weight), **more
+        )  # fmt: skip
+        b.add(conv)
+        m = rng.integers(90, 250, cout)  # of half the accumulator's range to most of the codes
+        op = Requant(
+            output=f"q{n}", input=conv.output, multiplier=b.constant(f"m{n}", m),
+            bias=b.constant(f"b{n}", m << (width - 1)), shift=(width,), lo=0, hi=255,
+        )  # fmt: skip
+        b.add(op, U8)
+    skip = Add(
+        output="sum", a="q0", b="q1", multiplier_a=3, multiplier_b=5, bias=0, shift=3, lo=0, hi=255
+    )
+    b.add(skip, U8)
+    b.add(Output(output="out", input="sum"))
+    images = rng.integers(0, 256, (2, cin, h, w))
+    images[-1, :, :3, :3] = np.where(first[0] > 0, 255, 0)
+    return b.build(), images
 
 
 def random_images(program: Program, count: int, seed: int, style: str = "uniform") -> Ints:

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import pyramid, skip
 from strategies import (
+    OVERFLOWS,
     images_for,
     narrow_arithmetics,
+    overflowing,
     programs,
     random_images,
 )
@@ -21,8 +23,10 @@ from intaglio.codegen.bundle import build
 from intaglio.codegen.fold import plan_for_cycles
 from intaglio.codegen.graph import hardware_graph
 from intaglio.codegen.verify import verify
+from intaglio.fixed import Overflow, SaturateAt
 from intaglio.ops import Ints
 from intaglio.program import Program
+from intaglio.sim.reference import run
 
 pytestmark = [pytest.mark.rtl, pytest.mark.xdist_group("icarus")]
 EXAMPLES = int(os.environ.get("RTL_EXAMPLES", "6"))  # more for a long search
@@ -74,6 +78,21 @@ def test_accumulators_that_overflow(data: st.DataObject, extra: int) -> None:
         )
     )  # fmt: skip
     check(program, data.draw(images_for(program)), extra)
+
+
+@pytest.mark.parametrize("how", OVERFLOWS)
+def test_accumulators_of_12_to_20_bits(how: tuple[Overflow, SaturateAt]) -> None:
+    """In every example a sum overflows: the reference counts it."""
+    needs("icarus")
+
+    @given(overflowing(narrow_arithmetics((12, 20), [how]), max_size=5), st.integers(0, 40))
+    @settings(max_examples=max(1, EXAMPLES // 3))
+    def certainly(case: tuple[Program, Ints], extra: int) -> None:
+        program, images = case
+        assert run(program, images).overflows["acc0"] > 0
+        check(program, images, extra)
+
+    certainly()
 
 
 @pytest.mark.parametrize("extra", [0, 9, 34])

@@ -12,18 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import (
+    OVERFLOWS,
     U8,
     exact_arithmetics,
     images_for,
     int_types,
     narrow_arithmetics,
+    overflowing,
     programs,
     random_images,
     single_arithmetics,
 )
 
 from intaglio.errors import DataError
-from intaglio.fixed import Arithmetic, IntType
+from intaglio.fixed import Arithmetic, IntType, Overflow, SaturateAt
 from intaglio.ops import Conv2d, Input, Ints, Output, Requant, Unary
 from intaglio.program import Builder, Program
 from intaglio.sim.engine import Simulator, dequantise
@@ -33,8 +35,8 @@ from intaglio.sim.reference import run
 from intaglio.sim.workspace import make_workspace
 
 
-def check(program: Program, images: Ints) -> None:
-    """Outputs, every traced tensor, and the counts of overflows equal the reference's."""
+def check(program: Program, images: Ints) -> dict[str, int]:
+    """Outputs, every traced tensor, and the counts of overflows equal the reference's: these."""
     expected = run(program, images)
     for isa, trace in product(supported(), (False, True)):
         simulator = Simulator(program, threads=1, trace=trace, isa=isa)
@@ -44,6 +46,7 @@ def check(program: Program, images: Ints) -> None:
         for name in got:
             np.testing.assert_array_equal(got[name], expected.tensors[name], err_msg=name)
         assert simulator.overflows == expected.overflows
+    return expected.overflows
 
 
 @given(st.data())
@@ -58,6 +61,35 @@ def test_equals_the_reference(data: st.DataObject) -> None:
 def test_equals_the_reference_when_accumulators_overflow(data: st.DataObject) -> None:
     program = data.draw(programs(arithmetic=narrow_arithmetics(), raw_accumulators=True))
     check(program, data.draw(images_for(program)))
+
+
+@pytest.mark.parametrize("how", OVERFLOWS)
+def test_accumulators_of_12_to_20_bits(how: tuple[Overflow, SaturateAt]) -> None:
+    """Any Program, and Programs whose first sum overflows at any of these widths. What overflows is
+    counted: had nothing, equality would say nothing."""
+    counted = 0
+
+    @given(st.data())
+    @settings(max_examples=30)
+    def any_program(data: st.DataObject) -> None:
+        nonlocal counted
+        blocks = ("conv", "depthwise", "grouped", "shared", "add", "maxpool")
+        profiles = narrow_arithmetics((12, 20), [how])
+        program = data.draw(
+            programs(arithmetic=profiles, blocks=blocks, max_channels=16, raw_accumulators=True)
+        )
+        counted += sum(check(program, data.draw(images_for(program))).values())
+
+    any_program()
+    assert counted > 0
+    for bits in range(12, 21):
+
+        @given(overflowing(narrow_arithmetics((bits, bits), [how])))
+        @settings(max_examples=3)
+        def certainly(case: tuple[Program, Ints]) -> None:
+            assert check(*case)["acc0"] > 0
+
+        certainly()
 
 
 @given(st.data())
