@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from networks import Layers, tiny
+from networks import Layers, skip, tiny
 from tools import Cli, needs, needs_tools, refused
 
 from intaglio.codegen import bitstream as flow
 from intaglio.codegen.bitstream import BitstreamResult, Routed, bitstream, count, fmax
 from intaglio.codegen.bundle import build
-from intaglio.codegen.gates import verify_gates
+from intaglio.codegen.gates import check_shell, verify_gates
+from intaglio.codegen.toolchain import run_tool
 from intaglio.errors import BuildError, ToolError
 from intaglio.program import Program
 
@@ -178,3 +179,42 @@ def test_a_changed_weight_is_seen_at_gate_level(built: Path, tmp_path: Path) -> 
     words[0] = f"{int(words[0], 16) ^ 1:0{len(words[0])}x}"
     rom.write_text("\n".join(words) + "\n")
     assert verify_gates(folder).mismatches > 0
+
+
+def tiles(text: str) -> dict[str, list[str]]:
+    """The configured tiles of an iCE40 device, without names and tiles that are all 0."""
+    found: dict[str, list[str]] = {}
+    for part in re.split(r"^\.", text, flags=re.MULTILINE)[1:]:
+        head, *rows = part.split("\n")
+        rows = [row for row in rows if row]
+        if head.split()[0] not in ("comment", "device", "sym") and set("".join(rows)) - {"0"}:
+            found[head] = rows
+    return found
+
+
+@pytest.mark.slow
+def test_what_is_in_the_bitstream_is_the_network(tmp_path: Path) -> None:
+    """It unpacks to the configuration that was routed, and the routed design, simulated with the
+    device's own cells, gives the simulator's integers."""
+    needs_tools("yosys", "nextpnr-ice40", "icepack", "iceunpack")
+    needs("verilator")
+    folder = tmp_path / "build"
+    build(skip(), target="ice40-up5k", lanes=8, clock_mhz=12).write(folder)
+    made = bitstream(folder, seeds=1, gate=False)
+    run_tool("iceunpack", [made.files[0], "bitstream/back.asc"], folder, "unpack.log")
+    routed, back = ((folder / f"bitstream/{name}.asc").read_text() for name in ("seed1", "back"))
+    assert len(tiles(routed)) > 100
+    assert tiles(back) == tiles(routed)
+    found = check_shell(folder, routed=1)
+    assert (found.beats, found.mismatches) == (150, 0)
+
+
+@pytest.mark.slow
+def test_an_ecp5_bitstream_unpacks_and_packs_to_itself(built: Path, tmp_path: Path) -> None:
+    needs_tools("yosys", "nextpnr-ecp5", "ecppack", "ecpunpack")
+    folder = tmp_path / "build"
+    shutil.copytree(built, folder)
+    made = bitstream(folder, seeds=1, gate=False)
+    run_tool("ecpunpack", [made.files[0], "back.config"], folder, "unpack.log")
+    run_tool("ecppack", ["--compress", "back.config", "again.bit"], folder, "pack.log")
+    assert (folder / "again.bit").read_bytes() == (folder / made.files[0]).read_bytes()

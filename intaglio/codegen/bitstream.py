@@ -346,6 +346,7 @@ def place_and_route(folder: Path, chip: Device, clock_mhz: float, seed: int, top
             tool, own = "nextpnr-ice40", [
                 f"--{chip.part}", "--package", PACKAGES["ice40"], *placed,
                 "--pcf-allow-unconstrained", "--asc", f"{base}.asc",
+                "--write", f"{base}.routed.json",
             ]  # fmt: skip
         case _:
             tool, own = "nextpnr-himbaechel", [

