@@ -291,8 +291,9 @@ speed do not depend on their values, and no accuracy is claimed. {ABSENT} is wha
 not run.
 """
 NOTES = f"""
-At 8 bits every multiplication has a hard multiplier, and the folding is the fastest that the device
-has enough of; at 4 bits they are made of LUTs, and the folding is one that leaves the router room.
+At 8 bits the multiplications take hard multipliers while there are any, and LUTs beyond; at 4 bits
+LUTs. The foldings are the fastest with at most as many multiplications a cycle as the device has
+hard multipliers (8 bits), or that leave the router room (4 bits), unless the row shows more.
 LUTs (4 inputs for ECP5, 6 for the Zynq 7020), DSPs and block RAMs (18 kbit for ECP5, 36 kbit for
 the Zynq) are counted by yosys in the synthesised netlist (`synth_ecp5`, of the design behind its
 link of bytes; `synth_xilinx`, of the design alone) or, where that was not run, estimated by
