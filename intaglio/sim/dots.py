@@ -139,8 +139,8 @@ def write_block(
                     total = builder.load(sums[r][i])
                     more = multiply_add(builder, unit, operand, total, codes, packed[r])
                     builder.store(more, sums[r][i])
-    for r in range(registers):
-        for i in range(unit.pixels):
+    for i in range(unit.pixels):  # whole pixels: one may overwrite what the one before has beyond
+        for r in range(registers):
             to = builder.add(builder.mul(pitch, number(i)), number(size * r))
             total = builder.load(sums[r][i])
             builder.store(total, at(builder, builder.add(out, to), sums_type), align=4)

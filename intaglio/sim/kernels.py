@@ -55,8 +55,8 @@ class Window(NamedTuple):
 
 
 class Scaling(NamedTuple):
-    """Requant: one entry of m, b, s for each channel; `rounding` is a place in fixed.ROUNDINGS, or
-    SINGLE.
+    """Requant: one entry of m, b, s for each channel, and again for some pixels more where channels
+    are few, as a vector loop needs many. `rounding` is a place in fixed.ROUNDINGS, or SINGLE.
 
     m is int32 where that holds it: products of 32-bit factors have their own vector instruction.
     """
@@ -113,9 +113,15 @@ def requant_channels(
 
 @inlined
 def requant_by(x: Any, scaling: Scaling, rounding: int, out: Any) -> None:
-    """x (P, C) to out (P, C)."""
-    for p in range(out.shape[0]):
-        requant_channels(x[p], scaling, rounding, 0, out.shape[1], out[p])
+    """x (P, C or more) to out (P, C), as many pixels at a time as there are entries for where the
+    values lie side by side."""
+    channels, pitch = out.shape[1], x.shape[1]
+    values, codes = x.reshape(-1), out.reshape(-1)
+    together = scaling.m.size // channels if pitch == channels else 1
+    for p in range(0, out.shape[0], together):
+        count = min(together, out.shape[0] - p) * channels
+        row = values[p * pitch :]
+        requant_channels(row, scaling, rounding, 0, count, codes[p * channels :])
 
 
 @jit
@@ -302,20 +308,31 @@ def depthwise(
         overflow[worker] += finish(tile, start, count, forced, scaling, fused, out)
 
 
-@jit
-def add(a: Any, b: Any, scaling: Scaling, out: Any, first: int, last: int) -> None:
-    """a, b, out (P, C); scaling.m holds both multipliers, its b and s one entry."""
+@inlined
+def add_by(a: Any, b: Any, scaling: Scaling, rounding: int, out: Any) -> None:
+    """`add` of values in a row, where the rounding is known beforehand."""
     ma, mb = int64(scaling.m[0]), int64(scaling.m[1])
     bias, s = scaling.b[0], scaling.s[0]
-    for p in range(first, last):
-        for c in range(out.shape[1]):
-            if scaling.rounding == SINGLE:
-                t = single(single(int64(b[p, c]) * mb + bias) + int64(a[p, c]) * ma)
-                y = rnd_conv(t, s) + scaling.offset
-            else:
-                t = int64(a[p, c]) * ma + int64(b[p, c]) * mb + bias
-                y = round_shift(t, s, scaling.rounding) + scaling.offset
-            out[p, c] = clamp(y, scaling.lo, scaling.hi)
+    lo, hi, offset = scaling.lo, scaling.hi, scaling.offset
+    for i in range(out.size):
+        if rounding == SINGLE:
+            t = single(single(int64(b[i]) * mb + bias) + int64(a[i]) * ma)
+        else:
+            t = int64(a[i]) * ma + int64(b[i]) * mb + bias
+        out[i] = clamp(round_shift(t, s, rounding) + offset, lo, hi)
+
+
+@jit
+def add(a: Any, b: Any, scaling: Scaling, out: Any, first: int, last: int) -> None:
+    """Pixels first ... last - 1 of a, b and out (P, C); scaling.m holds both multipliers, its b and
+    s one entry."""
+    a, b, out = a[first:last].reshape(-1), b[first:last].reshape(-1), out[first:last].reshape(-1)
+    if scaling.rounding == SINGLE:
+        add_by(a, b, scaling, SINGLE, out)
+    elif scaling.rounding == TRN:
+        add_by(a, b, scaling, TRN, out)
+    else:
+        add_by(a, b, scaling, scaling.rounding, out)
 
 
 @jit
@@ -430,6 +447,6 @@ def place(x: Any, channel: int, out: Any, first: int, last: int) -> None:
 @jit
 def lookup(x: Any, lowest: int, table: Any, out: Any, first: int, last: int) -> None:
     """out = table[x - lowest], over pixels first ... last - 1 of (P, C)."""
-    for p in range(first, last):
-        for c in range(out.shape[1]):
-            out[p, c] = table[x[p, c] - lowest]
+    values, codes = x[first:last].reshape(-1), out[first:last].reshape(-1)
+    for i in range(codes.size):
+        codes[i] = table[values[i] - lowest]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from intaglio.ops import Ints
 from intaglio.sim.compiled import jit
-from intaglio.sim.dots import Operand, call_block
+from intaglio.sim.dots import WIDE, Operand, call_block
 from intaglio.sim.isa import Unit
 from intaglio.sim.kernels import TILE, Forced, Scaling, Window, finish
 
@@ -46,6 +46,14 @@ def starts(weight: Ints, groups: int, lowest: int, lanes: int) -> NDArray[np.int
     return start.astype(np.int32)
 
 
+def sums_shape(channels: int, groups: int, lanes: int) -> tuple[int, int]:
+    """Of a worker's sums, with place for the channels that pad a block: behind each pixel, or only
+    behind the last one where a block makes all of them."""
+    if groups == 1 and channels <= WIDE * lanes:
+        return TILE + -(-WIDE * lanes // channels), channels
+    return TILE, channels + WIDE * lanes
+
+
 @jit
 def conv(
     narrow: int,
@@ -76,8 +84,8 @@ def conv(
     start         of `starts`
     offsets       (groups, pieces) bytes from a pixel to its runs
     bases         (workers, TILE)
-    acc           (workers, TILE, Cout + 2 * lanes) int32: the padded channels of a group are
-                  overwritten by the next one
+    acc           of `sums_shape`, int32: the padded channels of a group are overwritten by the next
+                  one, those of a pixel by the next pixel where there is one block
     out           (P, Cout)
     overflow      (workers,) is added to
     """

@@ -35,6 +35,7 @@ from intaglio.sim.steps import Step, Steps
 
 Tables = Sequence[int] | Ints
 ADDRESS = 4  # place of an array's address among its words
+ROW = 256  # values that a vector loop takes at once
 MATRIX = 9  # words of an array of two dimensions
 
 
@@ -153,7 +154,10 @@ class Binder:
             case "bytes" | "pairs":
                 return {
                     "columns": ((n, TILE), np.int64),
-                    "sums": ((n, TILE, channels + 2 * self.unit().lanes), np.int32),
+                    "sums": (
+                        (n, *packed.sums_shape(channels, op.groups, self.unit().lanes)),
+                        np.int32,
+                    ),
                 }
             case kind:
                 operand, total = (np.int64,) * 2 if kind == "exact" else (np.int16, np.int32)
@@ -263,10 +267,11 @@ class Binder:
         return Scaling(m, b, s, op.offset, op.lo, op.hi, rounding)
 
     def scaling(self, op: Requant) -> Scaling:
-        """The tables with one entry for each channel."""
+        """The tables, for as many pixels as make a row of ROW values."""
         channels = self.program.tensors[op.output].shape[0]
+        entries = channels * max(1, min(TILE, ROW // channels))
         m, b = (self.program.constants[name].array for name in (op.multiplier, op.bias))
-        return self.scale(op, *(np.resize(table, channels) for table in (m, b, op.shift)))
+        return self.scale(op, *(np.resize(table, entries) for table in (m, b, op.shift)))
 
     def forced(self, op: Conv2d) -> Forced:
         """What the accumulator does with sums too wide for it."""
