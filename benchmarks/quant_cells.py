@@ -65,6 +65,7 @@ class Cell:
     odol                     mean ODOL at the search's start and end
     kept                     whether the search's choices were better than its start
     chosen                   [kind, name, p] of each step of a search, in the network's order
+    spent                    averages of the Program, by kind of budget
     """
 
     task: Task
@@ -79,6 +80,7 @@ class Cell:
     odol: tuple[float, float] | None = None
     kept: bool | None = None
     chosen: list[tuple[str, str, float]] = field(default_factory=list)
+    spent: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """One flat object."""

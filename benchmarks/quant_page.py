@@ -36,25 +36,29 @@ multiply-accumulates; naive is every p in every step on every image.
 
 
 def write_results(
-    cells: Iterable[Cell], images: Mapping[str, int], json_file: Path, page: Path
+    cells: Iterable[Cell],
+    images: Mapping[str, int],
+    json_file: Path,
+    page: Path,
+    studies: Sequence[str] = (),
 ) -> None:
-    """Write `json_file`, `page` and the page's figures beside it."""
+    """Write `json_file`, `page` and the page's figures beside it; `studies` are more parts."""
     from quant_plots import write_figures  # matplotlib is slow to import
 
     found = results(cells, images)
     make_folder(json_file.parent)
     make_folder(page.parent)
     write_text(json_file, json.dumps(found.to_json(), indent=1) + "\n")
-    write_text(page, text(found, write_figures(found, page.parent)))
+    write_text(page, text(found, write_figures(found, page.parent), studies))
 
 
-def text(found: Results, figures: Sequence[str]) -> str:
+def text(found: Results, figures: Sequence[str], studies: Sequence[str] = ()) -> str:
     """The page, in Markdown."""
     parts = [header(found)]
     parts += [at_four_bits(found, name) for name in found.detectors]
     parts.append(search_cost(found))
     parts += [by_width(found, name) for name in found.detectors]
-    parts += [aqd(found), ablation(found)]
+    parts += [aqd(found), ablation(found), *studies]
     parts += [f"![{name.removesuffix('.svg')}]({name})\n" for name in figures]
     return "\n".join(parts)
 

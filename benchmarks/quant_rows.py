@@ -52,6 +52,13 @@ class Row:
         }
 
 
+def drawn(cells: Mapping[int, Cell]) -> Row:
+    """The row of some cells by draw, at least one."""
+    ordered = tuple(cells[draw] for draw in sorted(cells))
+    task = ordered[0].task
+    return Row(task.detector, task.method, task.wbits, task.abits, ordered)
+
+
 @dataclass(frozen=True)
 class Results:
     """`real` is {detector: float cell}; rows are in the page's order."""
@@ -108,8 +115,7 @@ def results(cells: Iterable[Cell], images: Mapping[str, int]) -> Results:
         if task.method == FLOAT:
             real[task.detector] = group[-1]
             continue
-        ordered = tuple(sorted(group, key=lambda c: c.task.draw))
-        row = Row(task.detector, task.method, task.wbits, task.abits, ordered)
+        row = drawn({cell.task.draw: cell for cell in group})
         (ablation if task.ablation else rows).append(row)
     rows += best_fixed(rows)
     return Results(dict(sorted(real.items())), arranged(rows), arranged(ablation))

@@ -12,6 +12,7 @@ import pytest
 import quant
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quant_bench import Clock
 from quant_cells import FLOAT, Cell, Task, append_cell, current, from_json, read_cells
 from quant_methods import BEST_FIXED, FIXED, METHODS, config, trained
 from quant_page import ABSENT, text
@@ -149,12 +150,12 @@ def test_the_most_telling_cells_come_first(tmp_path: Path) -> None:
 
 def test_a_search_that_goes_on_counts_the_seconds_before(tmp_path: Path) -> None:
     state = tmp_path / "state.json"
-    clock = quant.Clock(state)
+    clock = Clock(state)
     clock.before = [100.0, 200.0]
     clock.write()
-    assert quant.Clock(state).read()[0] < 50  # without its state a search starts anew
+    assert Clock(state).read()[0] < 50  # without its state a search starts anew
     state.touch()
-    cpu, wall = quant.Clock(state).stop()
+    cpu, wall = Clock(state).stop()
     assert 100 <= cpu < 150
     assert 200 <= wall < 250
     assert list(tmp_path.iterdir()) == [state]
