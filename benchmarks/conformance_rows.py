@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import conformance_litert as litert
 import conformance_onnx as onnxrun
 import conformance_second as second
+import conformance_tosa as tosa
 import numpy as np
 from conformance_cases import I8, Array, Case, add_cases, conv_cases, pool_cases
 from conformance_maps import (
@@ -21,6 +22,13 @@ from conformance_maps import (
 from conformance_networks import integer_onnx, network_cases
 from conformance_nodes import LINEAR, MOVES, QUANTIZE, SUMS, expected, node_cases
 from conformance_once import once_adds, once_cases
+from conformance_tosa_cases import (
+    average_cases,
+    detector_cases,
+    enlarge_cases,
+    rescale_cases,
+    table_cases,
+)
 
 from intaglio.fixed import PRESETS, IntType
 
@@ -58,6 +66,7 @@ def plan(many: Many, seed: int) -> Plan:
         *litert_rows(many, seed),
         *cortex_rows(many, seed),
         *second_rows(many, seed),
+        *tosa_rows(many, seed),
         *network_rows(many, seed),
         *node_rows(),
     ]
@@ -189,6 +198,42 @@ def second_rows(many: Many, seed: int) -> Plan:
         (Row("dpu", "conv2d", SECOND), conv_cases("dpu", many(60), seed), second.dpu_conv),
         (Row("dpu", "depthwise", SECOND),
          conv_cases("dpu", many(60), seed, depthwise=True), second.dpu_conv),
+    ]  # fmt: skip
+
+
+def tosa_rows(many: Many, seed: int) -> Plan:
+    """TOSA's reference model, in an environment of its own."""
+    name = "TOSA reference model"
+    double, once = "RESCALE in two steps", "RESCALE in one step"
+    both = {"tosa": once, "intaglio": once, "shift-only": once, "dpu": once}
+    two = {"tflite": double, "cmsis-nn": double}
+    return [
+        *((Row(p, "rescale", name, note=f"per layer and channel; {how}"),
+           rescale_cases(p, many(12), seed), tosa.requantise) for p, how in (both | two).items()),
+        *((Row(p, "conv2d", name, note=how), conv_cases(p, many(24), seed), tosa.conv)
+          for p, how in (("tosa", once), *two.items(), ("dpu", once))),
+        *((Row(p, "conv2d", name, note=how), once_cases(p, many(16), seed, I8), tosa.conv)
+          for p, how in (("intaglio", once), ("shift-only", once))),
+        *((Row(p, "depthwise", name, note=how),
+           conv_cases(p, many(24), seed, depthwise=True), tosa.conv)
+          for p, how in (("tosa", once), *two.items(), ("dpu", once))),
+        (Row("tosa", "add", name, note="21-bit form of intaglio.forms, told its multipliers"),
+         add_cases("xnnpack", many(30), seed), tosa.add),
+        *((Row(p, "add", name, note="told its multipliers"),
+           once_adds(p, many(20), seed), tosa.add) for p in ("intaglio", "shift-only", "dpu")),
+        *((Row(p, "add", name, note="gemmlowp form as TFLite's compiler writes it"),
+           add_cases(p, many(30), seed), tosa.gemmlowp_add) for p in two),
+        (Row("tosa", "average pool", name, note="TOSA form of intaglio.forms"),
+         average_cases(many(20), seed), tosa.average),
+        (Row("tflite", "average pool", name, note="raw codes, as TFLite's"),
+         pool_cases("tflite", many(20), seed), tosa.raw_average),
+        (Row("tosa", "max pool", name), max_cases("tosa", many(16), seed), tosa.max_pool),
+        (Row("tosa", "table", name, note="every code"),
+         table_cases(many(400), seed), tosa.table),
+        (Row("tosa", "resize nearest", name, note="any size"),
+         enlarge_cases(many(60), seed), tosa.resize),
+        *((Row(p, "whole networks", name, note="bundled detectors, quantised and exported"),
+           detector_cases(p, many(4), seed), tosa.network) for p in ("tosa", *two)),
     ]  # fmt: skip
 
 

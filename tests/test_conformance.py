@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import conformance_tosa as tosa
 import numpy as np
 import pytest
 from conformance_cases import Case, add_cases, conv_cases, pool_cases
@@ -20,6 +21,8 @@ from conformance_maps import (
 )
 from conformance_once import once_adds, once_cases
 from conformance_second import dpu_conv, nvdla_conv, nvdla_pool
+from conformance_tosa_cases import average_cases, enlarge_cases, rescale_cases, table_cases
+from tools import tosa_python
 
 from intaglio.diverge import rebuilt
 from intaglio.errors import ProgramError
@@ -121,6 +124,40 @@ def test_cmsis_nn_as_executorch_has_it() -> None:
     check(conv_cases("cmsis-nn", 7, 1, depthwise=True), cortex.conv)
     check(add_cases("cmsis-nn", 3, 1), cortex.add)
     check(max_cases("cmsis-nn", 8, 1), cortex.max_pool)
+
+
+def test_tosa_reference_model() -> None:
+    tosa_python()
+    for profile in ("tosa", "tflite", "intaglio", "dpu"):
+        equal(small(rescale_cases(profile, 4, 1)), tosa.requantise)
+    for profile in ("tosa", "tflite", "dpu"):
+        equal(small(conv_cases(profile, 4, 1)), tosa.conv)
+        equal(small(conv_cases(profile, 7, 1, depthwise=True)), tosa.conv)
+    equal(small(once_cases("intaglio", 4, 1, I8)), tosa.conv)
+    equal(add_cases("xnnpack", 2, 1), tosa.add)
+    equal(add_cases("tflite", 2, 1), tosa.gemmlowp_add)
+    equal(small(average_cases(6, 1)), tosa.average)
+    equal(small(pool_cases("tflite", 6, 1)), tosa.raw_average)
+    equal(small(max_cases("tosa", 8, 1)), tosa.max_pool)
+    equal(table_cases(4, 1), tosa.table)
+    equal(enlarge_cases(12, 1), tosa.resize)
+
+
+def small(cases: Iterator[Case]) -> Iterator[Case]:
+    """The same operations on a corner of the images; an odd side, so that strides leave a rest."""
+    for case in cases:
+        corner = np.ascontiguousarray(case.images[:, :, :23, :24])
+        yield replace(case, images=corner, program=resized(case, corner.shape[1:]))
+
+
+def test_tosa_notices_another_rounding() -> None:
+    tosa_python()
+    differing = 0
+    for case in small(conv_cases("tosa", 4, 1)):
+        arithmetic = replace(case.program.arithmetic, rounding="RND_INF")
+        wrong = replace(case, program=rebuilt(case.program, arithmetic))
+        differing += int((wrong.ours() != tosa.conv(case)).sum())
+    assert differing > 0
 
 
 def test_networks_and_node_cases() -> None:
