@@ -81,7 +81,9 @@ def test_refusals(cli: Cli, tmp_path: Path, built: Path) -> None:
     refused(cli("bitstream", tmp_path), "must be a folder written by `intaglio build`")
     with pytest.raises(BuildError, match="seeds must be at least 1, not 0"):
         bitstream(built, seeds=0)
-    with pytest.raises(BuildError, match="cells must be one of ecp5, ice40, generic, not 'x'"):
+    with pytest.raises(
+        BuildError, match="cells must be one of ecp5, ice40, gowin, generic, not 'x'"
+    ):
         verify_gates(built, cells="x")
     other = tmp_path / "xc7"
     build(tiny(), target="xc7z020", lanes=8).write(other)
@@ -144,7 +146,7 @@ def test_other_targets(target: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cells", ["ecp5", "ice40", "generic"])
+@pytest.mark.parametrize("cells", ["ecp5", "ice40", "gowin", "generic"])
 def test_gate_level_equals_the_simulator(cells: str, built: Path, tmp_path: Path) -> None:
     needs_tools("yosys")
     needs("verilator")

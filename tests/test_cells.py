@@ -7,6 +7,7 @@ import pytest
 from tools import needs, needs_tools
 
 from intaglio.codegen.gates import MAIN, compile_netlist, run_step
+from intaglio.codegen.scripts import SYNTHESIS
 from intaglio.codegen.toolchain import run_tool
 
 CYCLES = 20_000
@@ -14,8 +15,13 @@ CYCLES = 20_000
 MEMORIES = {
     "ecp5": [(36, 9), (18, 10), (9, 11), (4, 12), (2, 13), (1, 14), (4, 4)],
     "ice40": [(16, 8), (8, 9), (4, 10), (2, 11)],
+    "gowin": [(36, 9), (18, 10), (9, 11), (4, 12), (2, 13), (1, 14), (4, 4)],
 }
-SYNTH = {"ecp5": "synth_ecp5", "ice40": "synth_ice40 -dsp"}
+CELLS = {
+    "ecp5": ("DP16KD", "MULT18X18D", "TRELLIS_DPR16X4"),
+    "ice40": ("SB_RAM40_4K", "SB_MAC16"),
+    "gowin": ("DPB", "DPX9B", "SDPX9B", "MULT18X18", "RAM16SDP4"),
+}
 
 
 def memory(bits: int, address: int) -> str:
@@ -89,7 +95,7 @@ endmodule
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["ecp5", "ice40"])
+@pytest.mark.parametrize("family", ["ecp5", "ice40", "gowin"])
 def test_memories_and_multipliers_are_what_the_verilog_says(family: str, tmp_path: Path) -> None:
     needs_tools("yosys")
     needs("verilator")
@@ -98,12 +104,12 @@ def test_memories_and_multipliers_are_what_the_verilog_says(family: str, tmp_pat
     (tmp_path / "cells.v").write_text(source)
     (tmp_path / "bench.v").write_text(bench(shapes))
     script = (
-        f"read_verilog cells.v; {SYNTH[family]} -top cells; rename cells cells_gates;"
+        f"read_verilog cells.v; {SYNTHESIS[family]} -top cells; rename cells cells_gates;"
         " write_verilog -noattr gates.v"
     )
     run_tool("yosys", ["-q", "-p", script], tmp_path, "yosys.log")
     text = (tmp_path / "gates.v").read_text()
-    for cell in {"ecp5": ("DP16KD", "MULT18X18D"), "ice40": ("SB_RAM40_4K", "SB_MAC16")}[family]:
+    for cell in CELLS[family]:
         assert cell in text
     program = compile_netlist(tmp_path, family, "bench", ["cells.v", "gates.v", "bench.v"], MAIN)
     run_step(tmp_path, [str(program)])

@@ -77,7 +77,7 @@ def verify(
         bool, typer.Option("--gates", help="The netlist after synthesis, in Verilator.")
     ] = False,
     cells: Annotated[
-        str | None, typer.Option("--cells", help="With --gates: ecp5, ice40 or generic.")
+        str | None, typer.Option("--cells", help="With --gates: ecp5, ice40, gowin or generic.")
     ] = None,
     json_file: JsonOption = None,
 ) -> None:

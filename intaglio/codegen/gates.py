@@ -32,7 +32,8 @@ from intaglio.cosim.score import Mismatch, Recording, compare
 from intaglio.errors import BuildError, ToolError
 from intaglio.file import load
 
-CELLS = {"ecp5": "cells_ecp5.v", "ice40": "cells_ice40.v"}
+CELLS = {family: f"cells_{family}.v" for family in ("ecp5", "ice40", "gowin")}
+ANY = {"ecp5": "ecp5-85k", "ice40": "ice40-up5k", "gowin": "gowin-gw2a-18"}  # one of the family
 SMALL = 12_000  # look-up tables that are simulated without being asked: about a minute
 SENT = f"{FOLDER}/sent.txt"
 SILENCE = 120.0  # seconds: a netlist is slow
@@ -95,8 +96,8 @@ def verify_gates(
 ) -> GateResult:
     """Synthesise a build's top and run its bench on the netlist.
 
-    cells  ecp5, ice40, or generic (yosys' own gates); None: those of the target, generic where
-           there are no models of them.
+    cells  ecp5, ice40, gowin, or generic (yosys' own gates); None: those of the target, generic
+           where there are no models of them.
 
     Raises BuildError, ToolError.
     """
@@ -227,7 +228,7 @@ def result(
 def netlist(folder: Path, top: str, library: str) -> dict[str, float]:
     """Synthesise `top` into cells of a library; returns its resources, none for generic ones."""
     if library != "generic":
-        chip = device({"ecp5": "ecp5-85k", "ice40": "ice40-up5k"}[library])
+        chip = device(ANY[library])
         return synthesise(folder, chip, top, SOURCES)
     base = f"{FOLDER}/{top}"
     script = [f"read_verilog -defer {path}" for path in SOURCES]
