@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from math import floor
 from typing import Any
 
 import numpy as np
@@ -169,7 +170,7 @@ class Settling:
 
     def requant(self, value: Real, grid: Grid, node: Node, name: str) -> ops.Requant:
         """One tensor, scaled."""
-        (part,) = value.parts
+        (part,) = self.finer(value, node).parts
         t, step = self.builder.tensors[part.tensor], Fraction(float(grid.scale))
         reach = (max(abs(t.lo), abs(t.hi)),)
         terms = [
@@ -196,6 +197,40 @@ class Settling:
             hi=grid.code(value.hi, grid.type.hi),
             offset=found[0].offset,
         )
+
+    def finer(self, value: Real, node: Node) -> Real:
+        """In float32, and in other systems' forms, B is whole at its operand's scale: of narrow
+        codes with an addend (a norm, or pixels to be normalised) the operand is first multiplied
+        by up to 2^15, exactly."""
+        (part,) = value.parts
+        t = self.builder.tensors[part.tensor]
+        a = self.arithmetic
+        fine = a.product == "exact" and a.forms == "own"
+        if fine or not any(value.addend) or t.type.bits > 9:
+            return value
+        unit = Fraction(float(part.scale))
+        moved = [
+            abs(addend / (unit * Fraction(float(w)) * gain))
+            for addend, w, gain in zip(
+                *same_length(value.addend, part.weights, part.gain), strict=True
+            )
+            if w and gain
+        ]
+        spare = 30 - floor(max(moved, default=Fraction(0)) + max(map(abs, part.zero))).bit_length()
+        shift = max(0, min(15, spare))
+        name = self.unique(f"{part.tensor}.finer")
+        op = ops.Requant(
+            output=name, origin=node.name, input=part.tensor,
+            multiplier=self.table(f"{name}.M", [1 << shift + a.shift_range[0]]),
+            bias=self.table(f"{name}.B", [0]), shift=(a.shift_range[0],),
+            lo=t.type.lo << shift, hi=t.type.hi << shift,
+        )  # fmt: skip
+        self.builder.add(op, IntType(t.type.bits + shift, t.type.signed))
+        part = replace(
+            part, tensor=name, zero=tuple(z << shift for z in part.zero),
+            gain=tuple(g / (1 << shift) for g in part.gain),
+        )  # fmt: skip
+        return replace(value, parts=(part,))
 
     def added(self, value: Real, grid: Grid, node: Node, name: str) -> ops.Add:
         """Two tensors at the result's scale, rounded once."""
@@ -275,12 +310,10 @@ class Settling:
         return tuple(Fraction(float(v)) for v in array.reshape(-1))
 
 
-def same_length(
-    a: Sequence[Fraction], b: Sequence[Fraction]
-) -> tuple[Sequence[Fraction], Sequence[Fraction]]:
-    """The shorter of two repeated."""
-    n = max(len(a), len(b))
-    return [a[i % len(a)] for i in range(n)], [b[i % len(b)] for i in range(n)]
+def same_length(*values: Sequence[Any]) -> list[list[Any]]:
+    """The shorter ones repeated."""
+    n = max(map(len, values))
+    return [[v[i % len(v)] for i in range(n)] for v in values]
 
 
 def times(a: Sequence[Fraction], b: Sequence[Fraction]) -> tuple[Fraction, ...]:
