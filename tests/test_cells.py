@@ -7,7 +7,7 @@ import pytest
 from tools import needs, needs_tools
 
 from intaglio.codegen.gates import MAIN, compile_netlist, run_step
-from intaglio.codegen.scripts import SYNTHESIS
+from intaglio.codegen.scripts import synthesis
 from intaglio.codegen.toolchain import run_tool
 
 CYCLES = 20_000
@@ -45,7 +45,8 @@ endmodule
 
 
 def cells(shapes: list[tuple[int, int]]) -> str:
-    """Module `cells`: every memory and two multipliers, what they give as one word `out`."""
+    """Module `cells`: every memory, two multipliers and two whose products are added; what they
+    give as one word `out`."""
     parts, outs = [], []
     for bits, address in shapes:
         name = f"memory_{bits}_{address}"
@@ -56,7 +57,7 @@ def cells(shapes: list[tuple[int, int]]) -> str:
             f" .d(noise[{bits + 9}:10] ^ noise[{bits + 24}:25]), .q({name}_q));\n"
         )
         outs.append(f"{name}_q")
-    width = sum(bits for bits, _ in shapes) + 64
+    width = sum(bits for bits, _ in shapes) + 81
     return (
         f"module cells (input clk, input [63:0] noise, output [{width - 1}:0] out);\n"
         + "".join(parts)
@@ -64,13 +65,18 @@ def cells(shapes: list[tuple[int, int]]) -> str:
         + "  wire [15:0] c = noise[22:7], d = noise[60:45];\n"
         + "  reg signed [31:0] p = 0;\n  reg [31:0] r = 0;\n"
         + "  always @(posedge clk) begin\n    p <= a * b;\n    r <= c * d;\n  end\n"
-        + f"  assign out = {{p, r, {', '.join(outs)}}};\nendmodule\n"
+        # yosys' ice40_dsp takes the register of the second of such products twice.
+        + "  reg signed [15:0] first = 0, second = 0;\n"
+        + "  always @(posedge clk) begin\n    first <= a[7:0] * b[7:0];\n"
+        + "    second <= a[15:8] * b[15:8];\n  end\n"
+        + "  wire [16:0] added = first + second;\n"
+        + f"  assign out = {{added, p, r, {', '.join(outs)}}};\nendmodule\n"
     )
 
 
 def bench(shapes: list[tuple[int, int]]) -> str:
     """Both in step, and how many cycles they differ in; few addresses, so that ports meet."""
-    width = sum(bits for bits, _ in shapes) + 64
+    width = sum(bits for bits, _ in shapes) + 81
     return f"""\
 module bench (input wire clk, input wire rst, output reg done, output wire hung);
   reg [63:0] noise = 64'h243f6a8885a308d3;
@@ -103,11 +109,11 @@ def test_memories_and_multipliers_are_what_the_verilog_says(family: str, tmp_pat
     source = "".join(memory(*shape) for shape in shapes) + cells(shapes)
     (tmp_path / "cells.v").write_text(source)
     (tmp_path / "bench.v").write_text(bench(shapes))
-    script = (
-        f"read_verilog cells.v; {SYNTHESIS[family]} -top cells; rename cells cells_gates;"
-        " write_verilog -noattr gates.v"
+    (tmp_path / "cells.ys").write_text(
+        f"read_verilog cells.v\n{synthesis(family, 'cells')}rename cells cells_gates\n"
+        "write_verilog -noattr gates.v\n"
     )
-    run_tool("yosys", ["-q", "-p", script], tmp_path, "yosys.log")
+    run_tool("yosys", ["-q", "cells.ys"], tmp_path, "yosys.log")
     text = (tmp_path / "gates.v").read_text()
     for cell in CELLS[family]:
         assert cell in text

@@ -13,7 +13,7 @@ from typing import Any
 from intaglio.codegen import boards, host
 from intaglio.codegen.devices import Device, device
 from intaglio.codegen.pll import pll
-from intaglio.codegen.scripts import SOURCES, SYNTHESIS
+from intaglio.codegen.scripts import SOURCES, synthesis
 from intaglio.codegen.shell import (
     BOARD,
     SHELL,
@@ -274,14 +274,12 @@ def check_netlist(
     return check(folder).to_json()
 
 
-def synthesise(
-    folder: Path, chip: Device, top: str, sources: tuple[str, ...], command: str = ""
-) -> dict[str, float]:
+def synthesise(folder: Path, chip: Device, top: str, sources: tuple[str, ...]) -> dict[str, float]:
     """yosys: bitstream/{top}.json, .netlist.v, and the resources of `count`."""
     base = f"{FOLDER}/{top}"
     script = [f"read_verilog -defer {path}" for path in sources]
     script += [
-        f"{command or SYNTHESIS[chip.family]} -top {top}",
+        synthesis(chip.family, top).rstrip(),
         f"write_json {base}.json",
         f"write_verilog -noattr {base}.netlist.v",
         f"tee -q -o {base}.stat.json stat -json",

@@ -182,7 +182,7 @@ def check_board(folder: Path, *, frames: int = 1, netlist: bool = True) -> GateR
     with SimulatedLine(program, cycles, folder) as line:
         try:
             beats, wrong = host.run(line, folder, frames, patience=SILENCE, say=said.append)
-        except (ValueError, TimeoutError) as error:
+        except (ValueError, OSError) as error:  # a TimeoutError, a closed pipe
             raise ToolError(f"The board must answer with every beat, but {error}.") from error
     return GateResult(
         frames=frames,

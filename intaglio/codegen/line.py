@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -23,6 +24,7 @@ class SimulatedLine:
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
 
     def __enter__(self) -> SimulatedLine:
@@ -36,9 +38,12 @@ class SimulatedLine:
     ) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.close()
+        assert self._process.stderr is not None
+        with suppress(BrokenPipeError):  # of what was not flushed to a program that has ended
+            self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
+        self._process.stderr.close()
 
     def write(self, data: bytes) -> None:
         """Bytes to the board."""
@@ -52,11 +57,19 @@ class SimulatedLine:
         """Nothing has come before the break."""
 
     def read(self, count: int) -> bytes:
-        """At most `count` bytes from the board, none after POLL seconds without any."""
+        """At most `count` bytes from the board, none after POLL seconds without any.
+
+        Raises ValueError with its last words where the program has ended.
+        """
         assert self._process.stdout is not None
+        assert self._process.stderr is not None
         number = self._process.stdout.fileno()
         ready, _, _ = select.select([number], [], [], POLL)
-        return os.read(number, count) if ready else b""
+        data = os.read(number, count) if ready else b""
+        if ready and not data:
+            words = self._process.stderr.read().decode(errors="replace").strip().splitlines()
+            raise ValueError(f"its simulation ended: {words[0] if words else 'no message'}")
+        return data
 
     def _command(self, data: bytes) -> None:
         assert self._process.stdin is not None

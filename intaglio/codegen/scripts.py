@@ -11,6 +11,45 @@ SYNTHESIS = {
     "gowin": "synth_gowin",
     "xc7": "synth_xilinx -family xc7 -noiopad",  # for the resources; Vivado makes the bitstream
 }
+# The middle of `synth_ice40 -dsp` in yosys 0.70 without `ice40_dsp`, which packs registers and
+# adders into the multipliers: where the registered products of two are added, it takes one register
+# twice and leaves that product undefined.
+ICE40_COARSE = """\
+opt_expr
+opt_clean
+opt -nodffe -nosdff
+fsm
+opt
+wreduce
+peepopt
+opt_clean
+share
+techmap -map +/cmp2lut.v -D LUT_WIDTH=4
+opt_expr
+opt_clean
+memory_dff
+wreduce t:$mul
+techmap -map +/mul2dsp.v -map +/ice40/dsp_map.v -D DSP_A_MAXWIDTH=16 -D DSP_B_MAXWIDTH=16 \
+-D DSP_A_MINWIDTH=2 -D DSP_B_MINWIDTH=2 -D DSP_Y_MINWIDTH=11 -D DSP_NAME=$__MUL16X16
+select a:mul2dsp
+setattr -unset mul2dsp
+opt_expr -fine
+wreduce
+select -clear
+chtype -set $mul t:$__soft_mul
+alumacc
+opt
+memory -nomap
+opt_clean
+"""
+
+
+def synthesis(family: str, top: str) -> str:
+    """yosys' commands, a line each, between reading the Verilog and writing the netlist."""
+    command = f"{SYNTHESIS[family]} -top {top}"
+    if family != "ice40":
+        return f"{command}\n"
+    return f"{command} -run begin:coarse\n{ICE40_COARSE}{command} -run map_ram:\n"
 
 
 def constraint_files(device: Device, clock_mhz: float) -> dict[str, str]:
@@ -52,7 +91,7 @@ def yosys(device: Device, top: str) -> str:
     """The synthesis script."""
     # Deferred, for intaglio_rom has no contents before its parameters are known.
     read = "".join(f"read_verilog -defer {source}\n" for source in SOURCES)
-    return f"{read}{SYNTHESIS[device.family]} -top {top} -json {top}.json\n"
+    return f"{read}{synthesis(device.family, top)}write_json {top}.json\n"
 
 
 def place_and_pack(device: Device, top: str, clock_mhz: float) -> list[str]:
