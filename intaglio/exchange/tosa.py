@@ -104,17 +104,17 @@ class Writer(Pieces):
             elif isinstance(source, SumPool2d) and self.average(op, source, scale):
                 pass
             elif scale.plain:
-                total = self.sum(source, scale.bias, f"{out}.sum")
+                total = self.sum(source, scale.bias, f"{out}:sum")
                 self.finish(op, total, replace(scale, bias=(0,) * channels))
             else:
-                self.finish(op, self.sum(source, [0] * channels, f"{out}.sum"), scale)
+                self.finish(op, self.sum(source, [0] * channels, f"{out}:sum"), scale)
             return
         x, codes = self.codes(op, op.input), self.held(op, op.input)
         zero = codes.zero(-scale.bias[0])
         if scale.plain and len(set(scale.bias)) == 1 and zero is not None:
             self.finish(op, x, replace(scale, bias=(0,) * channels), zero)
             return
-        x = self.cast(x, np.int32, f"{x}.wide")
+        x = self.cast(x, np.int32, f"{x}:wide")
         moved = [b + s * codes.less for b, s in zip(scale.bias, scale.sign, strict=True)]
         self.finish(op, x, replace(scale, bias=tuple(moved)))
 
@@ -137,9 +137,9 @@ class Writer(Pieces):
         """The codes of `op` from an operand and its Scale."""
         out, rests = op.output, self.held(op)
         if not scale.plain:
-            x = self.wide("MUL", x, scale.sign, f"{out}.signed")
+            x = self.wide("MUL", x, scale.sign, f"{out}:signed")
         if any(scale.bias):
-            x = self.wide("ADD", x, scale.bias, f"{out}.biased")
+            x = self.wide("ADD", x, scale.bias, f"{out}:biased")
         factors = (scale.multiplier, scale.shift)
         lo, hi = op.lo - rests.less, op.hi - rests.less
         after = rests.zero(scale.zero)
@@ -147,11 +147,11 @@ class Writer(Pieces):
             self.rescale(x, self.before_clamp(op), rests.dtype, factors, (zero, after))
             self.clamp(op)
             return
-        x = self.rescale(x, f"{out}.scaled", np.int32, factors, (zero, 0))
+        x = self.rescale(x, f"{out}:scaled", np.int32, factors, (zero, 0))
         if scale.zero != rests.less:
-            x = self.wide("ADD", x, [scale.zero - rests.less], f"{out}.moved")
-        x = self.wide("MAXIMUM", x, [lo], f"{out}.least", nan_mode=PROPAGATE)
-        last = f"{out}.most" if rests.type != I32 else out
+            x = self.wide("ADD", x, [scale.zero - rests.less], f"{out}:moved")
+        x = self.wide("MAXIMUM", x, [lo], f"{out}:least", nan_mode=PROPAGATE)
+        last = f"{out}:most" if rests.type != I32 else out
         x = self.wide("MINIMUM", x, [hi], last, nan_mode=PROPAGATE)
         self.cast(x, rests.dtype, out)
 
@@ -159,7 +159,7 @@ class Writer(Pieces):
         """The name of codes that RESCALE saturated to a whole type, before `op`'s own clamp."""
         rests = self.held(op)
         whole = (op.lo, op.hi) == (rests.type.lo + rests.less, rests.type.hi + rests.less)
-        return op.output if whole else f"{op.output}.whole"
+        return op.output if whole else f"{op.output}:whole"
 
     def clamp(self, op: Requant | Add) -> None:
         """The codes of `op`, where its clamp is not that of the type they rest in."""
@@ -209,7 +209,7 @@ class Writer(Pieces):
             factors, m = (ma, mb), 1
         parts, lo, hi = [], 0, 0
         for side, name, factor, gone in zip("ab", op.inputs, factors, less, strict=True):
-            parts.append(self.product(op, name, abs(factor), f"{out}.{side}"))
+            parts.append(self.product(op, name, abs(factor), f"{out}:{side}"))
             ends = [factor * (end - gone) for end in self.reach(name)]
             lo, hi = lo + min(ends), hi + max(ends)
         fits(op, lo, hi)
@@ -220,7 +220,7 @@ class Writer(Pieces):
             total, kind = parts, "ADD"
             if max(factors) < 0:
                 m, lo, hi = -m, -hi, -lo
-        x = self.graph.add(kind, total, f"{out}.sum", np.int32, self.shape(out))
+        x = self.graph.add(kind, total, f"{out}:sum", np.int32, self.shape(out))
         bias = op.bias + ma * less[0] + mb * less[1]
         self.finish(op, x, self.settle(op, [(m, bias, op.shift)], lo, hi))
 
@@ -228,7 +228,7 @@ class Writer(Pieces):
         """factor * code, as int32."""
         source = self.codes(op, name)
         if factor == 1:
-            return self.cast(source, np.int32, f"{source}.wide")
+            return self.cast(source, np.int32, f"{source}:wide")
         found = self.held(op, name)
         if found.type == I32:
             raise op.refuse(f"its factors must be equal for operands of 32 bits in TOSA; {REMEDY}.")
@@ -270,17 +270,17 @@ class Writer(Pieces):
         if x.type == I8 and y.type == I8:
             code = np.arange(I8.lo, I8.hi + 1) + x.less - lo
             values = table[np.clip(code, 0, len(table) - 1)]
-            entries = self.graph.constant(f"{op.output}.table", values, np.int8)
+            entries = self.graph.constant(f"{op.output}:table", values, np.int8)
             self.node(op, "TABLE", [source, entries])
             return
         graph, out, shape = self.graph, op.output, self.shape(op.output)
         count = int(np.prod(shape))
-        index = self.cast(source, np.int32, f"{source}.wide")
+        index = self.cast(source, np.int32, f"{source}:wide")
         if x.less != lo:
-            index = self.wide("ADD", index, [x.less - lo], f"{out}.index")
+            index = self.wide("ADD", index, [x.less - lo], f"{out}:index")
         flat = graph.add(
-            "RESHAPE", [index, graph.shape((1, count))], f"{out}.flat", np.int32, (1, count)
+            "RESHAPE", [index, graph.shape((1, count))], f"{out}:flat", np.int32, (1, count)
         )
-        entries = graph.constant(f"{out}.table", table.reshape(1, -1, 1), y.dtype)
-        found = graph.add("GATHER", [entries, flat], f"{out}.found", y.dtype, (1, count, 1))
+        entries = graph.constant(f"{out}:table", table.reshape(1, -1, 1), y.dtype)
+        found = graph.add("GATHER", [entries, flat], f"{out}:found", y.dtype, (1, count, 1))
         graph.add("RESHAPE", [found, graph.shape(shape)], out, y.dtype, shape)

@@ -49,11 +49,15 @@ def held(type: IntType) -> Held | None:
 
 
 class Pieces:
-    """The graph as it grows, and what more than one operation needs."""
+    """The graph as it grows, and what more than one operation needs.
+
+    Names with a colon are of its own making; layers are named by dots.
+    """
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.graph = Graph()
+        self.signed: dict[str, str] = {}  # an input of unsigned codes, and those as they rest
 
     # --- small pieces ---
 
@@ -81,9 +85,10 @@ class Pieces:
         if found.type.bits > most:
             type = self.program.tensors[name].type
             raise op.refuse(f"its operand must have at most {most} bits in TOSA, not {type}.")
+        name = self.signed.get(name, name)
         if self.graph.edges[name].dtype == found.dtype:
             return name
-        return self.cast(name, found.dtype, f"{name}.codes")  # a sum of few bits
+        return self.cast(name, found.dtype, f"{name}:codes")  # a sum of few bits
 
     def cast(self, name: str, dtype: Any, output: str) -> str:
         """A tensor of another width; written once."""
@@ -104,7 +109,7 @@ class Pieces:
         """An int32 operator with a constant of one value for each channel, or one for all."""
         short = values[:1] if len(set(values)) == 1 else values
         constant = self.graph.constant(
-            f"{output}.k", np.array(short).reshape(1, 1, 1, -1), np.int32
+            f"{output}:k", np.array(short).reshape(1, 1, 1, -1), np.int32
         )
         inputs = [x, constant, *([self.scalar(0, np.int8)] if kind == "MUL" else [])]
         return self.graph.add(kind, inputs, output, np.int32, self.graph.edges[x].shape, **more)
@@ -123,7 +128,7 @@ class Pieces:
         multiplier, shift = factors
         one = len(set(zip(multiplier, shift, strict=True))) == 1
         tables = [
-            self.graph.constant(f"{output}.{name}", values[:1] if one else values, kind)
+            self.graph.constant(f"{output}:{name}", values[:1] if one else values, kind)
             for name, values, kind in (
                 ("multiplier", multiplier, np.int32),
                 ("shift", shift, np.int8),
@@ -148,12 +153,10 @@ class Pieces:
     def input(self, op: Input) -> None:
         """The image; unsigned codes of a full width are brought into the signed range."""
         name, found = op.output, self.held(op)
-        if not found.less:
-            self.graph.input(name, found.dtype, self.shape(name))
-            return
-        self.graph.input(f"{name}.unsigned", found.dtype, self.shape(name))
-        zeros = (found.less, 0)
-        self.rescale(f"{name}.unsigned", name, found.dtype, one(UNITY), zeros, (True, False))
+        self.graph.input(name, found.dtype, self.shape(name))
+        if found.less:
+            self.signed[name], zeros = f"{name}:signed", (found.less, 0)
+            self.rescale(name, f"{name}:signed", found.dtype, one(UNITY), zeros, (True, False))
 
     def output(self, op: Output) -> None:
         """A result."""
@@ -178,7 +181,7 @@ class Pieces:
     def sum(self, op: Conv2d | SumPool2d, bias: Sequence[int], output: str) -> str:
         """The exact sum of products and `bias` of each channel, as int32."""
         program, x = self.program, self.program.tensors[op.input]
-        source, codes = self.codes(op, op.input, 8), self.held(op, op.input)
+        source, codes = self.codes(op, op.input, 16), self.held(op, op.input)
         if isinstance(op, Conv2d):
             weight, name, groups, outside = (
                 program.constants[op.weight].array, op.weight, op.groups, op.pad_value,
@@ -195,34 +198,54 @@ class Pieces:
         empty = any(more >= n for more, n in zip(spare(op, sizes, kernel)[0], sizes, strict=True))
         if any(padding) and (empty or len(set(outside)) > 1):
             values = [v - codes.less for v in outside]
-            source = self.pad(source, padding, values, f"{output}.padded")
+            source = self.pad(source, padding, values, f"{output}:padded")
             padding = (0, 0, 0, 0)
         zero = outside[0] if any(padding) else 0 if codes.zero(0) is not None else codes.less
         total = weight.sum(axis=(1, 2, 3)) * zero + np.array(bias)
-        reach = np.abs(weight).sum(axis=(1, 2, 3)) * max(abs(x.type.lo - zero), x.type.hi - zero)
-        fits(op, int((np.abs(total) + reach).max()), 0)
         source, padding = self.trimmed(op, source, kernel, padding, output)
+        taps = np.abs(weight).sum(axis=(1, 2, 3))
+        reach = taps * max(abs(x.type.lo - zero), x.type.hi - zero)
+        fits(op, int((np.abs(total) + reach).max()), 0)
         kind, laid = layout(weight, groups)
+        fields = {"pad": padding, "stride": op.stride, "dilation": op.dilation}
+        constant = self.graph.constant(f"{name}:laid", laid, np.int8)
+
+        def products(digit: str, zero: int, bias: Array, made: str) -> str:
+            inputs = [
+                digit, constant, self.graph.constant(f"{made}:bias", bias, np.int32),
+                self.scalar(zero, np.int8), self.scalar(0, np.int8),
+            ]  # fmt: skip
+            shape = self.shape(op.output)
+            return self.graph.add(
+                kind, inputs, made, np.int32, shape, **fields, local_bound=False, acc_type=INT32
+            )
+
         forced = narrowed(op, program) if isinstance(op, Conv2d) else None
-        made = self.graph.add(
-            kind,
-            [
-                source,
-                self.graph.constant(name, laid, np.int8),
-                self.graph.constant(f"{output}.bias", total, np.int32),
-                self.scalar(zero - codes.less, np.int8),
-                self.scalar(0, np.int8),
-            ],
-            output if forced is None else f"{output}.exact",
-            np.int32,
-            self.shape(op.output),
-            pad=padding,
-            stride=op.stride,
-            dilation=op.dilation,
-            local_bound=False,
-            acc_type=INT32,
-        )
+        made, stored = output if forced is None else f"{output}:exact", zero - codes.less
+        if codes.type == I8:
+            products(source, stored, total, made)
+        else:  # two digits of base 256, the lower one less 128 as all that is unsigned
+            fits(op, int((np.abs(total) + taps * ((256 + 1) * 255)).max()), 0)
+            high, low = self.digits(source)
+            upper = products(high, stored >> 8, np.zeros_like(total), f"{made}:high")
+            lower = products(low, (stored & 255) - 128, total, f"{made}:low")
+            upper = self.wide("LOGICAL_LEFT_SHIFT", upper, [8], f"{made}:raised")
+            self.graph.add("ADD", [upper, lower], made, np.int32, self.shape(op.output))
         return made if forced is None else self.narrow(op, made, forced)
+
+    def digits(self, x: str) -> tuple[str, str]:
+        """int8 tensors h and l of an int16 one, x = 256 h + l + 128; written once."""
+        names = f"{x}:high", f"{x}:low"
+        if names[0] not in self.graph.edges:
+            wide = self.cast(x, np.int32, f"{x}:wide")
+            high = self.wide("ARITHMETIC_RIGHT_SHIFT", wide, [8], f"{x}:high.wide", round=False)
+            whole = self.wide("LOGICAL_LEFT_SHIFT", high, [8], f"{x}:high.whole")
+            rest = [wide, whole]
+            low = self.graph.add("SUB", rest, f"{x}:rest", np.int32, self.graph.edges[x].shape)
+            low = self.wide("ADD", low, [-128], f"{x}:low.wide")
+            for part, name in zip((high, low), names, strict=True):
+                self.cast(part, np.int8, name)
+        return names
 
     def narrow(self, op: Op, x: str, forced: IntType) -> str:
         """An accumulator that saturates at the end, or wraps."""
@@ -233,10 +256,10 @@ class Pieces:
                 " operator does; use saturate_at='end' or a wider accumulator."
             )
         if saturates(arithmetic, "end"):
-            x = self.wide("MAXIMUM", x, [forced.lo], f"{out}.least", nan_mode=PROPAGATE)
+            x = self.wide("MAXIMUM", x, [forced.lo], f"{out}:least", nan_mode=PROPAGATE)
             return self.wide("MINIMUM", x, [forced.hi], out, nan_mode=PROPAGATE)
         left = [32 - forced.bits]
-        x = self.wide("LOGICAL_LEFT_SHIFT", x, left, f"{out}.high")
+        x = self.wide("LOGICAL_LEFT_SHIFT", x, left, f"{out}:high")
         return self.wide("ARITHMETIC_RIGHT_SHIFT", x, left, out, round=False)
 
     def trimmed(
@@ -250,7 +273,7 @@ class Pieces:
         if tuple(size) != edge.shape[1:3]:
             shape = (1, *size, edge.shape[3])
             ends = [self.graph.shape((0, 0, 0, 0)), self.graph.shape(shape)]
-            source = self.graph.add("SLICE", [source, *ends], f"{name}.cut", edge.dtype, shape)
+            source = self.graph.add("SLICE", [source, *ends], f"{name}:cut", edge.dtype, shape)
         return source, padding
 
     # --- borders ---
@@ -266,9 +289,9 @@ class Pieces:
             return graph.add("PAD", inputs, output, edge.dtype, (*shape, c))
         parts = []
         for k, value in enumerate(values):
-            cut, part = [graph.shape((0, 0, 0, k)), graph.shape((n, h, w, 1))], f"{output}.{k}"
+            cut, part = [graph.shape((0, 0, 0, k)), graph.shape((n, h, w, 1))], f"{output}:{k}"
             graph.add("SLICE", [source, *cut], part, edge.dtype, (n, h, w, 1))
-            parts.append(self.pad(part, padding, [value], f"{part}.framed"))
+            parts.append(self.pad(part, padding, [value], f"{part}:framed"))
         return graph.add("CONCAT", parts, output, edge.dtype, (*shape, c), axis=3)
 
 
