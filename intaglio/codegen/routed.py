@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,11 @@ def routed_netlist(folder: Path, seed: int, top: str) -> str:
     base = f"{FOLDER}/seed{seed}.routed"
     design = json.loads((folder / f"{base}.json").read_text(encoding="utf-8"))
     (module,) = design["modules"].values()
-    for cell in module["cells"].values():
-        plain(cell)
+    cells = module["cells"].values()
+    used = [bit for cell in cells for bits in cell["connections"].values() for bit in bits]
+    unused = count(1 + max(bit for bit in used if isinstance(bit, int)))
+    for cell in cells:
+        plain(cell, unused)
     patched = {"modules": {top: module}}
     (folder / f"{base}.json").with_suffix(".plain.json").write_text(json.dumps(patched))
     script = f"read_json {base}.plain.json; hierarchy -top {top}; write_verilog -noattr {base}.v"
@@ -37,8 +42,9 @@ def routed_netlist(folder: Path, seed: int, top: str) -> str:
     return f"{base}.v"
 
 
-def plain(cell: dict[str, Any]) -> None:
-    """Give a cell a type that has a model: pins with a direction, buses, enables that are on."""
+def plain(cell: dict[str, Any], unused: Iterator[int]) -> None:
+    """Give a cell a type that has a model: pins with a direction, buses, enables that are on.
+    `unused` are numbers of nets."""
     ports, directions = cell["connections"], cell["port_directions"]
     for name in ONE_UNLESS_CONNECTED & ports.keys():
         ports[name] = ports[name] or ["1"]
@@ -52,21 +58,23 @@ def plain(cell: dict[str, Any]) -> None:
         cell["port_directions"], cell["parameters"] = keep, {}
     elif cell["type"] in WIDE:
         cell["type"] = WIDE[cell["type"]]
-        cell["connections"], cell["port_directions"] = buses(ports, directions)
+        cell["connections"], cell["port_directions"] = buses(ports, directions, unused)
         for name in ("NEG_CLK_R", "NEG_CLK_W"):
             if int(cell["parameters"].pop(name, "0"), 2):
                 raise ToolError(f"{name} must be 0 for the cell models, but nextpnr set it.")
 
 
 def buses(
-    ports: dict[str, list[Any]], directions: dict[str, str]
+    ports: dict[str, list[Any]], directions: dict[str, str], unused: Iterator[int]
 ) -> tuple[dict[str, list[Any]], dict[str, str]]:
-    """Ports A_0, A_1, ... as A; an input bit that is not connected is 0, an output's is left."""
+    """Ports A_0, A_1, ... as A; an input bit that is not connected is 0, an output's goes to a net
+    of its own."""
     wide: dict[str, dict[int, Any]] = defaultdict(dict)
     ways = {}
     for name, bits in ports.items():
         found = re.fullmatch(r"(.+)_(\d+)", name)
         bus, at = (found[1], int(found[2])) if found else (name, 0)
         ways[bus] = directions[name]
-        wide[bus][at] = bits[0] if bits else ("0" if directions[name] == "input" else "x")
+        open_end = "0" if directions[name] == "input" else next(unused)
+        wide[bus][at] = bits[0] if bits else open_end
     return {name: [bits[n] for n in range(len(bits))] for name, bits in wide.items()}, ways
