@@ -161,7 +161,7 @@ def test_a_board_that_says_nothing_is_one_sentence(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "target", "clock_mhz"),
-    [("ulx3s", "ecp5-85k", 50), ("icebreaker", "ice40-up5k", 24), ("icebreaker", "ice40-up5k", 12)],
+    [("ulx3s", "ecp5-25k", 50), ("icebreaker", "ice40-up5k", 24), ("icebreaker", "ice40-up5k", 12)],
 )
 def test_board_bitstreams(name: str, target: str, clock_mhz: float, tmp_path: Path) -> None:
     """Synthesised, the netlist with its PLL played to by the host program, placed and packed."""
