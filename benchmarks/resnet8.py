@@ -23,7 +23,7 @@ from resnet8_peers import PEERS, Peer
 from timing import netlist
 from torch import nn
 
-from intaglio.codegen.bitstream import FOLDER, place_and_route, synthesise
+from intaglio.codegen.bitstream import FOLDER, PACKED, place_and_route, synthesise
 from intaglio.codegen.bundle import Bundle, build
 from intaglio.codegen.devices import device
 from intaglio.codegen.ports import random_frames
@@ -147,7 +147,10 @@ def main() -> None:
                     write(row)
                 if options.seeds:
                     place = folder / f"resnet8-{bits}-{target}"
-                    row = replace(row, **synthesised(bundle, place, options.seeds))
+                    row = replace(row, **synthesised(bundle, place))
+                    write(row)
+                if options.seeds and device(target).family in PACKED:
+                    row = replace(row, **routed(place, target, options.seeds))
             write(row)
             print(row, flush=True)
 
@@ -202,28 +205,30 @@ def played(bundle: Bundle, program: Program, frames: int, folder: Path) -> dict[
     }
 
 
-def synthesised(bundle: Bundle, folder: Path, seeds: int) -> dict[str, Any]:
-    """yosys' count of the cells, and for ECP5 the Fmax over the seeds."""
+def synthesised(bundle: Bundle, folder: Path) -> dict[str, Any]:
+    """yosys' count of the cells."""
     manifest = folder / "manifest.json"
     if not manifest.exists() or manifest.read_bytes() != bundle.files["manifest.json"]:
         bundle.write(folder)
     chip = device(bundle.manifest["target"])
-    if chip.family == "xc7":
+    if chip.family in PACKED:
+        found = netlist(folder)
+    else:
         (folder / FOLDER).mkdir(exist_ok=True)
         found = synthesise(folder, chip, bundle.manifest["name"], SOURCES)
-        fmax = None
-    else:
-        found = netlist(folder)
-        routed = [place_and_route(folder, chip, CLOCK_MHZ, n + 1, SHELL) for n in range(seeds)]
-        fmax = max(one.fmax_mhz for one in routed)
     return {
         "synthesised": True,
         "luts": int(found["luts"]),
         "dsp": found["multipliers"],
         "rams": found["rams"],
-        "fmax_mhz": fmax,
-        "seeds": 0 if fmax is None else seeds,
     }
+
+
+def routed(folder: Path, target: str, seeds: int) -> dict[str, Any]:
+    """The highest Fmax of the seeds."""
+    chip = device(target)
+    found = [place_and_route(folder, chip, CLOCK_MHZ, n + 1, SHELL) for n in range(seeds)]
+    return {"fmax_mhz": max(one.fmax_mhz for one in found), "seeds": seeds}
 
 
 def page(rows: Sequence[Row]) -> str:
