@@ -29,7 +29,8 @@ def values(own: Drawn, first: Drawn) -> Sequence[str]:
 STUDY = Study(
     name="companions",
     title="Companions: equalisation and mixed precision",
-    words="`fcos-nano` with ranges of p = 2.4; weights are compensated and means restored.",
+    words="`fcos-nano` with ranges of p = 2.4, on the first 300 held-out scenes. Weights are"
+    " compensated and means restored where a row does not say otherwise.",
     variants={
         "W4A4": QuantConfig(method="lp"),
         "W4A4 `--equalize`": QuantConfig(equalize=True),
