@@ -1,6 +1,7 @@
 """The command line: what it prints for bad input, and the path of a network from outside."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -266,3 +267,16 @@ def test_the_readme_names_commands_and_flags_that_exist(cli: Cli) -> None:
         assert code == 0
         for flag in [a for a in arguments if a.startswith("-")]:
             assert flag in out, f"{command} {flag}"
+
+
+def test_the_module_is_the_command(tmp_path: Path) -> None:
+    """`python -m intaglio.cli`, its exit code too."""
+    command = [sys.executable, "-m", "intaglio.cli"]
+    helped = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
+    assert "verify" in helped.stdout
+    absent = subprocess.run(
+        [*command, "info", str(tmp_path / "absent.intaglio")], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert absent.returncode == 2
+    assert "Traceback" not in absent.stderr
