@@ -66,3 +66,13 @@ def onnxruntime_average(case: Case) -> Array:
         total = total + windows[..., i // kw, i % kw]
     near = np.rint(total / np.float32(kh * kw) / np.float32(y.scale) + np.float32(y.zero))
     return np.clip(near, -128, 127)[None]
+
+
+def litert_logistic(case: Case) -> Array:
+    """LOGISTIC of int8 as LiteRT tabulates it in float32: 1 / (1 + e^-x) * 256, halves away from
+    zero, less 128."""
+    x = case.reals[0]
+    reals = np.float32(x.scale) * (case.images.astype(np.float32) - np.float32(x.zero))
+    power = np.exp(-reals.astype(np.float64)).astype(np.float32)  # the nearest float32
+    y = np.float32(256) * (np.float32(1) / (np.float32(1) + power))
+    return np.clip(away(y) - 128, -128, 127)

@@ -20,7 +20,7 @@ from conformance_maps import (
     sigmoid_cases,
 )
 from conformance_once import once_adds, once_cases
-from conformance_second import dpu_conv, nvdla_conv, nvdla_pool
+from conformance_second import dpu_conv, litert_logistic, nvdla_conv, nvdla_pool
 from conformance_tosa_cases import average_cases, enlarge_cases, rescale_cases, table_cases
 from tools import tosa_python
 
@@ -96,6 +96,8 @@ def test_litert_reference_kernels_and_xnnpack() -> None:
     equal(requantize_cases("tflite", 30, 1), litert.reference_quantize)
     equal(leaky_cases(10, 1), litert.reference_leaky)
     equal(sigmoid_cases(10, 1), litert.reference_logistic)
+    for case in sigmoid_cases(10, 2):
+        np.testing.assert_array_equal(litert_logistic(case), litert.reference_logistic(case))
     check(conv_cases("xnnpack", 4, 1), litert.fast_conv)
     check(conv_cases("xnnpack", 7, 1, depthwise=True), litert.fast_conv)
     check(add_cases("xnnpack", 4, 1), litert.fast_add)
