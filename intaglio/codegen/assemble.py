@@ -12,7 +12,10 @@ from typing import Any, cast
 from amaranth.back import verilog
 from amaranth.hdl import Elaboratable, Module, Signal
 
+from intaglio.codegen.area_blocks import memories_of
+from intaglio.codegen.devices import Family
 from intaglio.codegen.graph import Block, unique
+from intaglio.codegen.mapping import style_of
 from intaglio.codegen.netlist import Cell, Netlist
 from intaglio.codegen.ports import Port, ports_of
 from intaglio.fixed import IntType
@@ -34,6 +37,7 @@ from intaglio.hdl.rom import Rom
 from intaglio.hdl.stream import Frame
 from intaglio.hdl.upsample import Upsample as UpsampleBlock
 from intaglio.ops import Add, Conv2d, Lookup, MaxPool2d, Pad, Requant, SumPool2d, Upsample
+from intaglio.program import Program
 
 Component = Any  # a wiring.Component; Amaranth gives its ports no static types
 
@@ -41,10 +45,12 @@ Component = Any  # a wiring.Component; Amaranth gives its ports no static types
 class Top(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
     """The whole design.
 
+    family      of the target, by which memories are told what to be made of.
     components  by cell index. roms: every ROM of the design; `file` says where it is loaded from.
     """
 
-    def __init__(self, netlist: Netlist) -> None:
+    def __init__(self, netlist: Netlist, family: Family = "generic") -> None:
+        self.family = family
         self.source, self.sinks = ports_of(netlist)
         self.netlist = netlist
         self.components = [self._component(cell) for cell in netlist.cells]
@@ -117,7 +123,15 @@ class Top(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
         return next(port for port in self.sinks if port.tensor == name)
 
     def _component(self, cell: Cell) -> Component:
-        """The component that a cell stands for."""
+        """The component that a cell stands for, its memories styled."""
+        component = self._plain_component(cell)
+        for memory, storage in memories_of(component):
+            if memory.style == "auto":
+                memory.style = style_of(storage, self.family)
+        return component
+
+    def _plain_component(self, cell: Cell) -> Component:
+        """The component of a cell."""
         n = self.netlist
         wire = n.wires[(cell.ins or cell.outs)[0]]
         frames = [Frame(*tensor.shape) for tensor in n.graph.tensors(wire.key)]
@@ -177,7 +191,7 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
                 lanes=lanes,
                 x=x,
                 y=y,
-                scalings=[scaling(n, op)],
+                scalings=[scaling(n.graph.program, op)],
                 rounding=rounding,
                 rom=rom,
             )
@@ -197,7 +211,7 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
                 kernel=op.kernel,
                 x=x,
                 y=y,
-                scalings=[scaling(n, r) for r in block.requants],
+                scalings=[scaling(n.graph.program, r) for r in block.requants],
                 rounding=rounding,
                 lanes=lanes,
                 out_lanes=folding.out_lanes,
@@ -229,9 +243,10 @@ def conv_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
         "x": n.wires[cell.ins[0]].type,
         "w": weight.type,
         "odd": weight.odd,
+        "form": folding.form,
         "y": n.wires[cell.outs[0]].type,
-        "accumulator": accumulator(n, block),
-        "scalings": [scaling(n, r) for r in block.requants],
+        "accumulator": accumulator(n.graph.program, block),
+        "scalings": [scaling(n.graph.program, r) for r in block.requants],
         "rounding": n.graph.program.arithmetic.rounding,
         "out_lanes": folding.out_lanes,
         "stride": op.stride,
@@ -240,14 +255,18 @@ def conv_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
         "pad_values": [o.pad_value for o in block.ops if isinstance(o, Conv2d)],
         "rom": f"rom/{cell.name}",
     }
-    if folding.depthwise:
-        return DepthwiseEngine(lanes=folding.simd, **common)
-    return ConvEngine(simd=folding.simd, pe=folding.pe, groups=op.groups, **common)
+    engine = (
+        DepthwiseEngine(lanes=folding.simd, **common)
+        if folding.depthwise
+        else ConvEngine(simd=folding.simd, pe=folding.pe, groups=op.groups, **common)
+    )
+    assert engine.weights is not None
+    engine.weights.style = folding.weights
+    return engine
 
 
-def accumulator(n: Netlist, block: Block) -> Accumulator:
+def accumulator(program: Program, block: Block) -> Accumulator:
     """The width that the block's sums need, and what the arithmetic makes of it."""
-    program = n.graph.program
     ranges = [program.proved_accumulator(op) for op in block.ops if isinstance(op, Conv2d)]
     lo = min(int(low.min()) for low, _ in ranges)
     hi = max(int(high.max()) for _, high in ranges)
@@ -257,9 +276,9 @@ def accumulator(n: Netlist, block: Block) -> Accumulator:
     return Accumulator(bits, forced, a.overflow, a.saturate_at)
 
 
-def scaling(n: Netlist, op: Requant) -> Scaling:
+def scaling(program: Program, op: Requant) -> Scaling:
     """A Requant as numbers."""
-    constants = n.graph.program.constants
+    constants = program.constants
     m, b = (tuple(constants[c].array.flatten().tolist()) for c in (op.multiplier, op.bias))
     return Scaling(m, b, op.shift, op.lo, op.hi, op.offset)
 

@@ -1,39 +1,41 @@
-"""Resources, estimated before synthesis: multipliers, block RAMs, look-up tables; what each layer
-takes; and the refusal of what cannot fit.
+"""Resources, estimated before synthesis: what the design and each of its layers take of a target,
+and the refusal of what cannot fit.
 
-The figures are sums of simple rules stated at each function, meant to be right within a factor of
-about 1.5 for LUTs and much closer for memories and multipliers.
+`area_blocks` counts what the components are made of, `mapping` what the target makes of that.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import asdict, dataclass
+from math import ceil
 from typing import Any
 
+from intaglio.codegen.area import Storage
+from intaglio.codegen.area_blocks import area_of
 from intaglio.codegen.assemble import Top
 from intaglio.codegen.devices import Device
 from intaglio.codegen.fold import Plan
 from intaglio.codegen.graph import HardwareGraph
+from intaglio.codegen.mapping import Need, need
 from intaglio.errors import BuildError
-from intaglio.hdl.fifo import LUT_RAM_DEPTH
 from intaglio.hdl.stream import ceil_div
 from intaglio.ops import Conv2d
-
-SMALL_RAM = 1_024  # bits; memories up to this size go to LUTs
-SMALL_PRODUCT = 9  # bits; synthesis makes narrower products of LUTs
 
 
 @dataclass(frozen=True)
 class Resources:
-    """multipliers and rams of the device, LUTs, and the bits of all ROMs and buffers."""
+    """Hard multipliers, block RAMs (halves count half), look-up tables and flip-flops of the
+    device, and the bits of all ROMs and buffers."""
 
     multipliers: int
-    rams: int
+    rams: float
     luts: int
+    ffs: int
     rom_bits: int
     buffer_bits: int
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, int | float]:
         """Every field."""
         return asdict(self)
 
@@ -62,105 +64,67 @@ def weight_bits(graph: HardwareGraph, plan: Plan, index: int) -> int:
 
 
 def check_fit(top: Top, chip: Device) -> Resources:
-    """The estimate. Raises BuildError naming what the target has too little of."""
+    """The estimate. Raises BuildError naming what the target has too little of, and the layer that
+    takes most of it."""
     found = estimate(top, chip)
-    for name, need, has in (
-        ("multipliers", found.multipliers, chip.multipliers),
-        ("block RAMs", found.rams, chip.rams),
-        ("LUTs", found.luts, chip.luts),
+    for what, name, takes, has in (
+        ("multipliers", "multipliers", found.multipliers, chip.multipliers),
+        ("rams", "block RAMs", found.rams, chip.rams),
+        ("luts", "LUTs", found.luts, chip.luts),
+        ("ffs", "flip-flops", found.ffs, chip.ffs),
     ):
-        if need > has:
+        if takes > has:
+            layers = layer_needs(top, chip)
+            most = max(layers, key=lambda k: float(getattr(layers[k], what)))
             raise BuildError(
-                f"{chip.name} must have at least {need:,} {name} for this design, not {has:,};"
-                " choose a larger target, or a lower rate with --fps or --lanes."
+                f"{chip.name} must have at least {takes:,g} {name} for this design, not {has:,}:"
+                f" layer {top.netlist.graph.blocks[most].origin!r} takes"
+                f" {float(getattr(layers[most], what)):,.0f} of them; choose a larger target, or a"
+                " lower rate with --fps or --lanes."
             )
     return found
 
 
 def estimate(top: Top, chip: Device) -> Resources:
-    """Sums over all components. Products too wide for the multipliers that are left, and narrow
-    ones, are made of LUTs: about one LUT for each bit of the one times each bit of the other."""
-    memories = [shape for component in top.components for shape in memory_shapes(component)]
-    roms = [(rom.depth, rom.width) for rom in top.roms]
-    large = [s for s in memories + roms if s[0] * s[1] > SMALL_RAM]
-    small = sum(d * w for d, w in memories + roms if d * w <= SMALL_RAM)
-    products = sorted(p for k in range(len(top.components)) for p in product_shapes(top, k))
-    hard, luts = 0, small // 16
-    for a, b, count in reversed(products):
-        tiles = ceil_div(a, chip.dsp[0]) * ceil_div(b, chip.dsp[1])
-        taken = 0 if a + b < SMALL_PRODUCT else min(count, (chip.multipliers - hard) // tiles)
-        hard += tiles * taken
-        luts += (count - taken) * a * b
-        luts += count * (a + b)  # adder and registers behind each product
-    luts += sum(2 * wire.width + 40 for wire in top.netlist.wires)
+    """Sums over all components."""
+    areas = [area_of(component) for component in top.components]
+    whole = total_need(top, chip)
+    stored: dict[bool, int] = defaultdict(int)
+    for area in areas:
+        for memory in area.memories:
+            stored[is_rom(memory)] += memory.bits
     return Resources(
-        multipliers=hard,
-        rams=sum(block_rams(depth, width, chip) for depth, width in large),
-        luts=luts,
-        rom_bits=sum(d * w for d, w in roms),
-        buffer_bits=sum(d * w for d, w in memories),
-    )
+        whole.multipliers, whole.rams, ceil(whole.luts), ceil(whole.ffs), stored[True],
+        stored[False],
+    )  # fmt: skip
 
 
-def memory_shapes(component: Any) -> list[tuple[int, int]]:
-    """(words, bits a word) of a component's line buffer and queues."""
-    found = []
-    window = getattr(component, "window", component)
-    if hasattr(window, "buffer"):
-        found.append((window.buffer.size, window.buffer.width))
-    drain = getattr(component, "drain", component)
-    for queue in (getattr(drain, "outlet", None), component):
-        if queue is not None and hasattr(queue, "depth") and hasattr(queue, "latency"):
-            width = queue.fifo.width if hasattr(queue, "fifo") else queue.width
-            if queue.depth > LUT_RAM_DEPTH:
-                found.append((queue.depth, width))
-            else:  # LUT RAM: 16 deep steps
-                found.append((ceil_div(queue.depth, 16) * 16, width))
-    return found
+def total_need(top: Top, chip: Device) -> Need:
+    """Of all components."""
+    return sum((need(area_of(component), chip) for component in top.components), Need())
 
 
-def product_shapes(top: Top, index: int) -> list[tuple[int, int, int]]:
-    """(bits, bits, how many) of the products of one cell; a constant operand counts like any."""
-    cell, component = top.netlist.cells[index], top.components[index]
-    if cell.kind == "add":
-        bits = [abs(m).bit_length() + 1 for m in component.multipliers]
-        pairs = zip(component.types[:2], bits, strict=True)
-        return [wide_first(t.bits, b, component.lanes) for t, b in pairs]
-    if cell.kind not in ("conv", "sum", "scale"):
-        return []
-    drain = getattr(component, "drain", component)
-    requantiser = drain.requantiser
-    multipliers = requantiser.columns["multiplier"]
-    bits = max(abs(m).bit_length() for m in multipliers) + 1
-    found = [wide_first(requantiser.x.bits, bits, requantiser.lanes)]
-    if cell.kind == "conv":
-        macs = sum(len(pairs) for pairs in component.pairs)
-        found.append(wide_first(component.window.x.bits, component.w.bits, macs))
-    return found
+def is_rom(memory: Storage) -> bool:
+    """Whether it is never written."""
+    return memory.kind == "rom"
 
 
-def wide_first(a: int, b: int, count: int) -> tuple[int, int, int]:
-    """The wider operand first."""
-    return max(a, b), min(a, b), count
+def layer_needs(top: Top, chip: Device) -> dict[int, Need]:
+    """By block, with the forks, queues and repackers behind its outputs."""
+    found: dict[int, Need] = defaultdict(Need)
+    for cell, component in zip(top.netlist.cells, top.components, strict=True):
+        found[cell.block] += need(area_of(component), chip)
+    return dict(found)
 
 
-def block_rams(depth: int, width: int, chip: Device) -> int:
-    """Block RAMs of a memory in the best of their shapes, ram_bits = words * width."""
-    best, lanes = depth * width, chip.ram_width
-    while lanes >= 1:
-        words = chip.ram_bits // lanes
-        best = min(best, ceil_div(width, lanes) * ceil_div(depth, words))
-        lanes //= 2
-    return best
-
-
-def layers(top: Top) -> list[dict[str, Any]]:
-    """For each block: name, op, pe, simd, cycles, multipliers, rom_bits, fifo_depths.
+def layers(top: Top, chip: Device) -> list[dict[str, Any]]:
+    """For each block: name, op, pe, simd, cycles, multipliers (products a cycle), rom_bits,
+    fifo_depths, and what it takes of the target: luts, ffs, rams, dsps.
 
     fifo_depths are those of the queues behind the block's outputs.
     """
     n = top.netlist
-    rows = []
+    rows, needs = [], layer_needs(top, chip)
     for index, block in enumerate(n.graph.blocks):
         folding, component = n.foldings[index], top.components[index]
         rows.append(
@@ -168,6 +132,8 @@ def layers(top: Top) -> list[dict[str, Any]]:
                 "name": block.origin,
                 "op": block.kind,
                 "levels": len(block.writes[0]) if block.writes else 1,
+                "form": folding.form if block.kind == "conv" else None,
+                "weights": folding.weights if block.kind == "conv" else None,
                 "pe": folding.pe,
                 "simd": folding.simd,
                 "cycles": folding.cycles,
@@ -176,6 +142,10 @@ def layers(top: Top) -> list[dict[str, Any]]:
                 "fifo_depths": [
                     cell.depth for cell in n.cells if cell.kind == "fifo" and cell.block == index
                 ],
+                "luts": ceil(needs[index].luts),
+                "ffs": ceil(needs[index].ffs),
+                "rams": needs[index].rams,
+                "dsps": needs[index].multipliers,
             }
         )
     return rows

@@ -13,6 +13,8 @@ from math import gcd
 
 from intaglio.codegen.graph import Block, HardwareGraph
 from intaglio.errors import BuildError
+from intaglio.hdl.products import ProductForm
+from intaglio.hdl.rom import MemoryStyle
 from intaglio.hdl.stream import ceil_div
 from intaglio.ops import Conv2d, MaxPool2d, Shape, SumPool2d
 
@@ -25,6 +27,8 @@ class Folding:
     cycles               cycles a frame that the block is busy, all levels together.
     multipliers          products a cycle, requantisers included.
     depthwise            SIMD lanes that each work on a channel of their own.
+    form                 what a convolution's products are made of.
+    weights              what its weight ROM is made of; "auto": by its size.
     """
 
     pe: int
@@ -34,6 +38,8 @@ class Folding:
     cycles: int
     multipliers: int
     depthwise: bool = False
+    form: ProductForm = "dsp"
+    weights: MemoryStyle = "auto"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from intaglio.fixed import ROUNDINGS, IntType, Rounding, requantise
 from intaglio.hdl.fifo import Outlet
 from intaglio.hdl.pack import Ints
+from intaglio.hdl.products import kept, product_of_tables
 from intaglio.hdl.requant import clamped, fold_half
 from intaglio.hdl.stream import delay, lane, lanes_signature, pipe
 
@@ -83,9 +84,10 @@ class Add(wiring.Component):
 
     def _lane(self, m: Module, k: int) -> Value:
         a_type, b_type, y = self.types
-        a = pipe(m, lane(self.a.payload, k, a_type) * self.multipliers[0], 1, f"a{k}")
-        b = pipe(m, lane(self.b.payload, k, b_type) * self.multipliers[1], 1, f"b{k}")
-        total = pipe(m, a + b + self.folded_bias, 1, f"total{k}")
+        a, b = lane(self.a.payload, k, a_type), lane(self.b.payload, k, b_type)
+        a = pipe(m, product_of_tables(m, a, self.multipliers[0], f"a{k}"), 1, f"a{k}")
+        b = pipe(m, product_of_tables(m, b, self.multipliers[1], f"b{k}"), 1, f"b{k}")
+        total = pipe(m, kept(m, a + b, f"both{k}") + self.folded_bias, 1, f"total{k}")
         code = ROUNDINGS[self.folded](total, self.shift)
         if self.folded != "TRN":
             code = pipe(m, code, 1, f"rounded{k}")

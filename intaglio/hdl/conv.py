@@ -9,6 +9,7 @@ from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.engine import Engine
 from intaglio.hdl.geometry import Geometry, Padding, Pair
 from intaglio.hdl.pack import Ints, conv_words
+from intaglio.hdl.products import ProductForm
 from intaglio.hdl.requant import Scaling
 from intaglio.hdl.rom import Rom
 from intaglio.hdl.stream import Frame, ceil_div, common_channels
@@ -25,6 +26,7 @@ class ConvEngine(Engine):
     pad_values  per level (or one for all): one value or one per input channel, which is read
                 outside the image.
     scalings    one per level.
+    form        of the products, see `Engine`.
     simd, pe    input channels and output channels a cycle. Grouped: they divide the group's.
     out_lanes   requantisers; divides `pe`, and pe / out_lanes <= cycles of a group of PE.
     rows        rows held by the line buffer; default `Geometry.default_rows`.
@@ -44,6 +46,7 @@ class ConvEngine(Engine):
         x: IntType,
         w: IntType,
         odd: bool = False,
+        form: ProductForm = "dsp",
         y: IntType,
         accumulator: Accumulator,
         scalings: Sequence[Scaling],
@@ -87,6 +90,7 @@ class ConvEngine(Engine):
             weights=Rom(words=words, width=pe * simd * bits, file=file),
             w=w,
             odd=odd,
+            form=form,
             accumulator=accumulator,
             y=y,
             scalings=scalings,

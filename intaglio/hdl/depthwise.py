@@ -9,6 +9,7 @@ from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.engine import Engine
 from intaglio.hdl.geometry import Geometry, Padding, Pair
 from intaglio.hdl.pack import Ints, depthwise_words
+from intaglio.hdl.products import ProductForm
 from intaglio.hdl.requant import Scaling
 from intaglio.hdl.rom import Rom
 from intaglio.hdl.stream import Frame, ceil_div, common_channels
@@ -31,6 +32,7 @@ class DepthwiseEngine(Engine):
         x: IntType,
         w: IntType,
         odd: bool = False,
+        form: ProductForm = "dsp",
         y: IntType,
         accumulator: Accumulator,
         scalings: Sequence[Scaling],
@@ -50,6 +52,8 @@ class DepthwiseEngine(Engine):
                 f"Depthwise weights must be ({common_channels(frames)}, 1, Kh, Kw), not"
                 f" {weights.shape}."
             )
+        if form == "packed":
+            raise BuildError("Depthwise products must not be packed: no two share a channel.")
         bits = code_bits(w, odd)
         words = depthwise_words(weights, lanes=lanes, bits=bits, odd=odd)
         file = None if rom is None else f"{rom}_weights.hex"
@@ -70,6 +74,7 @@ class DepthwiseEngine(Engine):
             weights=Rom(words=words, width=lanes * bits, file=file),
             w=w,
             odd=odd,
+            form=form,
             accumulator=accumulator,
             y=y,
             scalings=scalings,

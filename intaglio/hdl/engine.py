@@ -13,34 +13,20 @@ from intaglio.fixed import IntType, Rounding, code_bits
 from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.drain import Drain
 from intaglio.hdl.pack import Ints, pack_word
+from intaglio.hdl.products import (
+    ProductForm,
+    add_with_carry,
+    adder_tree,
+    packed_operand,
+    packed_shift,
+    product_of_adders,
+    tree_stages,
+    unpack_sums,
+)
 from intaglio.hdl.requant import Scaling, clamped
 from intaglio.hdl.rom import Rom
 from intaglio.hdl.stream import advance, counter, delay, lane, lanes_signature, pipe
 from intaglio.hdl.window import Window
-
-FAN_IN = 4  # terms of a registered adder: two levels of a tree
-
-
-def tree_stages(terms: int) -> int:
-    """Registers in `adder_tree`."""
-    stages = 0
-    while terms > 1:
-        terms = -(-terms // FAN_IN)
-        stages += 1
-    return stages
-
-
-def adder_tree(m: Module, terms: Sequence[Value], name: str) -> Value:
-    """The sum, `tree_stages(len(terms))` cycles later."""
-    stage = 0
-    while len(terms) > 1:
-        groups = [terms[at : at + FAN_IN] for at in range(0, len(terms), FAN_IN)]
-        terms = [
-            pipe(m, sum(group[1:], group[0]), 1, f"{name}_{stage}_{k}")
-            for k, group in enumerate(groups)
-        ]
-        stage += 1
-    return terms[0]
 
 
 def convolve(windows: Ints, weights: Ints, groups: int, accumulator: Accumulator) -> Ints:
@@ -64,6 +50,8 @@ class Engine(wiring.Component):
     weights         the ROM with its words in the order of the walk, one for every issue of a
                     pixel; None where all weights are 1 and the data lanes themselves are summed.
     w, odd          the weights' type; whether all are odd and the ROM holds their codes.
+    form            what the products are made of; "packed": two results that read the same data
+                    lanes share multipliers, and one that is left over has its own.
     out_frames        what leaves `o`.
     cycles_per_pixel  words issued per output pixel.
     latency           cycles from the issue of a pass's last word to `o.valid` of its first beat:
@@ -82,6 +70,7 @@ class Engine(wiring.Component):
         weights: Rom | None,
         w: IntType,
         odd: bool = False,
+        form: ProductForm = "dsp",
         accumulator: Accumulator,
         y: IntType,
         scalings: Sequence[Scaling],
@@ -96,6 +85,7 @@ class Engine(wiring.Component):
         self.weights = weights
         self.w = w
         self.odd = odd
+        self.form = form
         self.accumulator = accumulator
         self.scalings = tuple(scalings)
         self.rounding = rounding
@@ -154,21 +144,56 @@ class Engine(wiring.Component):
             drain.issue_last.eq(window.issue_last),
             drain.done.eq(valid & last),
         ]
-        sums = []
-        for p, pairs in enumerate(self.pairs):
-            terms = []
-            for s, (at, weight) in enumerate(pairs):
-                x = lane(window.data, at, window.x)
-                product = x if weights is None else x * self._weight(weights, weight)
-                terms.append(pipe(m, product, 1, f"product_{p}_{s}"))
-            term = adder_tree(m, terms, f"tree_{p}")
-            sums.append(self._accumulate(m, term, valid, first, f"sum_{p}"))
-        m.d.comb += drain.sums.eq(Cat(sums))
+        m.d.comb += drain.sums.eq(Cat(self._sums(m, weights, valid, first)))
         return m
 
+    def _sums(self, m: Module, weights: Value | None, valid: Value, first: Value) -> list[Signal]:
+        """The sums so far, of every result."""
+        sums: list[Signal] = []
+        held = None if weights is None else pipe(m, weights, 1, "weight")
+        while len(sums) < len(self.pairs):
+            p = len(sums)
+            if weights is not None and self.form == "packed" and p + 1 < len(self.pairs):
+                shift = packed_shift(len(self.pairs[p]), self.window.x, self.w)
+                tree = adder_tree(m, self._packed_products(m, weights, p, shift), f"tree_{p}")
+                low, high, carry = unpack_sums(tree, shift)
+                sums.append(self._accumulate(m, low, None, valid, first, f"sum_{p}"))
+                sums.append(self._accumulate(m, high, carry, valid, first, f"sum_{p + 1}"))
+            else:
+                tree = adder_tree(m, self._products(m, held, p), f"tree_{p}")
+                sums.append(self._accumulate(m, tree, None, valid, first, f"sum_{p}"))
+        return sums
+
+    def _products(self, m: Module, weights: Value | None, p: int) -> list[Value]:
+        """The products of one result; `weights` are `_weight_word` a cycle later."""
+        terms = []
+        for s, (at, index) in enumerate(self.pairs[p]):
+            product: Value = lane(self.window.data, at, self.window.x)
+            if weights is not None:
+                w = self._weight(weights, index)
+                if self.form == "lut":
+                    wide, narrow = sorted((product, w), key=len, reverse=True)
+                    product = product_of_adders(m, wide, narrow, f"product_{p}_{s}")
+                else:
+                    product = product * w
+            terms.append(pipe(m, product, 1, f"product_{p}_{s}"))
+        return terms
+
+    def _packed_products(self, m: Module, weights: Value, p: int, shift: int) -> list[Value]:
+        """The products of result p, and shifted those of result p + 1."""
+        terms = []
+        for s, ((at, low), (_, high)) in enumerate(
+            zip(self.pairs[p], self.pairs[p + 1], strict=True)
+        ):
+            lanes = self._weight(weights, low), self._weight(weights, high)
+            operand = packed_operand(m, *lanes, shift, f"weight_{p}_{s}")
+            product = lane(self.window.data, at, self.window.x) * operand
+            terms.append(pipe(m, product, 1, f"product_{p}_{s}"))
+        return terms
+
     def _weight_word(self, m: Module) -> Value | None:
-        """The weight word that belongs to `window.data`; odd codes with their top bits inverted,
-        so that nothing is left to do between this register and the products."""
+        """The weight word, a cycle before the data that it belongs to is `window.data`; odd codes
+        with their top bits inverted, so that nothing is left to do behind the next register."""
         if self.weights is None:
             return None
         m.submodules.weights = rom = self.weights
@@ -181,7 +206,7 @@ class Engine(wiring.Component):
             bits = code_bits(self.w, odd=True)
             tops = pack_word([1 << (bits - 1)] * (rom.width // bits), bits)
             word = word ^ Const(tops, rom.width)
-        return pipe(m, word, 1, "weight")
+        return word
 
     def _weight(self, word: Value, index: int) -> Value:
         """Weight `index` of `_weight_word`, as a number of type `w`: see `fixed.odd_value`."""
@@ -190,11 +215,14 @@ class Engine(wiring.Component):
         inverted = lane(word, index, IntType(code_bits(self.w, odd=True), True))
         return Cat(Const(1, 1), inverted).as_signed()
 
-    def _accumulate(self, m: Module, term: Value, valid: Value, first: Value, name: str) -> Signal:
-        """The sum so far including `term`."""
+    def _accumulate(
+        self, m: Module, term: Value, carry: Value | None, valid: Value, first: Value, name: str
+    ) -> Signal:
+        """The sum so far including `term` and the carry that belongs to it."""
         total = Signal(signed(self.sums.bits), name=name)
         before = Signal.like(total, name=f"{name}_before", reset_less=True)
-        value = Mux(first, 0, before) + term
+        kept = Mux(first, 0, before)
+        value = kept + term if carry is None else add_with_carry(kept, term, carry)
         if self.accumulator.each_step:
             value = clamped(value, self.sums.lo, self.sums.hi)
         m.d.comb += total.eq(value)

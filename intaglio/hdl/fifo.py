@@ -9,6 +9,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intaglio.errors import BuildError
+from intaglio.hdl.rom import MemoryStyle, ram_attributes
 from intaglio.hdl.stream import advance, counter
 
 LUT_RAM_DEPTH = 32  # deeper queues go to block RAM
@@ -22,6 +23,8 @@ class Fifo(wiring.Component):
 
     latency  cycles from taking a beat at `i` to `o.valid`: 1 up to 32 beats (LUT RAM, read
              asynchronously), 2 above (block RAM).
+    style    what a memory of more than 32 beats is to be made of; may be set until this is
+             elaborated.
     """
 
     def __init__(self, *, width: int, depth: int) -> None:
@@ -29,6 +32,7 @@ class Fifo(wiring.Component):
             raise BuildError(f"A FIFO must have a depth of at least 1, not {depth}.")
         self.width = width
         self.depth = depth
+        self.style: MemoryStyle = "auto"
         self.latency = 1 if depth <= LUT_RAM_DEPTH else 2
         payload = stream.Signature(unsigned(width))
         super().__init__({"i": In(payload), "o": Out(payload)})
@@ -40,7 +44,10 @@ class Fifo(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         m.submodules.memory = memory = Memory(
-            shape=unsigned(self.width), depth=max(2, self.depth), init=[]
+            shape=unsigned(self.width),
+            depth=max(2, self.depth),
+            init=[],
+            attrs=ram_attributes(self.style),
         )
         level = Signal(range(self.depth + 1))
         taken = self.i.valid & self.i.ready

@@ -8,6 +8,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
+from intaglio.hdl.rom import MemoryStyle, ram_attributes
 from intaglio.hdl.stream import (
     Frame,
     advance,
@@ -34,6 +35,7 @@ class LineBuffer(wiring.Component):
                   row's beats are taken while have_rows < limit.
     leave         the reader moves to its next frame: have_rows falls by `height`.
     A beat is seen in have_rows and have_columns, and may be read, one cycle after it was taken.
+    `style` says what the RAM is to be made of; it may be set until this is elaborated.
     """
 
     def __init__(self, *, frames: Sequence[Frame], rows: int, lanes: int, bits: int) -> None:
@@ -43,6 +45,7 @@ class LineBuffer(wiring.Component):
         self.row_words = max(f.width for f in frames) * self.words
         self.size = rows * self.row_words
         self.width = lanes * bits
+        self.style: MemoryStyle = "auto"
         tallest = max(f.height for f in frames)
         self.row_shape = signed(1 + bits_for(tallest + rows))
         super().__init__(
@@ -61,7 +64,10 @@ class LineBuffer(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         m.submodules.memory = memory = Memory(
-            shape=unsigned(self.width), depth=max(2, self.size), init=[]
+            shape=unsigned(self.width),
+            depth=max(2, self.size),
+            init=[],
+            attrs=ram_attributes(self.style),
         )
         read, write = memory.read_port(), memory.write_port()
         m.d.comb += [read.addr.eq(self.addr), self.data.eq(read.data)]

@@ -1,0 +1,147 @@
+"""What synthesis makes of an `Area` on a target: look-up tables, registers, memories, multipliers.
+
+Memories and multipliers follow rules: the design states their form to the tools, by attributes and
+by writing products out. Tables and registers are the counted bits, weighed. The weights were
+fitted by `benchmarks/resources.py --fit`; the networks that it compares otherwise took no part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from intaglio.codegen.area import Area, Product, Storage
+from intaglio.codegen.devices import Device, Family
+from intaglio.hdl.rom import MemoryStyle
+from intaglio.hdl.stream import ceil_div
+
+LOGIC = ("adders", "choices", "equals", "rows", "shifts")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a family holds memories and products.
+
+    blocks     (words, bits a word) that one block RAM can be.
+    large      bits from which a memory read a cycle later goes to block RAM.
+    lut_ram    (words, bits, look-up tables) of a LUT RAM; None: registers instead.
+    tables     bits of a ROM in one look-up table.
+    least      bits of the narrowest product that goes to a hard multiplier.
+    signed     whether the multiplier's operands are signed ones, a bit narrower without.
+    """
+
+    blocks: tuple[tuple[int, int], ...]
+    large: int
+    lut_ram: tuple[int, int, int] | None
+    tables: int
+    least: int
+
+
+BLOCKS_18K = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
+BLOCKS_36K = (*((words, 2 * width) for words, width in BLOCKS_18K), (32768, 1))
+RULES: dict[Family, Rules] = {
+    "ecp5": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9),
+    "gowin": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9),
+    "ice40": Rules(((256, 16), (512, 8), (1024, 4), (2048, 2)), 257, None, 16, 11),
+    "xc7": Rules(BLOCKS_36K, 1025, (32, 6, 4), 64, 9),
+    "generic": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9),
+}
+# Look-up tables for a bit of each kind of logic, in the order of LOGIC.
+FOUR_INPUTS = (1.25, 0.35, 0.6, 1.05, 2.2)
+WEIGHTS: dict[Family, tuple[float, ...]] = {
+    "ecp5": FOUR_INPUTS,
+    "gowin": FOUR_INPUTS,
+    "ice40": FOUR_INPUTS,
+    "generic": FOUR_INPUTS,
+    "xc7": (1.0, 0.3, 0.35, 0.6, 0.9),
+}
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a design takes of a target; rams may be halves."""
+
+    luts: float = 0
+    ffs: float = 0
+    rams: float = 0
+    multipliers: int = 0
+
+    def __add__(self, other: Need) -> Need:
+        return Need(self.luts + other.luts, self.ffs + other.ffs, self.rams + other.rams,
+                    self.multipliers + other.multipliers)  # fmt: skip
+
+    def within(self, limits: Need) -> bool:
+        """Whether none is beyond its limit."""
+        return (self.luts <= limits.luts and self.ffs <= limits.ffs and self.rams <= limits.rams
+                and self.multipliers <= limits.multipliers)  # fmt: skip
+
+
+def style_of(memory: Storage, family: Family) -> MemoryStyle:
+    """What a memory is to be made of: a RAM that iCE40 has no small one for is a block."""
+    if memory.kind == "queue" or memory.style != "auto":
+        return memory.style
+    rules = RULES[family]
+    small = memory.bits < rules.large and (memory.kind == "rom" or rules.lut_ram is not None)
+    return "tables" if small else "block"
+
+
+def need(area: Area, chip: Device) -> Need:
+    """Everything of an area."""
+    found = Need(
+        luts=sum(
+            w * getattr(area, name) for w, name in zip(WEIGHTS[chip.family], LOGIC, strict=True)
+        ),
+        ffs=area.registers,
+    )
+    for memory in area.memories:
+        found += memory_need(memory, chip.family)
+    for product in area.products:
+        found += product_need(product, chip)
+    return found
+
+
+def memory_need(memory: Storage, family: Family) -> Need:
+    """A memory in its style."""
+    rules = RULES[family]
+    if style_of(memory, family) == "block":
+        return Need(rams=block_rams(memory, family))
+    late = memory.width if memory.kind != "queue" else 0
+    if memory.kind == "rom":
+        luts = memory.width * max(1, memory.depth / rules.tables)
+        return Need(luts=luts, ffs=late)
+    if rules.lut_ram is None:
+        return Need(luts=memory.bits * 1.5, ffs=memory.bits)
+    words, width, luts = rules.lut_ram
+    deep = ceil_div(memory.depth, words)
+    chosen = (deep - 1) * memory.width
+    return Need(luts=deep * ceil_div(memory.width, width) * luts + chosen, ffs=late)
+
+
+def block_rams(memory: Storage, family: Family) -> float:
+    """Block RAMs of a memory in the best of their shapes."""
+    blocks = RULES[family].blocks
+    least: float = min(
+        ceil_div(memory.width, width) * ceil_div(memory.depth, words) for words, width in blocks
+    )
+    if family == "xc7":  # halves
+        halves = min(
+            ceil_div(memory.width, width) * ceil_div(memory.depth, words)
+            for words, width in BLOCKS_18K
+        )
+        least = min(least, halves / 2)
+    return least
+
+
+def product_need(product: Product, chip: Device) -> Need:
+    """Hard products, in as many tiles as they are too wide for one; narrow ones in tables."""
+    a, b = product.a, product.b
+    if a + b < RULES[chip.family].least or min(a, b) < 2:
+        return Need(luts=a * b * 1.3 * product.count)
+    tiles = multiplier_tiles(a, b, chip.dsp)
+    return Need(luts=0 if tiles == 1 else (a + b) * (tiles - 1) * product.count,
+                multipliers=tiles * product.count)  # fmt: skip
+
+
+def multiplier_tiles(a: int, b: int, dsp: tuple[int, int]) -> int:
+    """Multipliers of an a x b product, the wider operand on the wider side."""
+    wide, narrow = max(dsp), min(dsp)
+    return ceil_div(max(a, b), wide) * ceil_div(min(a, b), narrow)
