@@ -50,6 +50,7 @@ bench-hw: $(READY) ## cycles, AP, place and route, and a peer's network, hours (
 	$(BIN)/python benchmarks/cycles.py $(ARGS)
 	$(BIN)/python benchmarks/rtl_map.py
 	$(BIN)/python benchmarks/timing.py --folder build/timing
+	$(BIN)/python benchmarks/resources.py
 	$(BIN)/python benchmarks/resnet8.py
 
 conformance: $(READY) .executorch/.ready ## our integers against other programs' integers, minutes

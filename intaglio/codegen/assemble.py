@@ -289,6 +289,11 @@ def to_verilog(top: Top, name: str) -> str:
     return plain_names(text)
 
 
+def to_verilog_block(component: Component, name: str) -> str:
+    """A component by itself, as Verilog-2005 with plain identifiers."""
+    return plain_names(verilog.convert(component, name=name, emit_src=False))
+
+
 def plain_names(text: str) -> str:
     """Escaped identifiers (`\\acc[3] `) become plain ones (`acc_3`), each its own.
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from intaglio.codegen.area import Area
 from intaglio.codegen.area_engine import Macs, Table, drain, macs, table_of, window
 from intaglio.codegen.assemble import accumulator, scaling
@@ -111,7 +113,7 @@ def candidates(
     """Of a convolution, the fastest first; of the given foldings, or all there are."""
     c = Convolution(graph, block)
     found = []
-    for folding in foldings or sorted(options(graph, block), key=lambda f: f.cycles):
+    for folding in foldings or undominated(options(graph, block)):
         edges = need(c.edges(folding), chip)
         for form in c.forms(folding, chip):
             for weights in WEIGHTS:
@@ -120,11 +122,19 @@ def candidates(
     return best(found)
 
 
+def undominated(foldings: Sequence[Folding]) -> list[Folding]:
+    """Those than which none is as fast with no more lanes on either side."""
+    sizes = np.array([(f.cycles, f.pe, f.simd, f.out_lanes) for f in foldings])
+    below = (sizes[:, None] <= sizes[None]).all(axis=2)
+    alone = below.sum(axis=0) == 1  # itself
+    return [f for f, keep in zip(foldings, alone, strict=True) if keep]
+
+
 def best(found: Sequence[Candidate]) -> list[Candidate]:
-    """Without those that another one beats in everything."""
-    kept: list[Candidate] = []
-    for one in sorted(found, key=lambda c: c.price):
-        price = one.price
-        if not any(all(a <= b for a, b in zip(k.price, price, strict=True)) for k in kept):
-            kept.append(one)
-    return kept
+    """Without those that another one beats in everything, or equals."""
+    ordered = sorted(found, key=lambda c: c.price)
+    prices = np.array([c.price for c in ordered])
+    kept = np.zeros(len(ordered), dtype=bool)
+    for k, price in enumerate(prices):  # whoever beats it comes before it
+        kept[k] = not (prices[:k][kept[:k]] <= price).all(axis=1).any()
+    return [c for c, keep in zip(ordered, kept, strict=True) if keep]
