@@ -154,7 +154,7 @@ def test_weights_too_many_for_the_target_are_refused() -> None:
     with pytest.raises(BuildError) as error:
         build(net.finish([x]), target="ice40-up5k")
     assert str(error.value) == (
-        "The weights must fit into the 122,880 bits of block RAM of ice40-up5k, not take 400,896;"
+        "The weights must fit into the 122,880 bits of block RAM of ice40-up5k, not take 387,072;"
         " choose a larger target, fewer channels or narrower weights."
     )
 
