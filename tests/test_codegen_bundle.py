@@ -163,7 +163,7 @@ def test_a_design_too_large_for_the_target_is_refused() -> None:
     with pytest.raises(BuildError) as error:
         build(pyramid(), target="ice40-up5k", lanes=400)
     assert re.fullmatch(
-        r"ice40-up5k must have at least [\d,]+ LUTs free for the convolutions, not [\d,]+: layer"
+        r"ice40-up5k must have at least [\d,]+ [\w-]+ free for the convolutions, not [\d,]+: layer"
         r" '[\w.]+' takes [\d,]+; choose a larger target, a lower rate with --fps, or fewer"
         r" channels\.",
         str(error.value),
