@@ -1,8 +1,9 @@
 """What synthesis makes of an `Area` on a target: look-up tables, registers, memories, multipliers.
 
 Memories and multipliers follow rules: the design states their form to the tools, by attributes and
-by writing products out. Tables and registers are the counted bits, weighed. The weights were
-fitted by `benchmarks/resources.py --fit`; the networks that it compares otherwise took no part.
+by writing products out. Tables and registers are the counted bits, weighed. The weights for ECP5
+are rounded from a fit to single blocks of `fcos-nano`; those of other families are the same where
+their tables have four inputs too, and a guess for xc7. `benchmarks/resources.py` shows the error.
 """
 
 from __future__ import annotations
