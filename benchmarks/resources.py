@@ -91,7 +91,7 @@ def branches() -> Program:
     pool = b.add(MaxPool2d(output="pool", input=x, kernel=(2, 2), stride=(2, 2), origin="pool"))
     deep = net.conv("deep", pool, net.weights("w1", 4, 6, 3))
     up = b.add(Upsample(output="up", input=deep, size=(12, 10), origin="up"))
-    both = b.add(Concat(output="both", inputs=(x, up), origin="both"))
+    both = b.add(Concat(output="both", parts=(x, up), origin="both"))
     return net.finish([net.conv("last", both, net.weights("w2", 5, 10, 1))])
 
 

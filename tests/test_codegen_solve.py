@@ -139,6 +139,9 @@ def test_memories_and_multipliers_by_rule() -> None:
     sizes = {(144, 64): 2, (600, 20): 2, (1000, 19): 2, (1536, 4): 1, (5000, 12): 5}
     for (depth, width), blocks in sizes.items():
         assert block_rams(Storage("ram", depth, width), "ecp5") == blocks
+    parts = {(5000, 3): 1, (9000, 2): 1, (9000, 3): 2, (1080, 20): 2, (144, 64): 2}
+    for (depth, width), blocks in parts.items():
+        assert block_rams(Storage("rom", depth, width), "ecp5") == blocks
     assert style_of(Storage("ram", 64, 16), "ecp5") == "tables"
     assert style_of(Storage("ram", 64, 16), "ice40") == "block"
     assert style_of(Storage("rom", 9, 9, "block"), "ecp5") == "block"

@@ -59,7 +59,7 @@ class Convolution:
         self.ins = [Frame(*t.shape) for t in ins]
         self.outs = [Frame(*t.shape) for t in outs]
         self.geometry = Geometry((kh, kw), op.stride, op.dilation, op.padding)
-        self.pads = {value for o in ops for value in o.pad_value}
+        self.pads = [o.pad_value for o in ops]
         self.sums: Accumulator = accumulator(program, block)
         self.table: Table = table_of(
             Requantiser(
@@ -79,10 +79,19 @@ class Convolution:
             return words, words, 1
         return words, self.op.groups, ceil_div(self.cout // self.op.groups, f.pe)
 
+    def pad_words(self, words: int, lanes: int) -> set[tuple[int, ...]]:
+        """The different words that a Window reads outside the image."""
+        last = self.ins[0].channels - 1
+        return {
+            tuple(level[min(c, last) % len(level)] for c in range(at * lanes, (at + 1) * lanes))
+            for level in self.pads
+            for at in range(words)
+        }
+
     def edges(self, f: Folding) -> Area:
         """What does not depend on the form: window and drain."""
         (words, groups, repeats), (kh, kw) = self.walk(f), self.geometry.kernel
-        varied = len(self.pads) > 1 and any(self.geometry.padding)
+        varied = any(self.geometry.padding) and len(self.pad_words(words, f.simd)) > 1
         pad_table = len(self.ins) * (1 << (words - 1).bit_length()) if varied else 0
         tail = self.odd and not f.depthwise and self.ins[0].channels % f.simd > 0
         results, terms = (f.simd, 1) if f.depthwise else (f.pe, f.simd)

@@ -118,18 +118,20 @@ def memory_need(memory: Storage, family: Family) -> Need:
 
 
 def block_rams(memory: Storage, family: Family) -> float:
-    """Block RAMs of a memory in the best of their shapes."""
-    blocks = RULES[family].blocks
-    least: float = min(
-        ceil_div(memory.width, width) * ceil_div(memory.depth, words) for words, width in blocks
-    )
-    if family == "xc7":  # halves
-        halves = min(
-            ceil_div(memory.width, width) * ceil_div(memory.depth, words)
-            for words, width in BLOCKS_18K
-        )
-        least = min(least, halves / 2)
-    return least
+    """Block RAMs of a memory in the best of their shapes.
+
+    Deeper ROMs than a shape are read in parts side by side, one of which is then chosen; so their
+    parts share a block's width. A RAM's would all be written.
+    """
+
+    def least(shapes: tuple[tuple[int, int], ...]) -> int:
+        parts = [(ceil_div(memory.depth, words), width) for words, width in shapes]
+        if memory.kind == "rom":
+            return min(ceil_div(n * memory.width, width) for n, width in parts)
+        return min(n * ceil_div(memory.width, width) for n, width in parts)
+
+    blocks = least(RULES[family].blocks)
+    return min(blocks, least(BLOCKS_18K) / 2) if family == "xc7" else blocks
 
 
 def product_need(product: Product, chip: Device) -> Need:
