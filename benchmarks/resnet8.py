@@ -38,8 +38,7 @@ from intaglio.sim.engine import Simulator
 PAGE = Path(__file__).parent.parent / "docs" / "resnet8.md"
 CLOCK_MHZ = 75.0  # asked for; place and route has to confirm it
 TARGETS = ("ecp5-85k", "xc7z020")
-# Multipliers at most: about as many as the device has hard ones. At 8 bits each takes one, and the
-# requantisations take some too; at 4 bits they are made of tables, and hard ones are left over.
+# Multipliers at most: about as many as the device has hard ones.
 LANES = {
     (8, "ecp5-85k"): 160,
     (8, "xc7z020"): 220,
@@ -297,8 +296,7 @@ not run.
 """
 NOTES = f"""
 The foldings are the fastest with at most about as many multiplications a cycle as the device has
-hard multipliers, unless a row shows more. At 8 bits the multiplications take hard multipliers while
-there are any, and LUTs beyond; at 4 bits LUTs.
+hard multipliers, unless a row shows more; which of them take one is the synthesis' choice.
 LUTs (4 inputs for ECP5, 6 for the Zynq 7020), DSPs and block RAMs (18 kbit for ECP5, 36 kbit for
 the Zynq) are counted by yosys in the synthesised netlist (`synth_ecp5`, of the design behind its
 link of bytes; `synth_xilinx`, of the design alone) or, where that was not run, estimated by
