@@ -8,7 +8,7 @@ from itertools import cycle
 import numpy as np
 
 from intaglio.fixed import IntType, odd_value
-from intaglio.ops import Add, Conv2d, Input, MaxPool2d, Output, Requant, Upsample
+from intaglio.ops import Add, Concat, Conv2d, Input, MaxPool2d, Output, Requant, Upsample
 from intaglio.program import Builder, Program
 
 U4 = IntType(4, False)
@@ -123,6 +123,26 @@ def pyramid(
         outputs[0].append(net.conv(f"logits.{level}", t, logits, type=IntType(8, True)))
         outputs[1].append(net.conv(f"boxes.{level}", t, boxes, type=IntType(6, False)))
     return net.finish(outputs[0] + outputs[1])
+
+
+def branches(
+    seed: int = 1, size: tuple[int, int] = (9, 11), widths: tuple[int, int, int] = (4, 6, 2)
+) -> Program:
+    """Paths of no, one and two layers and a pool, joined by Concat; again behind it; then a skip
+    around both. `widths` are the channels of the stem and of two of the paths."""
+    net = Layers((3, *size), seed=seed)
+    b, (n, p, q) = net.builder, widths
+    x = stem = net.conv("stem", "image", net.weights("w0", n, 3, 3))
+    for k in range(2):
+        c = b.tensors[x].shape[0]
+        one = net.conv(f"one{k}", x, net.weights(f"a{k}", p, c, 1))
+        two = net.conv(f"two{k}.0", x, net.weights(f"b{k}", q, c, 1))
+        two = net.conv(f"two{k}.1", two, net.weights(f"c{k}", q, q, 3))
+        pool = b.add(MaxPool2d(output=f"pool{k}", input=x, kernel=(3, 3), stride=(1, 1),
+                               padding=(1, 1, 1, 1), origin=f"pool{k}"))  # fmt: skip
+        x = b.add(Concat(output=f"cat{k}", parts=(x, one, two, pool), origin=f"cat{k}"))
+    last = net.conv("last", x, net.weights("d", n, b.tensors[x].shape[0], 1))
+    return net.finish([net.add("sum", stem, last), x])
 
 
 def top_down(net: Layers, name: str, lateral: str, coarse: str) -> str:

@@ -6,7 +6,7 @@ latency, the first beat of every output, and the depths and fillings of the queu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -21,6 +21,7 @@ from intaglio.hdl.stream import ceil_div
 from intaglio.ops import Ints
 
 SIMULATED = 4  # frames from which the interval is read off
+SEARCHED = 2  # frames with which queue depths are searched
 START = 1  # the bench offers its first beat one cycle after reset
 UNBOUNDED = 1 << 40
 NO_PAUSES = np.zeros(0, dtype=np.int64)
@@ -113,6 +114,29 @@ class Model:
         interval  give up, as after a deadlock, when a frame ends later than that behind the last.
         seed      random pauses of up to 3, some of up to 63 cycles, before ports move a beat.
         """
+        _, done, taken = self._run(depths, frames, period, interval, seed)
+        if done < frames:
+            return Schedule((), {}, taken)
+        finished = np.max([taken[c.ins[0]].reshape(frames, -1)[:, -1]
+                           for c in self.netlist.cells if c.kind == "sink"], axis=0)  # fmt: skip
+        held = {i: self.peak(i, taken) for i in depths} if peaks else {}
+        return Schedule(tuple(finished.tolist()), held, taken)
+
+    def least_alive(self, depths: Mapping[int, int], index: int, frames: int) -> int:
+        """The fewest places of queue `index` with which these frames come to an end."""
+        rows, _, _ = self._run({**depths, index: 1}, frames, growing=index)
+        return int(rows[index, tokens.PLACES])
+
+    def _run(
+        self,
+        depths: Mapping[int, int],
+        frames: int,
+        period: int = 0,
+        interval: int = 0,
+        seed: int | None = None,
+        growing: int = -1,
+    ) -> tuple[Ints, int, tuple[Ints, ...]]:
+        """The cells' numbers after a run, its whole frames, and when each wire's beats moved."""
         rows, wires = self.rows.copy(), self.wires.copy()
         for index, depth in depths.items():
             rows[index, tokens.PLACES] = depth
@@ -126,14 +150,8 @@ class Model:
         pauses = NO_PAUSES if seed is None else random_pauses(seed, ends[-1])
         lines = self._lines(rows, frames)
         done = tokens.run(rows.reshape(-1), rows.shape[1], wires, times, pushes, pauses, lines,
-                          frames, interval)  # fmt: skip
-        taken = tuple(np.split(times, ends[:-1]))
-        if done < frames:
-            return Schedule((), {}, taken)
-        finished = np.max([taken[c.ins[0]].reshape(frames, -1)[:, -1]
-                           for c in self.netlist.cells if c.kind == "sink"], axis=0)  # fmt: skip
-        held = {i: self.peak(i, taken) for i in depths} if peaks else {}
-        return Schedule(tuple(finished.tolist()), held, taken)
+                          frames, interval, growing)  # fmt: skip
+        return rows, done, tuple(np.split(times, ends[:-1]))
 
     def peak(self, index: int, taken: tuple[Ints, ...]) -> int:
         """The most beats that queue `index` held."""
@@ -270,21 +288,60 @@ def trim(model: Model, depths: dict[int, int], interval: int) -> dict[int, int]:
     from LUT RAM to block RAM adds a cycle, so after a queue took it back the others are tried anew.
     """
     widths = {i: model.netlist.wires[model.netlist.cells[i].ins[0]].width for i in depths}
-
-    def fast(i: int, depth: int) -> bool:
-        return model.run({**depths, i: depth}, interval=interval).keeps(interval)
-
+    floors: dict[int, int] = {}  # fewer places deadlock, and do so still when others got fewer
     again = True
     while again:
         deep = {i for i, depth in depths.items() if depth > LUT_RAM_DEPTH}
         for i in sorted(depths, key=lambda i: (-depths[i] * widths[i], i)):
-            low = 0  # too shallow; most queues are as deep as they must be: try that first
-            middle = depths[i] - 1
-            while depths[i] - low > 1:
-                if fast(i, middle):
-                    depths[i] = middle
-                else:
-                    low = middle
-                middle = (low + depths[i]) // 2
+            if depths[i] == 1:
+                continue
+            if i not in floors:
+                floors[i] = model.least_alive(depths, i, SEARCHED)
+            elif excess(model, depths, i, depths[i] - 1, interval, SIMULATED) != 0:
+                continue
+            low = floors[i] - 1
+            for frames in (SEARCHED, SIMULATED):  # few find the depth, which more seldom change
+                least = search(model, depths, i, low, interval, frames)
+                low = least - 1
+            depths[i] = least
         again = deep != {i for i, depth in depths.items() if depth > LUT_RAM_DEPTH}
     return depths
+
+
+def search(
+    model: Model, depths: Mapping[int, int], i: int, low: int, interval: int, frames: int
+) -> int:
+    """The least depth above `low` of queue `i` with which that many frames are in time; what it has
+    is known to do.
+
+    Cycles are lost about in proportion to missing places, so the next guess is where the line
+    through the last two losses ends; where there is no such line, the interval is halved.
+    """
+    high, guess = depths[i], low + 1
+    losses: list[tuple[int, int]] = []  # depths that lose cycles, and how many
+    while high - low > 1:
+        lost = excess(model, depths, i, guess, interval, frames)
+        if lost == 0:
+            high = guess
+        else:
+            low = guess
+            losses = [*losses[-1:], (guess, lost)] if lost else []
+        root = line_ends(losses)
+        guess = (low + high) // 2 if not low < root <= high else min(root, high - 1)
+    return high
+
+
+def line_ends(points: Sequence[tuple[int, int]]) -> int:
+    """Where the line through two falling points reaches 0, rounded up; 0 without two points."""
+    if len(points) < 2 or points[0][1] <= points[1][1]:
+        return 0
+    (x0, y0), (x1, y1) = points
+    return x1 - (-y1 * (x1 - x0) // (y0 - y1))
+
+
+def excess(
+    model: Model, depths: Mapping[int, int], i: int, depth: int, interval: int, frames: int
+) -> int | None:
+    """Cycles a frame that a depth of queue `i` costs beyond the interval; None: a deadlock."""
+    schedule = model.run({**depths, i: depth}, frames=frames)
+    return max(0, schedule.interval - interval) if schedule.finished else None

@@ -131,6 +131,13 @@ def step_fifo(
 
 
 @njit(cache=True)
+def full(m: Numbers, b: int, wires: Numbers) -> bool:
+    """Whether every place of a queue is taken."""
+    a, o = m[b + WIRES], m[b + WIRES + 1]
+    return bool(wires[a, COUNT] - wires[o, COUNT] >= m[b + PLACES])
+
+
+@njit(cache=True)
 def step_pipe(
     m: Numbers, b: int, wires: Numbers, times: Numbers, stack: Numbers, state: Numbers
 ) -> None:
@@ -429,7 +436,7 @@ def step(
 @njit(cache=True)
 def run(
     m: Numbers, row: int, wires: Numbers, times: Numbers, pushes: Numbers, pauses: Numbers,
-    rows: Numbers, frames: int, interval: int,
+    rows: Numbers, frames: int, interval: int, growing: int,
 ) -> int:  # fmt: skip
     """The time of every beat, until no cell can go on. Returns the number of whole frames that
     all sinks have taken: fewer than `frames` after a deadlock, or after one later than `interval`
@@ -442,6 +449,8 @@ def run(
     pushes  of the same size: when it entered the queue of a WINDOW.
     pauses  empty, or of the same size: extra cycles before the sources and sinks move a beat.
     rows    (rows of all windows, 2): beats before the row; from when on it may come in.
+    growing the cell of a queue that gets another place wherever nothing else can go on, or -1: it
+            ends as shallow as it can be without a deadlock, for that depends on no time.
     """
     cells = len(m) // row
     stack, state = np.empty(cells, np.int64), np.zeros(1 + cells, np.int64)
@@ -456,7 +465,12 @@ def run(
             count += 1
         wake(cell, stack, state)
     done, before = 0, 0
-    while state[0] > 0:
+    while True:
+        if state[0] == 0:
+            if done == frames or not (growing >= 0 and full(m, growing * row, wires)):
+                return done
+            m[growing * row + PLACES] += 1
+            wake(growing, stack, state)
         state[0] -= 1
         cell = stack[state[0]]
         state[1 + cell] = 0
@@ -474,7 +488,6 @@ def run(
             if interval > 0 and done > 0 and end - before > interval:
                 return done
             done, before = done + 1, end
-    return done
 
 
 @njit(cache=True)

@@ -35,6 +35,7 @@ class Link(wiring.Component):
     def __init__(self, *, width: int, widths: Sequence[int]) -> None:
         if not 1 <= len(widths) < CREDIT:
             raise BuildError(f"A link must carry 1 to {CREDIT - 1} outputs, not {len(widths)}.")
+        self.credit_bytes = CREDIT_BYTES
         self.width = width
         self.widths = tuple(widths)
         self.ports = tuple(f"i{k}" for k in range(len(widths)))
@@ -67,11 +68,12 @@ class Link(wiring.Component):
             m.d.sync += [word.eq(Cat(word, self.rx.payload)[8:]), have.eq(have + 1)]
         with m.If(full & self.o.tready):
             m.d.sync += have.eq(0)
-        count = counter(CREDIT_BYTES, "count")
+        count = counter(self.credit_bytes, "count")
+        last = count == self.credit_bytes - 1
         with m.If(taken):
-            advance(m, count, count == CREDIT_BYTES - 1)
+            advance(m, count, last)
         earned = Signal(8)
-        m.d.sync += earned.eq(earned + (taken & (count == CREDIT_BYTES - 1)))
+        m.d.sync += earned.eq(earned + (taken & last))
         return earned
 
     def _send(self, m: Module, earned: Signal) -> None:

@@ -3,14 +3,26 @@ written in their docstrings, so that the harness can hold them."""
 
 from typing import Any
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, unsigned
+from amaranth.hdl import (
+    Assert,
+    Cat,
+    Const,
+    Elaboratable,
+    Module,
+    Mux,
+    Signal,
+    Value,
+    unsigned,
+)
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intaglio.hdl.drain import Drain
 from intaglio.hdl.fifo import Outlet
 from intaglio.hdl.linebuffer import LineBuffer
+from intaglio.hdl.link import BYTE, CREDIT, Link
 from intaglio.hdl.stream import advance, counter, delay, pipe
+from intaglio.hdl.uart import UartReceiver, UartSender
 from intaglio.hdl.window import Window
 
 
@@ -120,6 +132,150 @@ class WindowReader(wiring.Component):
             outlet.data.eq(Cat(inner.data, inner.first, inner.last)),
         ]
         return m
+
+
+class LinkUser(wiring.Component):
+    """A `Link` and a host that keeps its rules: it sorts the messages of `tx`, and keeps no more
+    than two credits' worth of bytes under way.
+
+    Beats of `i[0]` and `i[1]` are tlast above tdata; those of stream `watched` come back at `s`,
+    the others are thrown away. Bytes of `rx` become beats of `o`.
+    """
+
+    def __init__(self, *, inner: Link, watched: int) -> None:
+        self.inner = inner
+        self.watched = watched
+        beats = [unsigned(1 + width) for width in inner.widths]
+        super().__init__(
+            {
+                "rx": In(BYTE),
+                "o": Out(stream.Signature(unsigned(len(inner.o.tdata) + 1))),
+                **{f"i{k}": In(stream.Signature(beat)) for k, beat in enumerate(beats)},
+                "s": Out(stream.Signature(beats[watched])),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.inner = inner = self.inner
+        for name in inner.ports:
+            here, there = getattr(self, name), getattr(inner, name)
+            m.d.comb += [
+                there.tvalid.eq(here.valid),
+                Cat(there.tdata, there.tlast).eq(here.payload),
+                here.ready.eq(there.tready),
+            ]
+        m.d.comb += [
+            self.o.valid.eq(inner.o.tvalid),
+            self.o.payload.eq(Cat(inner.o.tdata, inner.o.tlast)),
+            inner.o.tready.eq(self.o.ready),
+        ]
+        credit = self._sort(m)
+        self._send(m, credit)
+        return m
+
+    def _send(self, m: Module, credit: Value) -> None:
+        """Bytes to the link, as far as its credits go."""
+        inner, window = self.inner, 2 * self.inner.credit_bytes
+        under_way = Signal(range(window + 1))
+        allowed = under_way != window
+        m.d.comb += [
+            inner.rx.valid.eq(self.rx.valid & allowed),
+            inner.rx.payload.eq(self.rx.payload),
+            self.rx.ready.eq(inner.rx.ready & allowed),
+            Assert(~credit | (under_way >= inner.credit_bytes), "no credit before its bytes"),
+        ]
+        taken = inner.rx.valid & inner.rx.ready
+        m.d.sync += under_way.eq(under_way + taken - Mux(credit, inner.credit_bytes, 0))
+
+    def _sort(self, m: Module) -> Value:
+        """Messages from the link. Returns whether one is a credit."""
+        inner, tx = self.inner, self.inner.tx
+        sizes = [1 + width // 8 for width in inner.widths]
+        left, mine, last = Signal(range(max(sizes))), Signal(), Signal()
+        data = Signal(inner.widths[self.watched])
+        given = tx.valid & tx.ready
+        credit = given & (left == 0) & (tx.payload == CREDIT)
+        m.d.comb += [tx.ready.eq(~self.s.valid), self.s.payload.eq(Cat(data, last))]
+        with m.If(self.s.ready):
+            m.d.sync += self.s.valid.eq(0)
+        with m.If(given & (left != 0)):
+            m.d.sync += [left.eq(left - 1), data.eq(Cat(data, tx.payload)[8:])]
+            m.d.sync += self.s.valid.eq(mine & (left == 1))
+        with m.Elif(given & ~credit):
+            m.d.sync += [mine.eq(tx.payload[:7] == self.watched), last.eq(tx.payload[7])]
+            for k, size in enumerate(sizes):
+                with m.If(tx.payload[:7] == k):
+                    m.d.sync += left.eq(size - 1)
+        return credit
+
+
+class OneByte(wiring.Component):
+    """Bytes of `i` over a serial line to `o`, each when the last one has been taken, since a line
+    knows no stop. The partner of the `inner` end is written here anew, bit by bit."""
+
+    def __init__(self, *, inner: UartReceiver | UartSender) -> None:
+        self.inner = inner
+        super().__init__({"i": In(BYTE), "o": Out(BYTE)})
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.inner = self.inner
+        busy = Signal()
+        taken, given = self.i.valid & self.i.ready, self.o.valid & self.o.ready
+        m.d.sync += busy.eq((busy | taken) & ~given)
+        if isinstance(self.inner, UartSender):
+            self._listen(m, busy)
+        else:
+            self._speak(m, busy)
+        return m
+
+    def _speak(self, m: Module, busy: Value) -> None:
+        """Start bit, eight bits, low first, and a stop bit; then the line stays at 1."""
+        inner, bits = self.inner, Signal(10, init=0x3FF)
+        at, bit = counter(inner.cycles, "at"), counter(10, "bit")
+        talks = Signal()
+        connect(m, inner.o, flipped(self.o))
+        m.d.comb += [
+            self.i.ready.eq(~busy & ~talks),
+            inner.rx.eq(~talks | bits.bit_select(bit, 1)),
+        ]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [talks.eq(1), bits.eq(Cat(Const(0, 1), self.i.payload, Const(1, 1)))]
+        with m.If(talks):
+            ends = at == inner.cycles - 1
+            advance(m, at, ends)
+            with m.If(ends):
+                advance(m, bit, bit == 9)
+                m.d.sync += talks.eq(bit != 9)
+
+    def _listen(self, m: Module, busy: Value) -> None:
+        """Takes each bit in its middle, counted from the falling edge."""
+        inner, byte = self.inner, Signal(8)
+        at, bit = counter(inner.cycles, "at"), counter(10, "bit")
+        hears = Signal()
+        m.d.comb += [
+            inner.i.valid.eq(self.i.valid & ~busy),
+            inner.i.payload.eq(self.i.payload),
+            self.i.ready.eq(inner.i.ready & ~busy),
+            self.o.payload.eq(byte),
+        ]
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        with m.If(~hears & ~inner.tx):
+            m.d.sync += [hears.eq(1), at.eq(1)]
+        with m.If(hears):
+            advance(m, at, at == inner.cycles - 1)
+            with m.If(at == inner.cycles // 2):
+                advance(m, bit, bit == 9)
+                m.d.comb += [
+                    Assert((bit != 0) | ~inner.tx, "a start bit is 0"),
+                    Assert((bit != 9) | inner.tx, "a stop bit is 1"),
+                ]
+                with m.If(bit == 9):
+                    m.d.sync += [hears.eq(0), self.o.valid.eq(1), at.eq(0)]
+                with m.Elif(bit != 0):
+                    m.d.sync += byte.eq(Cat(byte, inner.tx)[1:])
 
 
 def stream_block(block: Any) -> Any:

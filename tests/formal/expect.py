@@ -47,6 +47,10 @@ class Output:
             needs.append(most)
         return needs
 
+    def reads(self, port: str) -> bool:
+        """Whether some beat needs one of the port's."""
+        return self.needs(port)[-1] > 0
+
 
 @dataclass(frozen=True)
 class Input:
@@ -62,6 +66,11 @@ class Round:
 
     inputs: Mapping[str, Input]
     outputs: Mapping[str, Output]
+
+    def partners(self, port: str) -> list[str]:
+        """The inputs that some output needs together with this one, itself among them."""
+        together = [o for o in self.outputs.values() if o.reads(port)]
+        return [p for p in self.inputs if p == port or any(o.reads(p) for o in together)]
 
 
 def named(port: str, beats: int, lanes: int, first: int = 0) -> tuple[list[int], dict[int, Source]]:

