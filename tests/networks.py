@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from itertools import cycle
 
@@ -143,6 +144,39 @@ def branches(
         x = b.add(Concat(output=f"cat{k}", parts=(x, one, two, pool), origin=f"cat{k}"))
     last = net.conv("last", x, net.weights("d", n, b.tensors[x].shape[0], 1))
     return net.finish([net.add("sum", stem, last), x])
+
+
+def fork_join(seed: int) -> Program:
+    """A random network of forks and joins: skips, concatenations, pyramids of two levels, one after
+    the other or beside each other; an output for whatever nothing reads."""
+    draw = random.Random(seed)
+    net = Layers((draw.randint(1, 3), draw.randint(3, 7), draw.randint(3, 7)), seed=seed)
+    b, read = net.builder, {"image"}
+
+    def conv(name: str, x: str, channels: int, kernel: int = 3, stride: int = 1) -> str:
+        read.add(x)
+        weights = net.weights(f"{name}.w", channels, b.tensors[x].shape[0], kernel)
+        return net.conv(name, x, weights, stride=stride)
+
+    maps = [conv("stem", "image", draw.randint(1, 4))]
+    for k in range(draw.randint(1, 4)):
+        x, kernel = draw.choice(maps[-2:]), draw.choice((1, 3))
+        c, h, w = b.tensors[x].shape
+        match draw.choice(("skip", "cat", "fpn")):
+            case "skip":
+                y = conv(f"skip{k}.0", x, draw.randint(1, 4), kernel)
+                y = net.add(f"skip{k}", x, conv(f"skip{k}.1", y, c, draw.choice((1, 3))))
+            case "cat":
+                y = conv(f"cat{k}.0", x, draw.randint(1, 4), kernel)
+                more = [m for m in maps if m != x and b.tensors[m].shape[1:] == (h, w)]
+                parts = (y, x, *more[: draw.randint(0, 1)])
+                read.update(parts)
+                y = b.add(Concat(output=f"cat{k}", parts=parts, origin=f"cat{k}"))
+            case _:
+                y = conv(f"fpn{k}.0", x, draw.randint(1, 4), stride=2)
+                y = top_down(net, f"fpn{k}", x, conv(f"fpn{k}.1", y, c, kernel))
+        maps.append(y)
+    return net.finish([m for m in maps if m not in read])
 
 
 def top_down(net: Layers, name: str, lateral: str, coarse: str) -> str:

@@ -14,6 +14,7 @@ class OneBeat(wiring.Component):
     repeats   a beat is given twice.
     stuck     after three beats nothing is taken any more.
     waits     valid is shown only to a consumer that is ready.
+    late      the 50th beat has a wrong bit: no short run shows it.
     """
 
     def __init__(self, fault: str | None = None) -> None:
@@ -47,4 +48,8 @@ class OneBeat(wiring.Component):
             m.d.comb += self.i.ready.eq(~full & (beats != 3))
         elif self.fault == "waits":
             m.d.comb += self.o.valid.eq(full & self.o.ready)
+        elif self.fault == "late":
+            count = Signal(range(64))
+            m.d.sync += count.eq(count + given)
+            m.d.comb += self.o.payload.eq(beat ^ (count == 49))
         return m

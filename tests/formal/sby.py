@@ -73,7 +73,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Endless:
-    """What ABC said: whether every claim holds for ever, None where time ran out; the cycles of a run
+    """What ABC said: whether all claims hold for ever, None where time ran out; the cycles of a run
     that breaks one; and the seconds it took."""
 
     holds: bool | None

@@ -1,0 +1,156 @@
+# amaranth: UnusedElaboratable=no
+"""Queues in RTL, each at the depth that was computed and with a place less, in Icarus Verilog.
+
+The bench of a build drives the design, but without Python beside the simulator: small designs then
+run in a second, each with another queue too shallow.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from intaglio.codegen.assemble import Top, to_verilog
+from intaglio.codegen.bench import bench_verilog, hex_beats, recording, verilog_file
+from intaglio.codegen.bundle import scheduled
+from intaglio.codegen.devices import device
+from intaglio.codegen.fold import plan_for_cycles, plan_for_multipliers
+from intaglio.codegen.graph import hardware_graph
+from intaglio.codegen.ports import random_frames
+from intaglio.codegen.timing import SIMULATED, Model, Schedule
+from intaglio.codegen.verify import frame_ends, longest, read_recording
+from intaglio.cosim.score import compare
+from intaglio.hdl.pack import hex_text
+from intaglio.program import Program
+from intaglio.sim.engine import Simulator
+
+STORED = 2  # frames of stimulus, repeated
+DRIVE = """
+module drive;
+  reg clk = 0, rst = 1;
+  wire done, hung;
+  bench bench (.clk(clk), .rst(rst), .done(done), .hung(hung));
+  always #1 clk = ~clk;
+  initial begin
+    repeat (8) @(posedge clk);
+    #1 rst = 0;
+    @(posedge done, posedge hung);
+    repeat (2) @(posedge clk);
+    $display("%s", hung ? "hung" : "done");
+    $finish;
+  end
+endmodule
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Whether it came to its end; cycles a frame; output beats that differ from the simulator's
+    (those that never came among them)."""
+
+    finished: bool
+    interval: int
+    mismatches: int
+
+
+@dataclass(frozen=True)
+class Shallow:
+    """A queue with a place less: its name and depth, what was predicted and what the RTL did, with
+    None for a deadlock, else the cycles a frame; and the cycles a frame with the place."""
+
+    name: str
+    depth: int
+    predicted: int | None
+    measured: int | None
+    full: int
+
+    @property
+    def shows(self) -> str:
+        """What the missing place does."""
+        if self.measured != self.predicted:
+            return "not as predicted"
+        if self.measured is None:
+            return "deadlock"
+        return "loss" if self.measured > self.full else "nothing"
+
+
+class Design:
+    """A network in RTL, `extra` multipliers above the fewest, in an empty folder."""
+
+    def __init__(self, program: Program, extra: int, folder: Path) -> None:
+        graph = hardware_graph(program)
+        least = plan_for_cycles(graph, 1 << 62).multipliers
+        plan = plan_for_multipliers(graph, max(1, least + extra))
+        self.top, self.schedule = scheduled(graph, plan, device("generic"))
+        self.folder = folder
+        self.depths = {i: self.top.netlist.cells[i].depth for i in self.top.netlist.fifos}
+        self.patience = 4 * self.schedule.interval + 2 * self.schedule.latency + 1000
+        source, sinks = self.top.source, self.top.sinks
+        frames = random_frames(source.type, source.shape, STORED)
+        results = Simulator(program)(frames)
+        self.want = {s.tensor: s.pack(results[s.tensor].astype(np.int64)) for s in sinks}
+        self.files = {
+            "intaglio_rom.v": verilog_file("intaglio_rom.v"),
+            "bench_parts.v": verilog_file("bench_parts.v"),
+            "bench.v": bench_verilog("top", source, sinks, STORED),
+            "drive.v": DRIVE,
+            "bench/stimulus.hex": hex_beats(source, frames.astype(np.int64)),
+            **{str(rom.file): hex_text(rom.words, rom.width) for rom in self.top.roms},
+        }
+        self.write("top.v", to_verilog(self.top, "top"))
+        for path, text in self.files.items():
+            self.write(path, text)
+        (folder / "sim").mkdir()
+
+    def write(self, path: str, text: str) -> None:
+        """A file of the folder."""
+        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / path).write_text(text, encoding="utf-8")
+
+    def play(self, *, stalls: int = 0) -> Run:
+        """Frames back to back; `stalls` is a seed of pauses on every port, 0: none."""
+        seeds = re.sub(r"SEED\((\d+)\)", lambda m: f"SEED({1000 * stalls + int(m[1])})",
+                       self.files["bench.v"])  # fmt: skip
+        self.write("bench.v", seeds)
+        sources = [path for path in self.files if path.endswith(".v")]
+        tool = ["iverilog", "-g2005", "-s", "drive", "-o", "drive.vvp", "top.v", *sources]
+        subprocess.run(tool, cwd=self.folder, check=True, capture_output=True)
+        run = ["vvp", "-n", "drive.vvp", f"+frames={SIMULATED}", f"+stalls={stalls}",
+               f"+patience={self.patience}"]  # fmt: skip
+        said = subprocess.run(run, cwd=self.folder, check=True, capture_output=True, text=True)
+        sinks = self.top.sinks
+        got = {s.tensor: read_recording(self.folder / recording(s)) for s in sinks}
+        wrong = [compare(s, got[s.tensor], self.want[s.tensor], SIMULATED, 0)[0] for s in sinks]
+        finished = said.stdout.split()[-1] == "done"
+        interval = longest(frame_ends(sinks, got)) if finished else 0
+        return Run(finished, interval, sum(wrong))
+
+    def shallow(self) -> Iterator[Shallow]:
+        """Every queue that has more than one place, with a place less than it has."""
+        model = Model(self.top.netlist, self.top.components)
+        for i, depth in self.depths.items():
+            if depth == 1:
+                continue
+            fewer = {**self.depths, i: depth - 1}
+            predicted: Schedule = model.run(fewer)
+            self.top.set_depths(fewer)
+            self.write("top.v", to_verilog(self.top, "top"))
+            run = self.play()
+            yield Shallow(
+                self.top.netlist.cells[i].name,
+                depth,
+                predicted.interval if predicted.finished else None,
+                run.interval if run.finished else None,
+                self.schedule.interval,
+            )
+        self.restore(self.top)
+
+    def restore(self, top: Top) -> None:
+        """The computed depths again."""
+        top.set_depths(self.depths)
+        self.write("top.v", to_verilog(top, "top"))
