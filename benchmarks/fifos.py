@@ -30,7 +30,7 @@ COUNTS = ("networks", "queues", "deeper_than_1", "shown_loss", "shown_deadlock",
 
 def measure(seed: int, counts: dict[str, int]) -> None:
     """One network, added to the counts."""
-    program, extra = fork_join(seed), random.Random(seed).randint(0, 40)
+    program, extra = fork_join(seed), random.Random(seed).randint(10, 60)
     with tempfile.TemporaryDirectory() as folder:
         design = Design(program, extra, Path(folder))
         plain = design.play()

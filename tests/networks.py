@@ -150,7 +150,7 @@ def fork_join(seed: int) -> Program:
     """A random network of forks and joins: skips, concatenations, pyramids of two levels, one after
     the other or beside each other; an output for whatever nothing reads."""
     draw = random.Random(seed)
-    net = Layers((draw.randint(1, 3), draw.randint(3, 7), draw.randint(3, 7)), seed=seed)
+    net = Layers((draw.randint(1, 3), draw.randint(3, 6), draw.randint(3, 6)), seed=seed)
     b, read = net.builder, {"image"}
 
     def conv(name: str, x: str, channels: int, kernel: int = 3, stride: int = 1) -> str:
@@ -159,7 +159,7 @@ def fork_join(seed: int) -> Program:
         return net.conv(name, x, weights, stride=stride)
 
     maps = [conv("stem", "image", draw.randint(1, 4))]
-    for k in range(draw.randint(1, 4)):
+    for k in range(draw.randint(1, 3)):
         x, kernel = draw.choice(maps[-2:]), draw.choice((1, 3))
         c, h, w = b.tensors[x].shape
         match draw.choice(("skip", "cat", "fpn")):

@@ -7,15 +7,14 @@ run in a second, each with another queue too shallow.
 
 from __future__ import annotations
 
-import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from intaglio.codegen.assemble import Top, to_verilog
+from intaglio.codegen.assemble import to_verilog
 from intaglio.codegen.bench import bench_verilog, hex_beats, recording, verilog_file
 from intaglio.codegen.bundle import scheduled
 from intaglio.codegen.devices import device
@@ -24,21 +23,34 @@ from intaglio.codegen.graph import hardware_graph
 from intaglio.codegen.ports import random_frames
 from intaglio.codegen.timing import SIMULATED, Model, Schedule
 from intaglio.codegen.verify import frame_ends, longest, read_recording
+from intaglio.cosim.port import Port
 from intaglio.cosim.score import compare
 from intaglio.hdl.pack import hex_text
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
 
 STORED = 2  # frames of stimulus, repeated
-DRIVE = """
+
+
+def drive(sinks: Sequence[Port]) -> str:
+    """A module that drives the bench's clock and, with a seed, chooses its pauses."""
+    ports = ["source", *(f"{sink.name}_sink" for sink in sinks)]
+    states = "\n".join(
+        f"    if (seed != 0) bench.{port}.pauses.state = {64 * k + 1} * seed;"
+        for k, port in enumerate(ports)
+    )
+    return f"""
 module drive;
   reg clk = 0, rst = 1;
+  reg [31:0] seed;
   wire done, hung;
   bench bench (.clk(clk), .rst(rst), .done(done), .hung(hung));
   always #1 clk = ~clk;
   initial begin
+    if (!$value$plusargs("stalls=%d", seed)) seed = 0;
     repeat (8) @(posedge clk);
     #1 rst = 0;
+{states}
     @(posedge done, posedge hung);
     repeat (2) @(posedge clk);
     $display("%s", hung ? "hung" : "done");
@@ -98,28 +110,29 @@ class Design:
             "intaglio_rom.v": verilog_file("intaglio_rom.v"),
             "bench_parts.v": verilog_file("bench_parts.v"),
             "bench.v": bench_verilog("top", source, sinks, STORED),
-            "drive.v": DRIVE,
+            "drive.v": drive(sinks),
             "bench/stimulus.hex": hex_beats(source, frames.astype(np.int64)),
             **{str(rom.file): hex_text(rom.words, rom.width) for rom in self.top.roms},
         }
-        self.write("top.v", to_verilog(self.top, "top"))
         for path, text in self.files.items():
             self.write(path, text)
         (folder / "sim").mkdir()
+        self.compile()
 
     def write(self, path: str, text: str) -> None:
         """A file of the folder."""
         (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
         (self.folder / path).write_text(text, encoding="utf-8")
 
-    def play(self, *, stalls: int = 0) -> Run:
-        """Frames back to back; `stalls` is a seed of pauses on every port, 0: none."""
-        seeds = re.sub(r"SEED\((\d+)\)", lambda m: f"SEED({1000 * stalls + int(m[1])})",
-                       self.files["bench.v"])  # fmt: skip
-        self.write("bench.v", seeds)
+    def compile(self) -> None:
+        """The design with the depths that its queues have now."""
+        self.write("top.v", to_verilog(self.top, "top"))
         sources = [path for path in self.files if path.endswith(".v")]
         tool = ["iverilog", "-g2005", "-s", "drive", "-o", "drive.vvp", "top.v", *sources]
         subprocess.run(tool, cwd=self.folder, check=True, capture_output=True)
+
+    def play(self, *, stalls: int = 0) -> Run:
+        """Frames back to back; `stalls` is a seed of pauses on every port, 0: none."""
         run = ["vvp", "-n", "drive.vvp", f"+frames={SIMULATED}", f"+stalls={stalls}",
                f"+patience={self.patience}"]  # fmt: skip
         said = subprocess.run(run, cwd=self.folder, check=True, capture_output=True, text=True)
@@ -139,7 +152,7 @@ class Design:
             fewer = {**self.depths, i: depth - 1}
             predicted: Schedule = model.run(fewer)
             self.top.set_depths(fewer)
-            self.write("top.v", to_verilog(self.top, "top"))
+            self.compile()
             run = self.play()
             yield Shallow(
                 self.top.netlist.cells[i].name,
@@ -148,9 +161,5 @@ class Design:
                 run.interval if run.finished else None,
                 self.schedule.interval,
             )
-        self.restore(self.top)
-
-    def restore(self, top: Top) -> None:
-        """The computed depths again."""
-        top.set_depths(self.depths)
-        self.write("top.v", to_verilog(top, "top"))
+        self.top.set_depths(self.depths)
+        self.compile()
