@@ -46,8 +46,9 @@ bench-quant: $(READY) ## AP of every method and width, hours in all (goes on whe
 bench-sim: $(READY) ## speed of the simulator beside onnxruntime and torch, minutes
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/simulator.py $(ARGS)
 
-bench-hw: $(READY) ## cycles, AP, place and route, and a peer's network, hours (goes on where it stopped)
+bench-hw: $(READY) ## cycles, queues, AP, place and route, and a peer's network, hours (goes on where it stopped)
 	$(BIN)/python benchmarks/cycles.py $(ARGS)
+	$(BIN)/python benchmarks/fifos.py
 	$(BIN)/python benchmarks/rtl_map.py
 	$(BIN)/python benchmarks/timing.py --folder build/timing
 	$(BIN)/python benchmarks/resources.py

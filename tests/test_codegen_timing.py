@@ -13,7 +13,14 @@ from intaglio.codegen.assemble import Top
 from intaglio.codegen.fold import plan_for_cycles, plan_for_multipliers
 from intaglio.codegen.graph import hardware_graph
 from intaglio.codegen.netlist import netlist
-from intaglio.codegen.timing import SIMULATED, UNBOUNDED, Model, random_pauses, size_queues
+from intaglio.codegen.timing import (
+    SIMULATED,
+    UNBOUNDED,
+    Model,
+    line_ends,
+    random_pauses,
+    size_queues,
+)
 from intaglio.program import Program
 
 
@@ -48,6 +55,26 @@ def test_a_queue_far_too_shallow_deadlocks_a_fork_and_join() -> None:
     shallow = {i: min(depth, 2) for i, depth in depths.items()}
     assert shallow != depths
     assert model.run(shallow).finished == ()
+
+
+def test_the_fewest_places_that_do_not_deadlock_are_found_in_one_run() -> None:
+    model = model_of(skip(), 40)
+    depths, _ = size_queues(model)
+    for i in depths:
+        least = model.least_alive(depths, i, 2)
+        assert model.run({**depths, i: least}).finished
+        assert least == 1 or not model.run({**depths, i: least - 1}).finished
+
+
+@given(st.integers(0, 50), st.integers(1, 50), st.integers(1, 9), st.integers(1, 99))
+def test_a_line_through_two_losses_ends_where_nothing_is_lost(
+    x: int, width: int, slope: int, y: int
+) -> None:
+    points = [(x, slope * width + y), (x + width, y)]
+    root = line_ends(points)
+    assert root >= x + width
+    assert y - slope * (root - x - width) <= 0 < y - slope * (root - 1 - x - width)
+    assert line_ends(points[:1]) == line_ends([(x, y), (x + width, y)]) == 0
 
 
 def test_later_frames_do_not_delay_earlier_ones(detector: Model) -> None:
