@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import resources
 import timing
 import torch
 from hw_json import put
@@ -105,3 +106,18 @@ def test_a_missed_clock_fails_the_benchmark(
         assert "old" not in docs.read_text()
         assert docs.read_text().startswith("Before.\n")
         assert docs.read_text().endswith("After.\n")
+
+
+def test_the_table_of_errors_counts_what_is_equal() -> None:
+    rows = [
+        {"net": net, "target": "ecp5-85k", "kind": kind, "predicted": p, "synthesised": q}
+        for net, values in (("a", ((110, 100), (9, 10), (1, 1), (0, 0))),
+                            ("b", ((100, 100), (10, 10), (2, 1), (3, 3))))
+        for (kind, _), (p, q) in zip(resources.KINDS, values, strict=True)
+    ]  # fmt: skip
+    text = resources.table(rows)
+    assert "| `ecp5-85k` | LUT | 2 | 1 | 5.0% | +10.0% |" in text
+    assert "| `ecp5-85k` | block RAM | 2 | 1 | 50.0% | +100.0% |" in text
+    assert "| a | `ecp5-85k` | 110 / 100 | 9 / 10 | 1 / 1 | 0 / 0 |" in text
+    names = [(case.name, case.target) for case in resources.cases()]
+    assert len(names) == len(set(names)) >= 12

@@ -146,6 +146,9 @@ def test_memories_and_multipliers_by_rule() -> None:
     assert style_of(Storage("ram", 64, 16), "ice40") == "block"
     assert style_of(Storage("rom", 9, 9, "block"), "ecp5") == "block"
     assert memory_need(Storage("rom", 16, 39), "ecp5") == Need(luts=39, ffs=39)
-    assert multiplier_tiles(18, 15, (18, 18)) == 1
-    assert multiplier_tiles(19, 18, (18, 18)) == 2
-    assert multiplier_tiles(18, 25, (18, 25)) == 1
+    assert multiplier_tiles(18, 15, ECP5) == 1
+    assert multiplier_tiles(19, 18, ECP5) == 1, "a single bit is left to tables"
+    assert multiplier_tiles(20, 18, ECP5) == 2
+    assert multiplier_tiles(4, 4, ECP5) == 0, "eight bits of result"
+    assert multiplier_tiles(21, 18, device("ice40-up5k")) == 3
+    assert multiplier_tiles(18, 25, device("xc7z020")) == 1

@@ -27,7 +27,7 @@ class Rules:
     lut_ram    (words, bits, look-up tables) of a LUT RAM; None: registers instead.
     tables     bits of a ROM in one look-up table.
     least      bits of the narrowest product that goes to a hard multiplier.
-    signed     whether the multiplier's operands are signed ones, a bit narrower without.
+    registers  the part of them that stays flip-flops; the rest become shift registers in LUTs.
     """
 
     blocks: tuple[tuple[int, int], ...]
@@ -35,6 +35,7 @@ class Rules:
     lut_ram: tuple[int, int, int] | None
     tables: int
     least: int
+    registers: float = 1.0
 
 
 BLOCKS_18K = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
@@ -43,7 +44,7 @@ RULES: dict[Family, Rules] = {
     "ecp5": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9),
     "gowin": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9),
     "ice40": Rules(((256, 16), (512, 8), (1024, 4), (2048, 2)), 257, None, 16, 11),
-    "xc7": Rules(BLOCKS_36K, 1025, (32, 6, 4), 64, 9),
+    "xc7": Rules(BLOCKS_36K, 1025, (32, 6, 4), 64, 9, registers=0.75),
     "generic": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9),
 }
 # Look-up tables for a bit of each kind of logic, in the order of LOGIC.
@@ -53,7 +54,7 @@ WEIGHTS: dict[Family, tuple[float, ...]] = {
     "gowin": FOUR_INPUTS,
     "ice40": FOUR_INPUTS,
     "generic": FOUR_INPUTS,
-    "xc7": (1.0, 0.3, 0.35, 0.6, 0.9),
+    "xc7": (0.8, 0.2, 0.25, 0.5, 0.6),
 }
 
 
@@ -135,16 +136,25 @@ def block_rams(memory: Storage, family: Family) -> float:
 
 
 def product_need(product: Product, chip: Device) -> Need:
-    """Hard products, in as many tiles as they are too wide for one; narrow ones in tables."""
-    a, b = product.a, product.b
-    if a + b < RULES[chip.family].least or min(a, b) < 2:
-        return Need(luts=a * b * 1.3 * product.count)
-    tiles = multiplier_tiles(a, b, chip.dsp)
-    return Need(luts=0 if tiles == 1 else (a + b) * (tiles - 1) * product.count,
-                multipliers=tiles * product.count)  # fmt: skip
+    """Hard products, in as many tiles as they are too wide for one; what is too narrow for a
+    multiplier is made of tables."""
+    tiles = multiplier_tiles(product.a, product.b, chip)
+    if not tiles:
+        return Need(luts=product.a * product.b * 1.3 * product.count)
+    joined = (product.a + product.b) * (tiles - 1)
+    return Need(luts=joined * product.count, multipliers=tiles * product.count)
 
 
-def multiplier_tiles(a: int, b: int, dsp: tuple[int, int]) -> int:
-    """Multipliers of an a x b product, the wider operand on the wider side."""
-    wide, narrow = max(dsp), min(dsp)
-    return ceil_div(max(a, b), wide) * ceil_div(min(a, b), narrow)
+def multiplier_tiles(a: int, b: int, chip: Device) -> int:
+    """Multipliers of an a x b product, the wider operand on the wider side: pairs of parts, of
+    which those of one bit, or with too few bits of result, take none."""
+    least = RULES[chip.family].least
+    pairs = [
+        (x, y) for x in parts(max(a, b), max(chip.dsp)) for y in parts(min(a, b), min(chip.dsp))
+    ]
+    return sum(min(pair) >= 2 and sum(pair) >= least for pair in pairs)
+
+
+def parts(bits: int, wide: int) -> list[int]:
+    """An operand cut into parts that a multiplier takes."""
+    return [wide] * (bits // wide) + ([bits % wide] if bits % wide else [])
