@@ -92,7 +92,7 @@ def need(area: Area, chip: Device) -> Need:
         luts=sum(
             w * getattr(area, name) for w, name in zip(WEIGHTS[chip.family], LOGIC, strict=True)
         ),
-        ffs=area.registers,
+        ffs=area.registers * RULES[chip.family].registers,
     )
     for memory in area.memories:
         found += memory_need(memory, chip.family)
