@@ -36,7 +36,7 @@ from intaglio.codegen.graph import hardware_graph
 from intaglio.program import Program
 
 # Multipliers beyond the fewest there can be.
-EXTRA = {"fcos-nano": (0, 10, 40, 100, 250), "retinanet-small": (20, 60, 120, 250, 500)}
+EXTRA = {"fcos-nano": (150, 100, 40, 10, 0), "retinanet-small": (150, 120, 90, 60, 30)}
 FRAMES = 4
 
 
