@@ -82,23 +82,29 @@ def main() -> None:
     """Measure, print a table, write sim.json and its page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--net", nargs="+", choices=NETS, default=NETS)
+    parser.add_argument("--size", type=int, nargs="+", help="Of these only; other rows stay.")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path, default=RESULTS / "sim.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    start, scale, rows = starts(), rtl(), []
+    start, scale = starts(), rtl()
     for facts in (start, scale):
         print(", ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
     machine = {"processors": processors(), "isa": supported()[0], "rounds": options.rounds}
-    made = {"machine": machine, "start": start, "rtl": scale, "rows": rows}
+    rows = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
+    made = {"machine": machine, "start": start, "rtl": scale}
     for net in options.net:
         for size in (256, 512) if net == "retinanet-r18" else (zoo.find(net).size[0],):
+            if options.size and size not in options.size:
+                continue
+            rows = [row for row in rows if (row["net"], row["size"]) != (net, size)]
             for row in map(asdict, measure(net, size, options.rounds)):
                 rows.append(row)
                 print(line(row), flush=True)
-                options.out.write_text(json.dumps(made, indent=1) + "\n")
+            rows.sort(key=lambda row: (NETS.index(row["net"]), row["size"]))
+            options.out.write_text(json.dumps(made | {"rows": rows}, indent=1) + "\n")
     if options.out == RESULTS / "sim.json":
-        write(made)
+        write(made | {"rows": rows})
 
 
 def starts() -> dict[str, float]:
