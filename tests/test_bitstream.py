@@ -15,6 +15,7 @@ from intaglio.codegen.bitstream import BitstreamResult, Routed, bitstream, count
 from intaglio.codegen.bundle import build
 from intaglio.codegen.gates import check_shell, verify_gates
 from intaglio.codegen.toolchain import run_tool
+from intaglio.codegen.verify import read_manifest
 from intaglio.errors import BuildError, ToolError
 from intaglio.program import Program
 
@@ -114,7 +115,9 @@ def test_ecp5_bitstream_meets_its_clock_and_its_netlist_is_the_network(
     assert found["gate"]["beats"] == 36
     assert found["seeds"][0]["fmax_mhz"] == found["fmax_mhz"] >= 50
     assert (built / found["files"][0]).stat().st_size > 10_000
-    assert found["resources"]["multipliers"] == 7
+    promised = read_manifest(built)["resources"]
+    assert found["resources"]["multipliers"] == promised["multipliers"]
+    assert found["resources"]["rams"] == promised["rams"]
     for source in ("rtl/top.v", "rtl/intaglio_rom.v", "bitstream/shell.v"):
         assert not BRACKETS.search((built / source).read_text()), source
 
