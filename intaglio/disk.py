@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -75,6 +76,20 @@ def whole_folder(
         raise error(f"{path} must be writable, not: {reason(cause)}.") from cause
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Nothing that compiled code prints inside reaches the standard output."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -19,6 +19,7 @@ from intaglio.codegen.devices import Device
 from intaglio.codegen.fold import Folding, Plan, choose, options, routing
 from intaglio.codegen.graph import HardwareGraph
 from intaglio.codegen.mapping import Need
+from intaglio.disk import hushed
 from intaglio.errors import BuildError
 
 ROUTING = ("source", "sink", "mux", "demux")
@@ -97,16 +98,17 @@ class Problem:
         limits = np.array([getattr(self.budget, name) for name, _ in RESOURCES], float)
         if (limits < 0).any():
             return None
-        found = milp(
-            (takes / has[:, None]).sum(axis=0),
-            integrality=np.ones(len(flat)),
-            bounds=(0, 1),
-            constraints=[
-                LinearConstraint(one, 1, 1),
-                LinearConstraint(takes / has[:, None], -np.inf, limits / has),
-            ],
-            options={"mip_rel_gap": GAP},
-        )
+        with hushed():  # HiGHS leaves a trace of itself there now and then
+            found = milp(
+                (takes / has[:, None]).sum(axis=0),
+                integrality=np.ones(len(flat)),
+                bounds=(0, 1),
+                constraints=[
+                    LinearConstraint(one, 1, 1),
+                    LinearConstraint(takes / has[:, None], -np.inf, limits / has),
+                ],
+                options={"mip_rel_gap": GAP},
+            )
         if found.x is None:
             return None
         return tuple(flat[k] for k in np.flatnonzero(found.x > 0.5))
