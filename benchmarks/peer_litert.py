@@ -14,6 +14,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
+from peer_scale import ratio_and_bias
 
 from intaglio.ops import Add, Conv2d, Input, MaxPool2d, Op, Output, Requant, Upsample
 from intaglio.program import Program
@@ -90,14 +91,9 @@ class Graph:
     def conv(self, op: Conv2d, requant: Requant) -> None:
         """The float scale of a channel's weights is M / 2^S times that of the result."""
         weight = self.program.constants[op.weight].array
-        tables = (self.program.constants[n].array for n in (requant.multiplier, requant.bias))
-        m, b = (np.resize(table, weight.shape[0]) for table in tables)
-        ratio = np.maximum(np.abs(m), 1) / 2.0 ** np.resize(requant.shift, weight.shape[0])
+        ratio, bias = ratio_and_bias(self.program, op, requant)
         x, y = self.program.tensors[op.input], self.program.tensors[requant.output]
-        zero, point = int(x.zero_point[0]), int(y.zero_point[0])
         scales = (ratio * y.scale / x.scale).astype(np.float32)
-        inside = zero * weight.sum(axis=(1, 2, 3))
-        bias = np.clip(b / np.maximum(np.abs(m), 1) - point / ratio + inside, -(2**30), 2**30)
         rows, name = weight.transpose(0, 2, 3, 1).astype(np.int8), requant.output
         int32 = schema.TensorType.INT32
         inputs = [

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from peer_scale import ratio_and_bias
 
 from intaglio.ops import Add, Conv2d, Input, MaxPool2d, Op, Output, Requant, Upsample
 from intaglio.program import Program
@@ -41,15 +42,7 @@ class Peer:
     def conv(self, op: Conv2d, requant: Requant) -> None:
         """QLinearConv: the float scale of a channel is M / 2^S."""
         weight = self.program.constants[op.weight].array
-        tables = (self.program.constants[n].array for n in (requant.multiplier, requant.bias))
-        m, b = (np.resize(table, weight.shape[0]) for table in tables)
-        shift = np.resize(requant.shift, weight.shape[0])
-        scale = np.maximum(np.abs(m), 1) / 2.0**shift
-        point = self.program.tensors[requant.output].zero_point[0]
-        zeros = np.array(self.program.tensors[op.input].zero_point).reshape(-1)
-        zero = int(zeros[0])
-        inside = zero * weight.sum(axis=(1, 2, 3))
-        bias = np.clip(b / np.maximum(np.abs(m), 1) - point / scale + inside, -(2**30), 2**30)
+        scale, bias = ratio_and_bias(self.program, op, requant)
         names = [
             op.input,
             "one",

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peer_scale import ratio_and_bias
 from torch.nn import functional
 
 from intaglio.ops import Add, Conv2d, Input, MaxPool2d, Op, Output, Requant, Upsample
@@ -48,16 +49,13 @@ class Peer:
     def conv(self, op: Conv2d, requant: Requant) -> Callable[[Values], None]:
         """The float scale of a channel's weights is M / 2^S times that of the result."""
         weight = self.program.constants[op.weight].array
-        tables = (self.program.constants[n].array for n in (requant.multiplier, requant.bias))
-        m, b = (np.resize(table, weight.shape[0]) for table in tables)
-        ratio = np.maximum(np.abs(m), 1) / 2.0 ** np.resize(requant.shift, weight.shape[0])
-        (x_scale, zero), (y_scale, point) = self.real(op.input), self.real(requant.output)
+        ratio, sums = ratio_and_bias(self.program, op, requant)
+        (x_scale, _), (y_scale, point) = self.real(op.input), self.real(requant.output)
         scale = torch.tensor(ratio * y_scale / x_scale, dtype=torch.double)
         nothing = torch.zeros(len(scale), dtype=torch.long)
         codes = torch.from_numpy(weight.astype(np.float64)) * scale[:, None, None, None]
         packed = torch.quantize_per_channel(codes.float(), scale, nothing, 0, torch.qint8)
-        inside = zero * weight.sum(axis=(1, 2, 3))
-        bias = (b / np.maximum(np.abs(m), 1) - point / ratio + inside) * scale.numpy() * x_scale
+        bias = sums * scale.numpy() * x_scale
         top, _, left, _ = op.padding
         made = torch.ops.quantized.conv2d_prepack(
             packed, torch.tensor(bias).float(), op.stride, (top, left), op.dilation, op.groups

@@ -170,7 +170,7 @@ def area_of(component: Any) -> Area:
             return count(component.beats)
         case AxisReceiver():
             return Area()
-    raise NotImplementedError(type(component).__name__)
+    raise TypeError(f"The estimate has no area of {type(component).__name__}.")
 
 
 def engine(e: Engine) -> Area:

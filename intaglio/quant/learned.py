@@ -118,8 +118,3 @@ class LearnedGrids(nn.Module):
         if self.power_of_two:
             step = 2.0 ** round(log2(step))  # float32 may be off by its last bit
         return Grid(step, grid.zero_point, grid.type)
-
-    def restart(self, tensor: str, scale: float) -> None:
-        """Set the step of a tensor's grid."""
-        with torch.no_grad():
-            self.logs[self.index[self.names[tensor]]].fill_(log(scale))
