@@ -2,8 +2,9 @@
 
 Every row runs one network on the same uint8 images (N, 3, H, W) in one process: the simulator, then
 onnxruntime, torch (oneDNN) and LiteRT (XNNPACK) with int8 operators of the same shapes, and
-onnxruntime and torch in fp32, turn by turn, from arrays of planes to arrays of planes. Ratios are
-medians over the rounds, above 1 where the simulator is faster; `peak_share` is the network's
+onnxruntime and torch in fp32, turn by turn, from arrays of planes to arrays of planes; a turn is a
+rest (the threads of the last one fall asleep), an untimed call, and a timed one. Ratios are medians
+over the rounds, above 1 where the simulator is faster; `peak_share` is the network's
 multiplications a second beside those of the bare `vpdpbusd` loop in the same round, above 1 where
 Winograd's transform saves most of them. Mismatches are those of all outputs of an image against the
 reference simulator. Latency is one image, on one thread or shared by two; throughput is a batch, an
@@ -296,15 +297,19 @@ def ratio(a: list[float], b: list[float]) -> list[float]:
     return [x / y for x, y in zip(a, b, strict=True)]
 
 
+REST = 0.05  # seconds; a runtime's idle threads spin for a while, on the processor of the next
+
+
 def turns(calls: tuple[Callable[[Any], Any], ...], images: Any, rounds: int) -> list[list[float]]:
-    """Seconds of each call on `images`, turn by turn, after one of each to warm up."""
+    """Seconds of each call on `images`, turn by turn: a rest, the call once untimed, then timed."""
     times: list[list[float]] = [[] for _ in calls]
-    for n in range(rounds + 1):
+    for _ in range(rounds):
         for call, kept in zip(calls, times, strict=True):
+            time.sleep(REST)
+            call(images)
             begin = time.perf_counter()
             call(images)
-            if n:
-                kept.append(time.perf_counter() - begin)
+            kept.append(time.perf_counter() - begin)
     return times
 
 

@@ -11,12 +11,12 @@ PAGE = Path(__file__).parent.parent / "docs" / "speed.md"
 
 HEAD = """# Speed of the simulator
 
-Written by `make bench-sim` from `benchmarks/results/sim.json`; do not edit. {processors}
-processors with {isa}; every number is the median of {rounds} rounds in which the programs run turn
-by turn, from uint8 planes to planes of maps. Beside the others, above 1 is where the simulator is
-faster, with the smallest and largest ratio to onnxruntime. The others round in floats, so that
-their integers are near the Program's; the simulator's are compared with the reference's, and the
-last column counts those that differ.
+Written by `make bench-sim` from `benchmarks/results/sim.json`; do not edit. {processors} processors
+with {isa}; every number is the median of {rounds} rounds in which the programs run turn by turn,
+each after a rest and an untimed call, from uint8 planes to planes of maps. Beside the others, above
+1 is where the simulator is faster, with the smallest and largest ratio to onnxruntime. The others
+round in floats, so that their integers are near the Program's; the simulator's are compared with
+the reference's, and the last column counts those that differ.
 
 `retinanet-r18` is ResNet18-FPN-RetinaNet with 80 classes. Latency is one image, on one thread or
 shared by two; throughput is a batch, an image on each of two threads. The share of the peak is the
