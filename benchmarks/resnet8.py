@@ -23,12 +23,12 @@ from resnet8_peers import PEERS, Peer
 from timing import netlist
 from torch import nn
 
-from intaglio.codegen.bitstream import FOLDER, PACKED, place_and_route, synthesise
+from intaglio.chip.bitstream import FOLDER, PACKED, place_and_route, synthesise
+from intaglio.chip.shell import SHELL
 from intaglio.codegen.bundle import Bundle, build
 from intaglio.codegen.devices import device
 from intaglio.codegen.ports import random_frames
 from intaglio.codegen.scripts import SOURCES
-from intaglio.codegen.shell import SHELL
 from intaglio.detect.resnet import BasicBlock
 from intaglio.disk import write_text
 from intaglio.program import Program

@@ -28,11 +28,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from networks import Layers, pyramid, skip
 
+from intaglio.chip.bitstream import FOLDER, synthesise
 from intaglio.codegen.area import Area
 from intaglio.codegen.area_blocks import area_of
 from intaglio.codegen.assemble import Top, to_verilog_block
 from intaglio.codegen.bench import verilog_file
-from intaglio.codegen.bitstream import FOLDER, synthesise
 from intaglio.codegen.bundle import build, fitted
 from intaglio.codegen.devices import device
 from intaglio.codegen.graph import hardware_graph

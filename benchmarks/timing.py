@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from networks import skip
 
-from intaglio.codegen.bitstream import (
+from intaglio.chip.bitstream import (
     BAUD,
     FOLDER,
     PACKED,
@@ -37,10 +37,10 @@ from intaglio.codegen.bitstream import (
     synthesise,
     synthesise_within,
 )
+from intaglio.chip.shell import SHELL
 from intaglio.codegen.bundle import build
 from intaglio.codegen.devices import device
 from intaglio.codegen.scripts import SOURCES
-from intaglio.codegen.shell import SHELL
 from intaglio.codegen.verify import read_manifest
 from intaglio.disk import write_text
 from intaglio.program import Program

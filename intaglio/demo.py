@@ -147,8 +147,8 @@ def draw_detections(
 def report_page(done: Quantized, build: Path, images: NDArray[np.uint8]) -> str:
     """The page of `intaglio report` on a build, with what quantisation measured and the boxes that
     its integers find."""
-    from intaglio.codegen.layers import read_quality
-    from intaglio.codegen.report import Picture, page, subject
+    from intaglio.report.layers import read_quality
+    from intaglio.report.page import Picture, page, subject
 
     spec, size = head_of(done.program, DETECTOR), (images.shape[2], images.shape[3])
     maps = predictor(done.program, "sim")(images)

@@ -20,12 +20,14 @@ ROOMS = {
     "hdl": {"core", "hdl"},
     "cosim": {"core", "sim", "hdl", "cosim"},
     "codegen": {"core", "sim", "hdl", "cosim", "codegen"},
+    "chip": {"core", "hdl", "cosim", "codegen", "chip"},
+    "report": {"core", "codegen", "report"},
     "exchange": {"core", "sim", "exchange"},
-    "top": {"core", "sim", "detect", "quant", "hdl", "cosim", "codegen", "exchange", "top"},
 }
+ROOMS["top"] = {"top", *ROOMS}
 HEAVY = {
     "torch": {"detect", "quant"},
-    "amaranth": {"hdl", "codegen"},
+    "amaranth": {"hdl", "codegen", "chip"},
     "numba": {"sim", "codegen"},
     "onnx": {"exchange"},
     "onnxruntime": {"exchange"},

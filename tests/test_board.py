@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from networks import tiny
 from tools import Cli, needs, needs_tools, refused
 
-from intaglio.codegen import host
-from intaglio.codegen.bitstream import FOLDER, bitstream, surrounding
-from intaglio.codegen.boards import BOARDS, board, constraints, wiring
+from intaglio.chip import host
+from intaglio.chip.bitstream import FOLDER, bitstream, surrounding
+from intaglio.chip.boards import BOARDS, board, constraints, wiring
+from intaglio.chip.gates import check_board
+from intaglio.chip.pll import CLOSE, pll
 from intaglio.codegen.bundle import build
 from intaglio.codegen.devices import device
-from intaglio.codegen.gates import check_board
-from intaglio.codegen.pll import CLOSE, pll
 from intaglio.errors import BuildError, ToolError
 
 PLACES = [(name, target) for name, found in BOARDS.items() for target in found.platforms]

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from tools import needs, needs_tools
 
-from intaglio.codegen.gates import MAIN, compile_netlist, run_step
+from intaglio.chip.gates import MAIN, compile_netlist, run_step
+from intaglio.chip.toolchain import run_tool
 from intaglio.codegen.scripts import synthesis
-from intaglio.codegen.toolchain import run_tool
 
 CYCLES = 20_000
 # Bits of a word and of an address: each fills one block RAM in the port width that it asks for.

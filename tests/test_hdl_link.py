@@ -9,7 +9,7 @@ from amaranth.sim import Simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intaglio.codegen import host
+from intaglio.chip import host
 from intaglio.errors import BuildError
 from intaglio.hdl import link as link_module
 from intaglio.hdl.link import CREDIT_BYTES, Link

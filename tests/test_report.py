@@ -18,14 +18,14 @@ from PIL import Image
 from tools import Cli, chromium, refused
 
 from intaglio.codegen.bundle import build
-from intaglio.codegen.layers import layers_of, margin
-from intaglio.codegen.layout import apart, arrange
 from intaglio.codegen.queues import most_held
-from intaglio.codegen.report import Picture, Subject, page, subject
 from intaglio.file import load, save
 from intaglio.fixed import IntType
 from intaglio.ops import Conv2d, Tensor
 from intaglio.program import Program
+from intaglio.report.layers import layers_of, margin
+from intaglio.report.layout import apart, arrange
+from intaglio.report.page import Picture, Subject, page, subject
 
 
 @pytest.fixture(scope="module")

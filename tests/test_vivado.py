@@ -10,7 +10,7 @@ import pytest
 from networks import tiny
 from tools import needs_tools
 
-from intaglio.codegen.bitstream import FOLDER, synthesise
+from intaglio.chip.bitstream import FOLDER, synthesise
 from intaglio.codegen.bundle import build
 from intaglio.codegen.devices import device
 from intaglio.codegen.scripts import SOURCES

@@ -29,7 +29,7 @@ def needs(simulator: str) -> None:
 
 def needs_tools(*names: str) -> None:
     """Skip the test without these synthesis tools; fail when CI is set."""
-    from intaglio.codegen.toolchain import find_tool
+    from intaglio.chip.toolchain import find_tool
 
     missing = [name for name in names if find_tool(name) is None]
     if missing and os.environ.get("CI"):

@@ -83,7 +83,7 @@ def verify(
 ) -> None:
     """Run the RTL in cocotb on whole frames and compare every beat. Exit 1 on a mismatch."""
     if gates:
-        from intaglio.codegen.gates import verify_gates
+        from intaglio.chip.gates import verify_gates
 
         with console.status(f"synthesising and simulating {folder}"):
             found = verify_gates(folder, frames=frames or 1, stalls=stalls, cells=cells)
@@ -117,8 +117,8 @@ def bitstream(
     json_file: JsonOption = None,
 ) -> None:
     """Synthesise, place, route and pack with open tools. Exit 1 when the clock is missed."""
-    from intaglio.codegen.bitstream import FOLDER
-    from intaglio.codegen.bitstream import bitstream as make
+    from intaglio.chip.bitstream import FOLDER
+    from intaglio.chip.bitstream import bitstream as make
 
     with console.status(f"making a bitstream of {folder}") as status:
         result = make(folder, seeds=seeds, gate=gate, board=board, baud=baud, say=status.update)

@@ -12,7 +12,7 @@ from intaglio.disk import write_text
 from intaglio.program import Program
 
 if TYPE_CHECKING:
-    from intaglio.codegen.report import Picture
+    from intaglio.report.page import Picture
 
 
 @app.command()
@@ -32,7 +32,7 @@ def report(
     resize: ResizeOption = False,
 ) -> None:
     """One HTML page: network, folding, resources, queues over time, layers, detections."""
-    from intaglio.codegen.report import page, subject
+    from intaglio.report.page import page, subject
 
     about = subject(model, quantization)
     pictures = pictures_of(about.program, model, image or [], threshold, resize)
@@ -45,8 +45,8 @@ def pictures_of(
 ) -> "list[Picture]":
     """What the simulator finds in each image file, drawn."""
     from intaglio.api import head_of
-    from intaglio.codegen.report import Picture
     from intaglio.detect.images import stack
+    from intaglio.report.page import Picture
     from intaglio.sim.engine import Simulator
 
     found: list[Picture] = []

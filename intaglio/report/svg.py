@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from intaglio.codegen.layers import Layer
-from intaglio.codegen.layout import Layout, arrange
+from intaglio.report.layers import Layer
+from intaglio.report.layout import Layout, arrange
 
 LETTER = 0.61  # of the font size: the width of a letter of the widest usual monospaced font
 SMALL = 10.5

@@ -16,16 +16,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from intaglio.codegen import host
-from intaglio.codegen.bench import recording, verilog_file
-from intaglio.codegen.bitstream import FOLDER, LINE, synthesise
+from intaglio.chip import host
+from intaglio.chip.bitstream import FOLDER, LINE, synthesise
+from intaglio.chip.host import CREDIT_BYTES, Decoder, to_bytes
+from intaglio.chip.line import SimulatedLine
+from intaglio.chip.routed import routed_netlist
+from intaglio.chip.shell import BOARD, SHELL
+from intaglio.chip.toolchain import run_tool
+from intaglio.codegen.bench import recording
 from intaglio.codegen.devices import device
-from intaglio.codegen.host import CREDIT_BYTES, Decoder, to_bytes
-from intaglio.codegen.line import SimulatedLine
-from intaglio.codegen.routed import routed_netlist
 from intaglio.codegen.scripts import SOURCES
-from intaglio.codegen.shell import BOARD, SHELL
-from intaglio.codegen.toolchain import run_tool
 from intaglio.codegen.verify import check_tools, expected, read_manifest, read_recording
 from intaglio.cosim.port import Port
 from intaglio.cosim.score import Mismatch, Recording, compare
@@ -175,7 +175,7 @@ def check_board(folder: Path, *, frames: int = 1, netlist: bool = True) -> GateR
     manifest = read_manifest(folder)
     library = device(manifest["target"]).family if netlist else "generic"
     sources = [f"{FOLDER}/{BOARD}.netlist.v"] if netlist else [*SOURCES, f"{FOLDER}/{BOARD}.v"]
-    main = files("intaglio.codegen").joinpath("cpp/serial.cpp").read_text(encoding="utf-8")
+    main = shipped("cpp/serial.cpp")
     program = compile_netlist(folder, library, BOARD, sources, main)
     cycles = json.loads((folder / FOLDER / LINE).read_text(encoding="utf-8"))["cycles_per_bit"]
     said: list[str] = []
@@ -193,6 +193,11 @@ def check_board(folder: Path, *, frames: int = 1, netlist: bool = True) -> GateR
         resources={},
         seconds=round(time.perf_counter() - started, 1),
     )
+
+
+def shipped(path: str) -> str:
+    """A file of the package's own for simulating netlists."""
+    return files("intaglio.chip").joinpath(path).read_text(encoding="utf-8")
 
 
 def ports(manifest: dict[str, Any]) -> tuple[Port, list[Port]]:
@@ -289,7 +294,7 @@ def compile_netlist(
     (work / "main.cpp").write_text(main, encoding="utf-8")
     models = []
     if library in CELLS:
-        (work / "cells.v").write_text(verilog_file(CELLS[library]), encoding="utf-8")
+        (work / "cells.v").write_text(shipped(f"verilog/{CELLS[library]}"), encoding="utf-8")
         models = ["sim/gates/cells.v"]
     command = [
         "verilator", "--cc", "--exe", "--build", "--top-module", top, "-Wno-fatal",

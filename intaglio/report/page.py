@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from intaglio.codegen import svg
 from intaglio.codegen.devices import DEVICES
-from intaglio.codegen.layers import Layer, Quality, layers_of, read_quality
 from intaglio.codegen.queues import QUEUES, read_queues
-from intaglio.codegen.svg import ROUTING, WORDS, tag, text_of
 from intaglio.codegen.verify import read_manifest
 from intaglio.errors import DataError
 from intaglio.file import load
 from intaglio.program import Program
+from intaglio.report import svg
+from intaglio.report.layers import Layer, Quality, layers_of, read_quality
+from intaglio.report.svg import ROUTING, WORDS, tag, text_of
 from intaglio.summary import Summary, summarise
 
 SHALLOW = 2  # queues of so few places are counted, not drawn

@@ -14,8 +14,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from intaglio.codegen.bitstream import FOLDER
-from intaglio.codegen.toolchain import run_tool
+from intaglio.chip.bitstream import FOLDER
+from intaglio.chip.toolchain import run_tool
 from intaglio.errors import ToolError
 
 ONE_UNLESS_CONNECTED = {"CEN", "CE", "RCLKE", "WCLKE"}

@@ -10,11 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from intaglio.codegen import boards, host
-from intaglio.codegen.devices import Device, device
-from intaglio.codegen.pll import pll
-from intaglio.codegen.scripts import SOURCES, synthesis
-from intaglio.codegen.shell import (
+from intaglio.chip import boards, host
+from intaglio.chip.pll import pll
+from intaglio.chip.shell import (
     BOARD,
     SHELL,
     BoardTop,
@@ -23,7 +21,9 @@ from intaglio.codegen.shell import (
     shell_pins,
     shell_verilog,
 )
-from intaglio.codegen.toolchain import run_tool
+from intaglio.chip.toolchain import run_tool
+from intaglio.codegen.devices import Device, device
+from intaglio.codegen.scripts import SOURCES, synthesis
 from intaglio.codegen.verify import read_manifest
 from intaglio.cosim.port import Port
 from intaglio.errors import BuildError, ToolError
@@ -262,7 +262,7 @@ def check_netlist(
 ) -> Mapping[str, Any] | None:
     """The netlist of the shell or the board simulated on the stored frames, or None where it is
     not."""
-    from intaglio.codegen.gates import CELLS, SMALL, check_board, check_shell
+    from intaglio.chip.gates import CELLS, SMALL, check_board, check_shell
 
     family = device(manifest["target"]).family
     if gate is None:

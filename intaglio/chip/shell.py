@@ -20,9 +20,9 @@ from amaranth.hdl import (
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import connect
 
+from intaglio.chip.host import QUEUE
+from intaglio.chip.pll import Pll, instance
 from intaglio.codegen.assemble import plain_names
-from intaglio.codegen.host import QUEUE
-from intaglio.codegen.pll import Pll, instance
 from intaglio.cosim.port import Port
 from intaglio.hdl.fifo import Fifo
 from intaglio.hdl.link import Link
