@@ -33,7 +33,8 @@ from intaglio.codegen.area import Area
 from intaglio.codegen.area_blocks import area_of
 from intaglio.codegen.assemble import Top, to_verilog_block
 from intaglio.codegen.bench import verilog_file
-from intaglio.codegen.bundle import build, fitted
+from intaglio.codegen.bundle import build
+from intaglio.codegen.design import fitted
 from intaglio.codegen.devices import device
 from intaglio.codegen.graph import hardware_graph
 from intaglio.codegen.mapping import LOGIC, need

@@ -91,6 +91,12 @@ def feed(
     return run_frames(block, images, block.model(images), x=x, y=y, eager=True, **kind)
 
 
+def level_sets(draw: st.DrawFn, levels: int) -> list[int]:
+    """Which set of weights each level has: one for all, or any number of them in any order."""
+    drawn = draw(st.lists(st.integers(0, 2), min_size=levels, max_size=levels))
+    return [sorted(set(drawn)).index(k) for k in drawn]
+
+
 @st.composite
 def convolutions(draw: st.DrawFn) -> tuple[ConvEngine, Sequence[Frame], IntType, tuple[int, int]]:
     """An engine, its input frames, input type and (lanes in, lanes out)."""
@@ -107,8 +113,9 @@ def convolutions(draw: st.DrawFn) -> tuple[ConvEngine, Sequence[Frame], IntType,
     x = IntType(3, draw(st.booleans()))
     pad_shape = (draw(st.sampled_from((1, len(frames)))), draw(st.sampled_from((1, cin * groups))))
     odd = draw(st.booleans())
-    weights = random_weights(rng, (cout * groups, cin, *geometry.kernel), odd)
-    bits = proved_bits(weights, x)
+    sets = level_sets(draw, len(frames))
+    kernels = [random_weights(rng, (cout * groups, cin, *geometry.kernel), odd) for _ in set(sets)]
+    bits = max(proved_bits(kernel, x) for kernel in kernels)
     accumulator = Accumulator(
         bits,
         draw(st.sampled_from((None, bits, max(2, bits - 2)))),
@@ -117,7 +124,8 @@ def convolutions(draw: st.DrawFn) -> tuple[ConvEngine, Sequence[Frame], IntType,
     )
     engine = ConvEngine(
         frames=frames,
-        weights=weights,
+        weights=np.stack(kernels) if len(kernels) > 1 else kernels[0],
+        sets=sets,
         x=x,
         w=W,
         odd=odd,
@@ -164,8 +172,11 @@ def lane_blocks(draw: st.DrawFn, kinds: Sequence[str] = ("depthwise", "max", "su
     if kind == "max":
         return MaxPool(kernel=geometry.kernel, **common), frames, x, x, (lanes, lanes)
     odd = draw(st.booleans())
-    weights = random_weights(rng, (channels, 1, *geometry.kernel), odd)
-    bits = proved_bits(weights, x) if kind == "depthwise" else 8
+    sets = level_sets(draw, len(frames))
+    weights = np.stack(
+        [random_weights(rng, (channels, 1, *geometry.kernel), odd) for _ in set(sets)]
+    )
+    bits = max(proved_bits(w, x) for w in weights) if kind == "depthwise" else 8
     common["scalings"] = scalings(rng, len(frames), channels, bits)
     common["rounding"] = draw(st.sampled_from(sorted(ROUNDINGS)))
     common["out_lanes"] = out_lanes
@@ -179,6 +190,7 @@ def lane_blocks(draw: st.DrawFn, kinds: Sequence[str] = ("depthwise", "max", "su
         pads = rng.integers(x.lo, x.hi + 1, (len(frames), channels)).tolist()
         block = DepthwiseEngine(
             weights=weights,
+            sets=sets,
             w=W,
             odd=odd,
             form=draw(st.sampled_from(("dsp", "lut"))),

@@ -179,6 +179,56 @@ def fork_join(seed: int) -> Program:
     return net.finish([m for m in maps if m not in read])
 
 
+def towers(
+    seed: int = 1,
+    size: tuple[int, int] = (9, 11),
+    channels: int = 4,
+    depth: int = 2,
+    odd: Sequence[int] = (),
+) -> Program:
+    """A class and a box tower, each of `depth` convolutions that two levels share; an output for
+    each level of each."""
+    net = Layers((3, *size), seed=seed, odd=odd)
+    fine = net.conv("stem", "image", net.weights("w0", channels, 3, 3))
+    half = MaxPool2d(output="half", input=fine, kernel=(2, 2), stride=(2, 2), origin="half")
+    levels, outputs = (fine, net.builder.add(half)), []
+    for side in ("class", "box"):
+        weights = [net.weights(f"{side}.{k}.w", channels, channels, 3) for k in range(depth)]
+        for level, x in enumerate(levels):
+            for k, weight in enumerate(weights):
+                x = net.conv(f"{side}.{k}.p{level}", x, weight)
+            outputs.append(x)
+    return net.finish(outputs)
+
+
+def parallel(seed: int) -> Program:
+    """A random network of two to four convolutions of equal shape, dense, grouped or depthwise,
+    behind branches of no to two other layers; some of their maps are added."""
+    draw = random.Random(seed)
+    c, kernel, stride = draw.choice((2, 4)), draw.choice((1, 3)), draw.randint(1, 2)
+    groups = draw.choice((1, 1, 2, c))
+    net = Layers((draw.randint(1, 3), draw.randint(4, 7), draw.randint(4, 7)), seed=seed,
+                 odd=draw.choice(((), (2,))))  # fmt: skip
+    b, ends = net.builder, list[str]()
+    stem = net.conv("stem", "image", net.weights("w0", c, b.tensors["image"].shape[0], 3))
+    for k in range(draw.randint(2, 4)):
+        x = stem
+        for n in range(draw.randint(0, 2)):
+            name, half = f"way{k}.{n}", draw.randint(1, 2)
+            if draw.randint(0, 1):
+                x = net.conv(name, x, net.weights(f"{name}.w", c, c, draw.choice((1, 3))))
+            else:
+                x = b.add(MaxPool2d(output=name, input=x, kernel=(half, half), origin=name,
+                                    stride=(half, half)))  # fmt: skip
+        weights = net.weights(f"like{k}.w", c, c // groups, kernel)
+        x = net.conv(f"like{k}", x, weights, stride=stride, groups=groups)
+        if ends and draw.randint(0, 1) and b.tensors[x].shape == b.tensors[ends[-1]].shape:
+            ends.append(net.add(f"sum{k}", ends.pop(), x))
+        else:
+            ends.append(x)
+    return net.finish(ends)
+
+
 def top_down(net: Layers, name: str, lateral: str, coarse: str) -> str:
     """Upsample and add."""
     _, h, w = net.builder.tensors[lateral].shape

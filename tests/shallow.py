@@ -16,10 +16,10 @@ import numpy as np
 
 from intaglio.codegen.assemble import to_verilog
 from intaglio.codegen.bench import bench_verilog, hex_beats, recording, verilog_file
-from intaglio.codegen.bundle import scheduled
+from intaglio.codegen.design import scheduled
 from intaglio.codegen.devices import device
 from intaglio.codegen.fold import plan_for_cycles, plan_for_multipliers
-from intaglio.codegen.graph import hardware_graph
+from intaglio.codegen.graph import Key, hardware_graph
 from intaglio.codegen.ports import random_frames
 from intaglio.codegen.timing import SIMULATED, Model, Schedule
 from intaglio.codegen.verify import frame_ends, longest, read_recording
@@ -63,11 +63,13 @@ endmodule
 @dataclass(frozen=True)
 class Run:
     """Whether it came to its end; cycles a frame; output beats that differ from the simulator's
-    (those that never came among them)."""
+    (those that never came among them); when each output's first beat came, and each frame ended."""
 
     finished: bool
     interval: int
     mismatches: int
+    first: tuple[int, ...] = ()
+    ends: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,13 @@ class Shallow:
 
 
 class Design:
-    """A network in RTL, `extra` multipliers above the fewest, in an empty folder."""
+    """A network in RTL, `extra` multipliers above the fewest, in an empty folder; `sharing` as
+    `hardware_graph` takes it."""
 
-    def __init__(self, program: Program, extra: int, folder: Path) -> None:
-        graph = hardware_graph(program)
+    def __init__(
+        self, program: Program, extra: int, folder: Path, sharing: Sequence[Key] = ()
+    ) -> None:
+        graph = hardware_graph(program, sharing)
         least = plan_for_cycles(graph, 1 << 62).multipliers
         plan = plan_for_multipliers(graph, max(1, least + extra))
         self.top, self.schedule = scheduled(graph, plan, device("generic"))
@@ -140,8 +145,11 @@ class Design:
         got = {s.tensor: read_recording(self.folder / recording(s)) for s in sinks}
         wrong = [compare(s, got[s.tensor], self.want[s.tensor], SIMULATED, 0)[0] for s in sinks]
         finished = said.stdout.split()[-1] == "done"
-        interval = longest(frame_ends(sinks, got)) if finished else 0
-        return Run(finished, interval, sum(wrong))
+        if not finished:
+            return Run(finished, 0, sum(wrong))
+        first = tuple(got[s.tensor].cycles[0] for s in sinks)
+        ends = frame_ends(sinks, got)
+        return Run(finished, longest(ends), sum(wrong), first, tuple(ends))
 
     def shallow(self) -> Iterator[Shallow]:
         """Every queue that has more than one place, with a place less than it has."""

@@ -105,7 +105,7 @@ def test_depthwise_and_pools_keep_their_timetable(case: Any) -> None:
         engine([Frame(4, 6, 6), Frame(4, 3, 3), Frame(4, 1, 2)], 3, 3, simd=4, pe=3, out=1),
         engine([Frame(3, 4, 4), Frame(3, 2, 2)], 7, 1, simd=1, pe=4, out=2),
     ],
-    ids=lambda b: f"{b.kernel.shape}x{len(b.scalings)}",
+    ids=lambda b: f"{b.kernels.shape[1:]}x{len(b.scalings)}",
 )
 def test_steady_state_has_no_lost_cycle(block: ConvEngine) -> None:
     frames, lanes = block.window.in_frames, (block.window.lanes, block.drain.out_lanes)

@@ -24,6 +24,14 @@ def build(
     target: Annotated[str, typer.Option("--target", help="Device.")] = "ecp5-85k",
     fps: Annotated[float | None, typer.Option("--fps", help="Frames per second wanted.")] = None,
     lanes: Annotated[int | None, typer.Option("--lanes", help="Multipliers at most.")] = None,
+    share: Annotated[
+        bool | None,
+        typer.Option(
+            "--share/--no-share",
+            help="Convolutions of equal shape on one engine where that is cheaper, or never;"
+            " default: where no other design fits.",
+        ),
+    ] = None,
     clock: Annotated[float, typer.Option("--clock", help="MHz.")] = 75.0,
     image: Annotated[list[Path] | None, typer.Option("--image", help="Stimulus frames.")] = None,
     resize: ResizeOption = False,
@@ -41,7 +49,10 @@ def build(
         _, height, width = program.inputs[0].shape
         pixels = stack(image, (height, width), resize=resize)
     with console.status(f"building {model} for {target}"):
-        bundle = make(program, target=target, fps=fps, lanes=lanes, clock_mhz=clock, images=pixels)
+        bundle = make(
+            program, target=target, fps=fps, lanes=lanes, share=share, clock_mhz=clock,
+            images=pixels,
+        )  # fmt: skip
     bundle.write(output)
     report = bundle.report()
     table = Table(title=f"{model} on {target}")

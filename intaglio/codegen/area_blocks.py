@@ -179,7 +179,8 @@ def engine(e: Engine) -> Area:
     words = 0 if e.weights is None else e.weights.depth
     style = "auto" if e.weights is None else e.weights.style
     results, terms = len(e.pairs), len(e.pairs[0])
-    own = macs(Macs(e.window.x, w, e.odd, e.form, results, terms, e.sums, words, style))
+    sets = len(e.kernels)
+    own = macs(Macs(e.window.x, w, e.odd, e.form, results, terms, e.sums, words, style, sets))
     d = e.drain
     lead = 3 + e.stages
     table = table_of(d.requantiser)

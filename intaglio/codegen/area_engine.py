@@ -103,7 +103,7 @@ class Macs:
     """The multiply-accumulators of an engine.
 
     results, terms  accumulators, and products that each takes a cycle; w is None where data
-                    are summed as they are. words: of the weight ROM.
+                    are summed as they are. words: of the weight ROM, of all `sets` of weights.
     """
 
     x: IntType
@@ -115,6 +115,7 @@ class Macs:
     sums: IntType
     words: int
     style: MemoryStyle = "auto"
+    sets: int = 1
 
     @property
     def rom(self) -> Storage | None:
@@ -138,6 +139,8 @@ def macs(m: Macs) -> Area:
         )
     address = bits(m.words)
     found += Area(adders=address, equals=address, registers=address, memories=(m.rom,))
+    if m.sets > 1:
+        found += Area(choices=address, registers=1)
     code, n = code_bits(m.w, m.odd), m.terms
     pairs = m.results // 2 if m.form == "packed" else 0
     alone = m.results - 2 * pairs

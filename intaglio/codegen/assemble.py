@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
+import numpy as np
 from amaranth.back import verilog
 from amaranth.hdl import Elaboratable, Module, Signal
 
@@ -237,9 +238,11 @@ def conv_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
     block, folding = n.graph.blocks[cell.block], n.foldings[cell.block]
     op = cast(Conv2d, block.ops[0])
     weight = n.graph.program.constants[op.weight]
+    convs = [o for o in block.ops if isinstance(o, Conv2d)]
     common: dict[str, Any] = {
         "frames": frames,
-        "weights": weight.array,
+        "weights": np.stack([n.graph.program.constants[name].array for name in block.weights]),
+        "sets": [block.weights.index(o.weight) for o in convs],
         "x": n.wires[cell.ins[0]].type,
         "w": weight.type,
         "odd": weight.odd,
@@ -252,7 +255,7 @@ def conv_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
         "stride": op.stride,
         "dilation": op.dilation,
         "padding": op.padding,
-        "pad_values": [o.pad_value for o in block.ops if isinstance(o, Conv2d)],
+        "pad_values": [o.pad_value for o in convs],
         "rom": f"rom/{cell.name}",
     }
     engine = (

@@ -18,18 +18,15 @@ from numpy.typing import NDArray
 
 from intaglio.codegen import bench
 from intaglio.codegen.activity import activity
-from intaglio.codegen.assemble import Top, to_verilog
-from intaglio.codegen.devices import Device, device
-from intaglio.codegen.estimate import check_fit, check_weights, layers, total_need
-from intaglio.codegen.fold import Plan, plan_for_cycles, plan_for_fps, plan_for_multipliers
-from intaglio.codegen.graph import HardwareGraph, hardware_graph
-from intaglio.codegen.mapping import Need
-from intaglio.codegen.netlist import netlist
+from intaglio.codegen.assemble import to_verilog
+from intaglio.codegen.design import designed
+from intaglio.codegen.devices import device
+from intaglio.codegen.estimate import layers, total_need
+from intaglio.codegen.graph import sharing_text
 from intaglio.codegen.ports import random_frames
 from intaglio.codegen.queues import QUEUES, queue_trace, to_text
 from intaglio.codegen.scripts import constraint_files, script_files
-from intaglio.codegen.solve import Problem, advice, everything, taken, usable
-from intaglio.codegen.timing import Model, Schedule, size_queues
+from intaglio.codegen.solve import advice
 from intaglio.disk import whole_folder
 from intaglio.errors import BuildError
 from intaglio.file import load, save
@@ -43,7 +40,6 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 PROGRAM = "program.intaglio"
 FORMAT = 1
-TRIES = 4  # designs made until one fits
 STIMULUS = 3  # random frames when none are given
 
 
@@ -70,7 +66,7 @@ class Bundle:
     def report(self) -> dict[str, Any]:
         """target, fps, cycles_per_frame, latency_cycles, multipliers, resources, layers."""
         keys = ("target", "clock_mhz", "fps", "cycles_per_frame", "latency_cycles", "bottleneck",
-                "advice", "multipliers", "resources", "layers")  # fmt: skip
+                "advice", "multipliers", "resources", "layers", "sharing")  # fmt: skip
         return {key: self.manifest[key] for key in keys}
 
     def summary(self) -> str:
@@ -83,8 +79,8 @@ class Bundle:
             f" Estimated on {m['target']}: {r['multipliers']} hard multipliers, {r['rams']:g} block"
             f" RAMs, {r['luts']:,} LUTs, {r['ffs']:,} flip-flops. Bits of memory:"
             f" {memory['roms']:,} ROM, {memory['line_buffers']:,} line buffers,"
-            f" {memory['queues']:,} queues. {m['advice']}"
-        )
+            f" {memory['queues']:,} queues. {m['advice']} {sharing_text(m['sharing'])}"
+        ).rstrip()
 
     def compile(self, folder: str | Path | None = None, *, threads: int | None = None) -> Function:
         """The RTL as a function of image batches: see `codegen.compile.compile_bundle`."""
@@ -118,6 +114,7 @@ def build(
     target: str = "ecp5-85k",
     fps: float | None = None,
     lanes: int | None = None,
+    share: bool | None = None,
     clock_mhz: float = 75.0,
     images: NDArray[np.integer[Any]] | None = None,
     name: str = "top",
@@ -127,6 +124,9 @@ def build(
     target  a name from `devices.DEVICES`.
     fps     frames a second wanted at `clock_mhz`, with the least of the target; or
     lanes   multipliers at most, as fast as they allow. Default: as fast as the target allows.
+    share   whether convolutions of equal shape may take turns on one engine: True, where that makes
+            the design cheaper at the rate (without one: faster); False, never; None, where no
+            other design fits.
     images  stimulus (N, C, H, W) of the input's type; three random frames when None.
     name    of the top module.
 
@@ -137,9 +137,8 @@ def build(
         raise BuildError(f"The name must be a Verilog identifier, not {name!r}.")
     if images is not None and len(images) < 1:
         raise BuildError("images must hold at least one frame of stimulus, not none.")
-    graph = hardware_graph(program)
-    plan, top, schedule = fitted(graph, chip, fps, lanes, clock_mhz)
-    resources = check_fit(top, chip)
+    design = designed(program, chip, fps, lanes, clock_mhz, share=share)
+    graph, plan, top, schedule = design.graph, design.plan, design.top, design.schedule
     (x,) = program.inputs
     frames = random_frames(x.type, x.shape, STIMULUS) if images is None else images
     expected = Simulator(program)(frames)
@@ -179,97 +178,15 @@ def build(
         "bottleneck": graph.blocks[plan.slowest].origin,
         "advice": advice(graph, plan, chip, total_need(top, chip)),
         "multipliers": plan.multipliers,
-        "resources": resources.to_json(),
+        "resources": design.resources.to_json(),
         "layers": layers(top, chip),
+        "sharing": design.sharing_json(),
         "frames": len(frames),
         "input": top.source.to_json(),
         "outputs": [sink.to_json() for sink in top.sinks],
         "program": program.digest(),
     }
     return Bundle(dict(sorted((contents | {MANIFEST: manifest_bytes(facts, contents)}).items())))
-
-
-def fitted(
-    graph: HardwareGraph, chip: Device, fps: float | None, lanes: int | None, clock_mhz: float
-) -> tuple[Plan, Top, Schedule]:
-    """Folding, the design with its queue depths, and its schedule."""
-    if not clock_mhz > 0:
-        raise BuildError(f"The clock must be greater than 0 MHz, not {clock_mhz:g}.")
-    if lanes is not None and lanes < 1:
-        raise BuildError(f"lanes must be at least 1, not {lanes}.")
-    check_weights(graph, plan_for_cycles(graph, 1 << 62), chip)
-    if fps is not None:
-        return at_rate(graph, chip, fps, lanes, clock_mhz)
-    if lanes is None and chip.family != "generic":
-        problem = Problem.of(graph, chip)
-        try:
-            return solved(problem, usable(chip), None)
-        except BuildError:  # a small target may have to be filled to the brim
-            return solved(problem, everything(chip), None)
-    if lanes is None:
-        lanes = max(chip.multipliers, plan_for_cycles(graph, 1 << 62).multipliers)
-    return formed(graph, chip, plan_for_multipliers(graph, lanes))
-
-
-def formed(graph: HardwareGraph, chip: Device, plan: Plan) -> tuple[Plan, Top, Schedule]:
-    """The design of a plan; what its products and weights are made of is chosen so that it fits."""
-    if chip.family == "generic":
-        return plan, *scheduled(graph, plan, chip)
-    return solved(Problem.of(graph, chip, plan), everything(chip), plan.cycles)
-
-
-def solved(problem: Problem, limits: Need, cycles: int | None) -> tuple[Plan, Top, Schedule]:
-    """The cheapest design whose layers take at most `cycles`; None: the fastest within `limits`.
-
-    What queues and adapters take is known once they are there: while a design is beyond the limits
-    it is chosen anew with that set aside.
-    """
-    chip = problem.chip
-    extra = Need(0.1 * limits.luts, 0.1 * limits.ffs, 0.1 * limits.rams, 0)
-    for left in reversed(range(TRIES)):
-        plan, chosen = problem.within(limits, extra).solve(cycles)
-        top, schedule = scheduled(problem.graph, plan, chip)
-        whole, own = total_need(top, chip), taken(chosen)
-        if whole.within(limits) or not left:
-            break
-        extra = Need(1.02 * (whole.luts - own.luts), 1.02 * (whole.ffs - own.ffs),
-                     whole.rams - own.rams, whole.multipliers - own.multipliers)  # fmt: skip
-    return plan, top, schedule
-
-
-def scheduled(graph: HardwareGraph, plan: Plan, chip: Device) -> tuple[Top, Schedule]:
-    """The design of a plan, its queues sized."""
-    top = Top(netlist(graph, plan), chip.family)
-    depths, schedule = size_queues(Model(top.netlist, top.components))
-    top.set_depths(depths)
-    return top, schedule
-
-
-def at_rate(
-    graph: HardwareGraph, chip: Device, fps: float, lanes: int | None, clock_mhz: float
-) -> tuple[Plan, Top, Schedule]:
-    """The cheapest design whose predicted interval meets the rate.
-
-    Blocks disturb each other a little, so the plan aims lower when the prediction is short of it.
-    """
-    cycles = clock_mhz * 1e6 / fps if fps > 0 else 0.0
-    free = lanes is None and chip.family != "generic"
-    problem = Problem.of(graph, chip) if free and fps > 0 else None
-    aim = fps
-    while True:
-        plan = plan_for_fps(graph, aim, clock_mhz, wanted=fps)
-        if lanes is not None and plan.multipliers > lanes:
-            raise BuildError(
-                f"fps must be lower than {fps:g} with {lanes} multipliers: it takes"
-                f" {plan.multipliers}; layer {graph.blocks[plan.slowest].origin!r} is the slowest."
-            )
-        plan, top, schedule = (
-            formed(graph, chip, plan) if problem is None
-            else solved(problem, everything(chip), plan.cycles)
-        )  # fmt: skip
-        if schedule.interval <= cycles:
-            return plan, top, schedule
-        aim *= max(1.005, schedule.interval / cycles)
 
 
 def manifest_bytes(facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> bytes:

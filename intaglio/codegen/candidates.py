@@ -14,7 +14,7 @@ from intaglio.codegen.area_engine import Macs, Table, drain, macs, table_of, win
 from intaglio.codegen.assemble import accumulator, scaling
 from intaglio.codegen.devices import Device
 from intaglio.codegen.fold import Folding, options
-from intaglio.codegen.graph import Block, HardwareGraph
+from intaglio.codegen.graph import Block, HardwareGraph, Key
 from intaglio.codegen.mapping import Need, need
 from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.geometry import Geometry
@@ -29,10 +29,11 @@ WEIGHTS: tuple[MemoryStyle, ...] = ("block", "tables")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A folding and what it takes."""
+    """A folding and what it takes. `key`: what it writes, if it is for several convolutions."""
 
     folding: Folding
     need: Need
+    key: Key = ()
 
     @property
     def price(self) -> tuple[float, ...]:
@@ -53,7 +54,7 @@ class Convolution:
             [t for key in keys for t in graph.tensors(key)] for keys in (block.reads, block.writes)
         )
         self.x, self.y = ins[0].type, outs[0].type
-        self.w, self.odd = weight.type, weight.odd
+        self.w, self.odd, self.sets = weight.type, weight.odd, len(block.weights)
         cout, cin, kh, kw = (int(n) for n in weight.array.shape)
         self.cout, self.cin = cout, cin
         self.ins = [Frame(*t.shape) for t in ins]
@@ -105,7 +106,7 @@ class Convolution:
         (words, _, repeats), (kh, kw) = self.walk(f), self.geometry.kernel
         results, terms = (f.simd, 1) if f.depthwise else (f.pe, f.simd)
         return macs(Macs(self.x, self.w, self.odd, f.form, results, terms, self.sums.type,
-                         kh * kw * words * repeats, f.weights))  # fmt: skip
+                         self.sets * kh * kw * words * repeats, f.weights, self.sets))  # fmt: skip
 
     def forms(self, f: Folding, chip: Device) -> list[ProductForm]:
         """What its products can be made of."""

@@ -20,7 +20,6 @@ from intaglio.codegen.graph import HardwareGraph
 from intaglio.codegen.mapping import Need, need
 from intaglio.errors import BuildError
 from intaglio.hdl.stream import ceil_div
-from intaglio.ops import Conv2d
 
 
 @dataclass(frozen=True)
@@ -52,15 +51,16 @@ def check_weights(graph: HardwareGraph, plan: Plan, chip: Device) -> None:
 
 def weight_bits(graph: HardwareGraph, plan: Plan, index: int) -> int:
     """Bits of a block's weight ROM, channels padded to PE and SIMD."""
-    op, folding = graph.blocks[index].ops[:1], plan.foldings[index]
-    if not op or not isinstance(op[0], Conv2d):
+    sets, folding = graph.blocks[index].weights, plan.foldings[index]
+    if not sets:
         return 0
-    weight = graph.program.constants[op[0].weight]
+    weight = graph.program.constants[sets[0]]
     cout, cin, kh, kw = (int(n) for n in weight.array.shape)
+    bits = len(sets) * kh * kw * weight.code_bits
     if folding.depthwise:
-        return ceil_div(cout, folding.simd) * folding.simd * kh * kw * weight.code_bits
+        return ceil_div(cout, folding.simd) * folding.simd * bits
     padded = ceil_div(cout, folding.pe) * folding.pe * ceil_div(cin, folding.simd) * folding.simd
-    return padded * kh * kw * weight.code_bits
+    return padded * bits
 
 
 def check_fit(top: Top, chip: Device) -> Resources:

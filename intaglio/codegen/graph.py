@@ -1,16 +1,16 @@
 """Program to hardware graph: which block runs which operations, and which streams join them.
 
 A stream carries a tuple of tensors, one whole frame after the other: one tensor for most blocks,
-one per pyramid level for an engine that several levels share. A tuple names its stream, so that
-two readers that want the same tuple get the same stream and a fork.
+one per level for an engine that several levels of a pyramid, or several convolutions, share. A
+tuple names its stream, so that two readers that want the same tuple get the same stream and a fork.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from intaglio.errors import BuildError
 from intaglio.ops import (
@@ -55,7 +55,7 @@ KINDS: dict[type[Op], Kind] = {
 class Block:
     """One hardware block.
 
-    ops       one operation per level, finest first; none for mux and demux.
+    ops       one operation per level, in the order of their frames; none for mux and demux.
     requants  what follows each `ops` entry of a conv or sum block.
     reads     streams consumed, one per input port.
     writes    streams produced, one per output port (only demux has several).
@@ -72,6 +72,17 @@ class Block:
     def origin(self) -> str:
         """The torch module path of the first operation, or the block's name."""
         return next((op.origin for op in (*self.ops, *self.requants) if op.origin), self.name)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The different weight constants of a convolution, by their first level."""
+        return tuple(dict.fromkeys(op.weight for op in self.ops if isinstance(op, Conv2d)))
+
+    @property
+    def sharers(self) -> tuple[str, ...]:
+        """The torch module paths of an engine of several sets of weights; empty for others."""
+        found = dict.fromkeys(op.origin or op.output for op in self.ops)
+        return tuple(found) if len(self.weights) > 1 else ()
 
 
 @dataclass(frozen=True)
@@ -112,15 +123,21 @@ class HardwareGraph:
         return tuple(i for i, link in links if (link.source, link.port) == (block, port))
 
 
-def hardware_graph(program: Program) -> HardwareGraph:
-    """Map a Program. Raises BuildError for operations and arithmetic that no block runs."""
+def hardware_graph(program: Program, sharing: Sequence[Key] = ()) -> HardwareGraph:
+    """Map a Program. Raises BuildError for operations and arithmetic that no block runs.
+
+    sharing  what engines of several convolutions write, see `share.sharings`.
+    """
     if program.arithmetic.product == "single":
         raise BuildError(
             f"A Program to be built must multiply integers, not in float32 as"
             f" {program.arithmetic.name!r} does, for which there is no block; quantise the model"
             " again with --arithmetic tosa."
         )
-    blocks = route(engines(program, live_ops(program)))
+    blocks = engines(program, live_ops(program))
+    for key in sharing:
+        blocks = with_joined(blocks, key)
+    blocks = route(blocks)
     blocks = with_names(blocks)
     return HardwareGraph(program, tuple(blocks), tuple(links_between(blocks)))
 
@@ -215,6 +232,36 @@ def merge(program: Program, group: Sequence[Block]) -> Block:
         ops=tuple(b.ops[0] for b in group),
         requants=tuple(b.requants[0] for b in group),
     )
+
+
+def with_joined(blocks: Sequence[Block], key: Key) -> list[Block]:
+    """With one engine, where the first of them stood, for the convolutions that write `key`."""
+    group = [b for b in blocks if b.kind == "conv" and not set(b.writes[0]).isdisjoint(key)]
+    if sorted(name for b in group for name in b.writes[0]) != sorted(key):
+        raise BuildError(
+            f"The engine of {', '.join(key)} must share whole convolutions of its Program; build"
+            " again."
+        )
+    made = joined(group, key)
+    return [made if b is group[0] else b for b in blocks if b not in group[1:]]
+
+
+def joined(group: Sequence[Block], key: Key) -> Block:
+    """One engine for several: what they write in the order of `key`, each with its weights."""
+    levels = {
+        name: (block.reads[0][k], block.ops[k], block.requants[k])
+        for block in group
+        for k, name in enumerate(block.writes[0])
+    }
+    reads, ops, requants = zip(*(levels[name] for name in key), strict=True)
+    return replace(group[0], name=key[0], reads=(reads,), writes=(key,), ops=ops, requants=requants)
+
+
+def sharing_text(record: Mapping[str, Any]) -> str:
+    """What a manifest's `sharing` says, in sentences; "" when it says nothing."""
+    engines = "; ".join(", ".join(engine["layers"]) for engine in record["engines"])
+    return " ".join(filter(None, (f"One engine each: {engines}." if engines else "",
+                                  record["why"])))  # fmt: skip
 
 
 def waiting_in_circle(blocks: Sequence[Block]) -> list[Block]:

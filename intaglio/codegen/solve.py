@@ -39,15 +39,28 @@ def everything(chip: Device) -> Need:
 
 
 @dataclass(frozen=True)
+class Merge:
+    """An engine for one or more convolutions: their blocks, by index, and its candidates."""
+
+    blocks: tuple[int, ...]
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
 class Problem:
     """The choices of each block, None for those without; what the target has left for them; a
-    plan whose foldings are fixed, or None."""
+    plan whose foldings are fixed, or None.
+
+    merges  engines that several convolutions may share; then there must be `fewer` engines less.
+    """
 
     graph: HardwareGraph
     chip: Device
     choices: tuple[tuple[Candidate, ...] | None, ...]
     budget: Need
     fixed: Plan | None = None
+    merges: tuple[Merge, ...] = ()
+    fewer: int = 0
 
     @staticmethod
     def of(graph: HardwareGraph, chip: Device, fixed: Plan | None = None) -> Problem:
@@ -80,19 +93,20 @@ class Problem:
 
     def cheapest(self, cycles: int) -> tuple[Candidate, ...] | None:
         """Of each convolution in turn a candidate that takes at most `cycles`, so that all take the
-        least part of the target; None when the budget is too small for that."""
-        layers = [
-            [c for c in choice if c.folding.cycles <= cycles]
-            for choice in self.choices
-            if choice is not None
-        ]
-        if not all(layers):
+        least part of the target, and then those of shared engines; None when the budget is too
+        small for that."""
+        convs = [k for k, choice in enumerate(self.choices) if choice is not None]
+        own = [Merge((k,), self.choices[k] or ()) for k in convs]
+        offers = [(m.blocks, c) for m in (*own, *self.merges) for c in m.candidates
+                  if c.folding.cycles <= cycles]  # fmt: skip
+        if {k for blocks, _ in offers for k in blocks} != set(convs):
             return None
-        flat = [c for layer in layers for c in layer]
-        if not flat:
+        if not offers:
             return ()
-        owner = np.repeat(np.arange(len(layers)), [len(layer) for layer in layers])
-        one = csr_matrix((np.ones(len(flat)), (owner, np.arange(len(flat)))))
+        flat = [c for _, c in offers]
+        size = np.array([len(blocks) for blocks, _ in offers])
+        owner = np.searchsorted(convs, [k for blocks, _ in offers for k in blocks])
+        one = csr_matrix((np.ones(len(owner)), (owner, np.repeat(np.arange(len(flat)), size))))
         takes = np.array([[getattr(c.need, name) for c in flat] for name, _ in RESOURCES], float)
         has = np.array([getattr(self.chip, name) for name, _ in RESOURCES], float)
         limits = np.array([getattr(self.budget, name) for name, _ in RESOURCES], float)
@@ -106,6 +120,7 @@ class Problem:
                 constraints=[
                     LinearConstraint(one, 1, 1),
                     LinearConstraint(takes / has[:, None], -np.inf, limits / has),
+                    *([LinearConstraint(size - 1, self.fewer, self.fewer)] if self.merges else ()),
                 ],
                 options={"mip_rel_gap": GAP},
             )
@@ -119,9 +134,8 @@ class Problem:
         others = [min(f.cycles for f in options(self.graph, b))
                   for b in self.graph.blocks if b.kind != "conv"]  # fmt: skip
         least = max([*others, *(c[0].folding.cycles for c in self.choices if c is not None)])
-        times = sorted(
-            {c.folding.cycles for layer in self.choices if layer for c in layer} | {least}
-        )
+        layers = [*(layer for layer in self.choices if layer), *(m.candidates for m in self.merges)]
+        times = sorted({c.folding.cycles for layer in layers for c in layer} | {least})
         times = [t for t in times if t >= least]
         chosen = self.cheapest(times[-1])
         if chosen is None:
@@ -176,6 +190,11 @@ class Problem:
             " design, though each alone would do; choose a larger target, or a lower rate with"
             " --fps."
         )
+
+
+def price(need: Need, chip: Device) -> float:
+    """The parts of the target's resources, added: what is to be as little as it can be."""
+    return sum(float(getattr(need, name)) / float(getattr(chip, name)) for name, _ in RESOURCES)
 
 
 def taken(chosen: Sequence[Candidate]) -> Need:

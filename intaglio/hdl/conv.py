@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from intaglio.errors import BuildError
 from intaglio.fixed import IntType, Rounding, code_bits
 from intaglio.hdl.accumulator import Accumulator
-from intaglio.hdl.engine import Engine
+from intaglio.hdl.engine import Engine, weight_sets
 from intaglio.hdl.geometry import Geometry, Padding, Pair
 from intaglio.hdl.pack import Ints, conv_words
 from intaglio.hdl.products import ProductForm
@@ -21,7 +21,8 @@ class ConvEngine(Engine):
 
     frames      input frames in their cyclic order; one channel count, any sizes.
     weights     (Cout, Cin / groups, Kh, Kw) integers of type `w`; if `odd`, all are odd, and the
-                ROM holds their codes, one bit narrower.
+                ROM holds their codes, one bit narrower. Several sets of them, (S, Cout, ...), are
+                one behind the other in the ROM; `sets` says which of them each level has.
     padding     (top, bottom, left, right).
     pad_values  per level (or one for all): one value or one per input channel, which is read
                 outside the image.
@@ -50,6 +51,7 @@ class ConvEngine(Engine):
         y: IntType,
         accumulator: Accumulator,
         scalings: Sequence[Scaling],
+        sets: Sequence[int] = (),
         rounding: Rounding = "RND",
         simd: int,
         pe: int,
@@ -62,14 +64,19 @@ class ConvEngine(Engine):
         rows: int | None = None,
         rom: str | None = None,
     ) -> None:
-        cout, cin, kh, kw = weights.shape
+        kernels = weight_sets(weights)
+        _, cout, cin, kh, kw = kernels.shape
         if common_channels(frames) != cin * groups:
             raise BuildError(
                 f"Weights {weights.shape} in {groups} groups must match the frames' channels, not"
                 f" {common_channels(frames)}."
             )
         bits = code_bits(w, odd)
-        words = conv_words(weights, groups=groups, simd=simd, pe=pe, bits=bits, odd=odd)
+        words = [
+            word
+            for kernel in kernels
+            for word in conv_words(kernel, groups=groups, simd=simd, pe=pe, bits=bits, odd=odd)
+        ]
         file = None if rom is None else f"{rom}_weights.hex"
         super().__init__(
             window=Window(
@@ -82,10 +89,12 @@ class ConvEngine(Engine):
                 pad_values=pad_values,
                 zero_tail=odd,
                 rows=rows,
+                tells=len(kernels) > 1,
                 rom=rom,
             ),
             pairs=[[(s, p * simd + s) for s in range(simd)] for p in range(pe)],
-            kernel=weights,
+            kernels=kernels,
+            sets=sets,
             groups=groups,
             weights=Rom(words=words, width=pe * simd * bits, file=file),
             w=w,

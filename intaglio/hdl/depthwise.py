@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from intaglio.errors import BuildError
 from intaglio.fixed import IntType, Rounding, code_bits
 from intaglio.hdl.accumulator import Accumulator
-from intaglio.hdl.engine import Engine
+from intaglio.hdl.engine import Engine, weight_sets
 from intaglio.hdl.geometry import Geometry, Padding, Pair
 from intaglio.hdl.pack import Ints, depthwise_words
 from intaglio.hdl.products import ProductForm
@@ -19,8 +19,9 @@ from intaglio.hdl.window import Window
 class DepthwiseEngine(Engine):
     """Depthwise convolution (groups = Cin = Cout) and requantisation on `lanes` multipliers.
 
-    weights (C, 1, Kh, Kw); everything else as `ConvEngine`. Ports: `i` lanes * x.bits, `o`
-    out_lanes * y.bits; out_lanes divides lanes, and lanes / out_lanes <= Kh * Kw.
+    weights (C, 1, Kh, Kw), or sets of them; everything else as `ConvEngine`. Ports: `i`
+    lanes * x.bits, `o` out_lanes * y.bits; out_lanes divides lanes, and lanes / out_lanes <=
+    Kh * Kw.
     Cycles per output pixel: ceil(C / lanes) * Kh * Kw.
     """
 
@@ -36,6 +37,7 @@ class DepthwiseEngine(Engine):
         y: IntType,
         accumulator: Accumulator,
         scalings: Sequence[Scaling],
+        sets: Sequence[int] = (),
         rounding: Rounding = "RND",
         lanes: int,
         out_lanes: int,
@@ -46,7 +48,8 @@ class DepthwiseEngine(Engine):
         rows: int | None = None,
         rom: str | None = None,
     ) -> None:
-        channels, one, kh, kw = weights.shape
+        kernels = weight_sets(weights)
+        _, channels, one, kh, kw = kernels.shape
         if one != 1 or common_channels(frames) != channels:
             raise BuildError(
                 f"Depthwise weights must be ({common_channels(frames)}, 1, Kh, Kw), not"
@@ -55,7 +58,11 @@ class DepthwiseEngine(Engine):
         if form == "packed":
             raise BuildError("Depthwise products must not be packed: no two share a channel.")
         bits = code_bits(w, odd)
-        words = depthwise_words(weights, lanes=lanes, bits=bits, odd=odd)
+        words = [
+            word
+            for kernel in kernels
+            for word in depthwise_words(kernel, lanes=lanes, bits=bits, odd=odd)
+        ]
         file = None if rom is None else f"{rom}_weights.hex"
         super().__init__(
             window=Window(
@@ -66,10 +73,12 @@ class DepthwiseEngine(Engine):
                 groups=ceil_div(channels, lanes),
                 pad_values=pad_values,
                 rows=rows,
+                tells=len(kernels) > 1,
                 rom=rom,
             ),
             pairs=[[(k, k)] for k in range(lanes)],
-            kernel=weights,
+            kernels=kernels,
+            sets=sets,
             groups=channels,
             weights=Rom(words=words, width=lanes * bits, file=file),
             w=w,

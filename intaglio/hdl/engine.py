@@ -25,8 +25,13 @@ from intaglio.hdl.products import (
 )
 from intaglio.hdl.requant import Scaling, clamped
 from intaglio.hdl.rom import Rom
-from intaglio.hdl.stream import advance, counter, delay, lane, lanes_signature, pipe
+from intaglio.hdl.stream import by_level, counter, delay, lane, lanes_signature, pipe
 from intaglio.hdl.window import Window
+
+
+def weight_sets(weights: Ints) -> Ints:
+    """Sets of weights (S, Cout, Cin / groups, Kh, Kw); S is 1 where there is no such axis."""
+    return weights.reshape(-1, *weights.shape[-4:])
 
 
 def convolve(windows: Ints, weights: Ints, groups: int, accumulator: Accumulator) -> Ints:
@@ -46,9 +51,11 @@ class Engine(wiring.Component):
     """What convolutions and sums have in common: for each of `pairs`, accumulate the products of
     its (data lane, weight lane) pairs over a pass of the window; then drain the sums.
 
-    kernel, groups  the convolution computed: weights (Cout, Cin / groups, Kh, Kw).
+    kernels, groups  the convolutions computed: one or more sets of weights, (S, Cout,
+                     Cin / groups, Kh, Kw). sets: of every level, which one; empty: the first.
     weights         the ROM with its words in the order of the walk, one for every issue of a
-                    pixel; None where all weights are 1 and the data lanes themselves are summed.
+                    pixel, set after set; None where all weights are 1 and the data lanes
+                    themselves are summed.
     w, odd          the weights' type; whether all are odd and the ROM holds their codes.
     form            what the products are made of; "packed": two results that read the same data
                     lanes share multipliers, and one that is left over has its own.
@@ -65,7 +72,8 @@ class Engine(wiring.Component):
         *,
         window: Window,
         pairs: Sequence[Sequence[tuple[int, int]]],
-        kernel: Ints,
+        kernels: Ints,
+        sets: Sequence[int] = (),
         groups: int,
         weights: Rom | None,
         w: IntType,
@@ -80,7 +88,13 @@ class Engine(wiring.Component):
     ) -> None:
         self.window = window
         self.pairs = pairs
-        self.kernel = kernel
+        self.kernels = kernels
+        self.sets = tuple(sets) or (0,) * len(window.frames)
+        if len(self.sets) != len(window.frames) or set(self.sets) != set(range(len(kernels))):
+            raise BuildError(
+                f"Every level must have one of {len(kernels)} sets of weights, and every set a"
+                f" level, not {self.sets}."
+            )
         self.groups = groups
         self.weights = weights
         self.w = w
@@ -94,7 +108,7 @@ class Engine(wiring.Component):
         self.sums = accumulator.type
         self.stages = 1 + tree_stages(len(pairs[0]))
         self.out_frames = tuple(
-            window.geometry.out(frame, len(kernel)) for frame in window.in_frames
+            window.geometry.out(frame, kernels.shape[1]) for frame in window.in_frames
         )
         self.drain = Drain(
             frames=self.out_frames,
@@ -125,7 +139,8 @@ class Engine(wiring.Component):
         for k, frame in enumerate(frames):
             level = k % len(self.scalings)
             windows = self.window.geometry.windows(frame, self.window.pads_of(level))
-            sums = convolve(windows, self.kernel, self.groups, self.accumulator)
+            kernel = self.kernels[self.sets[level]]
+            sums = convolve(windows, kernel, self.groups, self.accumulator)
             out.append(self.scalings[level].model(sums, self.rounding))
         return out
 
@@ -197,9 +212,14 @@ class Engine(wiring.Component):
         if self.weights is None:
             return None
         m.submodules.weights = rom = self.weights
-        address = counter(rom.depth, "address")
+        starts = [s * self.cycles_per_pixel for s in self.sets]
+        address = counter(rom.depth, "address", starts[0])
+        last, following = address == rom.depth - 1, Const(0)
+        if self.window.tells:  # a pixel ends where its set ends, and the next may have another
+            last = self.window.pixel_ends
+            following = by_level(m, self.window.next_level, starts, "weights_start")
         with m.If(self.window.read):
-            advance(m, address, address == rom.depth - 1)
+            m.d.sync += address.eq(Mux(last, following, address + 1))
         m.d.comb += rom.addr.eq(address)
         word: Value = rom.data
         if self.odd:

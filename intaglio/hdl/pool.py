@@ -136,7 +136,7 @@ class SumPool(Engine):
                 rows=rows,
             ),
             pairs=[[(k, k)] for k in range(lanes)],
-            kernel=np.ones((channels, 1, *kernel), dtype=np.int64),
+            kernels=np.ones((1, channels, 1, *kernel), dtype=np.int64),
             groups=channels,
             weights=None,
             w=x,

@@ -77,9 +77,9 @@ def pipe(m: Module, value: Any, cycles: int, name: str) -> Value:
     return delay(m, value, cycles, name, reset=False)
 
 
-def counter(limit: int, name: str) -> Signal:
-    """A register that counts 0 .. limit - 1; at least one bit wide."""
-    return Signal(range(max(2, limit)), name=name)
+def counter(limit: int, name: str, init: int = 0) -> Signal:
+    """A register that counts 0 .. limit - 1, from `init`; at least one bit wide."""
+    return Signal(range(max(2, limit)), name=name, init=init)
 
 
 def advance(m: Module, register: Signal, last: Any) -> None:

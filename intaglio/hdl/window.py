@@ -35,6 +35,8 @@ class Window(wiring.Component):
     groups   equal parts of a pixel's ceil(C / lanes) words: the groups of a convolution; every
              word its own group where lanes work each for themselves.
     repeats  PE groups that need the same words.
+    tells    whether there are `pixel_ends`, with `read`: the word is its output pixel's last; and
+             `next_level`, the level of the word that follows it.
 
     Three cycles after the issue of a word `data` holds its lanes, with `valid`, and `first` and
     `last` of the pass over (ky, kx, word): address, RAM, operand. `read` follows the issue by one
@@ -60,9 +62,11 @@ class Window(wiring.Component):
         pad_values: Sequence[Sequence[int]] = ((0,),),
         zero_tail: bool = False,
         rows: int | None = None,
+        tells: bool = False,
         rom: str | None = None,
     ) -> None:
         self.geometry = geometry
+        self.tells = tells
         self.x = x
         self.lanes = lanes
         self.groups = groups
@@ -92,6 +96,7 @@ class Window(wiring.Component):
         if any(geometry.padding) and len(set(pads)) > 1:
             file = None if rom is None else f"{rom}_pads.hex"
             self.rom = Rom(words=pads, width=width, file=file)
+        told = {"pixel_ends": Out(1), "next_level": Out(range(len(frames)))} if tells else {}
         super().__init__(
             {
                 "i": In(lanes_signature(lanes, x.bits)),
@@ -102,6 +107,7 @@ class Window(wiring.Component):
                 "valid": Out(1),
                 "first": Out(1),
                 "last": Out(1),
+                **told,
             }
         )
 
@@ -178,6 +184,9 @@ class Window(wiring.Component):
             buffer.leave.eq(issue & frame_ends),
             self.read.eq(delay(m, issue, 1, "issue")),
         ]
+        if self.tells:
+            ends = pipe(m, loops["x"].steps, 1, "pixel_ends")
+            m.d.comb += [self.pixel_ends.eq(ends), self.next_level.eq(level)]
         first = Signal(init=1)
         with m.If(issue):
             m.d.sync += first.eq(pass_ends)

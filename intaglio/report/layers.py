@@ -87,7 +87,8 @@ def layers_of(
     Raises BuildError for a manifest of another network.
     """
     try:
-        graph = hardware_graph(program)
+        engines = (build or {}).get("sharing", {}).get("engines", ())
+        graph = hardware_graph(program, [tuple(engine["tensors"]) for engine in engines])
     except BuildError:  # what has no hardware can still be looked at
         graph = plain_graph(program)
     rows: Sequence[Mapping[str, Any] | None] = [None] * len(graph.blocks)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from intaglio.codegen.devices import DEVICES
+from intaglio.codegen.graph import sharing_text
 from intaglio.codegen.queues import QUEUES, read_queues
 from intaglio.codegen.verify import read_manifest
 from intaglio.errors import DataError
@@ -221,7 +222,10 @@ def network_note(about: Subject) -> str:
     """What the boxes show."""
     if about.build is None:
         return ""
-    return para("A bar is the share of a frame's cycles in which the layer works.", "faint")
+    text = "A bar is the share of a frame's cycles in which the layer works."
+    if "sharing" in about.build:  # older builds say nothing of it
+        text = f"{text} {sharing_text(about.build['sharing'])}".rstrip()
+    return para(text, "faint")
 
 
 def resources(build: Mapping[str, Any] | None) -> str:

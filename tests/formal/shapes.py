@@ -156,11 +156,12 @@ def largest(first: Any, *others: Any) -> Any:
 
 def convolved(block: Engine, frames: Sequence[Frame], y: int, out_lanes: int) -> Round:
     """Exact sums of products of each window, requantised."""
-    window, weights = block.window, block.kernel
+    window = block.window
     images, names = named_frames(frames, window.lanes)
-    group, cin = len(weights) // block.groups, weights.shape[1]
     beats: list[tuple[Lane | None, ...]] = []
     for level, image in enumerate(images):
+        weights = block.kernels[block.sets[level]]
+        group, cin = len(weights) // block.groups, weights.shape[1]
         windows = window.geometry.windows(image, window.pads_of(level))
         table = np.empty((len(weights), *windows.shape[:2]), object)
         for c, oy, ox in np.ndindex(table.shape):
