@@ -14,6 +14,7 @@ from hdl_cases import (
     lane_blocks,
     proved_bits,
     random_weights,
+    scalings,
     seeds,
 )
 from hypothesis import given, settings
@@ -101,6 +102,26 @@ def test_odd_weights_fold_unevenly(
     )
     assert block.roms[0].width == pe * simd * wbits
     feed(block, rng, frames, x, IntType(bits, True), lanes=(simd, 1), seed=seed)
+
+
+def test_one_set_of_weights_is_the_engine_without_sets() -> None:
+    rng = np.random.default_rng(1)
+    frames, weights = [Frame(4, 4, 3), Frame(4, 2, 2)], random_weights(rng, (3, 4, 3, 3))
+    common = {
+        "frames": frames, "x": IntType(4, False), "w": W, "y": Y, "accumulator": Accumulator(12),
+        "scalings": scalings(rng, 2, 3, 12), "simd": 2, "pe": 3, "out_lanes": 1,
+    }  # fmt: skip
+    texts = [to_verilog(ConvEngine(weights=w, **common)) for w in (weights, weights[None])]
+    assert texts[0] == texts[1]
+    twice = ConvEngine(weights=np.stack([weights, -weights - 1]), sets=(1, 0), **common)
+    assert twice.weights is not None
+    assert twice.weights.depth == 2 * twice.cycles_per_pixel
+    for sets in ((0, 0), (0, 2), (0,)):
+        with pytest.raises(BuildError) as error:
+            ConvEngine(weights=np.stack([weights, weights]), sets=sets, **common)
+        assert str(error.value) == (
+            f"Every level must have one of 2 sets of weights, and every set a level, not {sets}."
+        )
 
 
 @settings(max_examples=20, deadline=None)

@@ -2,8 +2,8 @@
 """Engine sharing between convolutions of different weights: which, in what order, how fast, and the
 same integers."""
 
+from dataclasses import replace
 from graphlib import TopologicalSorter
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,30 +13,35 @@ from hypothesis import strategies as st
 from networks import Layers, fork_join, parallel, pyramid, skip, towers
 from shallow import Design
 from strategies import programs
+from test_codegen_solve import in_order
+from test_codegen_timing import check_minimal_and_alive
 from tools import needs
 
+from intaglio.codegen import report
+from intaglio.codegen.area_blocks import area_of
 from intaglio.codegen.assemble import Top
 from intaglio.codegen.bundle import Bundle, build
-from intaglio.codegen.design import scheduled
-from intaglio.codegen.devices import device
+from intaglio.codegen.candidates import Convolution
 from intaglio.codegen.estimate import weight_bits
 from intaglio.codegen.fold import plan_for_cycles, plan_for_multipliers
 from intaglio.codegen.graph import HardwareGraph, Key, hardware_graph
 from intaglio.codegen.layers import layers_of
 from intaglio.codegen.netlist import netlist
-from intaglio.codegen.share import MOST, in_turn, likeness, sharings
+from intaglio.codegen.share import MOST, arrivals, in_turn, likeness
 from intaglio.codegen.share import parallel as groups_of
+from intaglio.codegen.timing import Model
 from intaglio.codegen.verify import verify
 from intaglio.errors import BuildError
 from intaglio.program import Program
 
 pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
-ECP5 = device("ecp5-85k")
 
 
 def all_shared(graph: HardwareGraph) -> list[Key]:
     """Every engine of several convolutions that there can be."""
-    return [in_turn(graph, [graph.blocks[k] for k in group]) for group in groups_of(graph)]
+    groups = groups_of(graph)
+    come = arrivals(graph, groups)
+    return [in_turn(graph, [graph.blocks[k] for k in group], come) for group in groups]
 
 
 def origins(graph: HardwareGraph) -> list[tuple[str, ...]]:
@@ -140,15 +145,14 @@ def check(program: Program, extra: int, *, seeds: tuple[int, ...] = (1, 2)) -> D
 @pytest.mark.parametrize("extra", [0, 30])
 def test_shared_towers_in_rtl(extra: int) -> None:
     needs("icarus")
-    design = check(towers(), extra)
+    design = check(towers(size=(4, 5), channels=2), extra)
     assert len(origins(design.top.netlist.graph)) == 2
-    slowest = max(f.cycles for f in design.top.netlist.foldings)
-    assert design.schedule.interval == slowest
+    assert design.schedule.interval == max(f.cycles for f in design.top.netlist.foldings)
 
 
 @pytest.mark.rtl
 @pytest.mark.xdist_group("icarus")
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(1, 6))
 def test_random_parallel_convolutions_in_rtl(seed: int) -> None:
     needs("icarus")
     check(parallel(seed), 5 * seed, seeds=(1,))
@@ -159,11 +163,128 @@ def test_random_parallel_convolutions_in_rtl(seed: int) -> None:
 @pytest.mark.xdist_group("icarus")
 def test_many_random_networks_in_rtl() -> None:
     needs("icarus")
-    shared = 0
-    for seed in range(6, 46):
-        shared += len(origins(check(parallel(seed), seed).top.netlist.graph))
-    for seed in range(8):
-        shared += len(origins(check(fork_join(seed), 20).top.netlist.graph))
-    shared += len(origins(check(pyramid(size=(12, 14), widths=(4, 4, 4, 4)), 20)
-                          .top.netlist.graph))  # fmt: skip
-    assert shared > 30
+    nets = [(parallel(seed), seed) for seed in range(6, 46)]
+    nets += [(fork_join(seed), 20) for seed in (10, 13, 20)]
+    nets += [(pyramid(size=(12, 14), widths=(4, 4, 4, 4)), 20), (towers(odd=(2,)), 30)]
+    shared = [len(origins(check(p, extra).top.netlist.graph)) for p, extra in nets]
+    assert sum(shared) > 40
+
+
+@given(st.integers(0, 999), st.integers(0, 40))
+@settings(max_examples=10, deadline=None)
+def test_queues_of_shared_engines_are_minimal_and_never_deadlock(seed: int, extra: int) -> None:
+    program = parallel(seed)
+    graph = hardware_graph(program, all_shared(hardware_graph(program)))
+    least = plan_for_cycles(graph, 1 << 62).multipliers
+    top = Top(netlist(graph, plan_for_multipliers(graph, least + extra)))
+    check_minimal_and_alive(Model(top.netlist, top.components), 2)
+
+
+@given(st.integers(0, 999), st.integers(1, 3_000))
+@settings(max_examples=20, deadline=None)
+def test_what_a_shared_engine_takes_is_what_its_component_is_made_of(seed: int, aim: int) -> None:
+    program = parallel(seed)
+    graph = hardware_graph(program, all_shared(hardware_graph(program)))
+    plan = plan_for_cycles(graph, aim)
+    styled = tuple(replace(folding, weights="block") for folding in plan.foldings)
+    plan = replace(plan, foldings=styled)
+    top = Top(netlist(graph, plan))
+    for index, block in enumerate(graph.blocks):
+        if block.sharers:
+            c, folding = Convolution(graph, block), plan.foldings[index]
+            said, built = c.edges(folding) + c.core(folding), area_of(top.components[index])
+            assert in_order(said) == in_order(built)
+
+
+ICE40 = {"target": "ice40-up5k", "clock_mhz": 12.0}
+
+
+@pytest.fixture(scope="module")
+def fitting() -> Bundle:
+    """Nine engines, each with a product too wide for look-up tables, on eight multipliers."""
+    return build(towers(size=(6, 6), channels=2, depth=4), fps=1000, **ICE40)
+
+
+def test_what_does_not_fit_is_shared_and_only_as_far_as_it_must(fitting: Bundle) -> None:
+    program = fitting.program
+    with pytest.raises(BuildError) as error:
+        build(program, fps=1000, share=False, **ICE40)
+    assert str(error.value) == (
+        "ice40-up5k must have at least 9 multipliers free for the convolutions, not 8: layer 'stem'"
+        " takes 1; choose a larger target, a lower rate with --fps, or fewer channels."
+    )
+    found = fitting.manifest
+    assert found["resources"]["multipliers"] == 8
+    (engine,) = found["sharing"]["engines"]
+    names = ["class.0.p0", "box.0.p0", "class.0.p1", "box.0.p1"]
+    assert engine == {"layers": names, "tensors": names}
+    assert fitting.summary().endswith(
+        " One engine each: class.0.p0, box.0.p0, class.0.p1, box.0.p1. No design without that fits"
+        " ice40-up5k at 1000 frames/s."
+    )
+    assert fitting.report()["sharing"] == found["sharing"]
+    assert found["fps"] >= 1000
+
+
+def test_without_a_rate_the_fastest_that_fits_is_made() -> None:
+    slow = build(towers(size=(6, 6), channels=2, depth=4), **ICE40)
+    assert slow.manifest["sharing"]["why"] == "No design without that fits ice40-up5k."
+    assert len(slow.manifest["sharing"]["engines"]) == 1
+
+
+def test_a_small_target_is_filled_as_fast_as_it_goes() -> None:
+    """The fastest layers leave no room for what lies between them."""
+    found = build(towers(size=(6, 6), channels=4, depth=3), share=False, **ICE40).manifest
+    assert found["resources"]["luts"] <= 5280
+    assert found["cycles_per_frame"] < 6480
+
+
+@pytest.mark.rtl
+@pytest.mark.xdist_group("icarus")
+def test_a_shared_build_is_proved_like_any_other(fitting: Bundle, tmp_path: Path) -> None:
+    needs("icarus")
+    fitting.write(tmp_path / "build")
+    done = verify(tmp_path / "build", frames=2, simulator="icarus")
+    assert done.first_mismatch is None
+    assert done.cycles_per_frame == done.predicted_cycles_per_frame
+    assert done.latency_cycles == done.predicted_latency_cycles
+    layers = layers_of(fitting.program, fitting.manifest)
+    assert sum(layer.kind == "conv" and len(layer.tensors) == 4 for layer in layers) == 1
+    page = report.page(report.subject(tmp_path / "build"))
+    assert "One engine each: class.0.p0, box.0.p0" in page
+
+
+def test_an_unshared_design_that_fits_is_left_alone() -> None:
+    plain = build(towers(size=(6, 6)), fps=500, share=False)
+    assert build(towers(size=(6, 6)), fps=500).files == plain.files
+    assert plain.manifest["sharing"] == {"why": "", "engines": []}
+
+
+def test_sharing_that_is_asked_for_makes_a_design_cheaper_at_its_rate() -> None:
+    plain = build(towers(size=(6, 6)), fps=500, share=False).manifest
+    asked = build(towers(size=(6, 6)), fps=500, share=True).manifest
+    assert asked["fps"] >= 500
+    assert asked["resources"]["luts"] < 0.8 * plain["resources"]["luts"]
+    assert asked["resources"]["multipliers"] == plain["resources"]["multipliers"] - 2
+    assert asked["sharing"]["why"] == "That makes the design cheaper at 500 frames/s."
+    nothing = build(skip(), fps=500, share=True).manifest
+    assert nothing["sharing"] == {
+        "why": "No engine is shared: that would not make the design cheaper.", "engines": []
+    }  # fmt: skip
+
+
+def test_lanes_fix_the_folding_and_leave_no_choice() -> None:
+    with pytest.raises(BuildError) as error:
+        build(towers(), lanes=30, share=True)
+    assert str(error.value) == (
+        "share must not be asked for together with lanes, which fix the folding; ask for a rate"
+        " with fps instead."
+    )
+
+
+def test_an_engine_of_another_program_is_refused() -> None:
+    with pytest.raises(BuildError) as error:
+        hardware_graph(towers(), [("class.0.p0", "stem")])
+    assert str(error.value) == (
+        "The engine of class.0.p0, stem must share whole convolutions of its Program; build again."
+    )

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import isqrt
 from typing import Any
 
 from intaglio.codegen.assemble import Top
@@ -56,7 +58,7 @@ def designed(
     """What `bundle.build` makes files of. Raises BuildError when nothing does what is asked.
 
     Convolutions share engines where no design fits without that, as few as will do; or, if `share`
-    is True, as long as one more makes the design cheaper.
+    is True, as many as make the cheapest design.
     """
     check_asked(hardware_graph(program), chip, fps, lanes, clock_mhz, share)
     plain, refusal = None, ""
@@ -68,7 +70,7 @@ def designed(
         refusal = str(error)
     if plain is not None and not share:
         return plain
-    found = shared(program, chip, fps, clock_mhz, plain)
+    found = shared(program, chip, fps, clock_mhz, plain, more=bool(share))
     if found is None:
         raise BuildError(refusal)
     rate = "" if fps is None else f" at {fps:g} frames/s"
@@ -104,10 +106,16 @@ def check_asked(
 
 
 def shared(
-    program: Program, chip: Device, fps: float | None, clock_mhz: float, plain: Design | None
+    program: Program,
+    chip: Device,
+    fps: float | None,
+    clock_mhz: float,
+    plain: Design | None,
+    *,
+    more: bool,
 ) -> Design | None:
-    """With `plain`, the design without sharing: the best one, engine by engine, until one fewer is
-    no better. Without: the first that fits, or None."""
+    """The first design that fits, from that with one engine less to that with the fewest; with
+    `more`, the best of all and of `plain`, the design without sharing, if that fits."""
     cycles = int(clock_mhz * 1e6 / fps) if fps is not None else None if plain else 1 << 62
     best = plain
 
@@ -120,11 +128,10 @@ def shared(
             design = made(program, sharing, chip, fps, None, clock_mhz)
         except BuildError:  # its queues take more than was estimated
             continue
-        if best is None:
-            return design
-        if cost(design) >= cost(best):
+        if best is None or cost(design) < cost(best):
+            best = design
+        if not more:
             break
-        best = design
     return best
 
 
@@ -150,10 +157,14 @@ def fitted(
         return at_rate(graph, chip, fps, lanes, clock_mhz)
     if lanes is None and chip.family != "generic":
         problem = Problem.of(graph, chip)
-        try:
-            return solved(problem, usable(chip), None)
-        except BuildError:  # a small target may have to be filled to the brim
-            return solved(problem, everything(chip), None)
+        for limits in (usable(chip), everything(chip)):  # a small one may be filled to the brim
+            try:
+                found = solved(problem, limits, None)
+            except BuildError:
+                continue
+            if fits(found[1], chip):
+                return found
+        return slowed(problem)
     if lanes is None:
         lanes = max(chip.multipliers, plan_for_cycles(graph, 1 << 62).multipliers)
     return formed(graph, chip, plan_for_multipliers(graph, lanes))
@@ -183,6 +194,29 @@ def solved(problem: Problem, limits: Need, cycles: int | None) -> tuple[Plan, To
         extra = Need(1.02 * (whole.luts - own.luts), 1.02 * (whole.ffs - own.ffs),
                      whole.rams - own.rams, whole.multipliers - own.multipliers)  # fmt: skip
     return plan, top, schedule
+
+
+def slowed(problem: Problem) -> tuple[Plan, Top, Schedule]:
+    """The fastest design that fits, within a twentieth, found by halving: where the fastest layers
+    leave no room for what lies between them, slower ones do, for their streams are narrower."""
+    limits = everything(problem.chip)
+    best = solved(problem, limits, 1 << 62)
+    low, high = (plan.foldings[plan.slowest].cycles
+                 for plan in (plan_for_cycles(problem.graph, 1), best[0]))  # fmt: skip
+    while fits(best[1], problem.chip) and high > 1.05 * low:
+        middle = isqrt(low * high)
+        with suppress(BuildError):
+            found = solved(problem, limits, middle)
+            if fits(found[1], problem.chip):
+                best, high = found, middle
+                continue
+        low = middle
+    return best
+
+
+def fits(top: Top, chip: Device) -> bool:
+    """Whether the target holds all of it."""
+    return total_need(top, chip).within(everything(chip))
 
 
 def scheduled(graph: HardwareGraph, plan: Plan, chip: Device) -> tuple[Top, Schedule]:

@@ -4,25 +4,28 @@
 They take turns, a whole frame of each, in a fixed order. Only convolutions without a path between
 them share, and only while no engine comes to feed itself through others: then every frame that an
 engine takes depends on frames of engines before it alone, so that in any order, with queues deep
-enough, each of them comes, and the frame interval is that of the slowest engine. An engine that fed
-itself would wait for its own pipeline in every frame, or for ever.
+enough, each of them comes, and in the long run a frame takes the cycles of the slowest engine. An
+engine that fed itself would wait for its own pipeline in every frame, or for ever.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from itertools import combinations
 
 from intaglio.codegen.area import queue
+from intaglio.codegen.assemble import Top
 from intaglio.codegen.candidates import candidates
 from intaglio.codegen.devices import Device
-from intaglio.codegen.fold import Folding
+from intaglio.codegen.fold import Folding, plan_for_cycles
 from intaglio.codegen.graph import Block, HardwareGraph, Key, joined
 from intaglio.codegen.mapping import Need, need
+from intaglio.codegen.netlist import netlist
 from intaglio.codegen.solve import Merge, Problem, everything, usable
+from intaglio.codegen.timing import UNBOUNDED, Model
 from intaglio.errors import BuildError
 from intaglio.hdl.stream import Frame
 from intaglio.ops import Conv2d
@@ -37,10 +40,11 @@ def sharings(graph: HardwareGraph, chip: Device, cycles: int | None) -> Iterator
     cycles  that an engine may take a frame; None: as few as the target allows.
     """
     groups = parallel(graph)
-    problem = replace(
-        Problem.of(graph, chip),
-        merges=tuple(merge(graph, chip, part) for group in groups for part in parts(group)),
-    )
+    if not groups:
+        return
+    come = arrivals(graph, groups)
+    merges = [merge(graph, chip, part, come) for group in groups for part in parts(group)]
+    problem = replace(Problem.of(graph, chip), merges=tuple(merges))
     limits = usable(chip) if cycles is None else everything(chip)
     reserve = Need(0.1 * limits.luts, 0.1 * limits.ffs, 0.1 * limits.rams, 0)
     for fewer in range(1, 1 + sum(len(group) - 1 for group in groups)):
@@ -104,10 +108,12 @@ def parts(group: Sequence[int]) -> Iterator[tuple[int, ...]]:
         yield from combinations(group, size)
 
 
-def merge(graph: HardwareGraph, chip: Device, members: Sequence[int]) -> Merge:
+def merge(
+    graph: HardwareGraph, chip: Device, members: Sequence[int], come: Mapping[str, int]
+) -> Merge:
     """The engine of these blocks, with what its waiting frames take beside it."""
     blocks = [graph.blocks[k] for k in members]
-    key = in_turn(graph, blocks)
+    key = in_turn(graph, blocks, come)
     found = [
         replace(c, key=key, need=c.need + waiting(graph, blocks, c.folding, chip))
         for c in candidates(graph, joined(blocks, key), chip)
@@ -115,16 +121,41 @@ def merge(graph: HardwareGraph, chip: Device, members: Sequence[int]) -> Merge:
     return Merge(tuple(members), tuple(found))
 
 
-def in_turn(graph: HardwareGraph, blocks: Sequence[Block]) -> Key:
+def in_turn(graph: HardwareGraph, blocks: Sequence[Block], come: Mapping[str, int]) -> Key:
     """The order of their frames: the largest first, for whatever waits is stored; of equal ones
-    that first which the Program makes first."""
+    the first to come, as `arrivals` says."""
     names = [name for block in blocks for name in block.writes[0]]
 
-    def pixels(name: str) -> int:
+    def turn(name: str) -> tuple[int, int]:
         _, height, width = graph.program.tensors[name].shape
-        return height * width
+        return -height * width, come[name]
 
-    return tuple(sorted(names, key=lambda name: -pixels(name)))
+    return tuple(sorted(names, key=turn))
+
+
+def arrivals(graph: HardwareGraph, groups: Sequence[Sequence[int]]) -> dict[str, int]:
+    """By what a convolution makes of it, the cycle in which a frame's first beat comes to its
+    engine, when every block is as fast as it can be and no queue is ever full.
+
+    Behind a convolution of a group it is that one's, so that an engine takes what another gives in
+    the same order, without queues and turns between them.
+    """
+    top = Top(netlist(graph, plan_for_cycles(graph, 1)))
+    n, unbounded = top.netlist, dict.fromkeys(top.netlist.fifos, UNBOUNDED)
+    taken = Model(n, top.components).run(unbounded, frames=1).taken
+    found = {}
+    for index, block in enumerate(graph.blocks):
+        if block.kind == "conv":
+            (wire,), at = n.cells[index].ins, 0
+            for name, tensor in zip(block.writes[0], graph.tensors(block.reads[0]), strict=True):
+                found[name] = int(taken[wire][at])
+                at += Frame(*tensor.shape).beats(n.wires[wire].lanes)
+    follow = [graph.blocks[k] for k in sorted(k for group in groups for k in group)]
+    made = {name for block in follow for name in block.writes[0]}
+    for block in follow:
+        for name, read in zip(block.writes[0], block.reads[0], strict=True):
+            found[name] = found[read if read in made else name]
+    return found
 
 
 def waiting(graph: HardwareGraph, blocks: Sequence[Block], f: Folding, chip: Device) -> Need:
