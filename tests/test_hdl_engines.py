@@ -106,7 +106,7 @@ def test_odd_weights_fold_unevenly(
 
 def test_one_set_of_weights_is_the_engine_without_sets() -> None:
     rng = np.random.default_rng(1)
-    frames, weights = [Frame(4, 4, 3), Frame(4, 2, 2)], random_weights(rng, (3, 4, 3, 3))
+    frames, weights = [Frame(4, 4, 3), Frame(4, 2, 2)], random_weights(rng, (3, 4, 2, 2))
     common = {
         "frames": frames, "x": IntType(4, False), "w": W, "y": Y, "accumulator": Accumulator(12),
         "scalings": scalings(rng, 2, 3, 12), "simd": 2, "pe": 3, "out_lanes": 1,
