@@ -2,6 +2,7 @@
 """Engine sharing between convolutions of different weights: which, in what order, how fast, and the
 same integers."""
 
+import json
 from dataclasses import replace
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -15,9 +16,8 @@ from shallow import Design
 from strategies import programs
 from test_codegen_solve import in_order
 from test_codegen_timing import check_minimal_and_alive
-from tools import needs
+from tools import Cli, needs, refused
 
-from intaglio.codegen import report
 from intaglio.codegen.area_blocks import area_of
 from intaglio.codegen.assemble import Top
 from intaglio.codegen.bundle import Bundle, build
@@ -25,14 +25,16 @@ from intaglio.codegen.candidates import Convolution
 from intaglio.codegen.estimate import weight_bits
 from intaglio.codegen.fold import plan_for_cycles, plan_for_multipliers
 from intaglio.codegen.graph import HardwareGraph, Key, hardware_graph
-from intaglio.codegen.layers import layers_of
 from intaglio.codegen.netlist import netlist
 from intaglio.codegen.share import MOST, arrivals, in_turn, likeness
 from intaglio.codegen.share import parallel as groups_of
 from intaglio.codegen.timing import Model
 from intaglio.codegen.verify import verify
 from intaglio.errors import BuildError
+from intaglio.file import save
 from intaglio.program import Program
+from intaglio.report.layers import layers_of
+from intaglio.report.page import page, subject
 
 pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 
@@ -170,6 +172,17 @@ def test_many_random_networks_in_rtl() -> None:
     assert sum(shared) > 40
 
 
+@pytest.mark.slow
+@pytest.mark.rtl
+@pytest.mark.xdist_group("icarus")
+def test_a_place_less_shows_in_shared_towers(tmp_path: Path) -> None:
+    needs("icarus")
+    program = towers(size=(4, 5), channels=2)
+    queues = list(Design(program, 12, tmp_path, all_shared(hardware_graph(program))).shallow())
+    assert len(queues) >= 4
+    assert all(queue.shows in ("loss", "deadlock") for queue in queues), queues
+
+
 @given(st.integers(0, 999), st.integers(0, 40))
 @settings(max_examples=10, deadline=None)
 def test_queues_of_shared_engines_are_minimal_and_never_deadlock(seed: int, extra: int) -> None:
@@ -250,8 +263,8 @@ def test_a_shared_build_is_proved_like_any_other(fitting: Bundle, tmp_path: Path
     assert done.latency_cycles == done.predicted_latency_cycles
     layers = layers_of(fitting.program, fitting.manifest)
     assert sum(layer.kind == "conv" and len(layer.tensors) == 4 for layer in layers) == 1
-    page = report.page(report.subject(tmp_path / "build"))
-    assert "One engine each: class.0.p0, box.0.p0" in page
+    text = page(subject(tmp_path / "build"))
+    assert "One engine each: class.0.p0, box.0.p0" in text
 
 
 def test_an_unshared_design_that_fits_is_left_alone() -> None:
@@ -288,3 +301,13 @@ def test_an_engine_of_another_program_is_refused() -> None:
     assert str(error.value) == (
         "The engine of class.0.p0, stem must share whole convolutions of its Program; build again."
     )
+
+
+def test_the_command_line_shares_and_says_so(cli: Cli, tmp_path: Path) -> None:
+    save(towers(size=(6, 6)), tmp_path / "t.intaglio")
+    code, said, _ = cli("build", "t.intaglio", "-o", "b", "--fps", 500, "--share", "--json", "j")
+    assert code == 0
+    assert "One engine each: " in " ".join(said.split())
+    assert json.loads((tmp_path / "j").read_text())["sharing"]["engines"]
+    refused(cli("build", "t.intaglio", "-o", "c", "--lanes", 9, "--share"), "fix the folding")
+    assert not (tmp_path / "c").exists()

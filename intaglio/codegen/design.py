@@ -76,10 +76,11 @@ def designed(
     rate = "" if fps is None else f" at {fps:g} frames/s"
     if plain is None:
         return replace(found, why=f"No design without that fits {chip.name}{rate}.")
-    better = "cheaper" if fps is not None else "faster"
     if found is plain:
+        better = "faster" if fps is None else "cheaper"
         return replace(plain, why=f"No engine is shared: that would not make the design {better}.")
-    return replace(found, why=f"That makes the design {better}{rate}.")
+    faster = fps is None and found.schedule.interval < plain.schedule.interval
+    return replace(found, why=f"That makes the design {'faster' if faster else 'cheaper'}{rate}.")
 
 
 def check_asked(
