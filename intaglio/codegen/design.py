@@ -26,22 +26,25 @@ TRIES = 4  # designs made until one fits
 
 @dataclass(frozen=True)
 class Design:
-    """A design that fits its target; `why` its engines are shared, or are not though asked for."""
+    """A design that fits its target; what engines of several convolutions write, and `why` there
+    are any, or none though asked for."""
 
     graph: HardwareGraph
     plan: Plan
     top: Top
     schedule: Schedule
     resources: Resources
+    sharing: tuple[Key, ...]
     why: str = ""
 
     def sharing_json(self) -> dict[str, Any]:
         """why; engines of several convolutions: their `layers`, and the `tensors` they write in the
         order of their frames."""
         engines = [
-            {"layers": list(block.sharers), "tensors": list(block.writes[0])}
+            {"layers": list(block.origins), "tensors": list(key)}
+            for key in self.sharing
             for block in self.graph.blocks
-            if block.sharers
+            if block.writes == (key,) and block.ops
         ]
         return {"why": self.why, "engines": engines}
 
@@ -147,7 +150,7 @@ def made(
     """With those engines shared and no others. Raises BuildError when it does not fit."""
     graph = hardware_graph(program, sharing)
     plan, top, schedule = fitted(graph, chip, fps, lanes, clock_mhz)
-    return Design(graph, plan, top, schedule, check_fit(top, chip))
+    return Design(graph, plan, top, schedule, check_fit(top, chip), sharing)
 
 
 def fitted(

@@ -79,10 +79,9 @@ class Block:
         return tuple(dict.fromkeys(op.weight for op in self.ops if isinstance(op, Conv2d)))
 
     @property
-    def sharers(self) -> tuple[str, ...]:
-        """The torch module paths of an engine of several sets of weights; empty for others."""
-        found = dict.fromkeys(op.origin or op.output for op in self.ops)
-        return tuple(found) if len(self.weights) > 1 else ()
+    def origins(self) -> tuple[str, ...]:
+        """The torch module paths of all operations, or what they make where there is none."""
+        return tuple(dict.fromkeys(op.origin or op.output for op in self.ops))
 
 
 @dataclass(frozen=True)
