@@ -179,11 +179,11 @@ def test_many_random_networks_in_rtl() -> None:
 @pytest.mark.slow
 @pytest.mark.rtl
 @pytest.mark.xdist_group("icarus")
-def test_a_place_less_shows_in_shared_towers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", [towers(size=(4, 5), channels=2), parallel(24)])
+def test_a_place_less_shows_behind_shared_engines(program: Program, tmp_path: Path) -> None:
     needs("icarus")
-    program = towers(size=(4, 5), channels=2)
     queues = list(Design(program, 12, tmp_path, all_shared(hardware_graph(program))).shallow())
-    assert len(queues) >= 4
+    assert len(queues) >= 2
     assert all(queue.shows in ("loss", "deadlock") for queue in queues), queues
 
 
