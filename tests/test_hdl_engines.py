@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Engines and pools against their models: any geometry, folding, levels, arithmetic and stalls."""
 
 from typing import Any
