@@ -28,9 +28,11 @@ from intaglio.detect.train import normalise
 from intaglio.file import save
 from intaglio.fixed import Arithmetic
 from intaglio.quant import QuantConfig
-from intaglio.quant.aqd import TrainedNetwork, WeightGrid, norm_paths
+from intaglio.quant.aqd import TrainedNetwork
 from intaglio.quant.capture import capture
+from intaglio.quant.learned_weight import WeightGrid
 from intaglio.quant.lower import lower
+from intaglio.quant.norms import norm_paths
 from intaglio.quant.passes import TRAINING_PASSES, simplify
 from intaglio.quant.train import CALIBRATED, Pictures, TrainConfig, train, trained
 

@@ -25,9 +25,10 @@ from intaglio.errors import DataError, ModelError
 from intaglio.file import load
 from intaglio.fixed import PRESETS, Arithmetic, IntType
 from intaglio.quant import QuantConfig, float_predictor
-from intaglio.quant.aqd import LearnedWeight, TrainedNetwork, WeightGrid, fixed_factor
+from intaglio.quant.aqd import TrainedNetwork, fixed_factor
 from intaglio.quant.distil import distillation_loss
 from intaglio.quant.learned import HALF, quantise
+from intaglio.quant.learned_weight import LearnedWeight, WeightGrid
 from intaglio.quant.train import Pictures, TrainConfig, Trained, trained
 
 torch.set_num_threads(1)

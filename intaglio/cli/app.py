@@ -11,12 +11,28 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typer.core import TyperGroup
 
 from intaglio.disk import write_text
 from intaglio.errors import DataError, IntaglioError
 
+ORDER = (
+    "scenes", "train", "quantize", "import", "info", "run", "eval", "compare", "diverge", "trace",
+    "export", "build", "verify", "bitstream", "report", "demo",
+)  # fmt: skip
+
+
+class Pipeline(TyperGroup):
+    """Commands in the order in which one needs them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names, as `--help` shows them."""
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+
 app = typer.Typer(
     name="intaglio",
+    cls=Pipeline,
     help="A torch detector, cut into integers, then into hardware.",
     no_args_is_help=True,
     add_completion=False,

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from intaglio.cli.app import JsonOption, ResizeOption, app, console, progress, write_json
-from intaglio.cli.network import ProgramArgument
+from intaglio.cli.quantizing import ProgramArgument
 from intaglio.errors import DataError
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from intaglio.cli.app import JsonOption, app, console, write_json
-from intaglio.cli.network import ProgramArgument
+from intaglio.cli.quantizing import ProgramArgument
 from intaglio.disk import whole_file
 from intaglio.errors import DataError
 from intaglio.program import Program
@@ -158,7 +158,7 @@ def import_program(
     means, stds, meta = numbers("--mean", mean), numbers("--std", std), {}
     if like is not None:
         from intaglio.api import head_of
-        from intaglio.cli.network import open_model
+        from intaglio.cli.quantizing import open_model
 
         source = open_model(like, None)
         meta["head"] = head_of(source, like).to_json()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from intaglio.cli.app import JsonOption, ResizeOption, app, console, progress, write_json
-from intaglio.cli.network import ProgramArgument
+from intaglio.cli.quantizing import ProgramArgument
 
 
 class FormatName(StrEnum):

@@ -16,7 +16,7 @@ from intaglio.cli.app import (
     progress,
     write_json,
 )
-from intaglio.cli.network import DeviceOption, SizeOption, WeightsOption, open_model
+from intaglio.cli.quantizing import DeviceOption, SizeOption, WeightsOption, open_model
 from intaglio.errors import ModelError
 from intaglio.program import Program
 
@@ -73,7 +73,7 @@ def train(
     from intaglio.file import save
     from intaglio.fixed import preset
     from intaglio.quant import QuantConfig
-    from intaglio.quant.aqd import WeightGrid
+    from intaglio.quant.learned_weight import WeightGrid
     from intaglio.quant.train import Pictures, TrainConfig, trained
 
     config = QuantConfig(

@@ -10,9 +10,9 @@ the Program. docs/aqd.md says what is the paper's and what is ours.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import inf, log
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from math import inf
 
 import numpy as np
 import torch
@@ -20,127 +20,21 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from intaglio.fixed import Arithmetic, IntType
+from intaglio.fixed import Arithmetic
 from intaglio.quant.capture import capture
 from intaglio.quant.config import QuantConfig
 from intaglio.quant.execute import compute, convolved, run, tensors
-from intaglio.quant.graph import PASSING, Add, Affine, Conv, FloatGraph, Floats, Image, Node
+from intaglio.quant.graph import PASSING, Add, Conv, FloatGraph, Image, Node
 from intaglio.quant.groups import weight_bits
-from intaglio.quant.learned import HALF, LearnedGrids, quantise, straight
-from intaglio.quant.observe import batches, check_images
+from intaglio.quant.learned import LearnedGrids, straight
+from intaglio.quant.learned_weight import SMALLEST, LearnedWeight, WeightGrid, nearest_powers
+from intaglio.quant.norms import momentum, norm_paths, restored_norms
+from intaglio.quant.observe import check_images
 from intaglio.quant.passes import TRAINING_PASSES, simplify
 from intaglio.quant.scales import Scales, calibrate, choose
-from intaglio.quant.search import CANDIDATES, HEADROOM_BITS, WeightCodes
+from intaglio.quant.search import HEADROOM_BITS
 
 MOMENTUM = 0.1
-SMALLEST = 2.0**-60  # factor that is told from 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class WeightGrid:
-    """How weights are rounded in training.
-
-    odd           codes are the odd integers 2q + 1 - 2^bits, without a zero (AQD), or else
-                  [-2^(bits-1), 2^(bits-1) - 1].
-    standardise   weights are brought to mean 0, all filters together, and each filter to variance
-                  1 before they are rounded, where a batch norm follows and makes up for it.
-    """
-
-    odd: bool = True
-    standardise: bool = False
-
-
-class LearnedWeight(nn.Module):
-    """A weight (Cout, Cin / groups, Kh, Kw) with a learned interval for all filters together.
-
-    `gain` (Cout, 1, 1, 1) restores the filters' own scale; it is trained where no norm follows.
-    With `power_of_two` gain times step is rounded to a power of two there, and exported so for
-    every weight: the norm after it makes up for the difference.
-    """
-
-    gain: torch.Tensor
-
-    def __init__(
-        self, weight: Floats, bits: int, grid: WeightGrid, *, normed: bool,
-        power_of_two: bool = False,
-    ) -> None:  # fmt: skip
-        super().__init__()
-        self.normed, self.power_of_two = normed, power_of_two
-        values = torch.from_numpy(weight).float()
-        gain = deviation(values)
-        self.standardise = grid.standardise and normed and values[0].numel() > 1
-        self.odd = grid.odd and bits < 8
-        self.codes = IntType(bits, signed=True)
-        self.latent = nn.Parameter(values / gain)
-        if normed:
-            self.register_buffer("gain", gain)
-        else:
-            self.gain = nn.Parameter(gain)
-        self.log_step = nn.Parameter(torch.tensor(log(self.best_step())))
-
-    @property
-    def offset(self) -> float:
-        """Of the grid; a step of the odd one is two units of its codes."""
-        return HALF if self.odd else 0.0
-
-    def standard(self) -> torch.Tensor:
-        """The latent weight as it is rounded."""
-        if not self.standardise:
-            return self.latent
-        centred = self.latent - self.latent.mean()
-        return centred / deviation(centred)
-
-    def forward(self) -> torch.Tensor:
-        """The rounded weight."""
-        rounded: torch.Tensor = quantise(
-            self.standard(), torch.exp(self.log_step), self.codes, self.offset
-        )
-        if self.power_of_two and not self.normed:
-            with torch.no_grad():
-                factor = nearest_powers(self.scale()) / self.scale()
-            return rounded * (self.gain * factor)
-        return rounded * self.gain
-
-    def scale(self) -> torch.Tensor:
-        """Each filter's step (Cout, 1, 1, 1)."""
-        return self.gain * torch.exp(self.log_step)
-
-    @torch.no_grad()
-    def best_step(self) -> float:
-        """The step with the least squared error."""
-        values = self.standard()
-        widest = float(values.abs().max().clamp(min=1e-8)) / max(self.codes.hi, 1)
-        steps = [widest * part / CANDIDATES for part in range(CANDIDATES, 0, -1)]
-
-        def error(step: float) -> float:
-            rounded: torch.Tensor = quantise(values, torch.tensor(step), self.codes, self.offset)
-            return float((values - rounded).square().sum())
-
-        return min(steps, key=error)
-
-    @torch.no_grad()
-    def learned(self) -> tuple[Floats, WeightCodes]:
-        """The real-valued weight and its codes."""
-        values, step = self.standard(), torch.exp(self.log_step)
-        q = torch.floor(values / step - self.offset + 0.5).clamp(self.codes.lo, self.codes.hi)
-        gain, each = self.gain, self.scale()
-        if self.power_of_two:
-            each = nearest_powers(each)
-            gain = each / step
-        scale = each.double().reshape(-1).cpu().numpy()
-        real = (values * gain).double().cpu().numpy()
-        codes = q.cpu().numpy().astype(np.int64)
-        if not self.odd:
-            return real, WeightCodes(codes, scale, self.codes)
-        type = IntType(self.codes.bits + 1, signed=True)
-        return real, WeightCodes(2 * codes + 1, scale / 2, type, odd=True)
-
-
-def deviation(weight: torch.Tensor) -> torch.Tensor:
-    """The standard deviation of each filter (Cout, 1, 1, 1); its size where it has one weight."""
-    if weight[0].numel() == 1:
-        return weight.abs().clamp(min=1e-8)
-    return weight.std(dim=(1, 2, 3), keepdim=True, correction=0).clamp(min=1e-8)
 
 
 class TrainedNetwork(nn.Module):
@@ -353,13 +247,6 @@ class TrainedNetwork(nn.Module):
             norm.momentum = MOMENTUM
 
 
-def momentum(norm: nn.BatchNorm2d) -> float:
-    """The weight of a batch in the running statistics: of a plain mean where the norm has none."""
-    assert norm.num_batches_tracked is not None
-    norm.num_batches_tracked.add_(1)
-    return 1 / int(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-
-
 def fixed_factor(factor: torch.Tensor, arithmetic: Arithmetic) -> torch.Tensor:
     """Factors rounded to M / 2^S with the largest S at which every |M| fits the multiplier, or each
     to its nearest power of two."""
@@ -372,99 +259,3 @@ def fixed_factor(factor: torch.Tensor, arithmetic: Arithmetic) -> torch.Tensor:
     shift = min(high, int(np.floor(np.log2(arithmetic.multiplier_max / largest))))
     one = 2.0 ** max(shift, low)
     return torch.floor(factor * one + 0.5) / one
-
-
-def nearest_powers(factor: torch.Tensor) -> torch.Tensor:
-    """Each factor's nearest power of two on a logarithmic scale, with its sign; 0 stays 0."""
-    powers = torch.exp2(torch.floor(torch.log2(factor.abs().clamp(min=SMALLEST)) + 0.5))
-    return torch.where(factor == 0, factor, powers.copysign(factor))
-
-
-def norm_paths(raw: FloatGraph, graph: FloatGraph, model: nn.Module) -> dict[str, str]:
-    """The batch norm, by module path, that follows each call of a convolution."""
-    kept = {node.output for node in graph.nodes if isinstance(node, Conv)}
-    found = {}
-    for node in raw.nodes:
-        if not isinstance(node, Affine) or not node.origin:
-            continue
-        norm = model.get_submodule(node.origin)
-        conv = raw.producer[node.input]
-        if isinstance(norm, nn.BatchNorm2d) and isinstance(conv, Conv) and conv.output in kept:
-            found[conv.output] = node.origin
-    return found
-
-
-def restored_norms(
-    graph: FloatGraph,
-    images: NDArray[np.uint8],
-    paths: Mapping[str, str],
-    replacements: Mapping[str, nn.Module],
-) -> tuple[dict[str, int], list[nn.Module]]:
-    """A norm for each of `paths`' modules, with the statistics that its convolutions have on the
-    images, and the function that the graph has; and which norm each call site uses."""
-    seen = statistics(graph, images, list(paths))
-    index: dict[str, int] = {}
-    norms: list[nn.Module] = []
-    by_path: dict[str, int] = {}
-    for tensor, path in paths.items():
-        if tensor in replacements:
-            index[tensor] = len(norms)
-            norms.append(replacements[tensor])
-            continue
-        if path not in by_path:
-            by_path[path] = len(norms)
-            sites = [t for t, p in paths.items() if p == path]
-            norms.append(fitted_norm(graph, tensor, [seen[t] for t in sites]))
-        index[tensor] = by_path[path]
-    shared = {id(norms[k]): k for k in index.values()}
-    return {t: shared[id(norms[k])] for t, k in index.items()}, norms
-
-
-def fitted_norm(
-    graph: FloatGraph, tensor: str, moments: Sequence[tuple[torch.Tensor, torch.Tensor]]
-) -> nn.BatchNorm2d:
-    """A batch norm with the mean of these means and variances, equal to the node's factors."""
-    node = graph.producer[tensor]
-    assert isinstance(node, Conv)
-    norm = nn.BatchNorm2d(node.shape[0])
-    means = torch.stack([mean for mean, _ in moments])
-    mean = means.mean(0)
-    variance = torch.stack([variance for _, variance in moments]).mean(0)
-    variance = variance + means.var(0, correction=0)
-    scale, shift = torch.from_numpy(node.scale), torch.from_numpy(node.shift)
-    with torch.no_grad():
-        norm.running_mean = mean.float()
-        norm.running_var = variance.float()
-        norm.weight.copy_(scale * torch.sqrt(variance + norm.eps))
-        norm.bias.copy_(shift + mean * scale)
-    return norm
-
-
-def statistics(
-    graph: FloatGraph, images: NDArray[np.uint8], names: Sequence[str]
-) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Mean and variance (C,) of convolutions before their norms, in the real-valued network."""
-    wanted = set(names)
-    weights = tensors(graph, torch.float32)
-    sums: dict[str, list[torch.Tensor]] = {name: [] for name in names}
-    values: dict[str, torch.Tensor] = {}
-
-    def visit(node: Node, value: torch.Tensor) -> torch.Tensor:
-        values[node.output] = value
-        if isinstance(node, Conv) and node.output in wanted:
-            z = convolved(node, values[node.input], weights[node.weight]).double()
-            moments = torch.stack([z.sum((0, 2, 3)), z.square().sum((0, 2, 3))])
-            count = torch.full((1, z.shape[1]), z.numel() / z.shape[1])
-            sums[node.output].append(torch.cat([moments, count]))
-        return value
-
-    with torch.no_grad():
-        for pixels in batches(images, torch.float32):
-            run(graph, pixels, visit=visit)
-            values.clear()
-    found = {}
-    for name, parts in sums.items():
-        total, square, count = torch.stack(parts).sum(0)
-        mean = total / count
-        found[name] = mean, (square / count - mean**2).clamp(min=0)
-    return found

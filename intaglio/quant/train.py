@@ -22,12 +22,13 @@ from intaglio.detect.losses import fcos_loss, retinanet_loss
 from intaglio.detect.train import follow
 from intaglio.errors import DataError, ModelError
 from intaglio.program import Program
-from intaglio.quant.aqd import TrainedNetwork, WeightGrid
+from intaglio.quant.aqd import TrainedNetwork
 from intaglio.quant.config import QuantConfig
 from intaglio.quant.detptq import torch_device
 from intaglio.quant.distil import distillation_loss
 from intaglio.quant.exact import integers
 from intaglio.quant.graph import FloatGraph
+from intaglio.quant.learned_weight import WeightGrid
 from intaglio.quant.lower import lower
 from intaglio.quant.pipeline import head_of
 from intaglio.quant.scales import Scales
