@@ -21,12 +21,12 @@ from intaglio.quant.odol import OdolTerms
 NOWHERE = 1e-12  # a score below that of any candidate
 
 TERMS = {
-    "every term, foreground 0.01": OdolTerms(),
+    "every term, foreground 0.05": OdolTerms(),
     "class only": OdolTerms(by_box=0.0, by_centre=0.0),
     "box only": OdolTerms(by_class=0.0, by_centre=0.0),
     "without centre-ness": OdolTerms(by_centre=0.0),
-    "foreground 0.001": OdolTerms(foreground=0.001),
-    "foreground 0.05": OdolTerms(foreground=0.05),
+    "foreground 0.01": OdolTerms(foreground=0.01),
+    "foreground 0.2": OdolTerms(foreground=0.2),
     "every candidate": OdolTerms(foreground=NOWHERE),
 }
 

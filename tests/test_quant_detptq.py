@@ -33,7 +33,8 @@ from intaglio.quant.scales import Calibration, calibrate
 
 torch.set_num_threads(1)
 KINDS = ("fcos", "retinanet")
-CONFIG = QuantConfig(method="detptq", wbits=3, abits=3)
+FAINT = OdolTerms(foreground=0.01)  # scores of untrained networks are low
+CONFIG = QuantConfig(method="detptq", wbits=3, abits=3, odol=FAINT)
 SHAPE = (3, 32, 40)
 SPECS = {
     "fcos": HeadSpec("fcos", ("a", "b"), (4, 8)),
@@ -187,7 +188,13 @@ def naive(
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_thorough_search_chooses_as_the_naive_one(kind: str) -> None:
     config = QuantConfig(
-        method="detptq", wbits=3, abits=3, correct_bias=False, compensate=False, thorough=True
+        method="detptq",
+        wbits=3,
+        abits=3,
+        correct_bias=False,
+        compensate=False,
+        thorough=True,
+        odol=FAINT,
     )
     images = pixels(SHAPE, 2 * BATCH)
     graph, calibration = network(kind, images, config)
@@ -238,7 +245,7 @@ def test_what_a_race_chooses_is_as_good_on_all_images() -> None:
 
 def test_steps_cover_every_weight_and_every_searched_tensor_once() -> None:
     images = pixels(SHAPE, 4)
-    config = QuantConfig(method="detptq")
+    config = QuantConfig(method="detptq", odol=FAINT)
     graph, calibration = network("fcos", images, config)
     steps = plan(graph, calibration)
     assert len({(s.kind, s.name) for s in steps}) == len(steps)
@@ -255,7 +262,7 @@ def test_steps_cover_every_weight_and_every_searched_tensor_once() -> None:
 
 def test_p_that_make_the_same_codes_are_tried_once() -> None:
     images = pixels(SHAPE, 4)
-    config = QuantConfig(method="detptq", pot_scales=True, compensate=False)
+    config = QuantConfig(method="detptq", pot_scales=True, compensate=False, odol=FAINT)
     graph, calibration = network("fcos", images, config)
     candidates = Candidates(graph, calibration, config, images)
     counts = []
@@ -285,7 +292,7 @@ def written(done: Quantized, path: Path) -> bytes:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_report_gives_each_layers_p_and_curve(kind: str) -> None:
     told: list[tuple[int, int]] = []
-    config = QuantConfig(method="detptq")
+    config = QuantConfig(method="detptq", odol=FAINT)
     done = quantize(
         detector(kind), pixels(SHAPE, 8), config, progress=lambda *step: told.append(step)
     )
@@ -311,7 +318,7 @@ class StoppedError(Exception):
 
 @pytest.mark.parametrize("after", [1, 7, 19])
 def test_a_stopped_search_goes_on_to_the_same_program(after: int, tmp_path: Path) -> None:
-    config, images = QuantConfig(method="detptq"), pixels(SHAPE, 8)
+    config, images = QuantConfig(method="detptq", odol=FAINT), pixels(SHAPE, 8)
     state = tmp_path / "state.json"
     whole = quantize(detector("fcos"), images, config)
 
@@ -338,14 +345,14 @@ def test_a_stopped_search_goes_on_to_the_same_program(after: int, tmp_path: Path
 def test_the_state_of_another_search_is_not_used(tmp_path: Path) -> None:
     state = tmp_path / "state.json"
     state.write_text(json.dumps({"key": "other", "entries": [{"p": 5.0}]}))
-    config, images = QuantConfig(method="detptq"), pixels(SHAPE, 4)
+    config, images = QuantConfig(method="detptq", odol=FAINT), pixels(SHAPE, 4)
     done = quantize(detector("fcos"), images, config, state=state)
     plain = quantize(detector("fcos"), images, config)
     assert written(done, tmp_path / "a") == written(plain, tmp_path / "b")
 
 
 def test_what_a_search_refuses(tmp_path: Path) -> None:
-    config, images = QuantConfig(method="detptq"), pixels(SHAPE, 4)
+    config, images = QuantConfig(method="detptq", odol=FAINT), pixels(SHAPE, 4)
     with pytest.raises(ModelError) as error:
         quantize(trained(Pyramid()), pixels((3, 24, 30), 2), config)
     assert str(error.value) == (

@@ -36,15 +36,15 @@ class Reconstruction:
     Raises ModelError where a value is impossible.
     """
 
-    iterations: int = 1500
+    iterations: int = 2000
     block_iterations: int = 100
-    batch: int = 16
+    batch: int = 32
     drop: float = 0.5
     odol: bool = True
     features: float = 1.0
     reach: int | None = None
-    rate: float = 1e-2
-    boldness: float = 25.0
+    rate: float = 1e-3
+    boldness: float = 10.0
     augment: bool = True
     seed: int = 0
 

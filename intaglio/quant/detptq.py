@@ -32,8 +32,8 @@ from intaglio.spread import HERE, Pool
 
 Progress = Callable[[int, int], None]
 
-ERRORS = 2.0  # a candidate that is worse by so many standard errors is out of the race
-SHARE = 4  # a race looks at one in so many batches
+ERRORS = 1.0  # a candidate that is worse by so many standard errors is out of the race
+SHARE = 2  # a race looks at one in so many batches
 NOTHING = 1e-12  # of ODOL
 
 

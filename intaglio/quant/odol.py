@@ -35,7 +35,7 @@ class OdolTerms:
     Raises ModelError where a value is impossible.
     """
 
-    foreground: float = 0.01
+    foreground: float = 0.05
     by_class: float = 1.0
     by_box: float = 1.0
     by_centre: float = 1.0
