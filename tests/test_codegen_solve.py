@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The folding's integer program: as good as every combination tried, no worse than the greedy one;
 what a folding is said to take is what its component is counted to be made of."""
 

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The byte link and the serial line: every beat arrives, whatever stalls; nothing is lost."""
 
 import random

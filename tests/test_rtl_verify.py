@@ -7,7 +7,7 @@ import pytest
 from networks import pyramid, skip
 from tools import needs
 
-from intaglio.codegen import bundle as bundle_module
+from intaglio.codegen import design as design_module
 from intaglio.codegen import verify as verify_module
 from intaglio.codegen.bundle import build
 from intaglio.codegen.timing import Model, Schedule, size_queues
@@ -97,7 +97,7 @@ def test_a_design_that_stops_is_reported_and_does_not_hang(
         depths, schedule = size_queues(model)
         return dict.fromkeys(depths, 2), schedule
 
-    monkeypatch.setattr(bundle_module, "size_queues", too_shallow)
+    monkeypatch.setattr(design_module, "size_queues", too_shallow)
     build(skip(), lanes=40).write(tmp_path / "build")
     result = verify(tmp_path / "build", simulator="icarus")
     assert result.mismatches == result.frames * 5 * 30
