@@ -8,6 +8,7 @@ import numpy as np
 import shapes
 from adapters import DrainUser, LineReader, LinkUser, OneByte, OutletUser, WindowReader
 from expect import NAME_BITS, NAMES, Input, Lane, Output, Round
+from numpy.typing import NDArray
 
 from intaglio.fixed import IntType
 from intaglio.hdl import fifo, link
@@ -138,13 +139,29 @@ def sum_pool() -> Case:
     return Case(block, shapes.convolved(block, frames, 2, 1))
 
 
-def conv(levels: int = 1) -> Case:
-    frames = [Frame(2, 2, 1), Frame(2, 1, 1)][:levels]
-    weights = np.array([[[[1], [-2]], [[3], [1]]], [[[-1], [2]], [[1], [-3]]]])
-    scalings = [Scaling((1, 2), (k, 1), (1,), -4, 7) for k in range(levels)]
+def conv() -> Case:
+    return conv_engine([Frame(2, 2, 1)], KERNELS[0], (0,))
+
+
+def shared_conv() -> Case:
+    """Two convolutions that take turns, each with weights of its own."""
+    return conv_engine([Frame(2, 1, 1)] * 2, KERNELS, (0, 1))
+
+
+KERNELS = np.array(
+    [
+        [[[[1], [-2]], [[3], [1]]], [[[-1], [2]], [[1], [-3]]]],
+        [[[[2], [1]], [[-1], [-3]]], [[[3], [-2]], [[2], [1]]]],
+    ]
+)  # of two convolutions
+
+
+def conv_engine(frames: list[Frame], weights: NDArray[np.int64], sets: tuple[int, ...]) -> Case:
+    scalings = [Scaling((1, 2), (k, 1), (1,), -4, 7) for k in range(len(frames))]
     block = ConvEngine(
         frames=frames,
         weights=weights,
+        sets=sets,
         x=BIT,
         w=IntType(3, True),
         y=I4,
@@ -307,6 +324,7 @@ PROOFS = (
     Proof("SumPool", sum_pool, 21, 36, 14, 17),
     Proof("DepthwiseEngine", depthwise, 22, 36, 8, 17),
     Proof("ConvEngine", conv, 24, 50, 4, 19),
+    Proof("ConvEngine, 2 weight sets", shared_conv, 24, 50, 4, 19),
     Proof("Drain", drain, 14, 26, 6, 10),
     Proof("Link, first stream", lambda: byte_link(0), 18, 30, 4, 32),
     Proof("UartReceiver", lambda: serial(UartReceiver(cycles=4)), 50, 98, 3, 48),
