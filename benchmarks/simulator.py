@@ -83,7 +83,7 @@ def main() -> None:
     """Measure, print a table, write sim.json and its page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--net", nargs="+", choices=NETS, default=NETS)
-    parser.add_argument("--size", type=int, nargs="+", help="Of these only; other rows stay.")
+    parser.add_argument("--size", type=int, nargs="+", help="Others stay, if measured alike.")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path, default=RESULTS / "sim.json")
     options = parser.parse_args()
@@ -92,7 +92,8 @@ def main() -> None:
     for facts in (start, scale):
         print(", ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
     machine = {"processors": processors(), "isa": supported()[0], "rounds": options.rounds}
-    rows = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
+    found = json.loads(options.out.read_text()) if options.out.exists() else {}
+    rows = found["rows"] if found.get("machine") == machine else []
     made = {"machine": machine, "start": start, "rtl": scale}
     for net in options.net:
         for size in (256, 512) if net == "retinanet-r18" else (zoo.find(net).size[0],):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from models import Mixed, Pyramid, conv_norm, networks, pixels, trained
-from test_quant_detptq import KINDS, SHAPE, SPECS, detector, maps
+from test_quant_detptq import FAINT, KINDS, SHAPE, SPECS, detector, maps
 from test_quant_lower import assert_nearest
 from torch import nn
 
@@ -33,7 +33,6 @@ torch.set_num_threads(1)
 QUICK = Reconstruction(
     iterations=120, block_iterations=8, batch=8, reach=1, rate=1e-2, boldness=1.0
 )
-FAINT = OdolTerms(foreground=0.01)  # scores of untrained networks are low
 CONFIG = QuantConfig(wbits=3, abits=3, reconstruct=QUICK, odol=FAINT)
 
 

@@ -224,13 +224,7 @@ def merge(program: Program, group: Sequence[Block]) -> Block:
     group = sorted(group, key=size)
     if len(group) == 1:
         return group[0]
-    return replace(
-        group[0],
-        reads=(tuple(b.reads[0][0] for b in group),),
-        writes=(tuple(b.name for b in group),),
-        ops=tuple(b.ops[0] for b in group),
-        requants=tuple(b.requants[0] for b in group),
-    )
+    return joined(group, tuple(b.name for b in group))
 
 
 def with_joined(blocks: Sequence[Block], key: Key) -> list[Block]:
@@ -246,7 +240,7 @@ def with_joined(blocks: Sequence[Block], key: Key) -> list[Block]:
 
 
 def joined(group: Sequence[Block], key: Key) -> Block:
-    """One engine for several: what they write in the order of `key`, each with its weights."""
+    """One engine for several blocks; its levels, with their weights, in the order of `key`."""
     levels = {
         name: (block.reads[0][k], block.ops[k], block.requants[k])
         for block in group

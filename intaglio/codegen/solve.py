@@ -114,7 +114,7 @@ class Problem:
             return None
         with hushed():  # HiGHS leaves a trace of itself there now and then
             found = milp(
-                (takes / has[:, None]).sum(axis=0),
+                [price(c.need, self.chip) for c in flat],
                 integrality=np.ones(len(flat)),
                 bounds=(0, 1),
                 constraints=[

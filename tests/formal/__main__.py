@@ -15,7 +15,7 @@ from amaranth.hdl import UnusedElaboratable
 
 warnings.simplefilter("ignore", UnusedElaboratable)  # blocks asked for their model only
 
-from proofs import PROOFS  # noqa: E402
+from proofs import PROOFS  # noqa: E402 - the filter comes first
 from prove import prove  # noqa: E402 - the filter comes first
 
 ROOT = Path(__file__).parent.parent.parent
