@@ -199,11 +199,11 @@ def report_text(
         f"Target {hardware['target']}; measured {n['cycles_per_frame']} cycles a frame, predicted"
         f" {n['predicted_cycles_per_frame']}.",
         "",
-        "| layer | op | PE | SIMD | cycles | multipliers | ROM bits |",
-        "|---|---|---|---|---|---|---|",
+        "| layer | op | PE | SIMD | pixels | cycles | multipliers | ROM bits |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in hardware["layers"]:
-        keys = ("name", "op", "pe", "simd", "cycles", "multipliers", "rom_bits")
+        keys = ("name", "op", "pe", "simd", "pixels", "cycles", "multipliers", "rom_bits")
         lines.append("| " + " | ".join("-" if row[k] is None else str(row[k]) for k in keys) + " |")
     for key, found in differences.items():
         lines += ["", f"## {key.upper()}: fake-quantised model against the simulator", ""]

@@ -43,10 +43,17 @@ def divisors(n: int) -> st.SearchStrategy[int]:
     return st.sampled_from([d for d in range(1, n + 1) if n % d == 0])
 
 
-def outputs(results: int, cycles: int) -> st.SearchStrategy[int]:
-    """Output lanes that divide the results and drain them in time."""
-    possible = [d for d in range(1, results + 1) if results % d == 0 and results // d <= cycles]
+def outputs(results: int, cycles: int, pixels: int = 1) -> st.SearchStrategy[int]:
+    """Output lanes that divide the results and drain them, of all pixels, in time."""
+    possible = [
+        d for d in range(1, results + 1) if results % d == 0 and pixels * results // d <= cycles
+    ]
     return st.sampled_from(possible)
+
+
+def neighbours(geometry: Geometry, cycles: int) -> st.SearchStrategy[int]:
+    """Pixels at once that can leave in time."""
+    return st.integers(1, 1 if geometry.pointwise else min(4, cycles))
 
 
 def fitting(geometry: Geometry, frames: Sequence[Frame]) -> bool:
@@ -105,9 +112,10 @@ def convolutions(draw: st.DrawFn) -> tuple[ConvEngine, Sequence[Frame], IntType,
     groups = draw(st.integers(1, 3))
     cin, cout = (draw(st.integers(1, 7 if groups == 1 else 3)) for _ in range(2))
     simd = draw(divisors(cin) if groups > 1 else st.integers(1, cin + 1))
-    pe = draw(divisors(cout) if groups > 1 else st.integers(1, cout + 1))
     cycles = geometry.kernel[0] * geometry.kernel[1] * ceil_div(cin, simd)
-    out_lanes = draw(outputs(pe, cycles))
+    pixels = draw(neighbours(geometry, cycles)) if groups == 1 else 1
+    pe = draw(divisors(cout) if groups > 1 else st.integers(1, cout + 1)) if pixels == 1 else cout
+    out_lanes = draw(outputs(pe, cycles, pixels))
     frames = [Frame(cin * groups, *size) for size in draw(sizes)]
     assume(fitting(geometry, frames))
     x = IntType(3, draw(st.booleans()))
@@ -143,6 +151,7 @@ def convolutions(draw: st.DrawFn) -> tuple[ConvEngine, Sequence[Frame], IntType,
         padding=geometry.padding,
         pad_values=rng.integers(x.lo, x.hi + 1, pad_shape).tolist(),
         rows=draw(st.sampled_from((None, geometry.span[0]))),
+        pixels=pixels,
     )
     return engine, frames, x, (simd, out_lanes)
 
@@ -156,9 +165,11 @@ def lane_blocks(draw: st.DrawFn, kinds: Sequence[str] = ("depthwise", "max", "su
     frames = [Frame(channels, *size) for size in draw(sizes)]
     assume(fitting(geometry, frames))
     x = IntType(4, draw(st.booleans()))
-    lanes = draw(st.integers(1, channels + 1))
+    kind = draw(st.sampled_from(kinds))
     cycles = geometry.kernel[0] * geometry.kernel[1]
-    out_lanes = draw(outputs(lanes, cycles))
+    pixels = draw(neighbours(geometry, cycles)) if kind == "depthwise" else 1
+    lanes = draw(st.integers(1, channels + 1)) if pixels == 1 else channels
+    out_lanes = draw(outputs(lanes, cycles, pixels))
     common = {
         "frames": frames,
         "x": x,
@@ -168,7 +179,6 @@ def lane_blocks(draw: st.DrawFn, kinds: Sequence[str] = ("depthwise", "max", "su
         "padding": geometry.padding,
         "rows": draw(st.sampled_from((None, geometry.span[0]))),
     }
-    kind = draw(st.sampled_from(kinds))
     if kind == "max":
         return MaxPool(kernel=geometry.kernel, **common), frames, x, x, (lanes, lanes)
     odd = draw(st.booleans())
@@ -197,6 +207,7 @@ def lane_blocks(draw: st.DrawFn, kinds: Sequence[str] = ("depthwise", "max", "su
             y=Y,
             accumulator=Accumulator(bits, narrow, overflow, at),
             pad_values=pads,
+            pixels=pixels,
             **common,
         )
     return block, frames, x, Y, (lanes, out_lanes)

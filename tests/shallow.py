@@ -21,7 +21,7 @@ from intaglio.codegen.devices import device
 from intaglio.codegen.fold import plan_for_cycles, plan_for_multipliers
 from intaglio.codegen.graph import Key, hardware_graph
 from intaglio.codegen.ports import random_frames
-from intaglio.codegen.timing import SIMULATED, Model, Schedule
+from intaglio.codegen.timing import Model, Schedule
 from intaglio.codegen.verify import frame_ends, longest, read_recording
 from intaglio.cosim.port import Port
 from intaglio.cosim.score import compare
@@ -137,13 +137,15 @@ class Design:
         subprocess.run(tool, cwd=self.folder, check=True, capture_output=True)
 
     def play(self, *, stalls: int = 0) -> Run:
-        """Frames back to back; `stalls` is a seed of pauses on every port, 0: none."""
-        run = ["vvp", "-n", "drive.vvp", f"+frames={SIMULATED}", f"+stalls={stalls}",
+        """As many frames back to back as were predicted; `stalls` is a seed of pauses on every
+        port, 0: none."""
+        frames = len(self.schedule.finished)
+        run = ["vvp", "-n", "drive.vvp", f"+frames={frames}", f"+stalls={stalls}",
                f"+patience={self.patience}"]  # fmt: skip
         said = subprocess.run(run, cwd=self.folder, check=True, capture_output=True, text=True)
         sinks = self.top.sinks
         got = {s.tensor: read_recording(self.folder / recording(s)) for s in sinks}
-        wrong = [compare(s, got[s.tensor], self.want[s.tensor], SIMULATED, 0)[0] for s in sinks]
+        wrong = [compare(s, got[s.tensor], self.want[s.tensor], frames, 0)[0] for s in sinks]
         finished = said.stdout.split()[-1] == "done"
         if not finished:
             return Run(finished, 0, sum(wrong))

@@ -81,10 +81,10 @@ def test_an_unreachable_rate_names_the_layer_and_the_best_rate() -> None:
     with pytest.raises(BuildError) as error:
         plan_for_fps(graph, 1e6, 75.0)
     assert str(error.value) == (
-        "fps must be at most 277777.8 at 75 MHz, not 1e+06: layer 'stem' takes 270 cycles a frame"
-        " however many multipliers it gets; raise the clock or lower the input size."
+        "fps must be at most 757575.8 at 75 MHz, not 1e+06: layer 'image_source' takes 99 cycles a"
+        " frame however many multipliers it gets; raise the clock or lower the input size."
     )
-    assert plan_for_fps(graph, 277_777, 75.0).cycles == 270
+    assert plan_for_fps(graph, 757_575, 75.0).cycles == 99
 
 
 def test_too_few_multipliers_are_refused() -> None:
@@ -99,3 +99,19 @@ def test_too_few_multipliers_are_refused() -> None:
 def test_a_rate_must_be_positive() -> None:
     with pytest.raises(BuildError, match=r"^fps must be greater than 0, not -1\.$"):
         plan_for_fps(hardware_graph(skip()), -1, 75.0)
+
+
+def test_several_pixels_come_after_all_channels() -> None:
+    graph = hardware_graph(skip())
+    found = [f for block in graph.blocks for f in options(graph, block) if f.pixels > 1]
+    assert found
+    for block in graph.blocks:
+        if block.kind == "conv":
+            of_block = options(graph, block)
+            whole = max(of_block, key=lambda f: f.pe * f.simd)
+            for f in of_block:
+                assert f.pixels == 1 or (f.pe, f.simd) == (whole.pe, whole.simd)
+                assert f.pixels * f.pe // f.out_lanes <= 9
+    stem = options(graph, graph.blocks[1])
+    one = min(f.cycles for f in stem if f.pixels == 1)
+    assert min(f.cycles for f in stem) < one / 2

@@ -124,8 +124,8 @@ def test_what_limits_a_design_is_said() -> None:
     problem = Problem.of(graph, ECP5)
     plan, _ = problem.within(usable(ECP5), Need()).solve(None)
     assert advice(graph, plan, ECP5, Need()) == (
-        "stem takes 270 cycles however many multipliers it gets: a smaller input or a faster clock"
-        " would help."
+        "image_source takes 99 cycles however many multipliers it gets: a smaller input or a faster"
+        " clock would help."
     )
     slow, _ = problem.within(everything(ECP5), Need()).solve(5_000)
     assert advice(graph, slow, ECP5, Need()) == (

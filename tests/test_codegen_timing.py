@@ -5,18 +5,20 @@ cycles is shown in test_rtl_*."""
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import pyramid, skip
+from networks import fork_join, pyramid, skip
 from strategies import programs
 
 from intaglio.codegen.activity import activity
 from intaglio.codegen.assemble import Top
+from intaglio.codegen.design import scheduled
+from intaglio.codegen.devices import device
 from intaglio.codegen.fold import plan_for_cycles, plan_for_multipliers
 from intaglio.codegen.graph import hardware_graph
-from intaglio.codegen.netlist import netlist
+from intaglio.codegen.netlist import joining, netlist
 from intaglio.codegen.timing import (
-    SIMULATED,
     UNBOUNDED,
     Model,
+    best_interval,
     line_ends,
     random_pauses,
     size_queues,
@@ -38,6 +40,21 @@ def detector() -> Model:
 def test_the_interval_is_that_of_the_slowest_block(detector: Model) -> None:
     _, schedule = size_queues(detector)
     assert schedule.interval == max(f.cycles for f in detector.netlist.foldings)
+
+
+def test_streams_that_meet_get_a_queue_where_they_hold_each_other_up() -> None:
+    """Two engines before a sum, both busy all the time, each with its beats at other times."""
+    graph = hardware_graph(fork_join(55))
+    least = plan_for_cycles(graph, 1 << 62).multipliers
+    plan = plan_for_multipliers(graph, least + 90)
+    floor = max(f.cycles for f in plan.foldings)
+    top = Top(netlist(graph, plan))
+    assert best_interval(Model(top.netlist, top.components)) > floor
+    better, schedule = scheduled(graph, plan, device("generic"))
+    assert schedule.interval == floor
+    assert len(better.netlist.fifos) > len(top.netlist.fifos)
+    for link in joining(graph):
+        assert graph.blocks[link.reader].kind in ("add", "concat")
 
 
 def test_one_place_less_in_any_queue_costs_cycles_or_deadlocks(detector: Model) -> None:
@@ -111,7 +128,7 @@ def check_minimal_and_alive(model: Model, stalls: int) -> int:
     for seed in range(stalls):
         paused = model.run(depths, seed=seed)
         assert paused.finished, f"deadlock with pauses of seed {seed}"
-        lost = sum(random_pauses(seed, model.beats.sum() * SIMULATED))
+        lost = sum(random_pauses(seed, model.beats.sum() * model.frames))
         ends = zip(schedule.finished, paused.finished, strict=True)
         assert all(plain <= late <= plain + lost for plain, late in ends)
     return sum(depth > 1 for depth in depths.values())

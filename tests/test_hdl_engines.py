@@ -125,6 +125,26 @@ def test_one_set_of_weights_is_the_engine_without_sets() -> None:
         )
 
 
+def test_several_pixels_need_all_channels_and_a_kernel() -> None:
+    rng = np.random.default_rng(1)
+    common = {
+        "frames": [Frame(4, 4, 4)], "x": IntType(4, False), "w": W, "y": Y,
+        "accumulator": Accumulator(12), "scalings": scalings(rng, 1, 6, 12), "simd": 4,
+        "out_lanes": 3, "pixels": 2,
+    }  # fmt: skip
+    with pytest.raises(BuildError) as error:
+        ConvEngine(weights=random_weights(rng, (6, 4, 2, 2)), pe=3, **common)
+    assert str(error.value) == (
+        "The sums of pixels side by side must be those of all 6 channels, not of 3."
+    )
+    with pytest.raises(BuildError) as error:
+        ConvEngine(weights=random_weights(rng, (6, 4, 1, 1)), pe=6, **common)
+    assert str(error.value) == (
+        "A window that is just its pixel must be walked one pixel at a time, not 2: more lanes do"
+        " the same."
+    )
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     st.integers(1, 4),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from intaglio.fixed import IntType
 from intaglio.hdl.conv import ConvEngine
-from intaglio.hdl.stream import Frame
+from intaglio.hdl.stream import Frame, ceil_div
 
 pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 
@@ -53,20 +53,21 @@ class Timetable:
         """The cycle of every output beat; of a pixel's `passes` all but the last have `full`."""
         geometry, out, free = self.window.geometry, [], 0
         (sy, sx), (top, _, left, _) = geometry.stride, geometry.padding
+        at_once = self.window.pixels
         for k, (frame, walked) in enumerate(zip(self.frames, self.walked, strict=True)):
             for oy in range(walked.height):
                 need_y = min(oy * sy - top + geometry.span[0], frame.height) - 1
-                for ox in range(walked.width):
-                    need_x = ox * sx - left + geometry.span[1] - 1
+                for ox in range(0, walked.width, at_once):
+                    need_x = (ox + at_once - 1) * sx - left + geometry.span[1] - 1
                     start = max(free, self.arrival(self.starts[k] + need_y, need_x) + 1)
                     for p in range(passes):
                         issued = start + (p + 1) * self.window.pass_cycles - 1
-                        n = last if p == passes - 1 else full
+                        n = last * min(at_once, walked.width - ox) if p == passes - 1 else full
                         out += [issued + self.block.latency + j for j in range(n)]
                     free = start + self.block.cycles_per_pixel
                 following = (oy + 1) * sy - top if oy + 1 < walked.height else frame.height
                 keep = self.starts[k] + min(max(following, 0), frame.height)
-                self.freed.append((keep, free))
+                self.freed.append((keep, free + (at_once > 1)))
         return out
 
 
@@ -104,8 +105,11 @@ def test_depthwise_and_pools_keep_their_timetable(case: Any) -> None:
         engine([Frame(8, 5, 7)], 5, 1, simd=4, pe=5, out=5),
         engine([Frame(4, 6, 6), Frame(4, 3, 3), Frame(4, 1, 2)], 3, 3, simd=4, pe=3, out=1),
         engine([Frame(3, 4, 4), Frame(3, 2, 2)], 7, 1, simd=1, pe=4, out=2),
+        engine([Frame(4, 6, 6)], 6, 3, simd=4, pe=6, out=6, pixels=2),
+        engine([Frame(4, 6, 8)], 6, 3, simd=4, pe=6, out=3, pixels=3),
+        engine([Frame(3, 10, 10)], 5, 3, simd=3, pe=5, out=5, stride=(2, 2), pixels=2),
     ],
-    ids=lambda b: f"{b.kernels.shape[1:]}x{len(b.scalings)}",
+    ids=lambda b: f"{b.kernels.shape[1:]}x{len(b.scalings)}x{b.window.pixels}",
 )
 def test_steady_state_has_no_lost_cycle(block: ConvEngine) -> None:
     frames, lanes = block.window.in_frames, (block.window.lanes, block.drain.out_lanes)
@@ -113,5 +117,7 @@ def test_steady_state_has_no_lost_cycle(block: ConvEngine) -> None:
     ports = run_frames(block, images, block.model(images), x=block.window.x, y=Y, lanes=lanes)
     per_image = sum(f.beats(lanes[1]) for f in block.out_frames)
     ends = ports["o"].cycles[per_image - 1 :: per_image]
-    expected = sum(f.pixels for f in block.out_frames) * block.cycles_per_pixel
+    at_once = block.window.pixels
+    walked = sum(f.height * ceil_div(f.width, at_once) for f in block.out_frames)
+    expected = walked * block.cycles_per_pixel
     assert np.diff(ends[1:]).tolist() == [expected] * 2

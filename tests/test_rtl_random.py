@@ -47,7 +47,7 @@ def check(program: Program, images: Ints, extra: int) -> None:
         assert plain.latency_cycles == plain.predicted_latency_cycles
 
 
-@given(st.data(), st.integers(0, 40))
+@given(st.data(), st.integers(0, 90))
 @settings(max_examples=EXAMPLES)
 def test_any_program(data: st.DataObject, extra: int) -> None:
     needs("icarus")

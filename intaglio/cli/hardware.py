@@ -9,6 +9,12 @@ from rich.table import Table
 
 from intaglio.cli.app import JsonOption, ResizeOption, app, console, write_json
 
+COLUMNS = {
+    "name": "layer", "op": "op", "pe": "PE", "simd": "SIMD", "pixels": "pixels",
+    "cycles": "cycles", "multipliers": "multipliers", "rom_bits": "ROM bits",
+    "fifo_depths": "FIFOs",
+}  # fmt: skip
+
 
 class SimulatorName(StrEnum):
     """The RTL simulator."""
@@ -56,11 +62,10 @@ def build(
     bundle.write(output)
     report = bundle.report()
     table = Table(title=f"{model} on {target}")
-    for column in ("layer", "op", "PE", "SIMD", "cycles", "multipliers", "ROM bits", "FIFOs"):
+    for column in COLUMNS.values():
         table.add_column(column, justify="left" if column in ("layer", "op") else "right")
     for row in report["layers"]:
-        keys = ("name", "op", "pe", "simd", "cycles", "multipliers", "rom_bits", "fifo_depths")
-        table.add_row(*(cell(row[key]) for key in keys))
+        table.add_row(*(cell(row[key]) for key in COLUMNS))
     console.print(table)
     console.print(bundle.summary())
     console.print(f"wrote {output}; next: intaglio verify {output}")

@@ -79,7 +79,7 @@ def utilisations(top: Top, interval: int) -> list[dict[str, Any]]:
             weights = n.graph.program.constants[op.weight].array.size
             _, height, width = n.graph.program.tensors[op.output].shape
             products += weights * height * width
-        multipliers = folding.pe * folding.simd
+        multipliers = folding.products
         share = products / (multipliers * interval)
         found.append({"layer": block.origin, "multipliers": multipliers, "utilisation": share})
     return found
@@ -91,7 +91,7 @@ def memory(top: Top) -> dict[str, int]:
     for component in top.components:
         buffer = getattr(getattr(component, "window", component), "buffer", None)
         if buffer is not None and hasattr(buffer, "size"):
-            buffers += buffer.size * buffer.width
+            buffers += buffer.size * buffer.width * buffer.copies
     n = top.netlist
     return {
         "roms": sum(rom.bits for rom in top.roms),

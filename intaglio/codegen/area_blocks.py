@@ -123,7 +123,7 @@ def walk(w: Window) -> Area:
     """A Window."""
     pad_table = 0 if w.rom is None else w.rom.depth
     return window(w.in_frames, w.geometry, w.x.bits, w.lanes, w.groups, w.repeats, pad_table,
-                  w.tail > 0)  # fmt: skip
+                  w.tail > 0, w.pixels)  # fmt: skip
 
 
 def area_of(component: Any) -> Area:
@@ -178,17 +178,18 @@ def engine(e: Engine) -> Area:
     w = None if e.weights is None else e.w
     words = 0 if e.weights is None else e.weights.depth
     style = "auto" if e.weights is None else e.weights.style
-    results, terms = len(e.pairs), len(e.pairs[0])
-    sets = len(e.kernels)
-    own = macs(Macs(e.window.x, w, e.odd, e.form, results, terms, e.sums, words, style, sets))
+    pixels = e.window.pixels
+    results, terms = len(e.pairs) // pixels, len(e.pairs[0])
+    own = macs(Macs(e.window.x, w, e.odd, e.form, results, terms, e.sums, words, style,
+                    len(e.kernels), pixels))  # fmt: skip
     d = e.drain
-    lead = 3 + e.stages
+    lead = e.window.latency + e.stages
     table = table_of(d.requantiser)
     return (
         walk(e.window)
         + own
         + drain(e.out_frames, results, e.accumulator, table, d.out_lanes, d.requantiser.y.bits,
-                e.window.pass_cycles, lead)
+                e.window.pass_cycles, lead, pixels)
     )  # fmt: skip
 
 

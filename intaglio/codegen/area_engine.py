@@ -17,8 +17,10 @@ from intaglio.hdl.rom import MemoryStyle
 from intaglio.hdl.stream import Frame, ceil_div
 
 
-def line_buffer(frames: Sequence[Frame], rows: int, lanes: int, width: int) -> Area:
-    """A LineBuffer of lanes of `width` bits."""
+def line_buffer(
+    frames: Sequence[Frame], rows: int, lanes: int, width: int, copies: int = 1
+) -> Area:
+    """A LineBuffer of lanes of `width` bits, whose rows are there so many times."""
     words = ceil_div(frames[0].channels, lanes)
     row_words = max(f.width for f in frames) * words
     size = max(2, rows * row_words)
@@ -29,7 +31,7 @@ def line_buffer(frames: Sequence[Frame], rows: int, lanes: int, width: int) -> A
         choices=2 * address + 2 * row,
         equals=address + 2 * column,
         registers=2 * address + row + column,
-        memories=(Storage("ram", size, lanes * width),),
+        memories=(Storage("ram", size, lanes * width),) * copies,
     )
     found += count(words)
     if len(frames) > 1:
@@ -47,6 +49,7 @@ def window(
     repeats: int,
     pad_table: int = 0,
     tail: bool = False,
+    pixels: int = 1,
 ) -> Area:
     """A Window over lanes of `width` bits; pad_table: words of its ROM of pad values."""
     channels, levels = frames[0].channels, len(frames)
@@ -55,9 +58,10 @@ def window(
     rows, words = geometry.default_rows, ceil_div(channels, lanes)
     outs = [geometry.out(f, channels) for f in frames]
     kh, kw = geometry.kernel
-    loops = [words // groups, kw, kh, repeats, groups, max(f.width for f in outs),
+    loops = [words // groups, kw, kh, repeats, groups,
+             max(ceil_div(f.width, pixels) for f in outs),
              max(f.height for f in outs)]  # fmt: skip
-    found = line_buffer(frames, rows, lanes, width) + total([count(n) for n in loops])
+    found = line_buffer(frames, rows, lanes, width, pixels) + total([count(n) for n in loops])
     address = max(1, ceil_log2(rows * max(f.width for f in frames) * words))
     steps = sum(n > 1 for n in loops) + 1
     found += Area(
@@ -67,16 +71,30 @@ def window(
         registers=steps * (address + 2),
     )
     found += position(frames, geometry)
-    data = lanes * width
+    data = pixels * lanes * width
     found += Area(registers=data + 10, equals=10 + (data if tail else 0))
     padded = any(geometry.padding)
-    found += Area(equals=data if padded else 0, registers=2 if padded else 0)
+    found += Area(equals=data if padded else 0, registers=(1 + pixels) if padded else 0)
+    if pixels > 1:
+        found += beside(pixels, address, frames, padded=padded)
     if levels > 1:
         found += count(levels) + Area(equals=4 * address + sum(map(bits, loops)))
     if pad_table:
         found += count(words) + count(words) + delayed(bits(pad_table), 1)
-        found += Area(choices=data, memories=(Storage("rom", pad_table, data),))
+        word = lanes * width
+        found += Area(choices=word, memories=(Storage("rom", pad_table, word),))
     return found
+
+
+def beside(pixels: int, address: int, frames: Sequence[Frame], *, padded: bool) -> Area:
+    """What the pixels beside the first have of their own: addresses, and whether they are inside;
+    and a cycle more on the way."""
+    others = pixels - 1
+    found = Area(adders=2 * others * address, registers=pixels * address + 6)
+    if padded:
+        column = bits_for(max(f.width for f in frames)) + 1
+        found += Area(adders=2 * others * column, registers=pixels + others)
+    return found + delayed(bits_for(pixels), 4)
 
 
 def position(frames: Sequence[Frame], geometry: Geometry) -> Area:
@@ -102,8 +120,9 @@ def signed_bits(lo: int, hi: int) -> int:
 class Macs:
     """The multiply-accumulators of an engine.
 
-    results, terms  accumulators, and products that each takes a cycle; w is None where data
-                    are summed as they are. words: of the weight ROM, of all `sets` of weights.
+    results, terms  accumulators of a pixel, and products that each takes a cycle; w is None where
+                    data are summed as they are. words: of the weight ROM, of all `sets` of weights.
+    pixels          that are made at once, with the same weights.
     """
 
     x: IntType
@@ -116,6 +135,7 @@ class Macs:
     words: int
     style: MemoryStyle = "auto"
     sets: int = 1
+    pixels: int = 1
 
     @property
     def rom(self) -> Storage | None:
@@ -129,13 +149,14 @@ class Macs:
 def macs(m: Macs) -> Area:
     """Products, trees, accumulators, weights and their address."""
     sums, stages = m.sums.bits, 1 + tree_stages(m.terms)
-    found = Area(equals=m.results * sums, adders=m.results * sums,
-                 registers=m.results * sums + 3 * stages)  # fmt: skip
+    results = m.results * m.pixels
+    found = Area(equals=results * sums, adders=results * sums,
+                 registers=results * sums + 3 * stages)  # fmt: skip
     if m.w is None or m.rom is None:
         return (
             found
-            + tree(m.terms, m.x.bits).times(m.results)
-            + delayed(m.results * m.terms * m.x.bits, 1)
+            + tree(m.terms, m.x.bits).times(results)
+            + delayed(results * m.terms * m.x.bits, 1)
         )
     address = bits(m.words)
     found += Area(adders=address, equals=address, registers=address, memories=(m.rom,))
@@ -148,16 +169,17 @@ def macs(m: Macs) -> Area:
         shift = packed_shift(n, m.x, m.w)
         operand = shift + m.w.bits + 1
         wide = operand + m.x.bits
-        each = Area(adders=m.w.bits + 1, registers=code + m.w.bits + 1 + wide,
-                    products=(Product(signed(m.x), operand, 1),))  # fmt: skip
-        found += (each.times(n) + tree(n, wide) + Area(adders=1)).times(pairs)
+        found += Area(adders=m.w.bits + 1, registers=code + m.w.bits + 1).times(n * pairs)
+        each = Area(registers=wide, products=(Product(signed(m.x), operand, 1),))
+        found += (each.times(n) + tree(n, wide) + Area(adders=1)).times(pairs * m.pixels)
     product = m.x.bits + m.w.bits
-    one = Area(registers=code + product)
+    found += Area(registers=code).times(n * alone)
+    one = Area(registers=product)
     if m.form == "lut":
         one += product_of_adders(m.x.bits, m.w.bits, code)
     else:
         one += Area(products=(Product(signed(m.x), m.w.bits, 1),))
-    return found + (one.times(n) + tree(n, product)).times(alone)
+    return found + (one.times(n) + tree(n, product)).times(alone * m.pixels)
 
 
 def signed(type: IntType) -> int:
@@ -266,10 +288,13 @@ def drain(
     y: int,
     pass_cycles: int,
     lead: int,
+    pixels: int = 1,
 ) -> Area:
-    """A Drain: the held sums, a requantiser, the queue; frames are those that leave."""
-    beats, wide = results // out_lanes, sums.type.bits
+    """A Drain: the held sums, a requantiser, the queue; `results` are those of a pixel, frames
+    those that leave."""
     passes = ceil_div(frames[0].channels, results)
+    results *= pixels
+    beats, wide = results // out_lanes, sums.type.bits
     latency = lead + 1 + table.latency + 1
     places = max(beats, beats * ceil_div(latency + beats, pass_cycles))
     x = wide if sums.final is None else sums.final.bits
@@ -278,5 +303,7 @@ def drain(
                  registers=results * wide + left)  # fmt: skip
     if sums.final is not None:
         found += Area(adders=2 * wide * out_lanes, choices=2 * x * out_lanes)
+    if pixels > 1:
+        found += Area(adders=2 * bits(beats))
     found += count(passes) + count(passes)
     return found + requantiser(table, frames, out_lanes, x, y) + outlet(places, out_lanes * y)

@@ -256,6 +256,7 @@ def conv_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
         "dilation": op.dilation,
         "padding": op.padding,
         "pad_values": [o.pad_value for o in convs],
+        "pixels": folding.pixels,
         "rom": f"rom/{cell.name}",
     }
     engine = (

@@ -97,16 +97,18 @@ class Convolution:
         tail = self.odd and not f.depthwise and self.ins[0].channels % f.simd > 0
         results, terms = (f.simd, 1) if f.depthwise else (f.pe, f.simd)
         walked = window(self.ins, self.geometry, self.x.bits, f.simd, groups, repeats, pad_table,
-                        tail)  # fmt: skip
+                        tail, f.pixels)  # fmt: skip
+        lead = 4 + (f.pixels > 1) + tree_stages(terms)
         return walked + drain(self.outs, results, self.sums, self.table, f.out_lanes, self.y.bits,
-                              kh * kw * words // groups, 4 + tree_stages(terms))  # fmt: skip
+                              kh * kw * words // groups, lead, f.pixels)  # fmt: skip
 
     def core(self, f: Folding) -> Area:
         """The multiply-accumulators and their weights."""
         (words, _, repeats), (kh, kw) = self.walk(f), self.geometry.kernel
         results, terms = (f.simd, 1) if f.depthwise else (f.pe, f.simd)
         return macs(Macs(self.x, self.w, self.odd, f.form, results, terms, self.sums.type,
-                         self.sets * kh * kw * words * repeats, f.weights, self.sets))  # fmt: skip
+                         self.sets * kh * kw * words * repeats, f.weights, self.sets,
+                         f.pixels))  # fmt: skip
 
     def forms(self, f: Folding, chip: Device) -> list[ProductForm]:
         """What its products can be made of."""
@@ -134,7 +136,7 @@ def candidates(
 
 def undominated(foldings: Sequence[Folding]) -> list[Folding]:
     """Those than which none is as fast with no more lanes on either side."""
-    sizes = np.array([(f.cycles, f.pe, f.simd, f.out_lanes) for f in foldings])
+    sizes = np.array([(f.cycles, f.pe * f.pixels, f.simd, f.out_lanes) for f in foldings])
     below = (sizes[:, None] <= sizes[None]).all(axis=2)
     alone = below.sum(axis=0) == 1  # itself
     return [f for f, keep in zip(foldings, alone, strict=True) if keep]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import isqrt
@@ -12,12 +13,12 @@ from intaglio.codegen.assemble import Top
 from intaglio.codegen.devices import Device
 from intaglio.codegen.estimate import Resources, check_fit, check_weights, total_need
 from intaglio.codegen.fold import Plan, plan_for_cycles, plan_for_fps, plan_for_multipliers
-from intaglio.codegen.graph import HardwareGraph, Key, hardware_graph
+from intaglio.codegen.graph import HardwareGraph, Key, Link, hardware_graph
 from intaglio.codegen.mapping import Need
-from intaglio.codegen.netlist import netlist
+from intaglio.codegen.netlist import joining, netlist
 from intaglio.codegen.share import sharings
 from intaglio.codegen.solve import Problem, everything, price, taken, usable
-from intaglio.codegen.timing import Model, Schedule, size_queues
+from intaglio.codegen.timing import Model, Schedule, best_interval, size_queues
 from intaglio.errors import BuildError
 from intaglio.program import Program
 
@@ -224,9 +225,30 @@ def fits(top: Top, chip: Device) -> bool:
 
 
 def scheduled(graph: HardwareGraph, plan: Plan, chip: Device) -> tuple[Top, Schedule]:
-    """The design of a plan, its queues sized."""
-    top = Top(netlist(graph, plan), chip.family)
-    depths, schedule = size_queues(Model(top.netlist, top.components))
+    """The design of a plan, its queues sized.
+
+    Where streams that meet keep each other from what the plan asks for, queues stand before them:
+    as few as will do.
+    """
+
+    def free(links: Sequence[Link]) -> tuple[Top, Model, int]:
+        top = Top(netlist(graph, plan, links), chip.family)
+        model = Model(top.netlist, top.components)
+        return top, model, best_interval(model)
+
+    top, model, interval = free(())
+    wanted = max(plan.cycles, plan.foldings[plan.slowest].cycles)
+    before = joining(graph) if interval > wanted else []
+    if before:
+        least = free(before)[2]
+        if least < interval:
+            wanted = max(least, wanted)
+            for link in tuple(before):
+                fewer = [other for other in before if other != link]
+                if free(fewer)[2] <= wanted:
+                    before = fewer
+            top, model, _ = free(before)
+    depths, schedule = size_queues(model)
     top.set_depths(depths)
     return top, schedule
 

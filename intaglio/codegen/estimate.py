@@ -118,8 +118,8 @@ def layer_needs(top: Top, chip: Device) -> dict[int, Need]:
 
 
 def layers(top: Top, chip: Device) -> list[dict[str, Any]]:
-    """For each block: name, op, pe, simd, cycles, multipliers (products a cycle), rom_bits,
-    fifo_depths, and what it takes of the target: luts, ffs, rams, dsps.
+    """For each block: name, op, pe, simd, pixels (made at once), cycles, multipliers (products a
+    cycle), rom_bits, fifo_depths, and what it takes of the target: luts, ffs, rams, dsps.
 
     fifo_depths are those of the queues behind the block's outputs.
     """
@@ -136,6 +136,7 @@ def layers(top: Top, chip: Device) -> list[dict[str, Any]]:
                 "weights": folding.weights if block.kind == "conv" else None,
                 "pe": folding.pe,
                 "simd": folding.simd,
+                "pixels": folding.pixels,
                 "cycles": folding.cycles,
                 "multipliers": folding.multipliers,
                 "rom_bits": sum(rom.bits for rom in getattr(component, "roms", ())),

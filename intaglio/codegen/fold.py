@@ -1,7 +1,8 @@
 """Folding: how many multipliers each block gets, so that all take about the same cycles a frame.
 
 A block's folding is PE output channels times SIMD input channels a cycle; for everything but a
-convolution, PE is 1 and SIMD is the number of lanes.
+convolution, PE is 1 and SIMD is the number of lanes. A convolution that makes products of all its
+channels at once may go on to several pixels at once.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Folding:
     cycles               cycles a frame that the block is busy, all levels together.
     multipliers          products a cycle, requantisers included.
     depthwise            SIMD lanes that each work on a channel of their own.
+    pixels               neighbours in a row of the output that are made at once.
     form                 what a convolution's products are made of.
     weights              what its weight ROM is made of; "auto": by its size.
     """
@@ -38,8 +40,14 @@ class Folding:
     cycles: int
     multipliers: int
     depthwise: bool = False
+    pixels: int = 1
     form: ProductForm = "dsp"
     weights: MemoryStyle = "auto"
+
+    @property
+    def products(self) -> int:
+        """Of a convolution in a cycle."""
+        return self.pe * self.simd * self.pixels
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,14 @@ def options(graph: HardwareGraph, block: Block) -> tuple[Folding, ...]:
     return lane_options(block, ins, outs)
 
 
+def fewest_cycles(graph: HardwareGraph, block: Block) -> int:
+    """Cycles a frame of the fastest folding; of ports and level routing, a pixel a cycle."""
+    if block.kind in ("source", "sink", "mux", "demux"):
+        keys = block.reads or block.writes
+        return sum(h * w for key in keys for _, h, w in (t.shape for t in graph.tensors(key)))
+    return min(f.cycles for f in options(graph, block))
+
+
 @cache
 def conv_options(
     ins: tuple[Shape, ...],
@@ -148,23 +164,36 @@ def conv_options(
     groups: int,
     one_by_one: bool,
 ) -> tuple[Folding, ...]:
-    """Foldings of a convolution with weights (Cout, Cin/groups, Kh, Kw)."""
+    """Foldings of a convolution with weights (Cout, Cin/groups, Kh, Kw).
+
+    Several pixels at once where all channels are, as far as streams of a pixel a beat go.
+    """
     cout, cin, kh, kw = weight
-    pixels = sum(h * w for _, h, w in outs)
     depthwise = is_depthwise(weight, groups)
     even = groups > 1 and not depthwise
     found = []
+    lanes = lanes_tried(weight, depthwise, even, one_by_one)
     for pe in (1,) if depthwise else steps(cout // groups, even):
-        for simd in lanes_tried(weight, depthwise, even, one_by_one):
-            results = simd if depthwise else pe  # accumulators
+        for simd in lanes:
+            results = simd if depthwise else pe  # accumulators of a pixel
             passes = ceil_div(cout, results)
             words = kh * kw * (1 if depthwise else ceil_div(cin, simd))
-            out_lanes = requantisers(results, words)
-            cycles = max(pixels * passes * words, beats(ins, simd), beats(outs, out_lanes))
-            found.append(
-                Folding(pe, simd, simd, out_lanes, cycles, pe * simd + out_lanes, depthwise)
-            )
+            whole = passes == 1 and simd == lanes[-1] and kh * kw > 1
+            for pixels in neighbours(outs, words) if whole else (1,):
+                out_lanes = requantisers(results, words, pixels)
+                steps_made = sum(h * ceil_div(w, pixels) for _, h, w in outs)
+                cycles = max(steps_made * passes * words, beats(ins, simd), beats(outs, out_lanes))
+                multipliers = pe * simd * pixels + out_lanes
+                found.append(
+                    Folding(pe, simd, simd, out_lanes, cycles, multipliers, depthwise, pixels)
+                )
     return tuple(found)
+
+
+def neighbours(outs: Sequence[Shape], words: int) -> list[int]:
+    """Pixels at once that are worth trying, of outputs that leave a pixel a cycle at most."""
+    widest = max(w for _, _, w in outs)
+    return [n for n in steps(widest) if n <= words]
 
 
 def lanes_tried(
@@ -242,6 +271,6 @@ def steps(channels: int, even: bool = False) -> list[int]:
     return sorted({ceil_div(channels, n) for n in range(1, channels + 1)})
 
 
-def requantisers(pe: int, cycles: int) -> int:
-    """The fewest that empty PE accumulators within `cycles`; divides PE."""
-    return next(n for n in range(1, pe + 1) if pe % n == 0 and pe // n <= cycles)
+def requantisers(pe: int, cycles: int, pixels: int = 1) -> int:
+    """The fewest that empty the PE accumulators of all pixels within `cycles`; divides PE."""
+    return next(n for n in range(1, pe + 1) if pe % n == 0 and pixels * pe // n <= cycles)

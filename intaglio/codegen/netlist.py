@@ -6,7 +6,7 @@ about what is connected to what.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -85,8 +85,9 @@ class Builder:
         return out
 
 
-def netlist(graph: HardwareGraph, plan: Plan) -> Netlist:
-    """Spell out the graph. Queues stand where paths part or levels wait; their depth is still 1."""
+def netlist(graph: HardwareGraph, plan: Plan, before: Collection[Link] = ()) -> Netlist:
+    """Spell out the graph. Queues stand where paths part or levels wait, and on the links `before`
+    joins that need one; their depth is still 1."""
     b = Builder()
     ins: list[dict[int, int]] = [{} for _ in graph.blocks]
     outs: list[list[int]] = [[] for _ in graph.blocks]
@@ -99,7 +100,10 @@ def netlist(graph: HardwareGraph, plan: Plan) -> Netlist:
             name = f"{block.name}_{port}" if port else block.name
             branches = fork(b, name, index, outs[index][-1], len(links))
             for link, branch in zip(links, branches, strict=True):
-                ins[link.reader][link.entry] = adapt(b, graph, plan.foldings, link, branch)
+                queue = parting(graph, link) or link in before
+                ins[link.reader][link.entry] = adapt(
+                    b, graph, plan.foldings, link, branch, queue=queue
+                )
     blocks = [
         Cell(block.name, block.kind, k, tuple(ins[k][e] for e in sorted(ins[k])), tuple(outs[k]))
         for k, block in enumerate(graph.blocks)
@@ -116,14 +120,36 @@ def fork(b: Builder, name: str, block: int, wire: int, readers: int) -> list[int
     return branches
 
 
+def parting(graph: HardwareGraph, link: Link) -> bool:
+    """Whether a link needs a queue: its stream goes elsewhere too, or carries levels in turn."""
+    forked = len(graph.readers_of(link.source, link.port)) > 1
+    levels = len(link.key) > 1 or graph.blocks[link.reader].kind == "mux"
+    return forked or levels or graph.blocks[link.source].kind == "demux"
+
+
+def joining(graph: HardwareGraph) -> list[Link]:
+    """Links without a queue to where streams meet. What comes there in bursts may keep another
+    waiting, and be kept waiting itself."""
+    joins = ("add", "concat")
+    return [
+        link for link in graph.links
+        if graph.blocks[link.reader].kind in joins and not parting(graph, link)
+    ]  # fmt: skip
+
+
 def adapt(
-    b: Builder, graph: HardwareGraph, foldings: Sequence[Folding], link: Link, wire: int
+    b: Builder,
+    graph: HardwareGraph,
+    foldings: Sequence[Folding],
+    link: Link,
+    wire: int,
+    *,
+    queue: bool,
 ) -> int:
     """What lies on the way to a reader: a queue, another number of lanes, both or neither."""
     source, reader = graph.blocks[link.source], graph.blocks[link.reader]
     name = f"{source.name}_{link.port}_{link.branch}" if link.branch or link.port else source.name
-    forked = len(graph.readers_of(link.source, link.port)) > 1
-    if forked or source.kind == "demux" or reader.kind == "mux" or len(link.key) > 1:
+    if queue:
         wire = b.through(f"{name}_fifo", "fifo", link.source, wire, b.wires[wire])
     lanes = b.wires[wire].lanes if reader.kind == "sink" else foldings[link.reader].in_lanes
     if lanes != b.wires[wire].lanes:

@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 
 from intaglio.codegen.candidates import Candidate, candidates
 from intaglio.codegen.devices import Device
-from intaglio.codegen.fold import Folding, Plan, choose, options, routing
+from intaglio.codegen.fold import Folding, Plan, choose, fewest_cycles, options, routing
 from intaglio.codegen.graph import HardwareGraph
 from intaglio.codegen.mapping import Need
 from intaglio.disk import hushed
@@ -205,7 +205,7 @@ def taken(chosen: Sequence[Candidate]) -> Need:
 def advice(graph: HardwareGraph, plan: Plan, chip: Device, used: Need) -> str:
     """What to change for more frames a second."""
     slowest = graph.blocks[plan.slowest]
-    fewest = min(f.cycles for f in options(graph, slowest))
+    fewest = fewest_cycles(graph, slowest)
     if plan.foldings[plan.slowest].cycles <= fewest:
         return (
             f"{slowest.origin} takes {fewest:,} cycles however many multipliers it gets: a smaller"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +21,7 @@ from intaglio.hdl.fifo import LUT_RAM_DEPTH
 from intaglio.hdl.stream import ceil_div
 from intaglio.ops import Ints
 
-SIMULATED = 4  # frames from which the interval is read off
+SIMULATED, MOST = 4, 64  # frames from which the interval is read off: at least, and at most
 SEARCHED = 2  # frames with which queue depths are searched
 START = 1  # the bench offers its first beat one cycle after reset
 UNBOUNDED = 1 << 40
@@ -102,7 +103,7 @@ class Model:
         self,
         depths: Mapping[int, int],
         *,
-        frames: int = SIMULATED,
+        frames: int | None = None,
         period: int = 0,
         interval: int = 0,
         peaks: bool = False,
@@ -110,10 +111,12 @@ class Model:
     ) -> Schedule:
         """Whole frames back to back, or one every `period` cycles evenly spread.
 
+        frames    how many; None: `frames`.
         depths    places of each queue, by cell index.
         interval  give up, as after a deadlock, when a frame ends later than that behind the last.
         seed      random pauses of up to 3, some of up to 63 cycles, before ports move a beat.
         """
+        frames = self.frames if frames is None else frames
         _, done, taken = self._run(depths, frames, period, interval, seed)
         if done < frames:
             return Schedule((), {}, taken)
@@ -121,6 +124,20 @@ class Model:
                            for c in self.netlist.cells if c.kind == "sink"], axis=0)  # fmt: skip
         held = {i: self.peak(i, taken) for i in depths} if peaks else {}
         return Schedule(tuple(finished.tolist()), held, taken)
+
+    @cached_property
+    def frames(self) -> int:
+        """Frames from which the interval is read off: as many as it takes until no frame follows
+        another faster than the slowest block can. The first may, where they come out of a long
+        path and the slowest block is on a short one."""
+        floor = max(f.cycles for f in self.netlist.foldings)
+        unbounded, frames = dict.fromkeys(self.netlist.fifos, UNBOUNDED), SIMULATED
+        while frames < MOST:
+            schedule = self.run(unbounded, frames=frames)
+            if not schedule.finished or schedule.interval >= floor:
+                break
+            frames *= 2
+        return frames
 
     def least_alive(self, depths: Mapping[int, int], index: int, frames: int) -> int:
         """The fewest places of queue `index` with which these frames come to an end."""
@@ -217,6 +234,7 @@ class Model:
     def _window(self, row: Ints, index: int, component: Any) -> None:
         """A line buffer and what walks over it."""
         cell = self.netlist.cells[index]
+        row[tokens.PIXELS] = 1
         if cell.kind == "upsample":
             self._outlet(row, component.outlet, component.latency - 2)
             buffer, frames, walked = component.buffer, [component.frame], [component.out_frame]
@@ -229,8 +247,10 @@ class Model:
             geometry = window.geometry
             row[tokens.PASS] = window.pass_cycles
             row[tokens.PASSES] = window.groups * window.repeats
+            row[tokens.PIXELS] = window.pixels
             row[tokens.SPAN_Y], row[tokens.SPAN_X] = geometry.span
             row[tokens.STRIDE_Y], row[tokens.STRIDE_X] = geometry.stride
+            row[tokens.SPAN_X] += (window.pixels - 1) * geometry.stride[1]
             row[tokens.ABOVE], row[tokens.BEFORE] = geometry.padding[0], geometry.padding[2]
             row[tokens.PASS_BEATS] = row[tokens.LAST_BEATS] = 1
             outlet = component.outlet if cell.kind == "max" else component.drain.outlet
@@ -259,6 +279,14 @@ def random_pauses(seed: int, beats: int) -> Ints:
     return np.asarray(rng.integers(0, longest, endpoint=True))
 
 
+def best_interval(model: Model) -> int:
+    """Cycles a frame with unbounded queues. Raises BuildError when even so nothing moves."""
+    free = model.run(dict.fromkeys(model.netlist.fifos, UNBOUNDED))
+    if not free.finished:
+        raise BuildError("The design must not wait for itself, but its cycle model does.")
+    return free.interval
+
+
 def size_queues(model: Model) -> tuple[dict[int, int], Schedule]:
     """The least queue depths, by cell index, that cost no throughput, and the schedule with them.
 
@@ -266,14 +294,12 @@ def size_queues(model: Model) -> tuple[dict[int, int], Schedule]:
     interval then show how many beats each queue must hold. That run is a schedule which the sized
     design can follow, so it can neither deadlock nor be slower, whatever pauses the ports make.
     """
-    queues = model.netlist.fifos
-    free = model.run(dict.fromkeys(queues, UNBOUNDED))
-    if not free.finished:
-        raise BuildError("The design must not wait for itself, but its cycle model does.")
-    paced = model.run(dict.fromkeys(queues, UNBOUNDED), period=free.interval, peaks=True)
+    interval = best_interval(model)
+    unbounded = dict.fromkeys(model.netlist.fifos, UNBOUNDED)
+    paced = model.run(unbounded, period=interval, peaks=True)
     depths = {i: max(1, peak) for i, peak in paced.peaks.items()}
     schedule = model.run(depths)
-    while not schedule.keeps(free.interval):  # a deeper queue can be a cycle slower than modelled
+    while not schedule.keeps(interval):  # a deeper queue can be a cycle slower than modelled
         depths = {i: depth + ceil_div(depth, 16) for i, depth in depths.items()}
         schedule = model.run(depths)
     depths = trim(model, depths, schedule.interval)
@@ -297,10 +323,10 @@ def trim(model: Model, depths: dict[int, int], interval: int) -> dict[int, int]:
                 continue
             if i not in floors:
                 floors[i] = model.least_alive(depths, i, SEARCHED)
-            elif excess(model, depths, i, depths[i] - 1, interval, SIMULATED) != 0:
+            elif excess(model, depths, i, depths[i] - 1, interval, model.frames) != 0:
                 continue
             low = floors[i] - 1
-            for frames in (SEARCHED, SIMULATED):  # few find the depth, which more seldom change
+            for frames in (SEARCHED, model.frames):  # few find the depth, which more seldom change
                 least = search(model, depths, i, low, interval, frames)
                 low = least - 1
             depths[i] = least

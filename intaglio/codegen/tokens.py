@@ -33,17 +33,18 @@ ROWS, IN_WORDS, PASS, PASSES, PASS_BEATS, LAST_BEATS, LEVELS = range(BASE + 3, B
 SPAN_Y, SPAN_X, STRIDE_Y, STRIDE_X, ABOVE, BEFORE = range(BASE + 10, BASE + 16)
 FIRST_ROW = BASE + 16  # WINDOW: where its rows begin in `row_start` and `row_free`
 ROW_COUNT = BASE + 17
+PIXELS = BASE + 18  # WINDOW: made at once; LAST_BEATS are of each
 
 # State.
-TURN, DONE, OFFERED = range(BASE + 18, BASE + 21)  # TAKE, GIVE; PAD has OFFERED
-PASS_NUMBER, OUT_X, OUT_Y, READ_LEVEL = range(BASE + 18, BASE + 22)  # WINDOW: the walk
-FRAME_ROW, IN_ROW, LIMIT = range(BASE + 22, BASE + 25)  # rows of all frames; those let in
-NEEDED = BASE + 25  # beats that the output pixel waits for
-ISSUED, RESERVED = BASE + 26, BASE + 27  # last issue; output beats that have their place
-LAST_PUSH = BASE + 28
+TURN, DONE, OFFERED = range(BASE + 19, BASE + 22)  # TAKE, GIVE; PAD has OFFERED
+PASS_NUMBER, OUT_X, OUT_Y, READ_LEVEL = range(BASE + 19, BASE + 23)  # WINDOW: the walk
+FRAME_ROW, IN_ROW, LIMIT = range(BASE + 23, BASE + 26)  # rows of all frames; those let in
+NEEDED = BASE + 26  # beats that the output pixel waits for
+ISSUED, RESERVED = BASE + 27, BASE + 28  # last issue; output beats that have their place
+LAST_PUSH = BASE + 29
 
 # Of each level: sizes of the frame walked over and of the output. TAKE, GIVE: beats of a turn.
-LEVEL_DATA = BASE + 29
+LEVEL_DATA = BASE + 30
 HEIGHT, WIDTH, OUT_HEIGHT, OUT_WIDTH = range(4)
 SIZE, GROUP = 0, 4
 
@@ -308,15 +309,15 @@ def aim(m: Numbers, b: int, time: int, rows: Numbers) -> None:
 def next_pixel(m: Numbers, b: int, time: int, rows: Numbers) -> None:
     """The walk goes to the next output pixel, row, or frame; `time` is the cycle after."""
     s = b + LEVEL_DATA + GROUP * m[b + READ_LEVEL]
-    m[b + OUT_X] += 1
-    if m[b + OUT_X] == m[s + OUT_WIDTH]:
+    m[b + OUT_X] += m[b + PIXELS]
+    if m[b + OUT_X] >= m[s + OUT_WIDTH]:
         m[b + OUT_X] = 0
         m[b + OUT_Y] += 1
         if m[b + OUT_Y] == m[s + OUT_HEIGHT]:
             m[b + OUT_Y] = 0
             m[b + FRAME_ROW] += m[s + HEIGHT]
             m[b + READ_LEVEL] = (m[b + READ_LEVEL] + 1) % m[b + LEVELS]
-    aim(m, b, time, rows)
+    aim(m, b, time + (m[b + PIXELS] > 1), rows)
 
 
 @njit(cache=True)
@@ -366,7 +367,9 @@ def issue(
     m[b + ISSUED] = last
     final = m[b + PASS_NUMBER] == m[b + PASSES] - 1
     push = last + m[b + DELAY]
-    for _ in range(m[b + LAST_BEATS] if final else m[b + PASS_BEATS]):
+    width = m[b + LEVEL_DATA + GROUP * m[b + READ_LEVEL] + OUT_WIDTH]
+    pixels = min(m[b + PIXELS], width - m[b + OUT_X])
+    for _ in range(pixels * m[b + LAST_BEATS] if final else m[b + PASS_BEATS]):
         push = max(push, m[b + LAST_PUSH] + 1)
         pushes[wires[o, BEGIN] + m[b + RESERVED]] = push
         m[b + LAST_PUSH] = push

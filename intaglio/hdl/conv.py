@@ -30,13 +30,15 @@ class ConvEngine(Engine):
     form        of the products, see `Engine`.
     simd, pe    input channels and output channels a cycle. Grouped: they divide the group's.
     out_lanes   requantisers; divides `pe`, and pe / out_lanes <= cycles of a group of PE.
+    pixels      neighbours in a row of the output computed side by side; more than 1 where `pe` is
+                all output channels and the kernel larger than a pixel.
     rows        rows held by the line buffer; default `Geometry.default_rows`.
     rom         prefix of ROM files (`rom + "_weights.hex"`, "_tables", "_pads"), or None to build
                 the contents in.
 
     Ports: `i` simd * x.bits, `o` out_lanes * y.bits. Cycles per output pixel:
-    ceil(Cout / pe) * Kh * Kw * ceil(Cin / groups / simd), with no others between pixels, rows,
-    frames or levels as long as input is there and output is taken.
+    ceil(Cout / pe) * Kh * Kw * ceil(Cin / groups / simd), or of every `pixels` of a row, with no
+    others between pixels, rows, frames or levels as long as input is there and output is taken.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class ConvEngine(Engine):
         padding: Padding = (0, 0, 0, 0),
         pad_values: Sequence[Sequence[int]] = ((0,),),
         rows: int | None = None,
+        pixels: int = 1,
         rom: str | None = None,
     ) -> None:
         kernels = weight_sets(weights)
@@ -89,6 +92,7 @@ class ConvEngine(Engine):
                 pad_values=pad_values,
                 zero_tail=odd,
                 rows=rows,
+                pixels=pixels,
                 tells=len(kernels) > 1,
                 rom=rom,
             ),

@@ -22,7 +22,8 @@ class DepthwiseEngine(Engine):
     weights (C, 1, Kh, Kw), or sets of them; everything else as `ConvEngine`. Ports: `i`
     lanes * x.bits, `o` out_lanes * y.bits; out_lanes divides lanes, and lanes / out_lanes <=
     Kh * Kw.
-    Cycles per output pixel: ceil(C / lanes) * Kh * Kw.
+    Cycles per output pixel, or for all `pixels` that are made side by side, which takes `lanes` for
+    every channel: ceil(C / lanes) * Kh * Kw.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class DepthwiseEngine(Engine):
         padding: Padding = (0, 0, 0, 0),
         pad_values: Sequence[Sequence[int]] = ((0,),),
         rows: int | None = None,
+        pixels: int = 1,
         rom: str | None = None,
     ) -> None:
         kernels = weight_sets(weights)
@@ -73,6 +75,7 @@ class DepthwiseEngine(Engine):
                 groups=ceil_div(channels, lanes),
                 pad_values=pad_values,
                 rows=rows,
+                pixels=pixels,
                 tells=len(kernels) > 1,
                 rom=rom,
             ),

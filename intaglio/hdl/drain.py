@@ -26,6 +26,8 @@ class Drain(wiring.Component):
     """Takes `results` sums at once with `done`, requantises `out_lanes` a cycle, queues the beats.
 
     frames       output frames. A pixel is ceil(C / results) passes; the last may need fewer beats.
+    pixels       if more than 1, the sums are all those of so many pixels, one behind the other, and
+                 `issue_pixels` and `pixels_here` say, with `issue_last` and `done`, how many count.
     sum_type     of a sum.
     saturate     a narrower type that the sums are clamped to first, or None.
     pass_cycles  cycles between two `done` at least.
@@ -50,16 +52,24 @@ class Drain(wiring.Component):
         out_lanes: int,
         pass_cycles: int,
         lead: int,
+        pixels: int = 1,
         rom: str | None,
     ) -> None:
         self.results = results
+        self.pixels = pixels
         self.sum_type = sum_type
         self.saturate = saturate
         self.out_lanes = out_lanes
         channels = common_channels(frames)
-        self.passes = ceil_div(channels, results)
+        each = results // pixels  # sums of a pixel at once
+        self.passes = ceil_div(channels, each)
         self.beats = results // out_lanes
-        self.last_beats = ceil_div(channels, out_lanes) - (self.passes - 1) * self.beats
+        self.last_beats = ceil_div(channels, out_lanes) - (self.passes - 1) * (each // out_lanes)
+        if pixels > 1 and each != channels:
+            raise BuildError(
+                f"The sums of pixels side by side must be those of all {channels} channels, not of"
+                f" {each}."
+            )
         if results % out_lanes or self.beats > pass_cycles:
             raise BuildError(
                 f"The output lanes must divide {results} results and drain them in {pass_cycles}"
@@ -78,6 +88,8 @@ class Drain(wiring.Component):
         places = self.beats * ceil_div(self.latency + self.beats, pass_cycles)
         self.outlet = Outlet(width=out_lanes * y.bits, depth=max(places, self.beats))
         self.roms = self.requantiser.roms
+        count = In(range(pixels + 1))
+        told = {"issue_pixels": count, "pixels_here": count} if pixels > 1 else {}
         super().__init__(
             {
                 "go": Out(1),
@@ -85,6 +97,7 @@ class Drain(wiring.Component):
                 "sums": In(results * sum_type.bits),
                 "done": In(1),
                 "o": Out(lanes_signature(out_lanes, y.bits)),
+                **told,
             }
         )
 
@@ -93,9 +106,13 @@ class Drain(wiring.Component):
         m.submodules.requantiser = requantiser = self.requantiser
         m.submodules.outlet = outlet = self.outlet
         connect(m, outlet.o, flipped(self.o))
+        if self.pixels > 1:
+            issued: Value = self.issue_pixels * self.last_beats
+        else:
+            issued = self._beats(m, self.issue_last, "issued")
         m.d.comb += [
             self.go.eq(outlet.free >= self.beats),
-            outlet.reserve.eq(Mux(self.issue_last, self._beats(m, self.issue_last, "issued"), 0)),
+            outlet.reserve.eq(Mux(self.issue_last, issued, 0)),
             outlet.data.eq(requantiser.o),
             outlet.push.eq(requantiser.o_valid),
         ]
@@ -104,7 +121,10 @@ class Drain(wiring.Component):
         m.d.sync += held.eq(held >> self.out_lanes * self.sum_type.bits)
         with m.If(left != 0):
             m.d.sync += left.eq(left - 1)
-        beats = self._beats(m, self.done, "summed")
+        if self.pixels > 1:
+            beats: Value = self.pixels_here * self.last_beats
+        else:
+            beats = self._beats(m, self.done, "summed")
         with m.If(self.done):
             m.d.sync += [held.eq(self.sums), left.eq(beats)]
         m.d.comb += requantiser.i_valid.eq(left != 0)

@@ -49,7 +49,8 @@ def convolve(windows: Ints, weights: Ints, groups: int, accumulator: Accumulator
 
 class Engine(wiring.Component):
     """What convolutions and sums have in common: for each of `pairs`, accumulate the products of
-    its (data lane, weight lane) pairs over a pass of the window; then drain the sums.
+    its (data lane, weight lane) pairs over a pass of the window, for all its pixels side by side
+    with the same weights; then drain the sums.
 
     kernels, groups  the convolutions computed: one or more sets of weights, (S, Cout,
                      Cin / groups, Kh, Kw). sets: of every level, which one; empty: the first.
@@ -60,7 +61,7 @@ class Engine(wiring.Component):
     form            what the products are made of; "packed": two results that read the same data
                     lanes share multipliers, and one that is left over has its own.
     out_frames        what leaves `o`.
-    cycles_per_pixel  words issued per output pixel.
+    cycles_per_pixel  words issued per output pixel, or for all that are made side by side.
     latency           cycles from the issue of a pass's last word to `o.valid` of its first beat:
                       address, RAM and ROM, operands, product, adder tree, sum, requantiser,
                       queue. When a word is issued, `Window` says.
@@ -87,7 +88,11 @@ class Engine(wiring.Component):
         rom: str | None,
     ) -> None:
         self.window = window
-        self.pairs = pairs
+        self.pairs = [
+            [(k * window.lanes + at, index) for at, index in pair]
+            for k in range(window.pixels)
+            for pair in pairs
+        ]
         self.kernels = kernels
         self.sets = tuple(sets) or (0,) * len(window.frames)
         if len(self.sets) != len(window.frames) or set(self.sets) != set(range(len(kernels))):
@@ -112,7 +117,7 @@ class Engine(wiring.Component):
         )
         self.drain = Drain(
             frames=self.out_frames,
-            results=len(pairs),
+            results=len(self.pairs),
             sum_type=self.sums,
             saturate=accumulator.final,
             y=y,
@@ -120,7 +125,8 @@ class Engine(wiring.Component):
             rounding=rounding,
             out_lanes=out_lanes,
             pass_cycles=window.pass_cycles,
-            lead=3 + self.stages,
+            lead=window.latency + self.stages,
+            pixels=window.pixels,
             rom=rom,
         )
         self.cycles_per_pixel = window.cycles_per_pixel
@@ -159,6 +165,12 @@ class Engine(wiring.Component):
             drain.issue_last.eq(window.issue_last),
             drain.done.eq(valid & last),
         ]
+        if window.pixels > 1:
+            here = pipe(m, window.pixels_here, self.stages, "pixels")
+            m.d.comb += [
+                drain.issue_pixels.eq(window.issue_pixels),
+                drain.pixels_here.eq(here),
+            ]
         m.d.comb += drain.sums.eq(Cat(self._sums(m, weights, valid, first)))
         return m
 
@@ -166,11 +178,14 @@ class Engine(wiring.Component):
         """The sums so far, of every result."""
         sums: list[Signal] = []
         held = None if weights is None else pipe(m, weights, 1, "weight")
+        each = len(self.pairs) // self.window.pixels  # results of a pixel, which read the same data
+        operands: dict[tuple[int, int], Value] = {}
         while len(sums) < len(self.pairs):
             p = len(sums)
-            if weights is not None and self.form == "packed" and p + 1 < len(self.pairs):
+            if weights is not None and self.form == "packed" and (p + 1) % each:
                 shift = packed_shift(len(self.pairs[p]), self.window.x, self.w)
-                tree = adder_tree(m, self._packed_products(m, weights, p, shift), f"tree_{p}")
+                products = self._packed_products(m, weights, p, shift, operands)
+                tree = adder_tree(m, products, f"tree_{p}")
                 low, high, carry = unpack_sums(tree, shift)
                 sums.append(self._accumulate(m, low, None, valid, first, f"sum_{p}"))
                 sums.append(self._accumulate(m, high, carry, valid, first, f"sum_{p + 1}"))
@@ -194,15 +209,24 @@ class Engine(wiring.Component):
             terms.append(pipe(m, product, 1, f"product_{p}_{s}"))
         return terms
 
-    def _packed_products(self, m: Module, weights: Value, p: int, shift: int) -> list[Value]:
-        """The products of result p, and shifted those of result p + 1."""
+    def _packed_products(
+        self,
+        m: Module,
+        weights: Value,
+        p: int,
+        shift: int,
+        operands: dict[tuple[int, int], Value],
+    ) -> list[Value]:
+        """The products of result p, and shifted those of result p + 1; `operands` are those made so
+        far, by their weights' lanes, for pixels side by side have the same."""
         terms = []
         for s, ((at, low), (_, high)) in enumerate(
             zip(self.pairs[p], self.pairs[p + 1], strict=True)
         ):
-            lanes = self._weight(weights, low), self._weight(weights, high)
-            operand = packed_operand(m, *lanes, shift, f"weight_{p}_{s}")
-            product = lane(self.window.data, at, self.window.x) * operand
+            if (low, high) not in operands:
+                lanes = self._weight(weights, low), self._weight(weights, high)
+                operands[low, high] = packed_operand(m, *lanes, shift, f"weight_{p}_{s}")
+            product = lane(self.window.data, at, self.window.x) * operands[low, high]
             terms.append(pipe(m, product, 1, f"product_{p}_{s}"))
         return terms
 

@@ -1,6 +1,7 @@
 """The line buffer: rows of the frames that arrive, in one simple dual-port RAM."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from amaranth.hdl import Elaboratable, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import wiring
@@ -19,6 +20,8 @@ from intaglio.hdl.stream import (
     lanes_signature,
 )
 
+WRITTEN = ("addr", "data", "en")  # of a memory's write port
+
 
 class LineBuffer(wiring.Component):
     """Stores the beats of `i` in `rows` row places of the widest level's width, used in a circle.
@@ -35,24 +38,30 @@ class LineBuffer(wiring.Component):
                   row's beats are taken while have_rows < limit.
     leave         the reader moves to its next frame: have_rows falls by `height`.
     A beat is seen in have_rows and have_columns, and may be read, one cycle after it was taken.
-    `style` says what the RAM is to be made of; it may be set until this is elaborated.
+    copies  of the rows, each with an address and data of its own, side by side in `addr` and
+            `data`: the lowest is the first.
+    style   says what the RAM is to be made of; it may be set until this is elaborated.
     """
 
-    def __init__(self, *, frames: Sequence[Frame], rows: int, lanes: int, bits: int) -> None:
+    def __init__(
+        self, *, frames: Sequence[Frame], rows: int, lanes: int, bits: int, copies: int = 1
+    ) -> None:
         self.frames = tuple(frames)
         self.rows = rows
         self.words = ceil_div(common_channels(frames), lanes)
         self.row_words = max(f.width for f in frames) * self.words
         self.size = rows * self.row_words
         self.width = lanes * bits
+        self.copies = copies
+        self.address_bits = max(1, ceil_log2(self.size))
         self.style: MemoryStyle = "auto"
         tallest = max(f.height for f in frames)
         self.row_shape = signed(1 + bits_for(tallest + rows))
         super().__init__(
             {
                 "i": In(lanes_signature(lanes, bits)),
-                "addr": In(max(1, ceil_log2(self.size))),
-                "data": Out(self.width),
+                "addr": In(copies * self.address_bits),
+                "data": Out(copies * self.width),
                 "have_rows": Out(self.row_shape),
                 "have_columns": Out(range(max(f.width for f in frames) + 1)),
                 "limit": In(self.row_shape, init=rows),
@@ -63,14 +72,7 @@ class LineBuffer(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        m.submodules.memory = memory = Memory(
-            shape=unsigned(self.width),
-            depth=max(2, self.size),
-            init=[],
-            attrs=ram_attributes(self.style),
-        )
-        read, write = memory.read_port(), memory.write_port()
-        m.d.comb += [read.addr.eq(self.addr), self.data.eq(read.data)]
+        write, *others = [self._memory(m, k) for k in range(self.copies)]
 
         level = counter(len(self.frames), "level")
         width = by_level(m, level, [f.width for f in self.frames], "width")
@@ -85,6 +87,7 @@ class LineBuffer(wiring.Component):
             self.i.ready.eq(self.have_rows < self.limit),
             write.en.eq(self.i.valid & self.i.ready),
             write.data.eq(self.i.payload),
+            *(getattr(o, port).eq(getattr(write, port)) for o in others for port in WRITTEN),
         ]
         row_done = Signal()
         with m.If(write.en):
@@ -103,3 +106,19 @@ class LineBuffer(wiring.Component):
         left = self.have_rows - self.height
         m.d.sync += self.have_rows.eq(Mux(self.leave, left, self.have_rows) + row_done)
         return m
+
+    def _memory(self, m: Module, k: int) -> Any:
+        """Write port of a copy of the rows, which reads for itself."""
+        memory = Memory(
+            shape=unsigned(self.width),
+            depth=max(2, self.size),
+            init=[],
+            attrs=ram_attributes(self.style),
+        )
+        m.submodules[f"memory_{k}" if k else "memory"] = memory
+        read, write = memory.read_port(), memory.write_port()
+        m.d.comb += [
+            read.addr.eq(self.addr[k * self.address_bits :][: self.address_bits]),
+            self.data[k * self.width :][: self.width].eq(read.data),
+        ]
+        return write

@@ -34,20 +34,25 @@ class Window(wiring.Component):
 
     groups   equal parts of a pixel's ceil(C / lanes) words: the groups of a convolution; every
              word its own group where lanes work each for themselves.
+    pixels   neighbours in a row of the output whose windows are walked side by side: `data` holds
+             their lanes, the leftmost lowest. A row's last step may have fewer of them; the lanes
+             of those beyond are don't-care.
     repeats  PE groups that need the same words.
     tells    whether there are `pixel_ends`, with `read`: the word is its output pixel's last; and
              `next_level`, the level of the word that follows it.
 
-    Three cycles after the issue of a word `data` holds its lanes, with `valid`, and `first` and
-    `last` of the pass over (ky, kx, word): address, RAM, operand. `read` follows the issue by one
-    cycle, with the address. `issue_last` marks the issue of a pass's last word, which happens only
-    with `go`. Outside the image `data` reads pad values. The lanes that a pixel's last word
+    `latency` cycles after the issue of a word, 3, or 4 with several pixels, `data` holds its
+    lanes, with `valid`, and `first` and `last` of the pass over (ky, kx, word): address, [the other
+    pixels' addresses,] RAM, operand. `read` comes 2 cycles before them, with the address.
+    `issue_last` marks the issue of a pass's last word, which happens only with `go`. Of several
+    pixels `issue_pixels` and `pixels_here` say how many there are, with `issue_last` and `last`.
+    Outside the image `data` reads pad values. The lanes that a pixel's last word
     does not use are don't-care, or 0 with `zero_tail`, for readers without a weight of 0.
 
     A pixel's first word is issued at the earliest in the cycle after its last input pixel was
     taken; then a word follows every cycle, over pixels, rows, frames and levels. A row's place is
-    free from the cycle after the issue of the last word of the last output row that reads it. A
-    pointwise window holds pixels instead of rows.
+    free from the cycle after the issue of the last word of the last output row that reads it; from
+    one more with several pixels. A pointwise window holds pixels instead of rows.
     """
 
     def __init__(
@@ -63,8 +68,16 @@ class Window(wiring.Component):
         zero_tail: bool = False,
         rows: int | None = None,
         tells: bool = False,
+        pixels: int = 1,
         rom: str | None = None,
     ) -> None:
+        if pixels > 1 and geometry.pointwise:
+            raise BuildError(
+                "A window that is just its pixel must be walked one pixel at a time, not"
+                f" {pixels}: more lanes do the same."
+            )
+        self.pixels = pixels
+        self.latency = 3 if pixels == 1 else 4
         self.geometry = geometry
         self.tells = tells
         self.x = x
@@ -86,7 +99,9 @@ class Window(wiring.Component):
         self.walked = tuple(geometry.out(f, channels) for f in frames)
         self.words = ceil_div(channels, lanes) // groups
         self.tail = channels % lanes if zero_tail else 0  # lanes in use, where some are not
-        self.buffer = LineBuffer(frames=frames, rows=self.rows, lanes=lanes, bits=x.bits)
+        self.buffer = LineBuffer(
+            frames=frames, rows=self.rows, lanes=lanes, bits=x.bits, copies=pixels
+        )
         self.origin = self._distance(-geometry.padding[0], -geometry.padding[2])
         self.pad_values = tuple(map(tuple, pad_values))
         pads = self._pads()
@@ -97,13 +112,16 @@ class Window(wiring.Component):
             file = None if rom is None else f"{rom}_pads.hex"
             self.rom = Rom(words=pads, width=width, file=file)
         told = {"pixel_ends": Out(1), "next_level": Out(range(len(frames)))} if tells else {}
+        if pixels > 1:
+            count = Out(range(pixels + 1))
+            told |= {"issue_pixels": count, "pixels_here": count}
         super().__init__(
             {
                 "i": In(lanes_signature(lanes, x.bits)),
                 "go": In(1),
                 "issue_last": Out(1),
                 "read": Out(1),
-                "data": Out(width),
+                "data": Out(pixels * width),
                 "valid": Out(1),
                 "first": Out(1),
                 "last": Out(1),
@@ -118,7 +136,7 @@ class Window(wiring.Component):
 
     @property
     def cycles_per_pixel(self) -> int:
-        """Cycles of an output pixel."""
+        """Cycles of an output pixel, or of `pixels` side by side."""
         return self.groups * self.repeats * self.pass_cycles
 
     @property
@@ -170,7 +188,7 @@ class Window(wiring.Component):
                 "ky": [kh],
                 "repeat": [self.repeats],
                 "group": [self.groups],
-                "x": [f.width for f in self.walked],
+                "x": [ceil_div(f.width, self.pixels) for f in self.walked],
                 "y": [f.height for f in self.walked],
             },
         )
@@ -182,66 +200,87 @@ class Window(wiring.Component):
             issue.eq(there & (self.go | ~pass_ends)),
             self.issue_last.eq(issue & pass_ends),
             buffer.leave.eq(issue & frame_ends),
-            self.read.eq(delay(m, issue, 1, "issue")),
+            self.read.eq(delay(m, issue, self.latency - 2, "issue")),
         ]
         if self.tells:
-            ends = pipe(m, loops["x"].steps, 1, "pixel_ends")
-            m.d.comb += [self.pixel_ends.eq(ends), self.next_level.eq(level)]
+            ends = pipe(m, loops["x"].steps, self.latency - 2, "pixel_ends")
+            following = pipe(m, level, self.latency - 3, "following")
+            m.d.comb += [self.pixel_ends.eq(ends), self.next_level.eq(following)]
+        if self.pixels > 1:
+            rests = [(f.width - 1) % self.pixels + 1 for f in self.walked]
+            rest = by_level(m, level, rests, "pixels_at_end")
+            m.d.comb += [
+                self.issue_pixels.eq(Mux(loops["x"].last, rest, self.pixels)),
+                self.pixels_here.eq(pipe(m, self.issue_pixels, self.latency, "pixels")),
+            ]
         first = Signal(init=1)
         with m.If(issue):
             m.d.sync += first.eq(pass_ends)
         m.d.comb += [
             self.valid.eq(delay(m, self.read, 2, "read")),
-            self.first.eq(pipe(m, first, 3, "first")),
-            self.last.eq(pipe(m, pass_ends, 3, "last")),
-            buffer.addr.eq(self._address(m, issue, loops, level)),
+            self.first.eq(pipe(m, first, self.latency, "first")),
+            self.last.eq(pipe(m, pass_ends, self.latency, "last")),
+            buffer.addr.eq(self._addresses(m, self._address(m, issue, loops, level))),
         ]
-        word = buffer.data
-        if any(self.geometry.padding):
-            pad = self._pad_word(m, issue, loops, level)
-            word = Mux(pipe(m, inside, 2, "inside"), word, pad)
-        if self.tail:
-            at_last = pipe(m, loops["word"].last & loops["group"].last, 2, "at_last")
-            used = self.tail * self.x.bits
-            word = Cat(word[:used], Mux(at_last, 0, word[used:]))
-        m.d.comb += self.data.eq(pipe(m, word, 1, "operand"))
+        padded, operand = any(self.geometry.padding), self.latency - 1
+        pad = self._pad_word(m, issue, loops, level) if padded else None
+        ends = loops["word"].last & loops["group"].last
+        at_last = pipe(m, ends, operand, "at_last") if self.tail else None
+        words = []
+        for k in range(self.pixels):
+            word: Value = buffer.data[k * buffer.width :][: buffer.width]
+            if pad is not None:
+                word = Mux(pipe(m, inside[k], operand, numbered("inside", k)), word, pad)
+            if at_last is not None:
+                used = self.tail * self.x.bits
+                word = Cat(word[:used], Mux(at_last, 0, word[used:]))
+            words.append(pipe(m, word, 1, numbered("operand", k)))
+        m.d.comb += self.data.eq(Cat(words))
         return m
 
     def _position(
         self, m: Module, issue: Signal, loops: dict[str, Loop], level: Signal
-    ) -> tuple[Value, Value]:
-        """Whether the window has arrived, and whether the word to issue lies inside the image.
+    ) -> tuple[Value, list[Value]]:
+        """Whether the window has arrived, and of every pixel whether the word to issue lies inside
+        the image.
 
-        (y, x) is the window's corner in the frame, (need_y, need_x) the pixel it waits for: a
+        (y, x) is the first window's corner in the frame, (need_y, need_x) the pixel it waits for: a
         column beyond the frame means the whole row, a row above it one of the frame before.
         """
         top, bottom, left, right = self.geometry.padding
         (sy, sx), (span_y, span_x) = self.geometry.stride, self.geometry.span
+        step_x = self.pixels * sx
+        ahead = span_x - 1 + (self.pixels - 1) * sx  # from a corner to the pixel waited for
         buffer, heights = self.buffer, [f.height for f in self.frames]
         height = by_level(m, level, heights, "frame_height")
         next_level_height = by_level(m, level, heights[1:] + heights[:1], "next_level_height")
         rows = range(-top, max(heights) + bottom + span_y + sy)
-        columns = range(-left, max(f.width for f in self.frames) + right + span_x + sx)
+        columns = range(-left, max(f.width for f in self.frames) + right + span_x + step_x)
         y = Signal(rows, init=-top, name="y_corner")
         x = Signal(columns, init=-left, name="x_corner")
         need_y = Signal(rows, init=min(span_y - top, heights[0]) - 1)
-        need_x = Signal(columns, init=span_x - 1 - left)
+        need_x = Signal(columns, init=ahead - left)
+        limit = buffer.limit
+        if self.pixels > 1:
+            limit = Signal.like(buffer.limit, init=self.rows, name="limit")
         x_loop, y_loop = loops["x"], loops["y"]
-        next_x, next_y = Mux(x_loop.last, -left, x + sx), Mux(y_loop.last, -top, y + sy)
+        next_x, next_y = Mux(x_loop.last, -left, x + step_x), Mux(y_loop.last, -top, y + sy)
         next_height = Mux(y_loop.last, next_level_height, height)
         with m.If(issue & x_loop.steps):
-            m.d.sync += [x.eq(next_x), need_x.eq(next_x + (span_x - 1))]
+            m.d.sync += [x.eq(next_x), need_x.eq(next_x + ahead)]
         with m.If(issue & y_loop.steps):
             m.d.sync += [
                 y.eq(next_y),
                 need_y.eq(least(next_y + (span_y - 1), next_height - 1)),
-                buffer.limit.eq(Mux(next_y < 0, 0, least(next_y, next_height)) + self.rows),
+                limit.eq(Mux(next_y < 0, 0, least(next_y, next_height)) + self.rows),
             ]
+        if self.pixels > 1:  # rows are read a cycle later, so they are kept for one more
+            m.d.sync += buffer.limit.eq(Mux(buffer.leave, limit - height, limit))
         m.d.comb += buffer.height.eq(height)
         row_arrives = buffer.have_rows == need_y
         there = (buffer.have_rows > need_y) | (row_arrives & (buffer.have_columns > need_x))
         if not any(self.geometry.padding):
-            return there, Const(1)
+            return there, [Const(1)] * self.pixels
 
         dy, dx = self.geometry.dilation
         tap_y, tap_x = Signal.like(y, name="y_tap"), Signal.like(x, name="x_tap")
@@ -256,8 +295,9 @@ class Window(wiring.Component):
             with m.If(y_loop.steps):
                 m.d.sync += tap_y.eq(next_y)
         width = by_level(m, level, [f.width for f in self.frames], "frame_width")
-        inside = (tap_y >= 0) & (tap_y < height) & (tap_x >= 0) & (tap_x < width)
-        return there, inside
+        row = (tap_y >= 0) & (tap_y < height)
+        taps = [tap_x + k * sx if k else tap_x for k in range(self.pixels)]
+        return there, [row & (tap >= 0) & (tap < width) for tap in taps]
 
     def _address(self, m: Module, issue: Signal, loops: dict[str, Loop], level: Signal) -> Signal:
         """The address of the word issued in the cycle before. Every loop remembers where its step
@@ -269,13 +309,13 @@ class Window(wiring.Component):
             "ky": [self._distance(dy, 0)],
             "repeat": [0],
             "group": [self.words % buffer.size],
-            "x": [self._distance(0, sx)],
+            "x": [self._distance(0, self.pixels * sx)],
             "y": [self._distance(sy, 0)],
             "frame": [self._distance(f.height, 0) for f in self.frames],
         }
         left_level = pipe(m, level, 1, "level")
         frame = Loop(loops["y"].ends, Const(0), Const(0), single=False)
-        target = Signal.like(buffer.addr, name="target")
+        target = Signal(buffer.address_bits, name="target")
         start: Value = Const(0)
         ahead: Value = Const(0)
         back: Value = Const(0)
@@ -295,8 +335,22 @@ class Window(wiring.Component):
         m.d.comb += target.eq(Mux(start + back < 0, start + ahead, start + back))
         return starts[0]
 
+    def _addresses(self, m: Module, first: Signal) -> Value:
+        """The address of every pixel, by that of the first; of several a cycle later."""
+        if self.pixels == 1:
+            return first
+        size, found = self.buffer.size, []
+        for k in range(self.pixels):
+            ahead = self._distance(0, k * self.geometry.stride[1])
+            there = first + (ahead - size)  # negative: the circle has not come round
+            address = Mux(there < 0, first + ahead, there) if ahead else first
+            own = Signal.like(first, name=f"address_{k}", reset_less=True)
+            m.d.sync += own.eq(address)
+            found.append(own)
+        return Cat(found)
+
     def _pad_word(self, m: Module, issue: Signal, loops: dict[str, Loop], level: Signal) -> Value:
-        """What the word reads outside the image, two cycles after its issue."""
+        """What the word reads outside the image, a cycle before it is an operand."""
         if self.rom is None:
             return self.pad
         m.submodules.rom = self.rom
@@ -308,8 +362,13 @@ class Window(wiring.Component):
             with m.If(loops["repeat"].ends):
                 m.d.sync += [group.eq(following), word.eq(following)]
         address = Cat(word[: ceil_log2(words)], level)
-        m.d.comb += self.rom.addr.eq(pipe(m, address, 1, "pad_address"))
+        m.d.comb += self.rom.addr.eq(pipe(m, address, self.latency - 2, "pad_address"))
         return self.rom.data
+
+
+def numbered(name: str, k: int) -> str:
+    """A wire's name; the first has no number."""
+    return f"{name}_{k}" if k else name
 
 
 def least(a: Value, b: Value) -> Value:

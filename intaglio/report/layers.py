@@ -21,7 +21,7 @@ from intaglio.ops import Conv2d, Output, SumPool2d, Tensor, Upsample
 from intaglio.program import Program
 from intaglio.summary import summarise
 
-NEEDED = {"name", "op", "pe", "simd", "cycles", "multipliers", "rom_bits", "fifo_depths"}
+NEEDED = {"name", "op", "pe", "simd", "pixels", "cycles", "multipliers", "rom_bits", "fifo_depths"}
 
 
 @dataclass(frozen=True)

@@ -279,7 +279,7 @@ def table(layers: Sequence[Layer], cycles: int | None) -> str:
     built = any(layer.hardware is not None for layer in layers)
     measured = any(layer.quality is not None for layer in layers)
     heads += ["SQNR dB", "clip %", "p (w a)"] * measured
-    heads += ["PE", "SIMD", "cycles", "busy %", "mult.", "ROM bits", "queues"] * built
+    heads += ["PE", "SIMD", "pixels", "cycles", "busy %", "mult.", "ROM bits", "queues"] * built
     left = {0, 1}
     rows = [tag("tr", *(tag("th", text_of(h), class_="left" if n in left else None)
                         for n, h in enumerate(heads)))]  # fmt: skip
@@ -311,12 +311,13 @@ def hardware_cells(layer: Layer, cycles: int | None) -> list[str]:
     """Folding and what it costs."""
     row = layer.hardware
     if row is None:
-        return ["-"] * 7
+        return ["-"] * 8
     works = layer.kind not in ROUTING
     busy = f"{100 * row['cycles'] / cycles:.1f}" if works and cycles else "-"
     conv = layer.kind == "conv"
     return [
         f"{row['pe']}" if conv else "-", f"{row['simd']}" if works else "-",
+        f"{row['pixels']}" if conv else "-",
         f"{row['cycles']:,}" if works else "-", busy,
         f"{row['multipliers']:,}" if row["multipliers"] else "-",
         f"{row['rom_bits']:,}" if row["rom_bits"] else "-",

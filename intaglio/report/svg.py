@@ -124,6 +124,7 @@ def box_of(
         lines[0] = f"{len(box)} outputs, {first.shape} ..."
     elif row is not None and first.kind not in ROUTING:
         folding = f"PE {row['pe']} SIMD {row['simd']}" if first.kind == "conv" else ""
+        folding += f" pixels {row['pixels']}" if folding and row["pixels"] > 1 else ""
         folding = folding or f"{row['simd']} lane{'s' if row['simd'] > 1 else ''}"
         lines.append(f"{folding}  {row['cycles']:,} cycles")
     elif first.macs:

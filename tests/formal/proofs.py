@@ -148,6 +148,27 @@ def shared_conv() -> Case:
     return conv_engine([Frame(2, 1, 1)] * 2, KERNELS, (0, 1))
 
 
+def neighbours_conv() -> Case:
+    """Two pixels at once, of a row of three."""
+    frame = Frame(1, 1, 3)
+    block = ConvEngine(
+        frames=[frame],
+        weights=np.array([[[[1, -2]]], [[[3, 1]]]]),
+        x=BIT,
+        w=IntType(3, True),
+        y=I4,
+        accumulator=Accumulator(5),
+        scalings=[Scaling((1, 2), (0, 1), (1,), -4, 7)],
+        simd=1,
+        pe=2,
+        out_lanes=2,
+        padding=(0, 0, 1, 0),
+        pad_values=((1,),),
+        pixels=2,
+    )
+    return Case(block, shapes.convolved(block, [frame], 4, 2))
+
+
 KERNELS = np.array(
     [
         [[[[1], [-2]], [[3], [1]]], [[[-1], [2]], [[1], [-3]]]],
@@ -325,6 +346,7 @@ PROOFS = (
     Proof("DepthwiseEngine", depthwise, 22, 36, 8, 17),
     Proof("ConvEngine", conv, 24, 50, 4, 19),
     Proof("ConvEngine, 2 weight sets", shared_conv, 24, 50, 4, 19),
+    Proof("ConvEngine, 2 pixels", neighbours_conv, 24, 50, 8, 20),
     Proof("Drain", drain, 14, 26, 6, 10),
     Proof("Link, first stream", lambda: byte_link(0), 18, 30, 4, 32),
     Proof("UartReceiver", lambda: serial(UartReceiver(cycles=4)), 50, 98, 3, 48),

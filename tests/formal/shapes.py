@@ -168,8 +168,11 @@ def convolved(block: Engine, frames: Sequence[Frame], y: int, out_lanes: int) ->
             start = c // group * cin
             codes = windows[oy, ox, start : start + cin].reshape(-1).tolist()
             terms = [(moved(v, names), w) for v, w in zip(codes, weights[c].flat, strict=True)]
-            # The walk begins when the window's pixels are whole, with all their channels.
-            whole = [names[v] for v in windows[oy, ox].reshape(-1).tolist() if v in names]
+            # The walk begins when the pixels of all windows side by side are whole, with all
+            # their channels.
+            at = ox - ox % window.pixels
+            side_by_side = windows[oy, at : at + window.pixels].reshape(-1).tolist()
+            whole = [names[v] for v in side_by_side if v in names]
             table[c, oy, ox] = convolution(terms, whole, block.scalings[level], c)
         beats += frame_lanes(table, out_lanes)
     size = sum(frame.beats(window.lanes) for frame in frames)
