@@ -225,32 +225,41 @@ def fits(top: Top, chip: Device) -> bool:
 
 
 def scheduled(graph: HardwareGraph, plan: Plan, chip: Device) -> tuple[Top, Schedule]:
-    """The design of a plan, its queues sized.
-
-    Where streams that meet keep each other from what the plan asks for, queues stand before them:
-    as few as will do.
-    """
-
-    def free(links: Sequence[Link]) -> tuple[Top, Model, int]:
-        top = Top(netlist(graph, plan, links), chip.family)
-        model = Model(top.netlist, top.components)
-        return top, model, best_interval(model)
-
-    top, model, interval = free(())
-    wanted = max(plan.cycles, plan.foldings[plan.slowest].cycles)
-    before = joining(graph) if interval > wanted else []
-    if before:
-        least = free(before)[2]
-        if least < interval:
-            wanted = max(least, wanted)
-            for link in tuple(before):
-                fewer = [other for other in before if other != link]
-                if free(fewer)[2] <= wanted:
-                    before = fewer
-            top, model, _ = free(before)
+    """The design of a plan, its queues sized."""
+    top, model = modelled(graph, plan, chip, held_up(graph, plan, chip))
     depths, schedule = size_queues(model)
     top.set_depths(depths)
     return top, schedule
+
+
+def modelled(
+    graph: HardwareGraph, plan: Plan, chip: Device, before: Sequence[Link]
+) -> tuple[Top, Model]:
+    """The design of a plan with queues on those links `before` joins, and its cycle model."""
+    top = Top(netlist(graph, plan, before), chip.family)
+    return top, Model(top.netlist, top.components)
+
+
+def held_up(graph: HardwareGraph, plan: Plan, chip: Device) -> list[Link]:
+    """The links to where streams meet that need a queue, for without one they would keep each other
+    from what the plan asks for; as few as will do."""
+
+    def interval(before: Sequence[Link]) -> int:
+        return best_interval(modelled(graph, plan, chip, before)[1])
+
+    enough = max(plan.cycles, plan.foldings[plan.slowest].cycles)
+    links, alone = joining(graph), interval(())
+    if not links or alone <= enough:
+        return []
+    best = interval(links)
+    if best >= alone:
+        return []
+    enough = max(enough, best)
+    for link in tuple(links):
+        fewer = [other for other in links if other != link]
+        if interval(fewer) <= enough:
+            links = fewer
+    return links
 
 
 def at_rate(
