@@ -269,7 +269,7 @@ def test_the_command_trains_and_says_that_the_program_agrees(
     command = [
         "intaglio", "train", "fcos-nano", "--images", folder / "images",
         "--data", folder / "scenes.json", "--bits", 3, "--epochs", 1, "--batch", 4, "-o", output,
-        "--json", tmp_path / "train.json",
+        "--last-wbits", 5, "--json", tmp_path / "train.json",
     ]  # fmt: skip
     monkeypatch.setattr("sys.argv", list(map(str, command)))
     with pytest.raises(SystemExit) as stop:
@@ -282,5 +282,5 @@ def test_the_command_trains_and_says_that_the_program_agrees(
     program = load(output)
     odd = [c for c in program.constants.values() if c.odd]
     assert odd
-    assert {c.code_bits for c in odd} == {3}
+    assert {c.code_bits for c in odd} == {3, 5}
     assert not list(tmp_path.glob("*.train.pt"))

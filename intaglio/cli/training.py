@@ -39,6 +39,7 @@ def train(
     bits: Annotated[int, typer.Option("--bits", help="Of weights and tensors, 2 to 8.")] = 4,
     wbits: Annotated[int | None, typer.Option("--wbits", help="Of weights, if others.")] = None,
     abits: Annotated[int | None, typer.Option("--abits", help="Of tensors, if others.")] = None,
+    last_wbits: Annotated[int | None, typer.Option("--last-wbits", help="Predictors.")] = None,
     sum_bits: Annotated[
         int | None, typer.Option("--sum-bits", help="Of tensors that only sums read.")
     ] = None,
@@ -77,7 +78,11 @@ def train(
     from intaglio.quant.train import Pictures, TrainConfig, trained
 
     config = QuantConfig(
-        wbits=wbits or bits, abits=abits or bits, sum_bits=sum_bits, arithmetic=preset(arithmetic)
+        wbits=wbits or bits,
+        abits=abits or bits,
+        last_wbits=last_wbits,
+        sum_bits=sum_bits,
+        arithmetic=preset(arithmetic),
     )
     training = TrainConfig(epochs=epochs, rate=rate, batch=batch, seed=seed, distil=distil)
     module = open_model(model, weights)
