@@ -31,12 +31,14 @@ from networks import branches, pyramid
 
 from intaglio.codegen.bundle import Bundle, build
 from intaglio.codegen.compile import Cycles
+from intaglio.codegen.devices import device
 from intaglio.codegen.fold import plan_for_cycles
 from intaglio.codegen.graph import hardware_graph
 from intaglio.program import Program
 
 # Multipliers beyond the fewest there can be; with the most, engines make several pixels at once.
 EXTRA = {"fcos-nano": (150, 100, 40, 10, 0, 1300), "retinanet-small": (150, 120, 90, 60, 30, 1100)}
+SMALL, LARGE = "generic", "xc7a200t"  # targets, by their multipliers; yosys is not asked
 WIDE, MORE = 22, 200  # random networks from this number on have so many multipliers more
 
 
@@ -118,7 +120,8 @@ def main() -> int:
     for net, program, lanes in cases(options.net, options.random):
         if any((r["net"], r["folding"]) == (net, f"{lanes} multipliers") for r in rows):
             continue
-        bundle = build(program, target="generic", lanes=lanes)
+        small = lanes <= device(SMALL).multipliers
+        bundle = build(program, target=SMALL if small else LARGE, lanes=lanes)
         frames = len(bundle.manifest["frame_ends"])
         rows.append(row(net, lanes, bundle, bundle.compile(threads=1).measure(frames)))
         put("cycles", rows)

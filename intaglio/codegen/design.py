@@ -18,8 +18,9 @@ from intaglio.codegen.mapping import Need
 from intaglio.codegen.netlist import joining, netlist
 from intaglio.codegen.share import sharings
 from intaglio.codegen.solve import Problem, everything, price, taken, usable
-from intaglio.codegen.timing import Model, Schedule, best_interval, size_queues
+from intaglio.codegen.timing import Model, Schedule, best_interval, paced, size_queues
 from intaglio.errors import BuildError
+from intaglio.hdl.stream import ceil_div
 from intaglio.program import Program
 
 TRIES = 4  # designs made until one fits
@@ -186,19 +187,23 @@ def solved(problem: Problem, limits: Need, cycles: int | None) -> tuple[Plan, To
     """The cheapest design whose layers take at most `cycles`; None: the fastest within `limits`.
 
     What queues and adapters take is known once they are there: while a design is beyond the limits
-    it is chosen anew with that set aside.
+    it is chosen anew with that set aside. Where that shows with queues of one place already, their
+    depths are not made the least, which takes the longest.
     """
     chip = problem.chip
     extra = Need(0.1 * limits.luts, 0.1 * limits.ffs, 0.1 * limits.rams, 0)
     for left in reversed(range(TRIES)):
         plan, chosen = problem.within(limits, extra).solve(cycles)
-        top, schedule = scheduled(problem.graph, plan, chip)
+        top, model = modelled(problem.graph, plan, chip, held_up(problem.graph, plan, chip))
+        hopeless = left > 0 and not total_need(top, chip).within(limits)
+        depths = paced(model)[1] if hopeless else size_queues(model)[0]
+        top.set_depths(depths)
         whole, own = total_need(top, chip), taken(chosen)
         if whole.within(limits) or not left:
             break
         extra = Need(1.02 * (whole.luts - own.luts), 1.02 * (whole.ffs - own.ffs),
                      whole.rams - own.rams, whole.multipliers - own.multipliers)  # fmt: skip
-    return plan, top, schedule
+    return plan, top, model.run(depths, peaks=True)
 
 
 def slowed(problem: Problem) -> tuple[Plan, Top, Schedule]:
@@ -255,10 +260,13 @@ def held_up(graph: HardwareGraph, plan: Plan, chip: Device) -> list[Link]:
     if best >= alone:
         return []
     enough = max(enough, best)
-    for link in tuple(links):
-        fewer = [other for other in links if other != link]
-        if interval(fewer) <= enough:
-            links = fewer
+    size = len(links)
+    while size > 1:
+        size = ceil_div(size, 2)
+        for at in reversed(range(0, len(links), size)):
+            fewer = links[:at] + links[at + size :]
+            if interval(fewer) <= enough:
+                links = fewer
     return links
 
 
