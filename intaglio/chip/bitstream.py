@@ -274,10 +274,18 @@ def check_netlist(
     return check(folder).to_json()
 
 
-def synthesise(folder: Path, chip: Device, top: str, sources: tuple[str, ...]) -> dict[str, float]:
-    """yosys: bitstream/{top}.json, .netlist.v, and the resources of `count`."""
+def synthesise(
+    folder: Path, chip: Device, top: str, sources: tuple[str, ...], *, foreign: bool = False
+) -> dict[str, float]:
+    """yosys: bitstream/{top}.json, .netlist.v, and the resources of `count`. A `foreign` design was
+    made for another family: what it says of its memories' form does not count."""
     base = f"{FOLDER}/{top}"
     script = [f"read_verilog -defer {path}" for path in sources]
+    script += (
+        [f"hierarchy -top {top}", "setattr -unset ram_style -unset rom_style m:*"]
+        if foreign
+        else []
+    )
     script += [
         synthesis(chip.family, top).rstrip(),
         f"write_json {base}.json",

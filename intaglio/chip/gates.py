@@ -109,7 +109,7 @@ def verify_gates(
     if library not in (*CELLS, "generic"):
         raise BuildError(f"cells must be one of {', '.join(CELLS)}, generic, not {library!r}.")
     (folder / FOLDER).mkdir(exist_ok=True)
-    resources = netlist(folder, manifest["name"], library)
+    resources = netlist(folder, manifest["name"], library, foreign=library != family)
     source, sinks = ports(manifest)
     want = expected(folder, load(folder / "program.intaglio"), source, sinks)
     patience = 8 * manifest["cycles_per_frame"] + 2 * manifest["latency_cycles"] + 10_000
@@ -230,11 +230,11 @@ def result(
     )
 
 
-def netlist(folder: Path, top: str, library: str) -> dict[str, float]:
+def netlist(folder: Path, top: str, library: str, *, foreign: bool) -> dict[str, float]:
     """Synthesise `top` into cells of a library; returns its resources, none for generic ones."""
     if library != "generic":
         chip = device(ANY[library])
-        return synthesise(folder, chip, top, SOURCES)
+        return synthesise(folder, chip, top, SOURCES, foreign=foreign)
     base = f"{FOLDER}/{top}"
     script = [f"read_verilog -defer {path}" for path in SOURCES]
     script += [f"synth -flatten -top {top}", f"write_verilog -noattr {base}.netlist.v"]
