@@ -69,7 +69,7 @@ class Recipe:
 RECIPES = (
     Recipe("fcos-nano", 4, 16, 1.2e-2),
     Recipe("fcos-nano", 3, 10, 1e-2, sum_bits=8),
-    Recipe("fcos-nano", 2, 16, 1.2e-2, sum_bits=8),
+    Recipe("fcos-nano", 2, 96, 1.2e-2, sum_bits=8),
     Recipe("retinanet-small", 4, 5, 8e-3),
     Recipe("retinanet-small", 3, 5, 8e-3, sum_bits=8),
     Recipe("retinanet-small", 2, 8, 8e-3, sum_bits=8),
