@@ -18,7 +18,7 @@ from intaglio.codegen.mapping import Need
 from intaglio.codegen.netlist import joining, netlist
 from intaglio.codegen.share import sharings
 from intaglio.codegen.solve import Problem, everything, price, taken, usable
-from intaglio.codegen.timing import Model, Schedule, best_interval, paced, size_queues
+from intaglio.codegen.timing import Model, Schedule, best_interval, size_queues
 from intaglio.errors import BuildError
 from intaglio.hdl.stream import ceil_div
 from intaglio.program import Program
@@ -188,22 +188,22 @@ def solved(problem: Problem, limits: Need, cycles: int | None) -> tuple[Plan, To
 
     What queues and adapters take is known once they are there: while a design is beyond the limits
     it is chosen anew with that set aside. Where that shows with queues of one place already, their
-    depths are not made the least, which takes the longest.
+    depths are not computed, which takes the longest.
     """
-    chip = problem.chip
+    chip, graph = problem.chip, problem.graph
     extra = Need(0.1 * limits.luts, 0.1 * limits.ffs, 0.1 * limits.rams, 0)
     for left in reversed(range(TRIES)):
         plan, chosen = problem.within(limits, extra).solve(cycles)
-        top, model = modelled(problem.graph, plan, chip, held_up(problem.graph, plan, chip))
-        hopeless = left > 0 and not total_need(top, chip).within(limits)
-        depths = paced(model)[1] if hopeless else size_queues(model)[0]
-        top.set_depths(depths)
+        top, model = modelled(graph, plan, chip, held_up(graph, plan, chip))
+        if not left or total_need(top, chip).within(limits):
+            depths, schedule = size_queues(model)
+            top.set_depths(depths)
         whole, own = total_need(top, chip), taken(chosen)
-        if whole.within(limits) or not left:
+        if not left or whole.within(limits):
             break
         extra = Need(1.02 * (whole.luts - own.luts), 1.02 * (whole.ffs - own.ffs),
                      whole.rams - own.rams, whole.multipliers - own.multipliers)  # fmt: skip
-    return plan, top, model.run(depths, peaks=True)
+    return plan, top, schedule
 
 
 def slowed(problem: Problem) -> tuple[Plan, Top, Schedule]:

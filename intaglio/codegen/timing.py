@@ -287,15 +287,6 @@ def best_interval(model: Model) -> int:
     return free.interval
 
 
-def paced(model: Model) -> tuple[int, dict[int, int]]:
-    """The best interval, and what each queue, by cell index, holds at most of frames offered evenly
-    at it."""
-    interval = best_interval(model)
-    unbounded = dict.fromkeys(model.netlist.fifos, UNBOUNDED)
-    found = model.run(unbounded, period=interval, peaks=True)
-    return interval, {i: max(1, peak) for i, peak in found.peaks.items()}
-
-
 def size_queues(model: Model) -> tuple[dict[int, int], Schedule]:
     """The least queue depths, by cell index, that cost no throughput, and the schedule with them.
 
@@ -303,7 +294,10 @@ def size_queues(model: Model) -> tuple[dict[int, int], Schedule]:
     interval then show how many beats each queue must hold. That run is a schedule which the sized
     design can follow, so it can neither deadlock nor be slower, whatever pauses the ports make.
     """
-    interval, depths = paced(model)
+    interval = best_interval(model)
+    unbounded = dict.fromkeys(model.netlist.fifos, UNBOUNDED)
+    paced = model.run(unbounded, period=interval, peaks=True)
+    depths = {i: max(1, peak) for i, peak in paced.peaks.items()}
     schedule = model.run(depths)
     while not schedule.keeps(interval):  # a deeper queue can be a cycle slower than modelled
         depths = {i: depth + ceil_div(depth, 16) for i, depth in depths.items()}
