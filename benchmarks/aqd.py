@@ -43,23 +43,18 @@ GROUPS = 8  # of the group norm: 24 channels are no multiple of the usual 32
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training; tensors that only sums read have `sum_bits`, and the weights of the predictors
-    `last_wbits`."""
+    """One training; tensors that only sums read have `sum_bits`, named in the results."""
 
     detector: str
     bits: int
     epochs: int
     rate: float
     sum_bits: int | None = None
-    last_wbits: int | None = None
-    distil: float = 0.0
 
     @property
     def command(self) -> str:
         """What does the same."""
         wider = f" --sum-bits {self.sum_bits}" if self.sum_bits else ""
-        wider += f" --last-wbits {self.last_wbits}" if self.last_wbits else ""
-        wider += f" --distil {self.distil:g}" if self.distil else ""
         return (
             f"intaglio train {self.detector} --bits {self.bits} --epochs {self.epochs}"
             f" --rate {self.rate:g}{wider}"
@@ -128,7 +123,7 @@ def row(recipe: Recipe, data: CocoData, out: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     model = zoo.load(recipe.detector)
     pictures = Pictures(data, model.head_spec.classes, zoo.find(recipe.detector).size)
-    training = TrainConfig(epochs=recipe.epochs, rate=recipe.rate, distil=recipe.distil)
+    training = TrainConfig(epochs=recipe.epochs, rate=recipe.rate)
     state = path.with_name(f"{path.name}.train.pt")
     done = trained(model, pictures, config(recipe), training, state=state, report=Lines(recipe))
     print(check_trained(done, calibration(pictures)).sentence(), flush=True)
@@ -137,9 +132,7 @@ def row(recipe: Recipe, data: CocoData, out: Path) -> None:
 
 def config(recipe: Recipe) -> QuantConfig:
     """The widths of a recipe."""
-    return QuantConfig(
-        wbits=recipe.bits, abits=recipe.bits, sum_bits=recipe.sum_bits, last_wbits=recipe.last_wbits
-    )
+    return QuantConfig(wbits=recipe.bits, abits=recipe.bits, sum_bits=recipe.sum_bits)
 
 
 def calibration(pictures: Pictures) -> NDArray[np.uint8]:

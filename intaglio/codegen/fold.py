@@ -19,6 +19,8 @@ from intaglio.hdl.rom import MemoryStyle
 from intaglio.hdl.stream import ceil_div
 from intaglio.ops import Conv2d, MaxPool2d, Shape, SumPool2d
 
+ROUTING = ("source", "sink", "mux", "demux")  # have as many lanes as what they lead to or come from
+
 
 @dataclass(frozen=True)
 class Folding:
@@ -75,7 +77,7 @@ def plan_for_cycles(graph: HardwareGraph, cycles: int) -> Plan:
     """
     foldings = [choose(options(graph, block), cycles) for block in graph.blocks]
     for index, block in enumerate(graph.blocks):
-        if block.kind in ("source", "sink", "mux", "demux"):
+        if block.kind in ROUTING:
             foldings[index] = routing(graph, index, foldings)
     return Plan(tuple(foldings), cycles)
 
@@ -143,16 +145,16 @@ def options(graph: HardwareGraph, block: Block) -> tuple[Folding, ...]:
         arithmetic = graph.program.arithmetic
         one_by_one = arithmetic.acc_bits is not None and arithmetic.saturate_at == "mac"
         return conv_options(ins, outs, weight, op.groups, one_by_one)
-    if block.kind in ("source", "sink", "mux", "demux"):
+    if block.kind in ROUTING:
         return (Folding(1, 1, 1, 1, 0, 0),)
     return lane_options(block, ins, outs)
 
 
 def fewest_cycles(graph: HardwareGraph, block: Block) -> int:
     """Cycles a frame of the fastest folding; of ports and level routing, a pixel a cycle."""
-    if block.kind in ("source", "sink", "mux", "demux"):
-        keys = block.reads or block.writes
-        return sum(h * w for key in keys for _, h, w in (t.shape for t in graph.tensors(key)))
+    if block.kind in ROUTING:
+        shapes = [t.shape for key in (block.reads or block.writes) for t in graph.tensors(key)]
+        return beats(shapes, max(c for c, _, _ in shapes))
     return min(f.cycles for f in options(graph, block))
 
 
@@ -244,7 +246,7 @@ def routed_lanes(graph: HardwareGraph, index: int, foldings: Sequence[Folding]) 
     found = []
     for other in others:
         kind = graph.blocks[other].kind
-        if kind not in ("source", "sink", "mux", "demux"):
+        if kind not in ROUTING:
             found.append(foldings[other].in_lanes if forward else foldings[other].out_lanes)
         elif (kind in ("source", "mux")) == forward:
             found.append(routed_lanes(graph, other, foldings))

@@ -16,13 +16,20 @@ from scipy.sparse import csr_matrix
 
 from intaglio.codegen.candidates import Candidate, candidates
 from intaglio.codegen.devices import Device
-from intaglio.codegen.fold import Folding, Plan, choose, fewest_cycles, options, routing
+from intaglio.codegen.fold import (
+    ROUTING,
+    Folding,
+    Plan,
+    choose,
+    fewest_cycles,
+    options,
+    routing,
+)
 from intaglio.codegen.graph import HardwareGraph
 from intaglio.codegen.mapping import Need
 from intaglio.disk import hushed
 from intaglio.errors import BuildError
 
-ROUTING = ("source", "sink", "mux", "demux")
 RESOURCES = (("luts", "LUTs"), ("ffs", "flip-flops"), ("rams", "block RAMs"),
              ("multipliers", "multipliers"))  # fmt: skip
 GAP = 1e-4  # of the optimum
