@@ -31,10 +31,8 @@ from intaglio.sim.engine import processors
 
 TRAINED = ROOT / "build" / "aqd"  # where benchmarks/aqd.py leaves Programs
 IMAGES = {"fcos-nano": 1000, "retinanet-small": 500}
-LAST = (
-    "detptq-thorough",
-    "detptq+reconstruction",
-)  # at widths other than the first it waits until all else is done
+# At widths other than the first these wait until all else is done.
+LAST = ("detptq-thorough", "detptq+reconstruction", "detptq+reconstruction-sums8")
 QUICK_METHODS = ("minmax", "lp1", "lp2", "lp2.4", "lp3", "lp4", "detptq")
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,13 @@ METHODS: dict[str, Settings] = {
     "lp4": {"method": "lp", "p": 4.0},
     "detptq": {"method": "detptq"},
     "detptq-thorough": {"method": "detptq", "thorough": True},
-    "detptq+reconstruction": {"method": "detptq", "reconstruct": {}},
+    "detptq-sums8": {"method": "detptq", "sum_bits": 8},
+    "detptq+reconstruction": {"method": "detptq", "reconstruct": asdict(Reconstruction())},
+    "detptq+reconstruction-sums8": {
+        "method": "detptq",
+        "sum_bits": 8,
+        "reconstruct": asdict(Reconstruction()),
+    },
 }
 FIXED = tuple(name for name, settings in METHODS.items() if settings["method"] == "lp")
 BEST_FIXED = "best fixed p"

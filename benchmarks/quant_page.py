@@ -24,7 +24,8 @@ the command under a table measures those of that table, with `--out FOLDER` all 
 AP is COCO's (IoU 0.50:0.95) by pycocotools, of a Program's integer outputs in the simulator, on
 generated scenes whose digits were never trained on: {{images}}. W4A8 has 4 bits for every
 convolution's weights, heads and predictors included, and 8 for every tensor between layers; wider
-are only the pixels and the stem's weights (8) and the final maps (16).
+are only the pixels and the stem's weights (8) and the final maps (16). In rows that end in `-sums8`
+tensors that only sums read have 8 bits as well: they go straight into the sum and are never kept.
 
 Disjoint draws of {{calibrated}} scenes of the training digits calibrate each method; ± is the
 sample standard deviation over the draws. The methods differ in how ranges are chosen: all of them

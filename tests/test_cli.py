@@ -50,6 +50,9 @@ def test_quantize_refuses_what_it_cannot_use(cli: Cli, pictures: Path, tmp_path:
         cli("quantize", own, "--images", pictures, "--arithmetic", "x87", *out),
         "Arithmetic must be one of intaglio",
     )
+    for option in (("--no-odol",), ("--iterations", 9), ("--block-iterations", 9)):
+        refused(cli("quantize", own, "--images", pictures, *option, *out), "go with --reconstruct")
+    refused(cli("quantize", own, "--images", pictures, "--sum-bits", 1, *out), "sum_bits", "not 1")
     assert not (tmp_path / "x.intaglio").exists()
 
 

@@ -223,6 +223,20 @@ def test_a_shared_weight_is_one_constant_and_its_levels_have_their_own_tables(ki
         assert not np.array_equal(trained_node.scale, site.scale)
 
 
+def test_the_whole_trains_the_stem_too() -> None:
+    """What reads the image has 8-bit weights, but its map is as narrow as any."""
+    settings = replace(QUICK, block_iterations=0)
+    done = quantize(detector("fcos"), pixels(SHAPE, 12), replace(CONFIG, reconstruct=settings))
+    before = untrained("fcos")
+    stem = next(node for node in done.graph.nodes if isinstance(node, Conv))
+    assert done.scales.weights[stem.weight].type.bits == 8
+    ours, start = (q.fake.graph.producer[stem.output] for q in (done, before))
+    assert isinstance(ours, Conv)
+    assert isinstance(start, Conv)
+    assert not np.array_equal(ours.scale, start.scale)
+    assert done.scales.grids[stem.output] != before.scales.grids[stem.output]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_program_and_fake_agree(kind: str) -> None:
     done, images = reconstructed(kind), pixels(SHAPE, 4, seed=9)

@@ -149,6 +149,9 @@ def quantize(
     count: CountOption = 64,
     first_wbits: Annotated[int, typer.Option("--first-wbits", help="Stem's weights.")] = 8,
     last_wbits: Annotated[int | None, typer.Option("--last-wbits", help="Predictors.")] = None,
+    sum_bits: Annotated[
+        int | None, typer.Option("--sum-bits", help="Of tensors that only sums read.")
+    ] = None,
     output_bits: Annotated[int, typer.Option("--output-bits", help="Final maps, 8 to 16.")] = 16,
     per_tensor: Annotated[bool, typer.Option("--per-tensor", help="One weight scale.")] = False,
     asymmetric: Annotated[bool, typer.Option("--asymmetric", help="With zero points.")] = False,
@@ -174,6 +177,10 @@ def quantize(
     iterations: Annotated[
         int | None, typer.Option("--iterations", help="Of --reconstruct, on the whole network.")
     ] = None,
+    block_iterations: Annotated[
+        int | None,
+        typer.Option("--block-iterations", help="Of --reconstruct, on each block before; 0."),
+    ] = None,
     no_odol: Annotated[
         bool, typer.Option("--no-odol", help="Reconstruct by squared errors: no detector needed.")
     ] = False,
@@ -191,12 +198,16 @@ def quantize(
     if reconstruct:
         learned = Reconstruction(odol=not no_odol)
         learned = learned if iterations is None else replace(learned, iterations=iterations)
-    elif no_odol or iterations is not None:
-        raise DataError("--no-odol and --iterations must go with --reconstruct.")
+        if block_iterations is not None:
+            learned = replace(learned, block_iterations=block_iterations)
+    elif no_odol or iterations is not None or block_iterations is not None:
+        raise DataError(
+            "--no-odol, --iterations and --block-iterations must go with --reconstruct."
+        )
     config = QuantConfig(
         wbits=wbits, abits=abits, method=method.value, p=p, percentile=percentile,
         per_channel=not per_tensor, symmetric=not asymmetric, first_wbits=first_wbits,
-        last_wbits=last_wbits, output_bits=output_bits, pot_scales=pot,
+        last_wbits=last_wbits, sum_bits=sum_bits, output_bits=output_bits, pot_scales=pot,
         equalize=equalize, compensate=not nearest, correct_bias=not keep_bias,
         overrides=parse_overrides(override or []), arithmetic=preset(arithmetic),
         thorough=thorough, reconstruct=learned,

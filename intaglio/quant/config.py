@@ -27,6 +27,8 @@ class Reconstruction:
     odol              the whole network is trained by a detector's outputs; False: by their squared
                       error, which needs no detector.
     features          weight of the blocks' results beside the outputs.
+    norms             while the whole network is trained, each batch is normalised by its own
+                      statistics (`live.py`); never where scales are powers of two.
     reach             codes of a weight move by so much at most; 1 is AdaRound's; None: anywhere.
     rate              Adam's; `reconstruct.py` says how those of codes, steps and tables follow it.
     boldness          the codes' rate on the whole network, times `rate`.
@@ -36,15 +38,16 @@ class Reconstruction:
     Raises ModelError where a value is impossible.
     """
 
-    iterations: int = 2000
-    block_iterations: int = 100
+    iterations: int = 4000
+    block_iterations: int = 0
     batch: int = 32
     drop: float = 0.5
     odol: bool = True
     features: float = 1.0
+    norms: bool = True
     reach: int | None = None
-    rate: float = 1e-3
-    boldness: float = 10.0
+    rate: float = 5e-3
+    boldness: float = 20.0
     augment: bool = True
     seed: int = 0
 

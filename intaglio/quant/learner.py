@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from intaglio.quant.execute import clamped, compute, linear
 from intaglio.quant.graph import PASSING, Conv, FloatGraph, Image, Node
 from intaglio.quant.groups import Group
 from intaglio.quant.learned import LearnedGrids, straight
+from intaglio.quant.live import Moments, Norm, joined, moments, norm
 from intaglio.quant.scales import Scales
 from intaglio.quant.search import HEADROOM_BITS, WeightCodes
 
@@ -31,7 +33,8 @@ class Learner(nn.Module):
             scales must be powers of two);
     shifts  of the same, in units of a tenth of the output's spread: they end in `Conv.shift`.
 
-    `spread` is the standard deviation of each convolution's real-valued output.
+    `spread` is the standard deviation of each convolution's real-valued output. Between
+    `begin_norms` and `end_norms` each batch is normalised by its own statistics.
     """
 
     def __init__(
@@ -65,6 +68,8 @@ class Learner(nn.Module):
             gain.requires_grad_(not power_of_two)
         self.factors = [per_channel(site.scale) for site in sites]
         self.summands = [per_channel(site.shift) for site in sites]
+        self.norms: dict[str, Norm] = {}
+        self.watched: defaultdict[str, list[Moments]] | None = None
 
     def weight(self, name: str) -> torch.Tensor:
         """What the rounded codes stand for."""
@@ -82,27 +87,79 @@ class Learner(nn.Module):
     ) -> None:
         """Add the values of `nodes` to those of the tensors they read.
 
-        Each element keeps its real value with probability `drop`, instead of being rounded.
+        Each element keeps its real value with probability `drop`, instead of being rounded. What
+        `multiply` found is not computed again.
         """
         used = dict.fromkeys(node.weight for node in nodes if isinstance(node, Conv))
         weights = {name: self.weight(name) for name in used}
         for node in nodes:
             inputs = [values[name] for name in node.inputs]
             if isinstance(node, Conv):
-                value = self.convolution(node, inputs[0], weights)
+                known = values.get(product(node))
+                value = self.convolution(
+                    node, linear(node, inputs[0], weights) if known is None else known
+                )
             else:
                 value = compute(node, inputs, weights)
             if not isinstance(node, (Image, *PASSING)):
                 value = mixed(self.grids.round(node.output, value), value, drop, generator)
             values[node.output] = value
 
-    def convolution(self, node: Conv, x: torch.Tensor, weights: Values) -> torch.Tensor:
-        """A convolution with its gains and shifts."""
+    def multiply(self, nodes: Iterable[Conv], values: Values) -> None:
+        """Add each convolution's products, before its factor, to the values it reads."""
+        for node in nodes:
+            weights = {node.weight: self.weight(node.weight)}
+            values[product(node)] = linear(node, values[node.input], weights)
+
+    def convolution(self, node: Conv, products: torch.Tensor) -> torch.Tensor:
+        """A convolution's products with its gains and shifts."""
+        if self.watched is not None:
+            self.watched[node.output].append(moments(products))
         n = self.site_index[node.output]
-        factor, summand = self.factors[n], self.summands[n] + self.shifts[n] * self.units[n]
+        gain, shift = torch.exp(self.gains[n]), self.shifts[n] * self.units[n]
+        if node.output in self.norms:
+            live = self.norms[node.output]
+            return clamped(node, live(products, gain.flatten(), shift.flatten()))
+        factor, summand = self.factors[n], self.summands[n] + shift
         if self.gains[n].requires_grad:
-            factor = factor * torch.exp(self.gains[n])
-        return clamped(node, torch.addcmul(summand, linear(node, x, weights), factor))
+            factor = factor * gain
+        return clamped(node, torch.addcmul(summand, products, factor))
+
+    # --- norms ------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def moments(self, nodes: Sequence[Node], batches: Iterable[Values]) -> dict[str, Moments]:
+        """Those of each convolution's products, on batches of what `nodes` read."""
+        self.watched = defaultdict(list)
+        for values in batches:
+            self.run(nodes, values)
+        found = {tensor: joined(parts) for tensor, parts in self.watched.items()}
+        self.watched = None
+        return found
+
+    @torch.no_grad()
+    def begin_norms(self, at: Mapping[str, Moments]) -> None:
+        """Norms that, where products have these moments, do what the constants do; the final maps,
+        whose means say something of an image, get none."""
+        results = set(self.graph.outputs.values())
+        for tensor in at.keys() - results:
+            n = self.site_index[tensor]
+            factor, summand = self.factors[n].flatten(), self.summands[n].flatten()
+            self.norms[tensor] = norm(factor, summand, at[tensor])
+
+    @torch.no_grad()
+    def end_norms(self, at: Mapping[str, Moments]) -> None:
+        """Constants, gains and shifts that do what the norms do with these moments."""
+        for tensor, live in self.norms.items():
+            n = self.site_index[tensor]
+            gain, shift = torch.exp(self.gains[n]).flatten(), self.shifts[n].flatten()
+            factor, summand = live.fixed(gain, shift * self.units[n], at[tensor])
+            before = self.factors[n].flatten()
+            more = torch.where(before == 0, gain, factor / before)
+            apart = (summand - self.summands[n].flatten()) / self.units[n]
+            self.gains[n].copy_(torch.log(more)[:, None, None])
+            self.shifts[n].copy_(apart[:, None, None])
+        self.norms = {}
 
     def variables(self, nodes: Iterable[Node], fixed: Iterable[str] = ()) -> dict[str, list[Any]]:
         """The variables of some nodes by kind, without the steps of the tensors `fixed`."""
@@ -162,6 +219,11 @@ class Learner(nn.Module):
         return tensor in self.grids and bool(
             self.grids.logs[self.grids.index[self.grids.names[tensor]]].requires_grad
         )
+
+
+def product(node: Conv) -> str:
+    """The name of a convolution's products among values."""
+    return f"{node.output}.product"
 
 
 def inside_cells(weight: Any, codes: WeightCodes) -> nn.Parameter:

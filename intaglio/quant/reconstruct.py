@@ -25,7 +25,7 @@ from intaglio.quant.config import QuantConfig, Reconstruction
 from intaglio.quant.execute import compute, run, tensors
 from intaglio.quant.graph import Conv, FloatGraph, Image, Node
 from intaglio.quant.groups import PIXEL_BITS, Group
-from intaglio.quant.learner import Learner, Values, mixed
+from intaglio.quant.learner import Learner, Values, mixed, product
 from intaglio.quant.odol import OutputLoss
 from intaglio.quant.scales import Scales
 
@@ -39,7 +39,7 @@ WARMING = 0.05  # of the iterations, in which rates rise
 # Times the rate: small for a block, which has little to go by; of codes on the whole network,
 # `Reconstruction.boldness`.
 BLOCK_RATES = {"codes": 1.0, "steps": 0.3, "gains": 0.2, "shifts": 10.0}
-WHOLE_RATES = {"steps": 1.0, "gains": 1.0, "shifts": 10.0}
+WHOLE_RATES = {"steps": 1.0, "gains": 1.0, "shifts": 2.0}
 NHWC = torch.channels_last  # a quarter faster than NCHW where channels are few
 
 
@@ -89,21 +89,6 @@ def reconstruct(
     return Reconstructed(graph, scales, start, start)
 
 
-@dataclass(frozen=True, eq=False)
-class Examples:
-    """Images held: `given` are the quantised network's values that training starts from, `wanted`
-    the real-valued network's that it aims at."""
-
-    count: int
-    given: Values
-    wanted: Values
-
-    def part(self, which: torch.Tensor) -> tuple[Values, Values]:
-        """`given` and `wanted` of some images."""
-        given, wanted = ({n: v[which] for n, v in s.items()} for s in (self.given, self.wanted))
-        return given, wanted
-
-
 class Training:
     """A reconstruction as it goes on."""
 
@@ -135,6 +120,7 @@ class Training:
             graph, scales, groups, spread, power_of_two=config.power_of_two, reach=settings.reach
         )
         self.image = next(n.output for n in graph.nodes if isinstance(n, Image))
+        self.live = settings.norms and not config.power_of_two
         self.progress = progress
         self.done = 0
         self.total = len(self.blocks) * settings.block_iterations + settings.iterations
@@ -195,63 +181,58 @@ class Training:
     # --- the whole network --------------------------------------------------------------------
 
     def as_a_whole(self) -> None:
-        """Train all blocks at once by the outer objective.
-
-        Blocks that read nothing but the image, with weights of 8 bits, stay as they are: their
-        maps are the largest, and so they are computed once for all passes.
-        """
+        """Train all blocks at once by the outer objective."""
         if self.settings.iterations == 0:
             return
-        settled = [b for b in self.blocks if self.settled(b)]
-        nodes = [node for b in self.blocks if b not in settled for node in b.nodes]
-        before = [node for b in settled for node in b.nodes]
-        order: Iterator[tuple[Values, Values]] = self.rounds(before, nodes)
+        nodes = [node for block in self.blocks for node in block.nodes]
+        batches = self.batches()
 
         def loss() -> torch.Tensor:
-            values, wanted = next(order)
+            values, wanted = next(batches)
             self.learner.run(nodes, values)
             return self.objective(values, wanted)
 
-        fixed = {node.output for node in before}
         rates = {**WHOLE_RATES, "codes": self.settings.boldness}
-        self.descend(nodes, fixed, self.settings.iterations, rates, loss)
+        if self.live:
+            self.learner.begin_norms(self.learner.moments(nodes, self.calibration()))
+        self.descend(nodes, set(), self.settings.iterations, rates, loss)
+        if self.live:
+            self.learner.end_norms(self.learner.moments(nodes, self.calibration()))
 
-    def settled(self, block: Block) -> bool:
-        """Whether a block needs no more training."""
-        codes = [self.learner.scales.weights[name] for name in block.weights]
-        return (
-            len(self.blocks) > 1
-            and block.inputs == (self.image,)
-            and all(c.type.bits >= PIXEL_BITS for c in codes)
-            and not any(t in self.results for t in block.outputs)
-        )
+    def calibration(self) -> Iterator[Values]:
+        """The images as they are, some at a time."""
+        for part in torch.split(self.images, self.settings.batch):
+            yield {self.image: part.float()}
 
-    def rounds(
-        self, before: Sequence[Node], nodes: Sequence[Node]
-    ) -> Iterator[tuple[Values, Values]]:
-        """Batches without end: values that `nodes` read, and the real-valued network's."""
-        read = dict.fromkeys(name for node in nodes for name in node.inputs)
-        ready = [self.image, *(node.output for node in before)]
-        needed = [name for name in read if name in ready]
+    def batches(self) -> Iterator[tuple[Values, Values]]:
+        """Without end: images with the products of `untrained`, and the real-valued network's
+        values for them."""
+        first = self.untrained()
+        ready = [self.image, *(product(node) for node in first)]
         while True:
-            examples = self.examples(self.pool(self.held()), before, needed)
-            order = self.order(examples.count)
-            for _ in range(max(1, PASSES * examples.count // self.settings.batch)):
-                yield examples.part(next(order))
+            pixels = {self.image: self.pool(self.held())}
+            given = batched(
+                lambda values: self.learner.multiply(first, values), pixels, [self.image], ready
+            )
+            wanted = batched(
+                lambda values: values.update(self.aims(values[self.image])),
+                pixels, [self.image], list(self.power),
+            )  # fmt: skip
+            count = len(given[self.image])
+            order = self.order(count)
+            for _ in range(max(1, PASSES * count // self.settings.batch)):
+                which = next(order)
+                yield picked(given, which), picked(wanted, which)
 
-    def examples(
-        self, pixels: torch.Tensor, before: Sequence[Node], needed: Sequence[str]
-    ) -> Examples:
-        """Both networks on uint8 images, the quantised one as far as `before`."""
-        wanted: list[Values] = []
-
-        def go(values: Values) -> None:
-            wanted.append(self.aims(values[self.image]))
-            self.learner.run(before, values)
-
-        given = batched(go, {self.image: pixels}, [self.image], needed)
-        joined = {name: torch.cat([part[name] for part in wanted]) for name in wanted[0]}
-        return Examples(len(pixels), given, joined)
+    def untrained(self) -> list[Conv]:
+        """Convolutions of the image alone whose weights have 8 bits and need no training: their
+        products, the largest maps of all, are computed once for all passes over the images."""
+        graph, found = self.learner.graph, []
+        for name, codes in self.learner.scales.weights.items():
+            sites = graph.call_sites[name]
+            if codes.type.bits >= PIXEL_BITS and all(s.input == self.image for s in sites):
+                found += sites
+        return found
 
     def aims(self, pixels: torch.Tensor) -> Values:
         """Block results and final maps of the real-valued network."""
@@ -359,6 +340,11 @@ def batched(
             for name in outputs:
                 parts[name].append(some[name])
     return {name: torch.cat(found) for name, found in parts.items()}
+
+
+def picked(values: Values, which: torch.Tensor) -> Values:
+    """Values of some images."""
+    return {name: value[which] for name, value in values.items()}
 
 
 def measured(
