@@ -6,12 +6,14 @@ centre-ness) were those of the float detector. Without a Program, DetPTQ's at W4
 """
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from quant_bench import positive
 from rich.console import Console
 
 from intaglio.api import evaluate, head_of
@@ -19,6 +21,7 @@ from intaglio.detect import zoo
 from intaglio.detect.coco import CocoData
 from intaglio.detect.evaluate import Predict
 from intaglio.detect.images import stack
+from intaglio.errors import DataError, IntaglioError
 from intaglio.file import load
 from intaglio.program import Program
 from intaglio.quant import QuantConfig, float_predictor, quantize
@@ -33,11 +36,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("programs", nargs="*", type=Path)
     parser.add_argument("--detector", choices=list(zoo.BUNDLED), default="fcos-nano")
-    parser.add_argument("--images", type=int, default=zoo.HELD_OUT_COUNT)
+    parser.add_argument("--images", type=positive, default=zoo.HELD_OUT_COUNT)
     options = parser.parse_args()
+    spec = zoo.load(options.detector).head_spec
+    kinds = KINDS[: len(spec.channels) // spec.levels]
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"| {options.detector} | AP |", *(f"float {kind} |" for kind in KINDS))
-    console.print("|" + "---|" * (2 + len(KINDS)))
+    console.print(f"| {options.detector} | AP |", *(f"float {kind} |" for kind in kinds))
+    console.print("|" + "---|" * (2 + len(kinds)))
     with tempfile.TemporaryDirectory() as folder:
         held_out = zoo.held_out(options.detector, Path(folder) / "held-out", options.images)
         for name, program in programs(options.programs, options.detector, Path(folder)):
@@ -59,8 +64,14 @@ def programs(paths: Sequence[Path], detector: str, folder: Path) -> Iterator[tup
 
 def by_kind(program: Program, detector: str, held_out: CocoData) -> Iterator[float]:
     """AP of the Program, then with each kind of map from the float detector."""
-    spec = head_of(program, detector)
-    simulator, real = Simulator(program), float_predictor(zoo.load(detector))
+    model = zoo.load(detector)
+    spec = model.head_spec
+    if head_of(program, "the Program") != spec:
+        raise DataError(
+            f"The Program must have the outputs of {detector}, not those of another detector;"
+            " name its detector with --detector."
+        )
+    simulator, real = Simulator(program), float_predictor(model)
     kinds = len(spec.channels) // spec.levels
 
     def predictor(kind: int) -> Predict:
@@ -76,4 +87,8 @@ def by_kind(program: Program, detector: str, held_out: CocoData) -> Iterator[flo
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except IntaglioError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from models import pixels
+from models import pixels, trained
 from test_quant_detptq import FAINT, SHAPE, SPECS, detector
+from torch import nn
 
 from intaglio.quant import QuantConfig, Reconstruction, quantize
 from intaglio.quant.graph import Conv
@@ -68,7 +70,7 @@ def test_a_network_is_the_same_before_and_after_norms_that_learned_nothing() -> 
     learner, nodes = one.learner, [node for block in one.blocks for node in block.nodes]
     before = one.loss_now()
     at = learner.moments(nodes, one.calibration())
-    learner.begin_norms(at)
+    learner.begin_norms(at, 8)
     assert set(learner.norms) == set(learner.site_index) - set(one.results)
     learner.end_norms(at)
     assert not learner.norms
@@ -78,6 +80,29 @@ def test_a_network_is_the_same_before_and_after_norms_that_learned_nothing() -> 
         learned = graph.producer[node.output]
         if isinstance(node, Conv) and isinstance(learned, Conv):
             np.testing.assert_allclose(learned.scale, node.scale, rtol=1e-3)
+
+
+class Narrow(nn.Module):
+    """A classifier whose last maps are single values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, 4, 3)
+        self.tail = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.tail(nn.functional.adaptive_avg_pool2d(self.body(x).relu(), 1))
+        return found
+
+
+@pytest.mark.parametrize(("count", "batch"), [(9, 8), (1, 4), (3, 1)])
+def test_few_values_have_no_norm(count: int, batch: int) -> None:
+    settings = Reconstruction(iterations=3, batch=batch, odol=False)
+    done = quantize(
+        trained(Narrow()), pixels((3, 12, 12), count), QuantConfig(reconstruct=settings)
+    )
+    assert done.trained is not None
+    assert done.trained.end <= done.trained.start
 
 
 def test_scales_that_are_powers_of_two_have_no_norms() -> None:

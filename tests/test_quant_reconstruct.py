@@ -278,8 +278,9 @@ def test_powers_of_two_stay_powers_of_two() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"compensate": False},
-        {"correct_bias": False},
+        {"compensate": True},
+        {"correct_bias": True},
+        {"compensate": True, "correct_bias": True},
         {"symmetric": False},
         {"method": "detptq"},
         {"reconstruct": replace(QUICK, block_iterations=0)},

@@ -20,6 +20,7 @@ from intaglio.quant.scales import Scales
 from intaglio.quant.search import HEADROOM_BITS, WeightCodes
 
 CELL = 0.45  # of a code: how near its edge a weight may start
+ENOUGH = 64  # values of which a mean and a deviation say something
 
 Values = dict[str, torch.Tensor]
 
@@ -120,10 +121,8 @@ class Learner(nn.Module):
         if node.output in self.norms:
             live = self.norms[node.output]
             return clamped(node, live(products, gain.flatten(), shift.flatten()))
-        factor, summand = self.factors[n], self.summands[n] + shift
-        if self.gains[n].requires_grad:
-            factor = factor * gain
-        return clamped(node, torch.addcmul(summand, products, factor))
+        value = torch.addcmul(self.summands[n] + shift, products, self.factors[n] * gain)
+        return clamped(node, value)
 
     # --- norms ------------------------------------------------------------------------------
 
@@ -138,11 +137,15 @@ class Learner(nn.Module):
         return found
 
     @torch.no_grad()
-    def begin_norms(self, at: Mapping[str, Moments]) -> None:
-        """Norms that, where products have these moments, do what the constants do; the final maps,
-        whose means say something of an image, get none."""
+    def begin_norms(self, at: Mapping[str, Moments], images: int) -> None:
+        """Norms that, where products have these moments, do what the constants do. There are none
+        for the final maps, whose means say something of an image, nor where a batch of `images`
+        has less than `ENOUGH` values of a channel."""
         results = set(self.graph.outputs.values())
         for tensor in at.keys() - results:
+            _, height, width = self.graph.producer[tensor].shape
+            if images * height * width < ENOUGH:
+                continue
             n = self.site_index[tensor]
             factor, summand = self.factors[n].flatten(), self.summands[n].flatten()
             self.norms[tensor] = norm(factor, summand, at[tensor])

@@ -1,17 +1,17 @@
 """Block reconstruction, and an outer objective: rounding, steps and tables trained without labels.
 
-First the blocks, in the network's order, each to give what it gives in the real-valued network
-(AdaRound and BRECQ), on inputs and with activations of which some stay real (QDrop). Then the
-whole network at once, by the detector's outputs (ODOL) and the blocks' results. The images are
-random variants of the calibration images, which the real-valued network labels. docs/
-reconstruction.md says what is whose.
+First the blocks, where asked for, in the network's order, each to give what it gives in the
+real-valued network (AdaRound and BRECQ), on inputs and with activations of which some stay real
+(QDrop). Then the whole network at once, by the detector's outputs (ODOL) and the blocks' results.
+The images are random variants of the calibration images, which the real-valued network labels.
+docs/reconstruction.md says what is whose.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import cos, pi
+from math import ceil, cos, pi
 from typing import Any
 
 import numpy as np
@@ -36,10 +36,11 @@ PASSES = 4  # over the images held, before others are made
 PLAIN = 0.1  # share of images that are no variants
 RUN = 32  # images run at once where nothing is trained
 WARMING = 0.05  # of the iterations, in which rates rise
-# Times the rate: small for a block, which has little to go by; of codes on the whole network,
-# `Reconstruction.boldness`.
-BLOCK_RATES = {"codes": 1.0, "steps": 0.3, "gains": 0.2, "shifts": 10.0}
-WHOLE_RATES = {"steps": 1.0, "gains": 1.0, "shifts": 2.0}
+# Times the rate: small for a block, which has little to go by, and for a whole network whose norms
+# are not live; there that of codes is times `Reconstruction.boldness`.
+BLOCK_RATES = {"codes": 0.2, "steps": 0.06, "gains": 0.04, "shifts": 2.0}
+FIRM_RATES = {"codes": 0.1, "steps": 0.2, "gains": 0.2, "shifts": 2.0}
+LIVE_RATES = {"codes": 1.0, "steps": 1.0, "gains": 1.0, "shifts": 2.0}
 NHWC = torch.channels_last  # a quarter faster than NCHW where channels are few
 
 
@@ -121,6 +122,7 @@ class Training:
         )
         self.image = next(n.output for n in graph.nodes if isinstance(n, Image))
         self.live = settings.norms and not config.power_of_two
+        self.parts = ceil(len(images) / settings.batch)
         self.progress = progress
         self.done = 0
         self.total = len(self.blocks) * settings.block_iterations + settings.iterations
@@ -192,16 +194,19 @@ class Training:
             self.learner.run(nodes, values)
             return self.objective(values, wanted)
 
-        rates = {**WHOLE_RATES, "codes": self.settings.boldness}
+        rates = dict(LIVE_RATES if self.live else FIRM_RATES)
+        rates["codes"] *= self.settings.boldness
         if self.live:
-            self.learner.begin_norms(self.learner.moments(nodes, self.calibration()))
+            smallest = len(self.images) // self.parts
+            at = self.learner.moments(nodes, self.calibration())
+            self.learner.begin_norms(at, smallest)
         self.descend(nodes, set(), self.settings.iterations, rates, loss)
         if self.live:
             self.learner.end_norms(self.learner.moments(nodes, self.calibration()))
 
     def calibration(self) -> Iterator[Values]:
-        """The images as they are, some at a time."""
-        for part in torch.split(self.images, self.settings.batch):
+        """The images as they are, at most a batch at a time, in parts of nearly equal size."""
+        for part in torch.tensor_split(self.images, self.parts):
             yield {self.image: part.float()}
 
     def batches(self) -> Iterator[tuple[Values, Values]]:
