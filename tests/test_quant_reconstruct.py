@@ -30,9 +30,7 @@ from intaglio.quant.reconstruct import Training
 from intaglio.sim.engine import Simulator
 
 torch.set_num_threads(1)
-QUICK = Reconstruction(
-    iterations=120, block_iterations=8, batch=8, reach=1, rate=1e-2, boldness=1.0
-)
+QUICK = Reconstruction(iterations=120, block_iterations=8, batch=8, reach=1, rate=1e-2)
 # From plain rounding to two bits there is much to gain, so that it falls on any machine.
 CONFIG = QuantConfig(
     wbits=2, abits=4, compensate=False, correct_bias=False, reconstruct=QUICK, odol=FAINT

@@ -27,27 +27,22 @@ class Reconstruction:
     odol              the whole network is trained by a detector's outputs; False: by their squared
                       error, which needs no detector.
     features          weight of the blocks' results beside the outputs.
-    norms             while the whole network is trained, each batch is normalised by its own
-                      statistics (`live.py`); never where scales are powers of two.
     reach             codes of a weight move by so much at most; 1 is AdaRound's; None: anywhere.
     rate              Adam's; `reconstruct.py` says how those of codes, steps and tables follow it.
-    boldness          the codes' rate on the whole network, times `rate`.
     augment           train on random variants of the images (`augment.py`), not on them alone.
     seed              of the images' order, variants and drops.
 
     Raises ModelError where a value is impossible.
     """
 
-    iterations: int = 4000
+    iterations: int = 3000
     block_iterations: int = 0
     batch: int = 32
     drop: float = 0.5
     odol: bool = True
     features: float = 1.0
-    norms: bool = True
     reach: int | None = None
-    rate: float = 5e-3
-    boldness: float = 20.0
+    rate: float = 1e-3
     augment: bool = True
     seed: int = 0
 
@@ -62,8 +57,6 @@ class Reconstruction:
             raise ModelError(f"drop must be from 0 to below 1, not {self.drop}.")
         if not 0 < self.rate <= 1:
             raise ModelError(f"rate must be above 0 and at most 1, not {self.rate}.")
-        if not self.boldness > 0:
-            raise ModelError(f"boldness must be above 0, not {self.boldness}.")
         if not self.features >= 0:
             raise ModelError(f"features must be at least 0, not {self.features}.")
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,14 +12,12 @@ from torch import nn
 
 from intaglio.quant.execute import clamped, compute, linear
 from intaglio.quant.graph import PASSING, Conv, FloatGraph, Image, Node
-from intaglio.quant.groups import Group
+from intaglio.quant.groups import PIXEL_BITS, Group
 from intaglio.quant.learned import LearnedGrids, straight
-from intaglio.quant.live import Moments, Norm, joined, moments, norm
 from intaglio.quant.scales import Scales
 from intaglio.quant.search import HEADROOM_BITS, WeightCodes
 
 CELL = 0.45  # of a code: how near its edge a weight may start
-ENOUGH = 64  # values of which a mean and a deviation say something
 
 Values = dict[str, torch.Tensor]
 
@@ -34,8 +31,8 @@ class Learner(nn.Module):
             scales must be powers of two);
     shifts  of the same, in units of a tenth of the output's spread: they end in `Conv.shift`.
 
-    `spread` is the standard deviation of each convolution's real-valued output. Between
-    `begin_norms` and `end_norms` each batch is normalised by its own statistics.
+    `spread` is the standard deviation of each convolution's real-valued output. From the first
+    `tighten` on, weights that it has not rounded are real.
     """
 
     def __init__(
@@ -69,15 +66,15 @@ class Learner(nn.Module):
             gain.requires_grad_(not power_of_two)
         self.factors = [per_channel(site.scale) for site in sites]
         self.summands = [per_channel(site.shift) for site in sites]
-        self.norms: dict[str, Norm] = {}
-        self.watched: defaultdict[str, list[Moments]] | None = None
+        self.tight: dict[int, torch.Tensor] = {}  # which weights are rounded for good
 
     def weight(self, name: str) -> torch.Tensor:
-        """What the rounded codes stand for."""
+        """What the codes stand for: rounded, straight through, or those that are tight alone."""
         n = self.weight_index[name]
         free, type = self.codes[n], self.scales.weights[name].type
         q = torch.floor(free.detach() + 0.5).clamp_(type.lo, type.hi)
-        return straight(free, q) * self.weight_scales[n]
+        found = torch.where(self.tight[n], q, free) if n in self.tight else straight(free, q)
+        return found * self.weight_scales[n]
 
     def run(
         self,
@@ -114,55 +111,38 @@ class Learner(nn.Module):
 
     def convolution(self, node: Conv, products: torch.Tensor) -> torch.Tensor:
         """A convolution's products with its gains and shifts."""
-        if self.watched is not None:
-            self.watched[node.output].append(moments(products))
         n = self.site_index[node.output]
         gain, shift = torch.exp(self.gains[n]), self.shifts[n] * self.units[n]
-        if node.output in self.norms:
-            live = self.norms[node.output]
-            return clamped(node, live(products, gain.flatten(), shift.flatten()))
         value = torch.addcmul(self.summands[n] + shift, products, self.factors[n] * gain)
         return clamped(node, value)
 
-    # --- norms ------------------------------------------------------------------------------
+    # --- rounding few at a time -------------------------------------------------------------
 
     @torch.no_grad()
-    def moments(self, nodes: Sequence[Node], batches: Iterable[Values]) -> dict[str, Moments]:
-        """Those of each convolution's products, on batches of what `nodes` read."""
-        self.watched = defaultdict(list)
-        for values in batches:
-            self.run(nodes, values)
-        found = {tensor: joined(parts) for tensor, parts in self.watched.items()}
-        self.watched = None
-        return found
+    def unround(self) -> None:
+        """Codes as near to the real weights as `reach` lets them be; those of `PIXEL_BITS` stay."""
+        for name in self.narrow():
+            exact = in_codes(self.graph.weights[name], self.scales.weights[name])
+            self.codes[self.weight_index[name]].copy_(torch.from_numpy(exact))
+        self.confine()
 
     @torch.no_grad()
-    def begin_norms(self, at: Mapping[str, Moments], images: int) -> None:
-        """Norms that, where products have these moments, do what the constants do. There are none
-        for the final maps, whose means say something of an image, nor where a batch of `images`
-        has less than `ENOUGH` values of a channel."""
-        results = set(self.graph.outputs.values())
-        for tensor in at.keys() - results:
-            _, height, width = self.graph.producer[tensor].shape
-            if images * height * width < ENOUGH:
-                continue
-            n = self.site_index[tensor]
-            factor, summand = self.factors[n].flatten(), self.summands[n].flatten()
-            self.norms[tensor] = norm(factor, summand, at[tensor])
+    def tighten(self, share: float) -> None:
+        """Round such a share of each weight for good, those nearest to a code first. The others are
+        real from now on."""
+        for name in self.narrow():
+            n = self.weight_index[name]
+            free = self.codes[n]
+            tight = self.tight.setdefault(n, torch.zeros_like(free, dtype=torch.bool))
+            count = round(share * free.numel())
+            if count > 0:
+                far = (free - torch.floor(free + 0.5)).abs_().masked_fill_(tight, -1.0)
+                tight |= far <= far.flatten().kthvalue(count).values
+        self.confine()
 
-    @torch.no_grad()
-    def end_norms(self, at: Mapping[str, Moments]) -> None:
-        """Constants, gains and shifts that do what the norms do with these moments."""
-        for tensor, live in self.norms.items():
-            n = self.site_index[tensor]
-            gain, shift = torch.exp(self.gains[n]).flatten(), self.shifts[n].flatten()
-            factor, summand = live.fixed(gain, shift * self.units[n], at[tensor])
-            before = self.factors[n].flatten()
-            more = torch.where(before == 0, gain, factor / before)
-            apart = (summand - self.summands[n].flatten()) / self.units[n]
-            self.gains[n].copy_(torch.log(more)[:, None, None])
-            self.shifts[n].copy_(apart[:, None, None])
-        self.norms = {}
+    def narrow(self) -> list[str]:
+        """Weights of less than `PIXEL_BITS`."""
+        return [n for n, codes in self.scales.weights.items() if codes.type.bits < PIXEL_BITS]
 
     def variables(self, nodes: Iterable[Node], fixed: Iterable[str] = ()) -> dict[str, list[Any]]:
         """The variables of some nodes by kind, without the steps of the tensors `fixed`."""
@@ -181,7 +161,7 @@ class Learner(nn.Module):
         return {k: [p for p in v.values() if p.requires_grad] for k, v in found.items()}
 
     def confine(self) -> None:
-        """Bring codes back within `reach`, and into their type."""
+        """Bring codes back within `reach`, into their type, and tight ones to a code."""
         with torch.no_grad():
             for free, begun, codes in zip(
                 self.codes, self.begun, self.scales.weights.values(), strict=True
@@ -190,6 +170,9 @@ class Learner(nn.Module):
                     reach = self.reach + CELL
                     torch.clamp(free, begun - reach, begun + reach, out=free)
                 free.clamp_(codes.type.lo - CELL, codes.type.hi + CELL)
+            for n, tight in self.tight.items():
+                free = self.codes[n]
+                free.copy_(torch.where(tight, torch.floor(free + 0.5), free))
 
     def learned(self) -> tuple[FloatGraph, Scales]:
         """The graph and scales as they are now."""
@@ -231,9 +214,13 @@ def product(node: Conv) -> str:
 
 def inside_cells(weight: Any, codes: WeightCodes) -> nn.Parameter:
     """Weights in units of their scale, moved into the cells of their codes."""
-    exact = weight / codes.scale[:, None, None, None]
-    inside = np.clip(exact, codes.codes - CELL, codes.codes + CELL)
+    inside = np.clip(in_codes(weight, codes), codes.codes - CELL, codes.codes + CELL)
     return nn.Parameter(torch.from_numpy(inside).float())
+
+
+def in_codes(weight: Any, codes: WeightCodes) -> Any:
+    """Weights in units of their scale."""
+    return weight / codes.scale[:, None, None, None]
 
 
 def per_channel(values: Any) -> torch.Tensor:

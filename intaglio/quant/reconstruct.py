@@ -2,8 +2,9 @@
 
 First the blocks, where asked for, in the network's order, each to give what it gives in the
 real-valued network (AdaRound and BRECQ), on inputs and with activations of which some stay real
-(QDrop). Then the whole network at once, by the detector's outputs (ODOL) and the blocks' results.
-The images are random variants of the calibration images, which the real-valued network labels.
+(QDrop). Then the whole network at once, by the detector's outputs (ODOL) and the blocks' results:
+its weights are real at first and rounded few at a time, while the others make up for them. The
+images are random variants of the calibration images, which the real-valued network labels.
 docs/reconstruction.md says what is whose.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, cos, pi
+from math import cos, pi
 from typing import Any
 
 import numpy as np
@@ -36,11 +37,10 @@ PASSES = 4  # over the images held, before others are made
 PLAIN = 0.1  # share of images that are no variants
 RUN = 32  # images run at once where nothing is trained
 WARMING = 0.05  # of the iterations, in which rates rise
-# Times the rate: small for a block, which has little to go by, and for a whole network whose norms
-# are not live; there that of codes is times `Reconstruction.boldness`.
-BLOCK_RATES = {"codes": 0.2, "steps": 0.06, "gains": 0.04, "shifts": 2.0}
-FIRM_RATES = {"codes": 0.1, "steps": 0.2, "gains": 0.2, "shifts": 2.0}
-LIVE_RATES = {"codes": 1.0, "steps": 1.0, "gains": 1.0, "shifts": 2.0}
+BEGUN, ENDED, EVERY = 0.05, 0.85, 10  # parts of the iterations between which weights are rounded
+# Times the rate; smaller for a block, which has little to go by.
+BLOCK_RATES = {"codes": 1.0, "steps": 0.3, "gains": 0.2, "shifts": 10.0}
+WHOLE_RATES = {"codes": 10.0, "steps": 1.0, "gains": 1.0, "shifts": 5.0}
 NHWC = torch.channels_last  # a quarter faster than NCHW where channels are few
 
 
@@ -82,6 +82,7 @@ def reconstruct(
     """
     training = Training(real, graph, scales, groups, images, config, spec, progress)
     start = training.loss_now()
+    training.learner.unround()
     training.by_block()
     training.as_a_whole()
     end = training.loss_now()
@@ -121,8 +122,6 @@ class Training:
             graph, scales, groups, spread, power_of_two=config.power_of_two, reach=settings.reach
         )
         self.image = next(n.output for n in graph.nodes if isinstance(n, Image))
-        self.live = settings.norms and not config.power_of_two
-        self.parts = ceil(len(images) / settings.batch)
         self.progress = progress
         self.done = 0
         self.total = len(self.blocks) * settings.block_iterations + settings.iterations
@@ -194,20 +193,12 @@ class Training:
             self.learner.run(nodes, values)
             return self.objective(values, wanted)
 
-        rates = dict(LIVE_RATES if self.live else FIRM_RATES)
-        rates["codes"] *= self.settings.boldness
-        if self.live:
-            smallest = len(self.images) // self.parts
-            at = self.learner.moments(nodes, self.calibration())
-            self.learner.begin_norms(at, smallest)
-        self.descend(nodes, set(), self.settings.iterations, rates, loss)
-        if self.live:
-            self.learner.end_norms(self.learner.moments(nodes, self.calibration()))
+        def round_some(iteration: int) -> None:
+            if iteration % EVERY == 0:
+                self.learner.tighten(rounded(iteration / self.settings.iterations))
 
-    def calibration(self) -> Iterator[Values]:
-        """The images as they are, at most a batch at a time, in parts of nearly equal size."""
-        for part in torch.tensor_split(self.images, self.parts):
-            yield {self.image: part.float()}
+        self.descend(nodes, set(), self.settings.iterations, WHOLE_RATES, loss, round_some)
+        self.learner.tighten(1.0)
 
     def batches(self) -> Iterator[tuple[Values, Values]]:
         """Without end: images with the products of `untrained`, and the real-valued network's
@@ -310,8 +301,10 @@ class Training:
         iterations: int,
         relative: Mapping[str, float],
         loss: Callable[[], torch.Tensor],
+        before: Callable[[int], None] = lambda iteration: None,
     ) -> None:
-        """Adam with rates that rise, then fall to 0 as a cosine does."""
+        """Adam with rates that rise, then fall to 0 as a cosine does. `before` is called with the
+        number of each iteration."""
         variables = self.learner.variables(nodes, fixed)
         rate = self.settings.rate
         rates = {kind: relative[kind] * rate for kind, found in variables.items() if found}
@@ -324,6 +317,7 @@ class Training:
             part = min(1.0, (iteration + 1) / warm) * (1 + cos(pi * iteration / iterations)) / 2
             for group, rate in zip(adam.param_groups, rates.values(), strict=True):
                 group["lr"] = rate * part
+            before(iteration)
             adam.zero_grad()
             loss().backward()  # type: ignore[no-untyped-call]  # torch's
             adam.step()
@@ -331,6 +325,13 @@ class Training:
             self.done += 1
             if self.progress is not None:
                 self.progress(self.done, self.total)
+
+
+def rounded(part: float) -> float:
+    """The share of weights that are rounded after so large a part of the iterations: many at first,
+    few of the last, which have most to make up for."""
+    left = 1 - (part - BEGUN) / (ENDED - BEGUN)
+    return 1 - min(max(left, 0.0), 1.0) ** 2
 
 
 def batched(
