@@ -20,7 +20,7 @@ import odol
 import torch
 from quant_bench import ROOT, Bench, Plan, positive
 from quant_cells import FLOAT, FLOAT_BITS, Task, append_cell, read_cells, width
-from quant_methods import METHODS, WIDTHS, Trained, model_digest, trained
+from quant_methods import METHODS, WIDTHS, Trained, has_width, model_digest, trained
 from quant_page import write_results
 from quant_study import section
 from threadpoolctl import threadpool_limits
@@ -32,7 +32,7 @@ from intaglio.sim.engine import processors
 TRAINED = ROOT / "build" / "aqd"  # where benchmarks/aqd.py leaves Programs
 IMAGES = {"fcos-nano": 1000, "retinanet-small": 500}
 # At widths other than the first these wait until all else is done.
-LAST = ("detptq-thorough", "detptq+reconstruction", "detptq+reconstruction-sums8")
+LAST = ("detptq-thorough", "detptq-sums8", "detptq+reconstruction")
 QUICK_METHODS = ("minmax", "lp1", "lp2", "lp2.4", "lp3", "lp4", "detptq")
 
 
@@ -126,6 +126,7 @@ def tasks(plan: Plan, programs: Sequence[Trained]) -> list[Task]:
         for name in plan.detectors
         for draw in range(plan.draws)
         for method in plan.methods
+        if has_width(method, bits)
     ]  # fmt: skip
     waiting = [t for t in untrained if t.method in LAST and (t.wbits, t.abits) != WIDTHS[0]]
     return found + [t for t in untrained if t not in waiting] + waiting

@@ -11,9 +11,13 @@ from intaglio.detect import zoo
 from intaglio.errors import DataError
 from intaglio.file import load
 from intaglio.program import Program
-from intaglio.quant import QuantConfig, Reconstruction
+from intaglio.quant import Budget, QuantConfig, Reconstruction
 
 Settings = Mapping[str, Any]
+
+# Not more bit operations than either bundled detector takes at W4A4, on average over its
+# multiplications: 16, and more for the 8-bit stem.
+MIXED: Settings = {"budgets": ["bops=19.3"], "sum_bits": 8}
 
 # A name and what it sets of QuantConfig beside the widths: the one place that says what a method
 # name means. Cells of other settings are measured anew when a line changes.
@@ -31,11 +35,12 @@ METHODS: dict[str, Settings] = {
     "detptq": {"method": "detptq"},
     "detptq-thorough": {"method": "detptq", "thorough": True},
     "detptq-sums8": {"method": "detptq", "sum_bits": 8},
+    "detptq-mixed": {"method": "detptq", **MIXED},
     "detptq+reconstruction": {"method": "detptq", "reconstruct": asdict(Reconstruction())},
-    "detptq+reconstruction-sums8": {
+    "detptq+reconstruction-mixed": {
         "method": "detptq",
-        "sum_bits": 8,
         "reconstruct": asdict(Reconstruction()),
+        **MIXED,
     },
 }
 FIXED = tuple(name for name, settings in METHODS.items() if settings["method"] == "lp")
@@ -55,7 +60,13 @@ def config(method: str, wbits: int, abits: int) -> QuantConfig:
     settings = dict(METHODS[method])
     if "reconstruct" in settings:
         settings["reconstruct"] = Reconstruction(**settings["reconstruct"])
+    settings["budgets"] = tuple(map(Budget.parse, settings.get("budgets", ())))
     return QuantConfig(wbits=wbits, abits=abits, **settings)
+
+
+def has_width(method: str, bits: tuple[int, int]) -> bool:
+    """Whether a method is measured at a width; under a budget, only at the one it stands for."""
+    return "budgets" not in METHODS[method] or bits == WIDTHS[0]
 
 
 def model_digest(detector: str) -> str:

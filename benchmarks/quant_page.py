@@ -25,7 +25,9 @@ AP is COCO's (IoU 0.50:0.95) by pycocotools, of a Program's integer outputs in t
 generated scenes whose digits were never trained on: {{images}}. W4A8 has 4 bits for every
 convolution's weights, heads and predictors included, and 8 for every tensor between layers; wider
 are only the pixels and the stem's weights (8) and the final maps (16). In rows that end in `-sums8`
-tensors that only sums read have 8 bits as well: they go straight into the sum and are never kept.
+or `-mixed` tensors that only sums read have 8 bits as well: they go straight into the sum and are
+never kept. In those that end in `-mixed` each layer has widths of its own, such that an image takes
+no more bit operations than at W4A4 (`--budget bops=19.3`).
 
 Disjoint draws of {{calibrated}} scenes of the training digits calibrate each method; ± is the
 sample standard deviation over the draws. The methods differ in how ranges are chosen: all of them

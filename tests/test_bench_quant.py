@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from quant_bench import Clock
 from quant_cells import FLOAT, Cell, Task, append_cell, current, from_json, read_cells
-from quant_methods import BEST_FIXED, FIXED, METHODS, config, trained
+from quant_methods import BEST_FIXED, FIXED, METHODS, config, has_width, trained
 from quant_page import ABSENT, text
 from quant_rows import results
 
@@ -138,14 +138,20 @@ def test_a_stopped_run_goes_on_with_what_is_missing(
 
 def test_the_most_telling_cells_come_first(tmp_path: Path) -> None:
     found = quant.tasks(plan(tmp_path), [])
-    assert len({one.key for one in found}) == len(found) == 2 + 2 * len(METHODS) * 6 * 3
+    under_budgets = [method for method in METHODS if not has_width(method, (3, 3))]
+    count = 6 * len(METHODS) - 5 * len(under_budgets)
+    assert len({one.key for one in found}) == len(found) == 2 + 2 * count * 3
+    assert under_budgets
+    assert {(t.wbits, t.abits) for t in found if t.method in under_budgets} == {(4, 4)}
     assert [one.method for one in found[:2]] == [FLOAT, FLOAT]
     four = found[2 : 2 + 2 * len(METHODS) * 3]
     assert {(one.wbits, one.abits) for one in four} == {(4, 4)}
     assert [one.detector for one in four] == sorted(one.detector for one in four)
     assert {one.method for one in found[-2 * 5 * 3 :]} == set(quant.LAST)
     for method in METHODS:
-        assert config(method, 3, 5).abits == 5
+        chosen = config(method, 3, 5)
+        assert chosen.abits == 5
+        assert bool(chosen.budgets) == (method in under_budgets)
 
 
 def test_a_search_that_goes_on_counts_the_seconds_before(tmp_path: Path) -> None:
