@@ -37,8 +37,9 @@ PASSES = 4  # over the images held, before others are made
 PLAIN = 0.1  # share of images that are no variants
 RUN = 32  # images run at once where nothing is trained
 WARMING = 0.05  # of the iterations, in which rates rise
-BEGUN, ENDED, EVERY = 0.05, 0.85, 10  # parts of the iterations between which weights are rounded
-# Times the rate; smaller for a block, which has little to go by.
+BEGUN, ENDED = 0.05, 0.85  # parts of the iterations between which weights are rounded,
+EVERY = 10  # some more after so many
+# Times the rate: small for a block, which has little to go by.
 BLOCK_RATES = {"codes": 1.0, "steps": 0.3, "gains": 0.2, "shifts": 10.0}
 WHOLE_RATES = {"codes": 10.0, "steps": 1.0, "gains": 1.0, "shifts": 5.0}
 NHWC = torch.channels_last  # a quarter faster than NCHW where channels are few
