@@ -128,6 +128,18 @@ def retinanet_loss(
     }
 
 
+def detection_loss(
+    spec: HeadSpec, maps: Maps, boxes: torch.Tensor, labels: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """A detector's training loss by terms; `maps` are in the order of `spec.channels`."""
+    kinds = tuple(
+        tuple(maps[first : first + spec.levels]) for first in range(0, len(maps), spec.levels)
+    )
+    loss = fcos_loss if spec.kind == "fcos" else retinanet_loss
+    terms: dict[str, torch.Tensor] = loss(spec, kinds, boxes, labels)  # type: ignore[arg-type]  # 2 or 3 kinds
+    return terms
+
+
 def encode_deltas(anchors: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
     """(dx, dy, dw, dh) (n, 4) that turn `anchors` into `boxes`: the inverse of `decode`'s coder."""
     side, wanted = anchors[:, 2:] - anchors[:, :2], boxes[:, 2:] - boxes[:, :2]

@@ -25,8 +25,7 @@ from torch.nn import functional
 from intaglio.detect import zoo
 from intaglio.detect.coco import LETTERBOX_GREY
 from intaglio.detect.evaluate import EvalResult, Predict, evaluate
-from intaglio.detect.fcos import Fcos
-from intaglio.detect.losses import fcos_loss, retinanet_loss
+from intaglio.detect.losses import detection_loss
 from intaglio.detect.scenes import MAX_DIGITS, make_scene
 
 EMA_DECAY = 0.998
@@ -247,10 +246,8 @@ def _batches(scenes: Scenes, batch: int) -> Iterator[tuple[torch.Tensor, ...]]:
 def _loss(
     model: zoo.Detector, images: torch.Tensor, boxes: torch.Tensor, labels: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    outputs = model(images)
-    if isinstance(model, Fcos):
-        return fcos_loss(model.head_spec, outputs, boxes, labels)
-    return retinanet_loss(model.head_spec, outputs, boxes, labels)
+    maps = [level for maps in model(images) for level in maps]
+    return detection_loss(model.head_spec, maps, boxes, labels)
 
 
 def _crops(images: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:

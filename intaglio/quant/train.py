@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from intaglio.detect.coco import CocoData, load_image
 from intaglio.detect.decode import HeadSpec
-from intaglio.detect.losses import fcos_loss, retinanet_loss
+from intaglio.detect.losses import detection_loss
 from intaglio.detect.train import follow
 from intaglio.errors import DataError, ModelError
 from intaglio.program import Program
@@ -173,18 +173,6 @@ def trained(
     }
     program = lower(graph, scales, config.arithmetic, record)
     return Trained(program, done.cpu(), graph, scales)
-
-
-def detection_loss(
-    spec: HeadSpec, maps: list[torch.Tensor], boxes: torch.Tensor, labels: torch.Tensor
-) -> dict[str, torch.Tensor]:
-    """The training loss of result maps in the order of `spec.channels`, by terms."""
-    kinds = tuple(
-        tuple(maps[first : first + spec.levels]) for first in range(0, len(maps), spec.levels)
-    )
-    loss = fcos_loss if spec.kind == "fcos" else retinanet_loss
-    terms: dict[str, torch.Tensor] = loss(spec, kinds, boxes, labels)  # type: ignore[arg-type]  # 2 or 3 kinds
-    return terms
 
 
 def train(
