@@ -13,7 +13,7 @@ from torch import nn
 from intaglio.detect import zoo
 from intaglio.detect.decode import HeadSpec, decode
 from intaglio.detect.fcos import fcos_resnet
-from intaglio.detect.losses import encode_deltas, fcos_loss, focal_loss, giou_loss, retinanet_loss
+from intaglio.detect.losses import detection_loss, encode_deltas, focal_loss, giou_loss
 from intaglio.detect.norm import MultiLevelNorm
 from intaglio.detect.retinanet import retinanet_resnet
 
@@ -209,19 +209,17 @@ def fit(
 
     The centre-ness is left out of the ratio: its targets are fractions, so its best is not zero.
     """
-    loss = fcos_loss if spec.kind == "fcos" else retinanet_loss
     maps = []
     for i, channels in enumerate(spec.channels):
         side = -(-96 // spec.strides[i % spec.levels])
         start = (-5.0, 1.0, 0.0)[i // spec.levels] if spec.kind == "fcos" else -5.0 * (i < 4)
         maps.append(torch.full((1, channels, side, side), start, requires_grad=True))
-    groups = [maps[i : i + spec.levels] for i in range(0, len(maps), spec.levels)]
     optimiser = torch.optim.Adam(maps, lr=0.3)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.98)
     history = []
     for _ in range(250):
         optimiser.zero_grad()
-        terms: dict[str, torch.Tensor] = loss(spec, tuple(groups), boxes, labels)  # type: ignore[operator, arg-type]  # either head
+        terms = detection_loss(spec, maps, boxes, labels)
         torch.autograd.backward(list(terms.values()))
         optimiser.step()
         schedule.step()

@@ -132,12 +132,11 @@ def detection_loss(
     spec: HeadSpec, maps: Maps, boxes: torch.Tensor, labels: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """A detector's training loss by terms; `maps` are in the order of `spec.channels`."""
-    kinds = tuple(
-        tuple(maps[first : first + spec.levels]) for first in range(0, len(maps), spec.levels)
-    )
-    loss = fcos_loss if spec.kind == "fcos" else retinanet_loss
-    terms: dict[str, torch.Tensor] = loss(spec, kinds, boxes, labels)  # type: ignore[arg-type]  # 2 or 3 kinds
-    return terms
+    levels = spec.levels
+    cls, reg, ctr = (maps[first : first + levels] for first in (0, levels, 2 * levels))
+    if spec.kind == "fcos":
+        return fcos_loss(spec, (cls, reg, ctr), boxes, labels)
+    return retinanet_loss(spec, (cls, reg), boxes, labels)
 
 
 def encode_deltas(anchors: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
