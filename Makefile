@@ -40,22 +40,22 @@ test-slow: $(READY) ## the tests that take minutes each
 	$(BIN)/pytest -m slow
 
 bench-quant: $(READY) ## AP of every method and width, hours in all (goes on where it stopped; ARGS=--quick: a minute)
-	$(if $(ARGS),,$(BIN)/python benchmarks/aqd.py)
-	$(BIN)/python benchmarks/quant.py $(ARGS)
+	$(if $(ARGS),,$(BIN)/python benchmarks/quant/aqd.py)
+	$(BIN)/python benchmarks/quant/quant.py $(ARGS)
 
 bench-sim: $(READY) ## speed of the simulator beside onnxruntime and torch, minutes
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/simulator.py $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sim/simulator.py $(ARGS)
 
 bench-hw: $(READY) ## cycles, queues, AP, place and route, and a peer's network, hours (goes on where it stopped)
-	$(BIN)/python benchmarks/cycles.py $(ARGS)
-	$(BIN)/python benchmarks/fifos.py
-	$(BIN)/python benchmarks/rtl_map.py
-	$(BIN)/python benchmarks/timing.py --folder build/timing
-	$(BIN)/python benchmarks/resources.py
-	$(BIN)/python benchmarks/resnet8.py
+	$(BIN)/python benchmarks/codegen/cycles.py $(ARGS)
+	$(BIN)/python benchmarks/codegen/fifos.py
+	$(BIN)/python benchmarks/codegen/rtl_map.py
+	$(BIN)/python benchmarks/codegen/timing.py --folder build/timing
+	$(BIN)/python benchmarks/codegen/resources.py
+	$(BIN)/python benchmarks/codegen/resnet8.py
 
 conformance: $(READY) .executorch/.ready ## our integers against other programs' integers, minutes
-	$(BIN)/python benchmarks/conformance.py $(ARGS)
+	$(BIN)/python benchmarks/exchange/conformance.py $(ARGS)
 
 # Packages that conflict with ours, for Python to look at last; only what its operators import.
 .executorch/.ready:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from intaglio.api import evaluate as evaluate
     from intaglio.api import quantize as quantize
     from intaglio.codegen.bundle import build as build
-    from intaglio.codegen.verify import verify as verify
+    from intaglio.codegen.running.verify import verify as verify
     from intaglio.errors import IntaglioError as IntaglioError
     from intaglio.file import load as load
     from intaglio.file import save as save
@@ -28,7 +28,7 @@ _HOMES = {
     "load": "intaglio.file",
     "quantize": "intaglio.api",
     "save": "intaglio.file",
-    "verify": "intaglio.codegen.verify",
+    "verify": "intaglio.codegen.running.verify",
 }
 
 

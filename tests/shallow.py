@@ -14,15 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from intaglio.codegen.assemble import to_verilog
-from intaglio.codegen.bench import bench_verilog, hex_beats, recording, verilog_file
-from intaglio.codegen.design import scheduled
-from intaglio.codegen.devices import device
-from intaglio.codegen.fold import plan_for_cycles, plan_for_multipliers
-from intaglio.codegen.graph import Key, hardware_graph
-from intaglio.codegen.ports import random_frames
-from intaglio.codegen.timing import Model, Schedule
-from intaglio.codegen.verify import frame_ends, longest, read_recording
+from intaglio.codegen.area.devices import device
+from intaglio.codegen.folder.bench import bench_verilog, hex_beats, recording, verilog_file
+from intaglio.codegen.folding.design import scheduled
+from intaglio.codegen.running.verify import frame_ends, longest, read_recording
+from intaglio.codegen.schedule.timing import Model, Schedule
+from intaglio.codegen.structure.assemble import to_verilog
+from intaglio.codegen.structure.fold import plan_for_cycles, plan_for_multipliers
+from intaglio.codegen.structure.graph import Key, hardware_graph
+from intaglio.codegen.structure.ports import random_frames
 from intaglio.cosim.port import Port
 from intaglio.cosim.score import compare
 from intaglio.hdl.pack import hex_text

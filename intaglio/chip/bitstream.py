@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from intaglio.chip import boards, host
+from intaglio.chip.boards import LINE
+from intaglio.chip.gates import CELLS, SMALL, check_board, check_shell
 from intaglio.chip.pll import pll
 from intaglio.chip.shell import (
     BOARD,
@@ -21,41 +23,19 @@ from intaglio.chip.shell import (
     shell_pins,
     shell_verilog,
 )
+from intaglio.chip.synthesis import FOLDER, synthesise
 from intaglio.chip.toolchain import run_tool
-from intaglio.codegen.devices import Device, device
-from intaglio.codegen.scripts import SOURCES, synthesis
-from intaglio.codegen.verify import read_manifest
+from intaglio.codegen.area.devices import Device, device
+from intaglio.codegen.folder.manifest import read_manifest
+from intaglio.codegen.folder.scripts import SOURCES
 from intaglio.cosim.port import Port
 from intaglio.errors import BuildError, ToolError
 from intaglio.hdl.uart import divisor
 
-FOLDER = "bitstream"  # inside the build
-LINE = "line.json"  # in that folder: what the host program has to know of the board
 BAUD = 1_000_000
 PACKED = {"ecp5": "bit", "ice40": "bin", "gowin": "fs"}
 PIN_FILE = {"ecp5": "lpf", "ice40": "pcf"}
 PACKAGES = {"ecp5": "CABGA381", "ice40": "sg48"}
-# Look-up tables of the cells that hold more or less than one: a carry cell adds two bits, a LUT
-# RAM of 16 x 4 takes six in all, wide multiplexers join the outputs of others.
-LUTS = {
-    "ecp5": {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6},
-    "ice40": {"SB_LUT4": 1},
-    "gowin": {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "ALU": 1, "RAM16SDP4": 6},
-    "xc7": {f"LUT{n}": 1 for n in range(1, 7)} | {"RAM32M": 4, "RAM32X1D": 2, "RAM64M": 4},
-}
-FLIPFLOPS = {"ecp5": "TRELLIS_FF", "ice40": "SB_DFF", "gowin": "DFF", "xc7": "FD"}
-RAMS: dict[str, dict[str, float]] = {
-    "ecp5": {"DP16KD": 1, "PDPW16KD": 1},
-    "ice40": {"SB_RAM40_4K": 1},
-    "gowin": dict.fromkeys(("SDPB", "SDPX9B", "SDP", "SDPX9", "DPB", "DPX9B", "pROM", "pROMX9"), 1),
-    "xc7": {"RAMB36E1": 1, "RAMB18E1": 0.5},
-}
-MULTIPLIERS: dict[str, dict[str, float]] = {
-    "ecp5": {"MULT18X18D": 1},
-    "ice40": {"SB_MAC16": 1},
-    "gowin": {"MULT18X18": 1, "MULT9X9": 0.5, "MULT36X36": 4},
-    "xc7": {"DSP48E1": 1},
-}
 
 
 @dataclass(frozen=True)
@@ -262,8 +242,6 @@ def check_netlist(
 ) -> Mapping[str, Any] | None:
     """The netlist of the shell or the board simulated on the stored frames, or None where it is
     not."""
-    from intaglio.chip.gates import CELLS, SMALL, check_board, check_shell
-
     family = device(manifest["target"]).family
     if gate is None:
         gate = family in CELLS and resources["luts"] <= SMALL
@@ -272,54 +250,6 @@ def check_netlist(
     say("simulating the netlist")
     check = check_shell if top == SHELL else check_board
     return check(folder).to_json()
-
-
-def synthesise(
-    folder: Path, chip: Device, top: str, sources: tuple[str, ...], *, foreign: bool = False
-) -> dict[str, float]:
-    """yosys: bitstream/{top}.json, .netlist.v, and the resources of `count`. A `foreign` design was
-    made for another family: what it says of its memories' form does not count."""
-    base = f"{FOLDER}/{top}"
-    script = [f"read_verilog -defer {path}" for path in sources]
-    script += (
-        [f"hierarchy -top {top}", "setattr -unset ram_style -unset rom_style m:*"]
-        if foreign
-        else []
-    )
-    script += [
-        synthesis(chip.family, top).rstrip(),
-        f"write_json {base}.json",
-        f"write_verilog -noattr {base}.netlist.v",
-        f"tee -q -o {base}.stat.json stat -json",
-    ]
-    path = folder / FOLDER / f"{top}.ys"
-    path.write_text("\n".join(script) + "\n", encoding="utf-8")
-    run_tool("yosys", ["-q", f"{base}.ys"], folder, f"{base}.yosys.log")
-    return stat_resources(folder / f"{base}.stat.json", chip.family)
-
-
-def stat_resources(stat: Path, family: str) -> dict[str, float]:
-    """The resources in yosys' statistics."""
-    cells = json.loads(stat.read_text(encoding="utf-8"))["design"]["num_cells_by_type"]
-    return count(cells, family)
-
-
-def count(cells: Mapping[str, int], family: str) -> dict[str, float]:
-    """luts, ffs, rams, multipliers of a synthesised netlist, from its cells by type."""
-
-    def weighed(weights: Mapping[str, float]) -> float:
-        return sum(weight * cells.get(name, 0) for name, weight in weights.items())
-
-    flipflops = sum(n for name, n in cells.items() if name.startswith(FLIPFLOPS[family]))
-    luts = weighed(LUTS[family])
-    if family == "ice40":  # a carry sits beside the table of its sum, or alone
-        luts = max(luts, cells.get("SB_CARRY", 0))
-    return {
-        "luts": luts,
-        "ffs": flipflops,
-        "rams": weighed(RAMS[family]),
-        "multipliers": weighed(MULTIPLIERS[family]),
-    }
 
 
 def pin_files(chip: Device, clock_mhz: float) -> dict[str, str]:

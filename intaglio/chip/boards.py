@@ -9,6 +9,7 @@ from typing import Any
 
 from intaglio.errors import BuildError, ToolError
 
+LINE = "line.json"  # beside the host program: what that has to know of the board
 ATTRIBUTES = {"PULLUP": {1: "-pullup yes", 0: "-pullup no"}}  # iCE40: what its pin file can say
 
 

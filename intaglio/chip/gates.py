@@ -17,16 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from intaglio.chip import host
-from intaglio.chip.bitstream import FOLDER, LINE, synthesise
+from intaglio.chip.boards import LINE
 from intaglio.chip.host import CREDIT_BYTES, Decoder, to_bytes
 from intaglio.chip.line import SimulatedLine
 from intaglio.chip.routed import routed_netlist
 from intaglio.chip.shell import BOARD, SHELL
+from intaglio.chip.synthesis import FOLDER, synthesise
 from intaglio.chip.toolchain import run_tool
-from intaglio.codegen.bench import recording
-from intaglio.codegen.devices import device
-from intaglio.codegen.scripts import SOURCES
-from intaglio.codegen.verify import check_tools, expected, read_manifest, read_recording
+from intaglio.codegen.area.devices import device
+from intaglio.codegen.folder.bench import recording
+from intaglio.codegen.folder.manifest import read_manifest
+from intaglio.codegen.folder.scripts import SOURCES
+from intaglio.codegen.running.tools import check_tools
+from intaglio.codegen.running.verify import expected, read_recording
 from intaglio.cosim.port import Port
 from intaglio.cosim.score import Mismatch, Recording, compare
 from intaglio.errors import BuildError, ToolError

@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from intaglio.chip.bitstream import FOLDER
+from intaglio.chip.synthesis import FOLDER
 from intaglio.chip.toolchain import run_tool
 from intaglio.errors import ToolError
 

@@ -22,7 +22,7 @@ from amaranth.lib.wiring import connect
 
 from intaglio.chip.host import QUEUE
 from intaglio.chip.pll import Pll, instance
-from intaglio.codegen.assemble import plain_names
+from intaglio.codegen.structure.assemble import plain_names
 from intaglio.cosim.port import Port
 from intaglio.hdl.fifo import Fifo
 from intaglio.hdl.link import Link

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from intaglio.cli.app import JsonOption, ResizeOption, app, console, write_json
+from intaglio.cli.shared import JsonOption, ResizeOption, app, console, write_json
 
 COLUMNS = {
     "name": "layer", "op": "op", "pe": "PE", "simd": "SIMD", "pixels": "pixels",
@@ -50,7 +50,7 @@ def build(
     program = load(model)
     pixels = None
     if image:
-        from intaglio.detect.images import stack
+        from intaglio.detect.data.images import stack
 
         _, height, width = program.inputs[0].shape
         pixels = stack(image, (height, width), resize=resize)
@@ -108,7 +108,7 @@ def verify(
         if found.mismatches:
             raise typer.Exit(1)
         return
-    from intaglio.codegen.verify import verify as check
+    from intaglio.codegen.running.verify import verify as check
 
     with console.status(f"simulating {folder} with {simulator.value}"):
         result = check(folder, frames=frames, stalls=stalls, simulator=simulator.value)
@@ -133,8 +133,8 @@ def bitstream(
     json_file: JsonOption = None,
 ) -> None:
     """Synthesise, place, route and pack with open tools. Exit 1 when the clock is missed."""
-    from intaglio.chip.bitstream import FOLDER
     from intaglio.chip.bitstream import bitstream as make
+    from intaglio.chip.synthesis import FOLDER
 
     with console.status(f"making a bitstream of {folder}") as status:
         result = make(folder, seeds=seeds, gate=gate, board=board, baud=baud, say=status.update)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from intaglio.cli.app import JsonOption, app, console, write_json
 from intaglio.cli.quantizing import ProgramArgument
+from intaglio.cli.shared import JsonOption, app, console, write_json
 from intaglio.disk import whole_file
 from intaglio.errors import DataError
 from intaglio.program import Program
@@ -98,10 +98,10 @@ def export_onnx(
 ) -> tuple[int, "Agreement | None"]:
     """Write and compare; the number of nodes, and what was compared."""
     from intaglio.exchange.compared import compare, random_codes
-    from intaglio.exchange.graph import write
-    from intaglio.exchange.integer import to_integer
-    from intaglio.exchange.quantised import to_quantised
     from intaglio.exchange.runtime import run_onnx
+    from intaglio.exchange.to_onnx.graph import write
+    from intaglio.exchange.to_onnx.integer import to_integer
+    from intaglio.exchange.to_onnx.quantised import to_quantised
 
     made = (
         to_integer(program) if form is Form.INTEGER else to_quantised(program, qdq=form is Form.QDQ)
@@ -117,8 +117,8 @@ def export_tosa(
 ) -> tuple[int, "Agreement | None"]:
     """Write and, where the reference model is or was asked for, compare."""
     from intaglio.exchange.compared import compare, random_codes
-    from intaglio.exchange.tosa import to_tosa
-    from intaglio.exchange.tosa_run import ReferenceModel, run_tosa
+    from intaglio.exchange.to_tosa.run import ReferenceModel, run_tosa
+    from intaglio.exchange.to_tosa.tosa import to_tosa
 
     made, found = to_tosa(program), None
     if check or (check is None and python.exists()):
@@ -151,7 +151,7 @@ def import_program(
     made of them, or where the file has operators before its first QuantizeLinear; else the codes
     of that QuantizeLinear.
     """
-    from intaglio.exchange.importer import import_onnx
+    from intaglio.exchange.from_onnx.importer import import_onnx
     from intaglio.file import save
     from intaglio.fixed import preset
 

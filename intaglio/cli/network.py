@@ -8,15 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from intaglio.cli.app import (
-    JsonOption,
-    ResizeOption,
-    app,
-    console,
-    parse_size,
-    progress,
-    write_json,
-)
 from intaglio.cli.quantizing import (
     AbitsOption,
     CountOption,
@@ -34,6 +25,15 @@ from intaglio.cli.quantizing import (
     calibrate,
     open_model,
 )
+from intaglio.cli.shared import (
+    JsonOption,
+    ResizeOption,
+    app,
+    console,
+    parse_size,
+    progress,
+    write_json,
+)
 from intaglio.disk import make_folder, whole_file
 from intaglio.errors import DataError, ModelError
 from intaglio.program import Program
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-    from intaglio.detect.decode import Detections, HeadSpec
-    from intaglio.detect.evaluate import Predict
+    from intaglio.detect.boxes.decode import Detections, HeadSpec
+    from intaglio.detect.data.evaluate import Predict
 
 
 DRAWN = 384  # pixels of a small picture's longer side, enlarged by a whole number
@@ -94,7 +94,7 @@ def run(
 ) -> None:
     """Run images through the bit-accurate simulator; draw boxes, or write the raw integers."""
     from intaglio.api import head_of
-    from intaglio.detect.images import batch_size, stack
+    from intaglio.detect.data.images import batch_size, stack
     from intaglio.file import load
     from intaglio.sim.engine import Simulator
 
@@ -135,9 +135,9 @@ def drawn_boxes(
     threshold: float,
 ) -> "tuple[Image, Detections]":  # fmt: skip
     """An image file enlarged, with its boxes; and what was found, in the picture's own pixels."""
-    from intaglio.detect.draw import draw
-    from intaglio.detect.evaluate import decode_fitted
-    from intaglio.detect.images import read
+    from intaglio.detect.boxes.draw import draw
+    from intaglio.detect.data.evaluate import decode_fitted
+    from intaglio.detect.data.images import read
     from intaglio.sim.engine import dequantise
 
     picture = read(path, None)
@@ -191,8 +191,8 @@ def evaluate(
     """mAP of a detector by pycocotools: float, fake-quantised, the hardware's integers, or RTL."""
     from intaglio.api import Engine
     from intaglio.api import evaluate as measure
-    from intaglio.detect.coco import CocoData
-    from intaglio.detect.images import image_files
+    from intaglio.detect.data.coco import CocoData
+    from intaglio.detect.data.images import image_files
 
     target = open_model(model, weights)
     if engine is None:
@@ -239,7 +239,7 @@ def evaluate(
 
 def rtl_predictor(model: str, threads: int | None) -> "Predict":
     """The RTL in the folder of a build, compiled; kept in its folder sim/function."""
-    from intaglio.codegen.compile import load as load_rtl
+    from intaglio.codegen.running.compile import load as load_rtl
 
     folder = Path(model)
     if not folder.is_dir():
@@ -266,7 +266,7 @@ def compare(
     first, second = load(a), load(b)
     pixels = None
     if image:
-        from intaglio.detect.images import stack
+        from intaglio.detect.data.images import stack
 
         pixels = stack(image, input_size(first))
     result = compare_programs(first, second, pixels)

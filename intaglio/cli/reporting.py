@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from intaglio.cli.app import ResizeOption, app, console
 from intaglio.cli.network import drawn_boxes
+from intaglio.cli.shared import ResizeOption, app, console
 from intaglio.disk import write_text
 from intaglio.program import Program
 
@@ -45,7 +45,7 @@ def pictures_of(
 ) -> "list[Picture]":
     """What the simulator finds in each image file, drawn."""
     from intaglio.api import head_of
-    from intaglio.detect.images import stack
+    from intaglio.detect.data.images import stack
     from intaglio.report.page import Picture
     from intaglio.sim.engine import Simulator
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from intaglio.cli.app import (
+from intaglio.cli.quantizing import DeviceOption, SizeOption, WeightsOption, open_model
+from intaglio.cli.shared import (
     JsonOption,
     ResizeOption,
     app,
@@ -16,7 +17,6 @@ from intaglio.cli.app import (
     progress,
     write_json,
 )
-from intaglio.cli.quantizing import DeviceOption, SizeOption, WeightsOption, open_model
 from intaglio.errors import ModelError
 from intaglio.program import Program
 
@@ -69,12 +69,12 @@ def train(
     import numpy as np
 
     from intaglio.api import check_trained, head_of, input_size
-    from intaglio.detect.coco import CocoData
-    from intaglio.detect.images import image_files
+    from intaglio.detect.data.coco import CocoData
+    from intaglio.detect.data.images import image_files
     from intaglio.file import save
     from intaglio.fixed import preset
     from intaglio.quant import QuantConfig
-    from intaglio.quant.learned_weight import WeightGrid
+    from intaglio.quant.learn.learned_weight import WeightGrid
     from intaglio.quant.train import Pictures, TrainConfig, trained
 
     config = QuantConfig(

@@ -3,65 +3,48 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.codegen import bench
-from intaglio.codegen.activity import activity
-from intaglio.codegen.assemble import to_verilog
-from intaglio.codegen.design import designed
-from intaglio.codegen.devices import device
-from intaglio.codegen.estimate import layers, total_need
-from intaglio.codegen.graph import sharing_text
-from intaglio.codegen.ports import random_frames
-from intaglio.codegen.queues import QUEUES, queue_trace, to_text
-from intaglio.codegen.scripts import constraint_files, script_files
-from intaglio.codegen.solve import advice
+from intaglio.codegen.area.devices import device
+from intaglio.codegen.folder import bench
+from intaglio.codegen.folder.manifest import (
+    FORMAT,
+    MANIFEST,
+    PROGRAM,
+    BuildFiles,
+    is_build,
+    manifest_bytes,
+    program_bytes,
+)
+from intaglio.codegen.folder.scripts import constraint_files, script_files
+from intaglio.codegen.folding.design import designed
+from intaglio.codegen.folding.estimate import layers, total_need
+from intaglio.codegen.folding.solve import advice
+from intaglio.codegen.running.compile import Function, compile_bundle
+from intaglio.codegen.schedule.activity import activity
+from intaglio.codegen.schedule.queues import QUEUES, queue_trace, to_text
+from intaglio.codegen.structure.assemble import to_verilog
+from intaglio.codegen.structure.graph import sharing_text
+from intaglio.codegen.structure.ports import random_frames
 from intaglio.disk import whole_folder
 from intaglio.errors import BuildError
-from intaglio.file import load, save
 from intaglio.hdl.pack import hex_text
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
 
-if TYPE_CHECKING:
-    from intaglio.codegen.compile import Function
-
-MANIFEST = "manifest.json"
-PROGRAM = "program.intaglio"
-FORMAT = 1
 STIMULUS = 3  # random frames when none are given
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """Every file of a build: path to contents. Equal Programs and settings give equal bytes."""
-
-    files: Mapping[str, bytes]
-
-    @cached_property
-    def manifest(self) -> dict[str, Any]:
-        """What the build is: ports, layers, cycles, digests of the other files."""
-        found: dict[str, Any] = json.loads(self.files[MANIFEST])
-        return found
-
-    @cached_property
-    def program(self) -> Program:
-        """The Program that the hardware was generated from."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / PROGRAM
-            path.write_bytes(self.files[PROGRAM])
-            return load(path)
+class Bundle(BuildFiles):
+    """A build, as a value. Equal Programs and settings give equal bytes."""
 
     def report(self) -> dict[str, Any]:
         """target, fps, cycles_per_frame, latency_cycles, multipliers, resources, layers."""
@@ -83,9 +66,7 @@ class Bundle:
         ).rstrip()
 
     def compile(self, folder: str | Path | None = None, *, threads: int | None = None) -> Function:
-        """The RTL as a function of image batches: see `codegen.compile.compile_bundle`."""
-        from intaglio.codegen.compile import compile_bundle
-
+        """The RTL as a function of image batches: see `compile_bundle`."""
         return compile_bundle(self, folder=folder, threads=threads)
 
     def write(self, folder: str | Path) -> None:
@@ -97,15 +78,6 @@ class Bundle:
             for path, contents in self.files.items():
                 (part / path).parent.mkdir(parents=True, exist_ok=True)
                 (part / path).write_bytes(contents)
-
-
-def is_build(folder: Path) -> bool:
-    """Whether a build wrote this folder: other programs have a manifest.json too."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        return bool(manifest["format"] == FORMAT and manifest["program"] and manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def build(
@@ -187,17 +159,3 @@ def build(
         "program": program.digest(),
     }
     return Bundle(dict(sorted((contents | {MANIFEST: manifest_bytes(facts, contents)}).items())))
-
-
-def manifest_bytes(facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> bytes:
-    """manifest.json: the facts and every other file's SHA-256."""
-    digests = {path: hashlib.sha256(data).hexdigest() for path, data in sorted(contents.items())}
-    return (json.dumps({**facts, "files": digests}, indent=1) + "\n").encode()
-
-
-def program_bytes(program: Program) -> bytes:
-    """The Program's file."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / PROGRAM
-        save(program, path)
-        return path.read_bytes()

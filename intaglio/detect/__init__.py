@@ -1,4 +1,9 @@
-"""Torch detectors, their box decoding, COCO data and mAP.
+"""Detectors, boxes and data: what is quantised, and what says how good it is.
 
-Nothing is imported here: `decode`, `coco`, `evaluate` and `scenes` work without torch.
+    boxes      raw maps in, boxes and losses out
+    data       files in, images, labels and mAP out
+    networks   names in, torch modules out
+
+`train` trains the bundled detectors. Nothing is imported here: `data`, and `boxes` but for its
+losses, work without torch.
 """

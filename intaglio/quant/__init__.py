@@ -1,21 +1,25 @@
-"""Post-training quantisation: a torch model and images in, an integer `Program` out.
+"""Quantisation: a torch model and images in, an integer `Program` out.
 
-In order: `capture` and `passes` make a `FloatGraph`, in which `equalize` may move factors between
-layers; `mixed`, with `budget` and `allocate`, may choose widths; `groups`, `observe`, `search` and
-`scales` choose the codes, which `compensate` and `correct` better; `detptq` chooses them by the
-detector's outputs instead, with `candidates`, `odol`, `partial` and `journal`; `reconstruct` trains
-them, with `blocks`, `learner` and `augment`; `fake` runs them in real numbers; `lower` and
-`multiplier` make the integers; `report` compares.
+The rooms, in the order in which a network passes through them:
 
-Quantisation-aware training: `train` trains the network of `aqd`, by `distil` too if asked for, with
-the roundings of `learned`; `exact` runs it on codes, for comparison with the Program.
+    settings   what a user can ask for
+    capture    a torch model in, a `FloatGraph` out, and the running of one
+    ranges     what the graph's tensors look like in, a grid of codes for each of them out
+    adjust     weights that cost less when they are rounded: equalised, compensated, corrected
+    search     each layer's p of the Lp metric chosen by the detector's outputs (DetPTQ)
+    widths     each layer's bits, chosen under budgets
+    learn      what a loss trains: rounding without labels, or the whole network with them (AQD)
+    lowering   graph and grids in, a `Program` out, and what that did to each layer
+
+`pipeline` quantises after training, `train` while training. Only this package and `detect` import
+torch.
 """
 
-from intaglio.quant.budget import Budget
-from intaglio.quant.config import QuantConfig, Reconstruction
-from intaglio.quant.fake import FakeQuant
+from intaglio.quant.lowering.report import Differences, LayerReport
 from intaglio.quant.pipeline import Quantized, float_predictor, quantize
-from intaglio.quant.report import Differences, LayerReport
+from intaglio.quant.ranges.fake import FakeQuant
+from intaglio.quant.settings.budget import Budget
+from intaglio.quant.settings.config import QuantConfig, Reconstruction
 
 __all__ = [
     "Budget",

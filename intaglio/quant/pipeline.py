@@ -15,25 +15,25 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from intaglio.detect.decode import HeadSpec
+from intaglio.detect.boxes.decode import HeadSpec
 from intaglio.errors import ModelError
 from intaglio.program import Program
-from intaglio.quant.capture import capture, channel_values
-from intaglio.quant.compensate import compensated
-from intaglio.quant.config import QuantConfig
-from intaglio.quant.correct import corrected
-from intaglio.quant.detptq import Progress, Search, search
-from intaglio.quant.equalize import equalized
-from intaglio.quant.fake import FakeQuant
-from intaglio.quant.graph import FloatGraph
-from intaglio.quant.groups import BUDGETED, groups
-from intaglio.quant.lower import lower
-from intaglio.quant.mixed import Mixed, mix
-from intaglio.quant.observe import batches, check_images
-from intaglio.quant.passes import own_weights, simplify
-from intaglio.quant.reconstruct import Reconstructed, reconstruct
-from intaglio.quant.report import Differences, LayerReport, differences, layer_reports
-from intaglio.quant.scales import Calibration, Scales, calibrate, choose
+from intaglio.quant.adjust.compensate import compensated
+from intaglio.quant.adjust.correct import corrected
+from intaglio.quant.adjust.equalize import equalized
+from intaglio.quant.capture.export import capture, channel_values
+from intaglio.quant.capture.graph import FloatGraph
+from intaglio.quant.capture.passes import own_weights, simplify
+from intaglio.quant.learn.reconstruct import Reconstructed, reconstruct
+from intaglio.quant.lowering.lower import lower
+from intaglio.quant.lowering.report import Differences, LayerReport, differences, layer_reports
+from intaglio.quant.ranges.fake import FakeQuant
+from intaglio.quant.ranges.groups import BUDGETED, groups
+from intaglio.quant.ranges.observe import batches, check_images
+from intaglio.quant.ranges.scales import Calibration, Scales, calibrate, choose
+from intaglio.quant.search.detptq import Progress, Search, search
+from intaglio.quant.settings.config import QuantConfig
+from intaglio.quant.widths.mixed import Mixed, mix
 from intaglio.spread import HERE, Pool
 
 REPORTED = 16  # calibration images on which the report measures

@@ -16,22 +16,22 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from intaglio.detect.coco import CocoData, load_image
-from intaglio.detect.decode import HeadSpec
-from intaglio.detect.losses import detection_loss
+from intaglio.detect.boxes.decode import HeadSpec
+from intaglio.detect.boxes.losses import detection_loss
+from intaglio.detect.data.coco import CocoData, load_image
 from intaglio.detect.train import follow
 from intaglio.errors import DataError, ModelError
 from intaglio.program import Program
-from intaglio.quant.aqd import TrainedNetwork
-from intaglio.quant.config import QuantConfig
-from intaglio.quant.detptq import torch_device
-from intaglio.quant.distil import distillation_loss
-from intaglio.quant.exact import integers
-from intaglio.quant.graph import FloatGraph
-from intaglio.quant.learned_weight import WeightGrid
-from intaglio.quant.lower import lower
+from intaglio.quant.capture.graph import FloatGraph
+from intaglio.quant.learn.aqd import TrainedNetwork
+from intaglio.quant.learn.distil import distillation_loss
+from intaglio.quant.learn.learned_weight import WeightGrid
+from intaglio.quant.lowering.exact import integers
+from intaglio.quant.lowering.lower import lower
 from intaglio.quant.pipeline import head_of
-from intaglio.quant.scales import Scales
+from intaglio.quant.ranges.scales import Scales
+from intaglio.quant.search.detptq import torch_device
+from intaglio.quant.settings.config import QuantConfig
 
 Report = Callable[[str, int, int], None]
 

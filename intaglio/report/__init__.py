@@ -1,1 +1,1 @@
-"""The page about a build: its network drawn, its folding, resources, queues and detections."""
+"""The page about a build: a Program or a build in, one HTML file out."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import log2
 from typing import Any
 
-from intaglio.codegen.graph import (
+from intaglio.codegen.structure.graph import (
     KINDS,
     Block,
     HardwareGraph,

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from intaglio.codegen.devices import DEVICES
-from intaglio.codegen.graph import sharing_text
-from intaglio.codegen.queues import QUEUES, read_queues
-from intaglio.codegen.verify import read_manifest
+from intaglio.codegen.area.devices import DEVICES
+from intaglio.codegen.folder.manifest import read_manifest
+from intaglio.codegen.schedule.queues import QUEUES, read_queues
+from intaglio.codegen.structure.graph import sharing_text
 from intaglio.errors import DataError
 from intaglio.file import load
 from intaglio.program import Program

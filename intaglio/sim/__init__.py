@@ -1,1 +1,4 @@
-"""Bit-accurate execution of a Program: the reference, the fast engine, and their comparison."""
+"""Bit-accurate execution: a `Program` and images in, every tensor's integers out.
+
+`reference` is the plain definition, `engine` the fast one, `compare` their comparison.
+"""

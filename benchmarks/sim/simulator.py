@@ -1,0 +1,320 @@
+"""Speed of the simulator beside onnxruntime's int8 and torch's fp32.
+
+python benchmarks/sim/simulator.py
+
+Every row runs one network on the same uint8 images (N, 3, H, W) in one process: the simulator, then
+onnxruntime, torch (oneDNN) and LiteRT (XNNPACK) with int8 operators of the same shapes, and
+onnxruntime and torch in fp32, turn by turn, from arrays of planes to arrays of planes; a turn is a
+rest (the threads of the last one fall asleep), an untimed call, and a timed one. Ratios are medians
+over the rounds, above 1 where the simulator is faster; `peak_share` is the network's
+multiplications a second beside those of the bare `vpdpbusd` loop in the same round, above 1 where
+Winograd's transform saves most of them. Mismatches are those of all outputs of an image against the
+reference simulator. Latency is one image, on one thread or shared by two; throughput is a batch, an
+image at a time on each of two threads. `start` is the command `intaglio run` on one picture as a
+process of its own: with nothing compiled, and again with the kernels kept; its seconds, and its
+largest resident memory. `rtl` is the same network in Verilog, compiled by Verilator, for scale.
+Written to results/sim.json, and docs/speed.md from it.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import peer_litert
+import peer_onnx
+import peer_torch
+import torch
+from PIL import Image
+from simulator_page import line, write
+
+from intaglio.codegen.bundle import build
+from intaglio.detect.boxes.decode import HeadSpec
+from intaglio.detect.networks import zoo
+from intaglio.detect.networks.retinanet import retinanet_resnet
+from intaglio.file import save
+from intaglio.program import Program
+from intaglio.quant import QuantConfig, float_predictor, quantize
+from intaglio.sim import reference
+from intaglio.sim.compiled import jit
+from intaglio.sim.dots import blocks_of, call_block
+from intaglio.sim.engine import Simulator, processors
+from intaglio.sim.isa import UNITS, supported
+
+RESULTS = Path(__file__).parent.parent / "results"
+NETS = ("retinanet-r18", *zoo.BUNDLED)
+PIXELS = UNITS[0].pixels
+TILE_MACS = PIXELS * 32 * 4  # of one step of the bare loop
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network, widths, and way to run; the spread is the smallest and largest ratio."""
+
+    net: str
+    size: int
+    wbits: int
+    abits: int
+    threads: int
+    mode: str
+    equal_io: bool
+    ratio_ort_int8: float
+    ratio_ort_fp32: float
+    ratio_torch_int8: float
+    ratio_torch_fp32: float
+    ratio_litert_int8: float
+    spread_ort_int8: tuple[float, float]
+    peak_share: float
+    gmacs: float
+    mismatches: int
+
+
+def main() -> None:
+    """Measure, print a table, write sim.json and its page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--net", nargs="+", choices=NETS, default=NETS)
+    parser.add_argument("--size", type=int, nargs="+", help="Others stay, if measured alike.")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--out", type=Path, default=RESULTS / "sim.json")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    start, scale = starts(), rtl()
+    for facts in (start, scale):
+        print(", ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
+    machine = {"processors": processors(), "isa": supported()[0], "rounds": options.rounds}
+    found = json.loads(options.out.read_text()) if options.out.exists() else {}
+    rows = found["rows"] if found.get("machine") == machine else []
+    made = {"machine": machine, "start": start, "rtl": scale}
+    for net in options.net:
+        for size in (256, 512) if net == "retinanet-r18" else (zoo.find(net).size[0],):
+            if options.size and size not in options.size:
+                continue
+            rows = [row for row in rows if (row["net"], row["size"]) != (net, size)]
+            for row in map(asdict, measure(net, size, options.rounds)):
+                rows.append(row)
+                print(line(row), flush=True)
+            rows.sort(key=lambda row: (NETS.index(row["net"]), row["size"]))
+            options.out.write_text(json.dumps(made | {"rows": rows}, indent=1) + "\n")
+    if options.out == RESULTS / "sim.json":
+        write(made | {"rows": rows})
+
+
+def starts() -> dict[str, float]:
+    """Seconds and MiB of `intaglio run` on fcos-nano and one picture: cold once, warm the median
+    of five."""
+    program = quantize(zoo.load("fcos-nano"), np.zeros((1, 3, 96, 96), np.uint8)).program
+    with tempfile.TemporaryDirectory() as folder:
+        model, picture = Path(folder) / "nano.intaglio", Path(folder) / "picture.png"
+        save(program, model)
+        Image.fromarray(np.zeros((96, 96, 3), np.uint8)).save(picture)
+        runs = [run_process(folder, model, picture) for _ in range(6)]
+    warm = runs[1:]
+    return {
+        "cold_seconds": round(runs[0][0], 2),
+        "warm_seconds": round(statistics.median(seconds for seconds, _ in warm), 2),
+        "peak_mib": round(statistics.median(size for _, size in warm)),
+    }
+
+
+def rtl(frames: int = 32) -> dict[str, float]:
+    """Seconds a frame of fcos-nano W4A4 in RTL, as Verilator compiles it, and how much faster the
+    simulator is, one thread each; seconds to build and compile it."""
+    images = np.random.default_rng(0).integers(0, 256, (frames, 3, 96, 96), dtype=np.uint8)
+    config = QuantConfig(method="minmax", wbits=4, abits=4, compensate=False)
+    program = quantize(zoo.load("fcos-nano"), images, config).program
+    begin = time.perf_counter()
+    compiled = build(program, target="ecp5-85k", lanes=400).compile(threads=1)
+    made = time.perf_counter() - begin
+    (slow,), (fast,) = turns((compiled, Simulator(program, threads=1)), images, 1)
+    return {
+        "rtl_build_seconds": round(made, 1),
+        "rtl_frame_seconds": round(slow / frames, 4),
+        "simulator_times_faster": round(slow / fast),
+    }
+
+
+def run_process(folder: str, model: Path, picture: Path) -> tuple[float, float]:
+    """Seconds and peak MiB of one run of the command line."""
+    start = "from intaglio.cli import main; main()"
+    command = [sys.executable, "-c", start, "run", model, picture, "-o", f"{folder}/out"]
+    cache = os.environ | {"NUMBA_CACHE_DIR": f"{folder}/cache"}
+    begin = time.perf_counter()
+    process = subprocess.Popen(command, env=cache, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit("intaglio run must succeed to be timed; run it by hand to see why.")
+    return time.perf_counter() - begin, usage.ru_maxrss / 1024
+
+
+def network(net: str) -> Any:
+    """A bundled detector, or ResNet18-FPN-RetinaNet of 80 classes with random weights."""
+    if net != "retinanet-r18":
+        return zoo.load(net)
+    torch.manual_seed(0)
+    strides = (8, 16, 32, 64, 128)
+    sizes = tuple(tuple(4.0 * s * 2 ** (i / 3) for i in range(3)) for s in strides)
+    classes = tuple(str(i) for i in range(80))
+    spec = HeadSpec("retinanet", classes, strides, anchor_sizes=sizes, anchor_ratios=(0.5, 1, 2))
+    return retinanet_resnet(18, spec).eval()
+
+
+def measure(net: str, size: int, rounds: int) -> list[Row]:
+    """The rows of one network at one size."""
+    model = network(net)
+    shape = (4 if size > 128 else 32, 3, size, size)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    programs = [
+        quantize(
+            model, images, QuantConfig(method="minmax", wbits=b, abits=b, compensate=False)
+        ).program
+        for b in (8, 4)
+    ]
+    rows = []
+    for bits, program in zip((8, 4), programs, strict=True):
+        wrong = mismatches(program, images[:1])
+        for mode, threads in (("latency", 1), ("latency", 2), ("throughput", 2)):
+            each = threads if mode == "latency" else 1  # threads that share an image
+            batch = images[:1] if mode == "latency" else images
+            torch.set_num_threads(each)
+            peers = peers_of(programs[0], model, each, threads // each)
+            calls = (Simulator(program, threads=threads), bare(threads), *peers.values())
+            ours, peak, *theirs = turns(calls, batch, rounds)
+            ratios = dict(zip(peers, (sorted(ratio(t, ours)) for t in theirs), strict=True))
+            macs = sum(program.macs().values()) * len(batch)
+            most = STEPS * TILE_MACS * max(len(batch), threads)
+            share = [macs / a / (most / p) for a, p in zip(ours, peak, strict=True)]
+            row = Row(
+                net=net,
+                size=size,
+                wbits=bits,
+                abits=bits,
+                threads=threads,
+                mode=mode,
+                equal_io=True,
+                **{f"ratio_{n}": round(statistics.median(r), 3) for n, r in ratios.items()},
+                spread_ort_int8=(round(ratios["ort_int8"][0], 3), round(ratios["ort_int8"][-1], 3)),
+                peak_share=round(statistics.median(share), 3),
+                gmacs=round(macs / statistics.median(ours) / 1e9, 1),
+                mismatches=wrong,
+            )
+            rows.append(row)
+    return rows
+
+
+def peers_of(program: Program, model: Any, each: int, together: int) -> dict[str, Any]:
+    """What the simulator is timed beside, with `each` threads an image, and `together` images at a
+    time; by the names of the ratios."""
+    litert = SimpleQueue[Any]()  # an interpreter has one image at a time
+    for _ in range(together):
+        litert.put(peer_litert.Peer(program, each))
+
+    def run_litert(images: Any) -> None:
+        peer = litert.get()
+        peer(images)
+        litert.put(peer)
+
+    calls = {
+        "ort_int8": session(peer_onnx.model(program), each),
+        "ort_fp32": session(peer_onnx.float_model(program), each),
+        "torch_int8": peer_torch.Peer(program),
+        "torch_fp32": float_predictor(model),
+        "litert_int8": run_litert,
+    }
+    return {name: spread(call, together) for name, call in calls.items()}
+
+
+def session(model: bytes, threads: int) -> Callable[[Any], Any]:
+    """onnxruntime on so many threads a call."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    made = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    (x,) = made.get_inputs()
+    return lambda images: made.run(None, {x.name: images})
+
+
+def mismatches(program: Program, images: Any) -> int:
+    """Output integers that differ from the reference's."""
+    expected = reference.run(program, images).tensors
+    got = Simulator(program)(images)
+    return sum(int(np.count_nonzero(got[name] != expected[name])) for name in got)
+
+
+def spread(call: Callable[[Any], Any], threads: int) -> Callable[[Any], Any]:
+    """`call` on each image by itself, `threads` at a time."""
+    pool = ThreadPoolExecutor(threads)
+
+    def run(images: Any) -> None:
+        list(pool.map(call, (images[i : i + 1] for i in range(len(images)))))
+
+    return run
+
+
+STEPS = 12_800_000  # of the bare loop, an image: some 50 ms, beside which starting it is nothing
+
+
+@jit
+def steps(block: int, count: int, tile: Any) -> None:
+    """Multiplications without anything else: one small tile, again and again."""
+    bases, offsets, weight, start, out = tile
+    for _ in range(count // 64):
+        call_block(
+            block,
+            (
+                bases.ctypes.data, offsets.ctypes.data, 1, 64, weight.ctypes.data, 4096,
+                start.ctypes.data, out.ctypes.data, 128,
+            ),
+        )  # fmt: skip
+
+
+def bare(threads: int) -> Callable[[Any], Any]:
+    """The peak: STEPS of the kernel's innermost loop on every thread."""
+
+    def once(_: Any) -> None:
+        codes = np.zeros(4096, np.uint8)
+        bases = codes.ctypes.data + np.arange(PIXELS, dtype=np.int64) * 64
+        weight, start = np.zeros(2 * 4096, np.int8), np.zeros(32, np.int32)
+        out = np.zeros((PIXELS, 32), np.int32)
+        steps(block, STEPS, (bases, np.zeros(1, np.int64), weight, start, out))
+
+    if "avx512vnni" not in supported():
+        raise SystemExit("The processor must have AVX512-VNNI for this comparison.")
+    block = blocks_of("avx512vnni", "bytes").wide.address
+    every = spread(once, threads)
+    return lambda images: every(range(max(len(images), threads)))
+
+
+def ratio(a: list[float], b: list[float]) -> list[float]:
+    """Round by round."""
+    return [x / y for x, y in zip(a, b, strict=True)]
+
+
+REST = 0.05  # seconds; a runtime's idle threads spin for a while, on the processor of the next
+
+
+def turns(calls: tuple[Callable[[Any], Any], ...], images: Any, rounds: int) -> list[list[float]]:
+    """Seconds of each call on `images`, turn by turn: a rest, the call once untimed, then timed."""
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(rounds):
+        for call, kept in zip(calls, times, strict=True):
+            time.sleep(REST)
+            call(images)
+            begin = time.perf_counter()
+            call(images)
+            kept.append(time.perf_counter() - begin)
+    return times
+
+
+if __name__ == "__main__":
+    main()

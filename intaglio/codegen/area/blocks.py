@@ -1,0 +1,210 @@
+"""Areas of the other blocks, and of any component of a design."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import gcd
+from typing import Any
+
+from amaranth.utils import bits_for, ceil_log2
+
+from intaglio.codegen.area.area import Area, Storage, bits, count, delayed, outlet, queue, total
+from intaglio.codegen.area.engines import (
+    Macs,
+    drain,
+    line_buffer,
+    macs,
+    requantiser,
+    table_of,
+    window,
+)
+from intaglio.fixed import IntType
+from intaglio.hdl.add import Add
+from intaglio.hdl.axis import AxisReceiver, AxisSender
+from intaglio.hdl.engine import Engine
+from intaglio.hdl.fifo import Fifo
+from intaglio.hdl.fork import Fork
+from intaglio.hdl.levels import Merge, Split
+from intaglio.hdl.lookup import Lookup
+from intaglio.hdl.pad import Pad
+from intaglio.hdl.pool import MaxPool
+from intaglio.hdl.products import TABLE
+from intaglio.hdl.repack import Repack
+from intaglio.hdl.requant import Scale
+from intaglio.hdl.stream import Frame, ceil_div
+from intaglio.hdl.upsample import Upsample
+from intaglio.hdl.window import Window
+
+
+def adder(lanes: int, a: IntType, b: IntType, y: int, factors: tuple[int, int], late: bool) -> Area:
+    """An Add: products out of tables, two sums, clamp."""
+    found = Area()
+    widths = []
+    for type, factor in ((a, factors[0]), (b, factors[1])):
+        zeros = (factor & -factor).bit_length() - 1 if factor else 0
+        bits_used = abs(factor).bit_length() - zeros
+        width = type.bits + bits_used + (not type.signed)
+        parts = ceil_div(type.bits, TABLE)
+        found += Area(rows=parts * (width - type.bits + TABLE) if bits_used > 1 else 0,
+                      adders=(parts - 1) * (width - TABLE), registers=width)  # fmt: skip
+        widths.append(width)
+    both = max(widths) + 1
+    found += Area(adders=2 * both + (both if late else 0) + y + 4, choices=2 * y,
+                  registers=both + 1 + y + (both if late else 0))  # fmt: skip
+    latency = 5 if late else 4
+    return found.times(lanes) + delayed(1, latency - 1) + outlet(latency + 1, lanes * y)
+
+
+def repacker(channels: int, width: int, lanes_in: int, lanes_out: int) -> Area:
+    """A Repack: a shifter, and a place for the beat that comes."""
+    step = gcd(lanes_in, lanes_out)
+    full = 2 * lanes_out - (step if lanes_in >= lanes_out else 0)
+    lanes = full + lanes_in
+    fill = bits_for(full + max(lanes_in, 2 * lanes_out))
+    places = full // step + 1
+    return Area(
+        adders=3 * fill,
+        choices=lanes * width,
+        equals=3 * fill + 2 * places,
+        shifts=lanes_in * width * places,
+        registers=lanes * width + fill,
+    ) + count(ceil_div(channels, lanes_in))
+
+
+def turns(beats: Sequence[int], width: int) -> Area:
+    """Merge (`width` bits chosen from) or Split (width 0)."""
+    n = len(beats)
+    found = count(n) + count(max(beats)) + Area(equals=4 * n, choices=(n - 1) * width)
+    return found + Area(equals=bits(max(beats)) if len(set(beats)) > 1 else 0)
+
+
+def fork(readers: int) -> Area:
+    """A Fork: who has the beat already."""
+    return Area(equals=3 * readers, registers=readers)
+
+
+def pooled(lanes: int, x: int, pass_cycles: int, latency: int) -> Area:
+    """What a MaxPool has beside its window."""
+    places = ceil_div(latency + 1, pass_cycles)
+    largest = Area(adders=lanes * x, equals=lanes, registers=lanes * x + 1)
+    return largest + outlet(places, lanes * x)
+
+
+def padder(channels: int, lanes: int, outer: Frame, width: int) -> Area:
+    """A Pad."""
+    place = bits(outer.width) + bits(outer.height)
+    counters = [count(ceil_div(channels, lanes)), count(outer.width), count(outer.height)]
+    return total(counters) + Area(adders=2 * place, equals=lanes * width + 3)
+
+
+def upsampler(frame: Frame, size: tuple[int, int], lanes: int, width: int, latency: int) -> Area:
+    """An Upsample."""
+    words = ceil_div(frame.channels, lanes)
+    address = max(1, ceil_log2(2 * frame.width * words))
+    found = line_buffer([frame], 2, lanes, width) + count(words)
+    for small, large in ((frame.height, size[0]), (frame.width, size[1])):
+        found += count(large) + Area(
+            adders=bits(small) * 3 + 4 * bits(large) + 2,
+            choices=2 * bits(large),
+            equals=bits(small),
+            registers=bits(small) + bits(large),
+        )
+    found += Area(adders=2 * address, choices=4 * address, registers=3 * address + 1)
+    return found + outlet(latency, lanes * width)
+
+
+def looked_up(lanes: int, x: int, y: int, latency: int) -> Area:
+    """A Lookup: a ROM for each lane."""
+    roms = Area(memories=(Storage("rom", 1 << x, y),)).times(lanes)
+    return roms + delayed(1, 1) + outlet(latency + 1, lanes * y)
+
+
+def walk(w: Window) -> Area:
+    """A Window."""
+    pad_table = 0 if w.rom is None else w.rom.depth
+    return window(w.in_frames, w.geometry, w.x.bits, w.lanes, w.groups, w.repeats, pad_table,
+                  w.tail > 0, w.pixels)  # fmt: skip
+
+
+def area_of(component: Any) -> Area:
+    """Of a component of `assemble.Top`."""
+    match component:
+        case Engine():
+            return engine(component)
+        case MaxPool():
+            own = pooled(component.lanes, component.x.bits, component.window.pass_cycles,
+                         component.latency)  # fmt: skip
+            return walk(component.window) + own
+        case Scale():
+            r = component.requantiser
+            own = requantiser(table_of(r), r.frames, r.lanes, r.x.bits, r.y.bits)
+            return own + outlet(component.latency + 1, r.lanes * r.y.bits)
+        case Add():
+            a, b, y = component.types
+            late = component.folded != "TRN"
+            return adder(component.lanes, a, b, y.bits, component.multipliers, late)
+        case Fifo():
+            return queue(component.depth, component.width)
+        case Repack():
+            c = component
+            return repacker(c.channels, c.bits, c.lanes_in, c.lanes_out)
+        case Fork():
+            return fork(component.n)
+        case Merge():
+            return turns(component.beats, len(component.o.payload))
+        case Split():
+            return turns(component.beats, 0)
+        case Pad():
+            c = component
+            return padder(c.frame.channels, c.lanes, c.out_frame, c.lanes * c.x.bits)
+        case Upsample():
+            f, out, buffer = component.frame, component.out_frame, component.buffer
+            lanes = ceil_div(f.channels, buffer.words)
+            return upsampler(
+                f, (out.height, out.width), lanes, buffer.width // lanes, component.latency
+            )
+        case Lookup():
+            c, width = component, component.copies[0].width
+            return looked_up(c.lanes, c.x.bits, width, c.latency)
+        case AxisSender():
+            return count(component.beats)
+        case AxisReceiver():
+            return Area()
+    raise TypeError(f"The estimate has no area of {type(component).__name__}.")
+
+
+def engine(e: Engine) -> Area:
+    """A convolution or a sum."""
+    w = None if e.weights is None else e.w
+    words = 0 if e.weights is None else e.weights.depth
+    style = "auto" if e.weights is None else e.weights.style
+    pixels = e.window.pixels
+    results, terms = len(e.pairs) // pixels, len(e.pairs[0])
+    own = macs(Macs(e.window.x, w, e.odd, e.form, results, terms, e.sums, words, style,
+                    len(e.kernels), pixels))  # fmt: skip
+    d = e.drain
+    lead = e.window.latency + e.stages
+    table = table_of(d.requantiser)
+    return (
+        walk(e.window)
+        + own
+        + drain(e.out_frames, results, e.accumulator, table, d.out_lanes, d.requantiser.y.bits,
+                e.window.pass_cycles, lead, pixels)
+    )  # fmt: skip
+
+
+def memories_of(component: Any) -> list[tuple[Any, Storage]]:
+    """The memories of a component whose style can be chosen: line buffer, deep queue, ROMs."""
+    found: list[tuple[Any, Storage]] = []
+    buffer = getattr(getattr(component, "window", component), "buffer", None)
+    if buffer is not None:
+        found.append((buffer, Storage("ram", max(2, buffer.size), buffer.width)))
+    fifo = (
+        component
+        if isinstance(component, Fifo)
+        else getattr(getattr(getattr(component, "drain", component), "outlet", None), "fifo", None)
+    )
+    if fifo is not None and fifo.latency == 2:
+        found.append((fifo, Storage("ram", fifo.depth, fifo.width)))
+    roms = getattr(component, "copies", getattr(component, "roms", ()))
+    return found + [(rom, Storage("rom", rom.depth, rom.width)) for rom in roms]

@@ -1,0 +1,82 @@
+"""What a build folder is: its files as a value, its manifest, and how one is recognised."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from intaglio.errors import BuildError
+from intaglio.file import load, save
+from intaglio.program import Program
+
+MANIFEST = "manifest.json"
+PROGRAM = "program.intaglio"
+FORMAT = 1
+NEEDED = {"frames", "input", "outputs", "cycles_per_frame", "latency_cycles", "frame_ends"}
+
+
+@dataclass(frozen=True)
+class BuildFiles:
+    """Every file of a build: path to contents."""
+
+    files: Mapping[str, bytes]
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What the build is: ports, layers, cycles, digests of the other files."""
+        found: dict[str, Any] = json.loads(self.files[MANIFEST])
+        return found
+
+    @cached_property
+    def program(self) -> Program:
+        """The Program that the hardware was generated from."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / PROGRAM
+            path.write_bytes(self.files[PROGRAM])
+            return load(path)
+
+
+def is_build(folder: Path) -> bool:
+    """Whether a build wrote this folder: other programs have a manifest.json too."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        return bool(manifest["format"] == FORMAT and manifest["program"] and manifest["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """manifest.json, with every file it names present."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        missing = [path for path in manifest["files"] if not (folder / path).is_file()]
+        if manifest["format"] != FORMAT or not manifest.keys() >= NEEDED:
+            raise ValueError("another kind of manifest")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BuildError(
+            f"{folder} must be a folder written by `intaglio build`, not one without a readable"
+            f" {MANIFEST}."
+        ) from error
+    if missing:
+        raise BuildError(f"{folder} must contain {missing[0]}; build again.")
+    return manifest
+
+
+def manifest_bytes(facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> bytes:
+    """manifest.json: the facts and every other file's SHA-256."""
+    digests = {path: hashlib.sha256(data).hexdigest() for path, data in sorted(contents.items())}
+    return (json.dumps({**facts, "files": digests}, indent=1) + "\n").encode()
+
+
+def program_bytes(program: Program) -> bytes:
+    """The Program's file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / PROGRAM
+        save(program, path)
+        return path.read_bytes()

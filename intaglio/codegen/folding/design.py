@@ -1,0 +1,302 @@
+# amaranth: UnusedElaboratable=no
+"""From a Program and what is asked to a design: folding, queues, schedule, shared engines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from math import isqrt
+from typing import Any
+
+from intaglio.codegen.area.devices import Device
+from intaglio.codegen.area.mapping import Need
+from intaglio.codegen.folding.estimate import Resources, check_fit, check_weights, total_need
+from intaglio.codegen.folding.share import sharings
+from intaglio.codegen.folding.solve import Problem, everything, price, taken, usable
+from intaglio.codegen.schedule.timing import Model, Schedule, best_interval, size_queues
+from intaglio.codegen.structure.assemble import Top
+from intaglio.codegen.structure.fold import (
+    Plan,
+    plan_for_cycles,
+    plan_for_fps,
+    plan_for_multipliers,
+)
+from intaglio.codegen.structure.graph import HardwareGraph, Key, Link, hardware_graph
+from intaglio.codegen.structure.netlist import joining, netlist
+from intaglio.errors import BuildError
+from intaglio.hdl.stream import ceil_div
+from intaglio.program import Program
+
+TRIES = 4  # designs made until one fits
+
+
+@dataclass(frozen=True)
+class Design:
+    """A design that fits its target; what engines of several convolutions write, and `why` there
+    are any, or none though asked for."""
+
+    graph: HardwareGraph
+    plan: Plan
+    top: Top
+    schedule: Schedule
+    resources: Resources
+    sharing: tuple[Key, ...]
+    why: str = ""
+
+    def sharing_json(self) -> dict[str, Any]:
+        """why; engines of several convolutions: their `layers`, and the `tensors` they write in the
+        order of their frames."""
+        engines = [
+            {"layers": list(block.origins), "tensors": list(key)}
+            for key in self.sharing
+            for block in self.graph.blocks
+            if block.writes == (key,) and block.ops
+        ]
+        return {"why": self.why, "engines": engines}
+
+
+def designed(
+    program: Program,
+    chip: Device,
+    fps: float | None,
+    lanes: int | None,
+    clock_mhz: float,
+    *,
+    share: bool | None = None,
+) -> Design:
+    """What `bundle.build` makes files of. Raises BuildError when nothing does what is asked.
+
+    Convolutions share engines where no design fits without that, as few as will do; or, if `share`
+    is True, as many as make the cheapest design.
+    """
+    check_asked(hardware_graph(program), chip, fps, lanes, clock_mhz, share)
+    plain, refusal = None, ""
+    try:
+        plain = made(program, (), chip, fps, lanes, clock_mhz)
+    except BuildError as error:
+        if share is False or lanes is not None:
+            raise
+        refusal = str(error)
+    if plain is not None and not share:
+        return plain
+    found = shared(program, chip, fps, clock_mhz, plain, more=bool(share))
+    if found is None:
+        raise BuildError(refusal)
+    rate = "" if fps is None else f" at {fps:g} frames/s"
+    if plain is None:
+        return replace(found, why=f"No design without that fits {chip.name}{rate}.")
+    if found is plain:
+        better = "faster" if fps is None else "cheaper"
+        return replace(plain, why=f"No engine is shared: that would not make the design {better}.")
+    faster = fps is None and found.schedule.interval < plain.schedule.interval
+    return replace(found, why=f"That makes the design {'faster' if faster else 'cheaper'}{rate}.")
+
+
+def check_asked(
+    graph: HardwareGraph,
+    chip: Device,
+    fps: float | None,
+    lanes: int | None,
+    clock_mhz: float,
+    share: bool | None,
+) -> None:
+    """Raises BuildError for what no design can do, whatever its engines share."""
+    if not clock_mhz > 0:
+        raise BuildError(f"The clock must be greater than 0 MHz, not {clock_mhz:g}.")
+    if lanes is not None and lanes < 1:
+        raise BuildError(f"lanes must be at least 1, not {lanes}.")
+    if lanes is not None and share:
+        raise BuildError(
+            "share must not be asked for together with lanes, which fix the folding; ask for a rate"
+            " with fps instead."
+        )
+    check_weights(graph, plan_for_cycles(graph, 1 << 62), chip)
+    if fps is not None:
+        plan_for_fps(graph, fps, clock_mhz)
+
+
+def shared(
+    program: Program,
+    chip: Device,
+    fps: float | None,
+    clock_mhz: float,
+    plain: Design | None,
+    *,
+    more: bool,
+) -> Design | None:
+    """The first design that fits, from that with one engine less to that with the fewest; with
+    `more`, the best of all and of `plain`, the design without sharing, if that fits."""
+    cycles = int(clock_mhz * 1e6 / fps) if fps is not None else None if plain else 1 << 62
+    best = plain
+
+    def cost(design: Design) -> tuple[float, float]:
+        slow = 0 if fps is not None else design.schedule.interval
+        return slow, price(total_need(design.top, chip), chip)
+
+    for sharing in sharings(hardware_graph(program), chip, cycles):
+        try:
+            design = made(program, sharing, chip, fps, None, clock_mhz)
+        except BuildError:  # its queues take more than was estimated
+            continue
+        if best is None or cost(design) < cost(best):
+            best = design
+        if not more:
+            break
+    return best
+
+
+def made(
+    program: Program,
+    sharing: tuple[Key, ...],
+    chip: Device,
+    fps: float | None,
+    lanes: int | None,
+    clock_mhz: float,
+) -> Design:
+    """With those engines shared and no others. Raises BuildError when it does not fit."""
+    graph = hardware_graph(program, sharing)
+    plan, top, schedule = fitted(graph, chip, fps, lanes, clock_mhz)
+    return Design(graph, plan, top, schedule, check_fit(top, chip), sharing)
+
+
+def fitted(
+    graph: HardwareGraph, chip: Device, fps: float | None, lanes: int | None, clock_mhz: float
+) -> tuple[Plan, Top, Schedule]:
+    """Folding, the design with its queue depths, and its schedule."""
+    if fps is not None:
+        return at_rate(graph, chip, fps, lanes, clock_mhz)
+    if lanes is None and chip.family != "generic":
+        problem = Problem.of(graph, chip)
+        for limits in (usable(chip), everything(chip)):  # a small one may be filled to the brim
+            try:
+                found = solved(problem, limits, None)
+            except BuildError:
+                continue
+            if fits(found[1], chip):
+                return found
+        return slowed(problem)
+    if lanes is None:
+        lanes = max(chip.multipliers, plan_for_cycles(graph, 1 << 62).multipliers)
+    return formed(graph, chip, plan_for_multipliers(graph, lanes))
+
+
+def formed(graph: HardwareGraph, chip: Device, plan: Plan) -> tuple[Plan, Top, Schedule]:
+    """The design of a plan; what its products and weights are made of is chosen so that it fits."""
+    if chip.family == "generic":
+        return plan, *scheduled(graph, plan, chip)
+    return solved(Problem.of(graph, chip, plan), everything(chip), plan.cycles)
+
+
+def solved(problem: Problem, limits: Need, cycles: int | None) -> tuple[Plan, Top, Schedule]:
+    """The cheapest design whose layers take at most `cycles`; None: the fastest within `limits`.
+
+    What queues and adapters take is known once they are there: while a design is beyond the limits
+    it is chosen anew with that set aside. Where that shows with queues of one place already, their
+    depths are not computed, which takes the longest.
+    """
+    chip, graph = problem.chip, problem.graph
+    extra = Need(0.1 * limits.luts, 0.1 * limits.ffs, 0.1 * limits.rams, 0)
+    for left in reversed(range(TRIES)):
+        plan, chosen = problem.within(limits, extra).solve(cycles)
+        top, model = modelled(graph, plan, chip, held_up(graph, plan, chip))
+        if not left or total_need(top, chip).within(limits):
+            depths, schedule = size_queues(model)
+            top.set_depths(depths)
+        whole, own = total_need(top, chip), taken(chosen)
+        if not left or whole.within(limits):
+            break
+        extra = Need(1.02 * (whole.luts - own.luts), 1.02 * (whole.ffs - own.ffs),
+                     whole.rams - own.rams, whole.multipliers - own.multipliers)  # fmt: skip
+    return plan, top, schedule
+
+
+def slowed(problem: Problem) -> tuple[Plan, Top, Schedule]:
+    """The fastest design that fits, within a twentieth, found by halving: where the fastest layers
+    leave no room for what lies between them, slower ones do, for their streams are narrower."""
+    limits = everything(problem.chip)
+    best = solved(problem, limits, 1 << 62)
+    low, high = (plan.foldings[plan.slowest].cycles
+                 for plan in (plan_for_cycles(problem.graph, 1), best[0]))  # fmt: skip
+    while fits(best[1], problem.chip) and high > 1.05 * low:
+        middle = isqrt(low * high)
+        with suppress(BuildError):
+            found = solved(problem, limits, middle)
+            if fits(found[1], problem.chip):
+                best, high = found, middle
+                continue
+        low = middle
+    return best
+
+
+def fits(top: Top, chip: Device) -> bool:
+    """Whether the target holds all of it."""
+    return total_need(top, chip).within(everything(chip))
+
+
+def scheduled(graph: HardwareGraph, plan: Plan, chip: Device) -> tuple[Top, Schedule]:
+    """The design of a plan, its queues sized."""
+    top, model = modelled(graph, plan, chip, held_up(graph, plan, chip))
+    depths, schedule = size_queues(model)
+    top.set_depths(depths)
+    return top, schedule
+
+
+def modelled(
+    graph: HardwareGraph, plan: Plan, chip: Device, before: Sequence[Link]
+) -> tuple[Top, Model]:
+    """The design of a plan with queues on those links `before` joins, and its cycle model."""
+    top = Top(netlist(graph, plan, before), chip.family)
+    return top, Model(top.netlist, top.components)
+
+
+def held_up(graph: HardwareGraph, plan: Plan, chip: Device) -> list[Link]:
+    """The links to where streams meet that need a queue, for without one they would keep each other
+    from what the plan asks for; as few as will do."""
+
+    def interval(before: Sequence[Link]) -> int:
+        return best_interval(modelled(graph, plan, chip, before)[1])
+
+    enough = max(plan.cycles, plan.foldings[plan.slowest].cycles)
+    links, alone = joining(graph), interval(())
+    if not links or alone <= enough:
+        return []
+    best = interval(links)
+    if best >= alone:
+        return []
+    enough = max(enough, best)
+    size = len(links)
+    while size > 1:
+        size = ceil_div(size, 2)
+        for at in reversed(range(0, len(links), size)):
+            fewer = links[:at] + links[at + size :]
+            if interval(fewer) <= enough:
+                links = fewer
+    return links
+
+
+def at_rate(
+    graph: HardwareGraph, chip: Device, fps: float, lanes: int | None, clock_mhz: float
+) -> tuple[Plan, Top, Schedule]:
+    """The cheapest design whose predicted interval meets the rate.
+
+    Blocks disturb each other a little, so the plan aims lower when the prediction is short of it.
+    """
+    cycles = clock_mhz * 1e6 / fps if fps > 0 else 0.0
+    free = lanes is None and chip.family != "generic"
+    problem = Problem.of(graph, chip) if free and fps > 0 else None
+    aim = fps
+    while True:
+        plan = plan_for_fps(graph, aim, clock_mhz, wanted=fps)
+        if lanes is not None and plan.multipliers > lanes:
+            raise BuildError(
+                f"fps must be lower than {fps:g} with {lanes} multipliers: it takes"
+                f" {plan.multipliers}; layer {graph.blocks[plan.slowest].origin!r} is the slowest."
+            )
+        plan, top, schedule = (
+            formed(graph, chip, plan) if problem is None
+            else solved(problem, everything(chip), plan.cycles)
+        )  # fmt: skip
+        if schedule.interval <= cycles:
+            return plan, top, schedule
+        aim *= max(1.005, schedule.interval / cycles)

@@ -1,0 +1,152 @@
+"""Resources, estimated before synthesis: what the design and each of its layers take of a target,
+and the refusal of what cannot fit.
+
+`area_blocks` counts what the components are made of, `mapping` what the target makes of that.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from math import ceil
+from typing import Any
+
+from intaglio.codegen.area.area import Storage
+from intaglio.codegen.area.blocks import area_of
+from intaglio.codegen.area.devices import Device
+from intaglio.codegen.area.mapping import Need, need
+from intaglio.codegen.structure.assemble import Top
+from intaglio.codegen.structure.fold import Plan
+from intaglio.codegen.structure.graph import HardwareGraph
+from intaglio.errors import BuildError
+from intaglio.hdl.stream import ceil_div
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Hard multipliers, block RAMs (halves count half), look-up tables and flip-flops of the
+    device, and the bits of all ROMs and buffers."""
+
+    multipliers: int
+    rams: float
+    luts: int
+    ffs: int
+    rom_bits: int
+    buffer_bits: int
+
+    def to_json(self) -> dict[str, int | float]:
+        """Every field."""
+        return asdict(self)
+
+
+def check_weights(graph: HardwareGraph, plan: Plan, chip: Device) -> None:
+    """Raises BuildError when the weights alone are more than the target's block RAM."""
+    bits = sum(weight_bits(graph, plan, k) for k in range(len(graph.blocks)))
+    if bits > chip.memory_bits:
+        raise BuildError(
+            f"The weights must fit into the {chip.memory_bits:,} bits of block RAM of {chip.name},"
+            f" not take {bits:,}; choose a larger target, fewer channels or narrower weights."
+        )
+
+
+def weight_bits(graph: HardwareGraph, plan: Plan, index: int) -> int:
+    """Bits of a block's weight ROM, channels padded to PE and SIMD."""
+    sets, folding = graph.blocks[index].weights, plan.foldings[index]
+    if not sets:
+        return 0
+    weight = graph.program.constants[sets[0]]
+    cout, cin, kh, kw = (int(n) for n in weight.array.shape)
+    bits = len(sets) * kh * kw * weight.code_bits
+    if folding.depthwise:
+        return ceil_div(cout, folding.simd) * folding.simd * bits
+    padded = ceil_div(cout, folding.pe) * folding.pe * ceil_div(cin, folding.simd) * folding.simd
+    return padded * bits
+
+
+def check_fit(top: Top, chip: Device) -> Resources:
+    """The estimate. Raises BuildError naming what the target has too little of, and the layer that
+    takes most of it."""
+    found = estimate(top, chip)
+    for what, name, takes, has in (
+        ("multipliers", "multipliers", found.multipliers, chip.multipliers),
+        ("rams", "block RAMs", found.rams, chip.rams),
+        ("luts", "LUTs", found.luts, chip.luts),
+        ("ffs", "flip-flops", found.ffs, chip.ffs),
+    ):
+        if takes > has:
+            layers = layer_needs(top, chip)
+            most = max(layers, key=lambda k: float(getattr(layers[k], what)))
+            raise BuildError(
+                f"{chip.name} must have at least {takes:,g} {name} for this design, not {has:,}:"
+                f" layer {top.netlist.graph.blocks[most].origin!r} takes"
+                f" {float(getattr(layers[most], what)):,.0f} of them; choose a larger target, or a"
+                " lower rate with --fps or --lanes."
+            )
+    return found
+
+
+def estimate(top: Top, chip: Device) -> Resources:
+    """Sums over all components."""
+    areas = [area_of(component) for component in top.components]
+    whole = total_need(top, chip)
+    stored: dict[bool, int] = defaultdict(int)
+    for area in areas:
+        for memory in area.memories:
+            stored[is_rom(memory)] += memory.bits
+    return Resources(
+        whole.multipliers, whole.rams, ceil(whole.luts), ceil(whole.ffs), stored[True],
+        stored[False],
+    )  # fmt: skip
+
+
+def total_need(top: Top, chip: Device) -> Need:
+    """Of all components."""
+    return sum((need(area_of(component), chip) for component in top.components), Need())
+
+
+def is_rom(memory: Storage) -> bool:
+    """Whether it is never written."""
+    return memory.kind == "rom"
+
+
+def layer_needs(top: Top, chip: Device) -> dict[int, Need]:
+    """By block, with the forks, queues and repackers behind its outputs."""
+    found: dict[int, Need] = defaultdict(Need)
+    for cell, component in zip(top.netlist.cells, top.components, strict=True):
+        found[cell.block] += need(area_of(component), chip)
+    return dict(found)
+
+
+def layers(top: Top, chip: Device) -> list[dict[str, Any]]:
+    """For each block: name, op, pe, simd, pixels (made at once), cycles, multipliers (products a
+    cycle), rom_bits, fifo_depths, and what it takes of the target: luts, ffs, rams, dsps.
+
+    fifo_depths are those of the queues behind the block's outputs.
+    """
+    n = top.netlist
+    rows, needs = [], layer_needs(top, chip)
+    for index, block in enumerate(n.graph.blocks):
+        folding, component = n.foldings[index], top.components[index]
+        rows.append(
+            {
+                "name": block.origin,
+                "op": block.kind,
+                "levels": len(block.writes[0]) if block.writes else 1,
+                "form": folding.form if block.kind == "conv" else None,
+                "weights": folding.weights if block.kind == "conv" else None,
+                "pe": folding.pe,
+                "simd": folding.simd,
+                "pixels": folding.pixels,
+                "cycles": folding.cycles,
+                "multipliers": folding.multipliers,
+                "rom_bits": sum(rom.bits for rom in getattr(component, "roms", ())),
+                "fifo_depths": [
+                    cell.depth for cell in n.cells if cell.kind == "fifo" and cell.block == index
+                ],
+                "luts": ceil(needs[index].luts),
+                "ffs": ceil(needs[index].ffs),
+                "rams": needs[index].rams,
+                "dsps": needs[index].multipliers,
+            }
+        )
+    return rows

@@ -1,0 +1,231 @@
+"""Folding as optimisation: of every convolution one candidate, so that all of them fit the target.
+
+A mixed-integer program, solved by HiGHS: one variable of 0 or 1 for each candidate, one of each
+layer chosen, and what they take of each resource below the budget. The other blocks have lanes
+alone, of which the fewest that are fast enough are best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import LinearConstraint, milp
+from scipy.sparse import csr_matrix
+
+from intaglio.codegen.area.devices import Device
+from intaglio.codegen.area.mapping import Need
+from intaglio.codegen.folding.candidates import Candidate, candidates
+from intaglio.codegen.structure.fold import (
+    ROUTING,
+    Folding,
+    Plan,
+    choose,
+    fewest_cycles,
+    options,
+    routing,
+)
+from intaglio.codegen.structure.graph import HardwareGraph
+from intaglio.disk import hushed
+from intaglio.errors import BuildError
+
+RESOURCES = (("luts", "LUTs"), ("ffs", "flip-flops"), ("rams", "block RAMs"),
+             ("multipliers", "multipliers"))  # fmt: skip
+GAP = 1e-4  # of the optimum
+
+
+def usable(chip: Device) -> Need:
+    """What place and route can fill and still meet a clock, by experience."""
+    return Need(0.6 * chip.luts, 0.6 * chip.ffs, 0.85 * chip.rams, int(0.95 * chip.multipliers))
+
+
+def everything(chip: Device) -> Need:
+    """All that the target has."""
+    return Need(chip.luts, chip.ffs, chip.rams, chip.multipliers)
+
+
+@dataclass(frozen=True)
+class Merge:
+    """An engine for one or more convolutions: their blocks, by index, and its candidates."""
+
+    blocks: tuple[int, ...]
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The choices of each block, None for those without; what the target has left for them; a
+    plan whose foldings are fixed, or None.
+
+    merges  engines that several convolutions may share; then there must be `fewer` engines less.
+    """
+
+    graph: HardwareGraph
+    chip: Device
+    choices: tuple[tuple[Candidate, ...] | None, ...]
+    budget: Need
+    fixed: Plan | None = None
+    merges: tuple[Merge, ...] = ()
+    fewer: int = 0
+
+    @staticmethod
+    def of(graph: HardwareGraph, chip: Device, fixed: Plan | None = None) -> Problem:
+        """With the foldings of a plan, or free ones."""
+        choices = tuple(
+            tuple(candidates(graph, b, chip, () if fixed is None else (fixed.foldings[k],)))
+            if b.kind == "conv"
+            else None
+            for k, b in enumerate(graph.blocks)
+        )
+        return Problem(graph, chip, choices, everything(chip), fixed)
+
+    def within(self, limits: Need, extra: Need) -> Problem:
+        """With those limits, of which the rest of the design takes `extra`."""
+        left = Need(limits.luts - extra.luts, limits.ffs - extra.ffs, limits.rams - extra.rams,
+                    limits.multipliers - extra.multipliers)  # fmt: skip
+        return replace(self, budget=left)
+
+    def solve(self, cycles: int | None) -> tuple[Plan, tuple[Candidate, ...]]:
+        """The cheapest plan that takes at most `cycles` (where the foldings are free), or the
+        fastest. Raises BuildError when nothing fits."""
+        if cycles is None:
+            cycles, chosen = self.fastest()
+            return self.plan(cycles, chosen), chosen
+        limit = cycles if self.fixed is None else 1 << 62
+        found = self.cheapest(limit)
+        if found is None:
+            raise BuildError(self.refusal(limit))
+        return self.plan(cycles, found), found
+
+    def cheapest(self, cycles: int) -> tuple[Candidate, ...] | None:
+        """Of each convolution in turn a candidate that takes at most `cycles`, so that all take the
+        least part of the target, and then those of shared engines; None when the budget is too
+        small for that."""
+        convs = [k for k, choice in enumerate(self.choices) if choice is not None]
+        own = [Merge((k,), self.choices[k] or ()) for k in convs]
+        offers = [(m.blocks, c) for m in (*own, *self.merges) for c in m.candidates
+                  if c.folding.cycles <= cycles]  # fmt: skip
+        if {k for blocks, _ in offers for k in blocks} != set(convs):
+            return None
+        if not offers:
+            return ()
+        flat = [c for _, c in offers]
+        size = np.array([len(blocks) for blocks, _ in offers])
+        owner = np.searchsorted(convs, [k for blocks, _ in offers for k in blocks])
+        one = csr_matrix((np.ones(len(owner)), (owner, np.repeat(np.arange(len(flat)), size))))
+        takes = np.array([[getattr(c.need, name) for c in flat] for name, _ in RESOURCES], float)
+        has = np.array([getattr(self.chip, name) for name, _ in RESOURCES], float)
+        limits = np.array([getattr(self.budget, name) for name, _ in RESOURCES], float)
+        if (limits < 0).any():
+            return None
+        with hushed():  # HiGHS leaves a trace of itself there now and then
+            found = milp(
+                [price(c.need, self.chip) for c in flat],
+                integrality=np.ones(len(flat)),
+                bounds=(0, 1),
+                constraints=[
+                    LinearConstraint(one, 1, 1),
+                    LinearConstraint(takes / has[:, None], -np.inf, limits / has),
+                    *([LinearConstraint(size - 1, self.fewer, self.fewer)] if self.merges else ()),
+                ],
+                options={"mip_rel_gap": GAP},
+            )
+        if found.x is None:
+            return None
+        return tuple(flat[k] for k in np.flatnonzero(found.x > 0.5))
+
+    def fastest(self) -> tuple[int, tuple[Candidate, ...]]:
+        """The fewest cycles of the slowest block that the budget allows, and the cheapest
+        candidates for that. Raises BuildError when nothing fits."""
+        others = [min(f.cycles for f in options(self.graph, b))
+                  for b in self.graph.blocks if b.kind != "conv"]  # fmt: skip
+        least = max([*others, *(c[0].folding.cycles for c in self.choices if c is not None)])
+        layers = [*(layer for layer in self.choices if layer), *(m.candidates for m in self.merges)]
+        times = sorted({c.folding.cycles for layer in layers for c in layer} | {least})
+        times = [t for t in times if t >= least]
+        chosen = self.cheapest(times[-1])
+        if chosen is None:
+            raise BuildError(self.refusal(times[-1]))
+        low, high = -1, len(times) - 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            found = self.cheapest(times[middle])
+            if found is None:
+                low = middle
+            else:
+                high, chosen = middle, found
+        return times[high], chosen
+
+    def plan(self, cycles: int, chosen: Sequence[Candidate]) -> Plan:
+        """With the other blocks as narrow as `cycles` allow."""
+        graph, rest = self.graph, iter(chosen)
+        foldings: list[Folding] = [
+            next(rest).folding
+            if b.kind == "conv"
+            else choose(options(graph, b), cycles)
+            if self.fixed is None
+            else self.fixed.foldings[k]
+            for k, b in enumerate(graph.blocks)
+        ]
+        for index, block in enumerate(graph.blocks):
+            if block.kind in ROUTING:
+                foldings[index] = routing(graph, index, foldings)
+        return Plan(tuple(foldings), cycles)
+
+    def refusal(self, cycles: int) -> str:
+        """Why not even the smallest candidates fit: the resource that is furthest beyond its
+        budget, and the layer that takes most of it."""
+        worst: tuple[float, str] = (-np.inf, "")
+        for name, said in RESOURCES:
+            least = [
+                (min(float(getattr(c.need, name)) for c in choice if c.folding.cycles <= cycles),
+                 self.graph.blocks[k].origin)
+                for k, choice in enumerate(self.choices) if choice is not None
+            ]  # fmt: skip
+            needed, has = sum(n for n, _ in least), float(getattr(self.budget, name))
+            most = max(least)
+            text = (
+                f"{self.chip.name} must have at least {needed:,.0f} {said} free for the"
+                f" convolutions, not {max(0.0, has):,.0f}: layer {most[1]!r} takes {most[0]:,.0f};"
+                " choose a larger target, a lower rate with --fps, or fewer channels."
+            )
+            if needed > has:
+                worst = max(worst, (needed / max(1.0, has), text))
+        return worst[1] or (
+            f"{self.chip.name} must have more LUTs, block RAMs and multipliers together for this"
+            " design, though each alone would do; choose a larger target, or a lower rate with"
+            " --fps."
+        )
+
+
+def price(need: Need, chip: Device) -> float:
+    """The parts of the target's resources, added: what is to be as little as it can be."""
+    return sum(float(getattr(need, name)) / float(getattr(chip, name)) for name, _ in RESOURCES)
+
+
+def taken(chosen: Sequence[Candidate]) -> Need:
+    """By all of them."""
+    return sum((c.need for c in chosen), Need())
+
+
+def advice(graph: HardwareGraph, plan: Plan, chip: Device, used: Need) -> str:
+    """What to change for more frames a second."""
+    slowest = graph.blocks[plan.slowest]
+    fewest = fewest_cycles(graph, slowest)
+    if plan.foldings[plan.slowest].cycles <= fewest:
+        return (
+            f"{slowest.origin} takes {fewest:,} cycles however many multipliers it gets: a smaller"
+            " input or a faster clock would help."
+        )
+    if chip.family == "generic":
+        return f"More multipliers for {slowest.origin}, with --lanes, would help."
+    limits = usable(chip)
+    shares = [(float(getattr(used, n)) / float(getattr(limits, n)), said) for n, said in RESOURCES]
+    share, said = max(shares)
+    if share < 0.9:
+        return "There is room for more: a higher --fps, or --target alone, would use it."
+    return (
+        f"The {said} are the limit ({share:.0%} of what can be routed): a larger target, or fewer"
+        f" channels in {slowest.origin}, would help."
+    )

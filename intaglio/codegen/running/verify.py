@@ -1,0 +1,178 @@
+"""Verification: the RTL of a build in cocotb, whole frames, every beat against the simulator."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from intaglio.codegen.folder.bench import expected_beats, recording
+from intaglio.codegen.folder.manifest import read_manifest
+from intaglio.codegen.running.tools import SimulatorName, check_tools
+from intaglio.cosim.port import Port
+from intaglio.cosim.score import Mismatch, Recording, compare
+from intaglio.errors import BuildError, ToolError
+from intaglio.file import load
+from intaglio.program import Program
+from intaglio.sim.engine import Simulator
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """frames played, beats compared, beats that differ, the first of them, and the frame
+    interval as measured (None with one frame, with stalls, or after a mismatch) and as predicted
+    for as many frames. Latency is counted from reset to the first frame's last beat."""
+
+    frames: int
+    beats: int
+    mismatches: int
+    first_mismatch: Mismatch | None
+    cycles_per_frame: int | None
+    predicted_cycles_per_frame: int
+    latency_cycles: int | None
+    predicted_latency_cycles: int
+    simulator: str
+    stalls: bool
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field."""
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """The result in one sentence."""
+        how = "with random stalls" if self.stalls else "back to back"
+        head = f"{self.frames} frames {how}, {self.beats:,} beats compared in {self.simulator}"
+        if self.first_mismatch is not None:
+            return f"{head}: {self.mismatches:,} differ, first {self.first_mismatch.sentence()}"
+        text = f"{head}: all equal"
+        if self.cycles_per_frame is not None:
+            text += (
+                f"; {self.cycles_per_frame:,} cycles a frame, predicted"
+                f" {self.predicted_cycles_per_frame:,}"
+            )
+        return f"{text}; {self.seconds:.0f} s"
+
+
+def verify(
+    build_dir: str | Path,
+    frames: int | None = None,
+    stalls: bool = False,
+    simulator: SimulatorName = "verilator",
+) -> VerifyResult:
+    """Simulate whole frames back to back and compare every output beat with the simulator.
+
+    frames  default: all stored; more than stored: they are repeated.
+    stalls  random pauses on every port.
+
+    The expected values are computed anew from `program.intaglio` and the stimulus. Raises
+    BuildError for a folder that is no build, ToolError for a simulator that is missing or fails.
+    """
+    started = time.perf_counter()
+    folder = Path(build_dir)
+    manifest = read_manifest(folder)
+    source = Port.from_json(manifest["input"])
+    sinks = [Port.from_json(entry) for entry in manifest["outputs"]]
+    count = manifest["frames"] if frames is None else frames
+    if count < 1:
+        raise BuildError(f"frames must be at least 1, not {frames}.")
+    want = expected(folder, load(folder / "program.intaglio"), source, sinks)
+
+    patience = 4 * manifest["cycles_per_frame"] + 2 * manifest["latency_cycles"] + 10_000
+    run_bench(folder, simulator, count, stalls, patience)
+    got = {sink.tensor: read_recording(folder / recording(sink)) for sink in sinks}
+
+    checks = [compare(s, got[s.tensor], want[s.tensor], count, patience) for s in sinks]
+    wrong = [first for _, first in checks if first is not None]
+    ends = [] if wrong or stalls else frame_ends(sinks, got)
+    stored = manifest["frame_ends"]
+    return VerifyResult(
+        frames=count,
+        beats=sum(len(got[s.tensor].data) for s in sinks),
+        mismatches=sum(n for n, _ in checks),
+        first_mismatch=min(wrong, key=lambda m: m.cycle, default=None),
+        cycles_per_frame=longest(ends) if len(ends) > 1 else None,
+        predicted_cycles_per_frame=longest(stored[: max(2, count)]),
+        latency_cycles=ends[0] if ends else None,
+        predicted_latency_cycles=stored[0],
+        simulator=simulator,
+        stalls=stalls,
+        seconds=round(time.perf_counter() - started, 1),
+    )
+
+
+def expected(
+    folder: Path, program: Program, source: Port, sinks: Sequence[Port]
+) -> dict[str, list[int]]:
+    """Beats of every output for the stored stimulus, by tensor; the stored vectors must agree."""
+    try:
+        beats = [int(line, 16) for line in (folder / "bench/stimulus.hex").read_text().split()]
+        frames = source.frames(beats)
+    except ValueError as error:
+        raise BuildError(
+            f"{folder}/bench/stimulus.hex must hold whole frames; build again."
+        ) from error
+    results = Simulator(program)(frames)
+    found = {}
+    for sink in sinks:
+        values = results[sink.tensor].astype(np.int64)
+        path = folder / "bench" / "expected" / f"{sink.tensor_file}.txt"
+        if path.read_bytes() != expected_beats(sink, values).encode():
+            raise BuildError(
+                f"{path} must be what the simulator computes from the Program and the stimulus;"
+                " it has been changed: build again."
+            )
+        found[sink.tensor] = sink.pack(values)
+    return found
+
+
+def run_bench(
+    folder: Path, simulator: SimulatorName, frames: int, stalls: bool, patience: int
+) -> None:
+    """bench/run.py in a process of its own; its recordings appear under sim/."""
+    check_tools(simulator)
+    for old in (folder / "sim").glob("*.txt"):
+        old.unlink()
+    command = [
+        sys.executable, "bench/run.py", "--simulator", simulator,
+        "--frames", str(frames), "--patience", str(patience),
+    ]  # fmt: skip
+    done = subprocess.run(
+        command + ["--stalls"] * stalls, cwd=folder, capture_output=True, text=True, check=False
+    )
+    (folder / "sim").mkdir(exist_ok=True)
+    log = folder / "sim" / f"{simulator}.log"
+    log.write_text(done.stdout + done.stderr, encoding="utf-8")
+    if not any((folder / "sim").glob("*.txt")):
+        lines = (done.stdout + done.stderr).strip().splitlines() or ["no output"]
+        wrong = next((line for line in lines if "rror" in line), lines[-1])
+        raise ToolError(f"{simulator} must run the bench, but stopped: {wrong.strip()}; see {log}.")
+
+
+def read_recording(path: Path) -> Recording:
+    """Lines `cycle tlast tdata`."""
+    lines = [line.split() for line in path.read_text().splitlines()] if path.is_file() else []
+    whole = [line for line in lines if len(line) == 3]
+    return Recording(
+        [int(line[0]) for line in whole],
+        [int(line[1]) for line in whole],
+        [-1 if set(line[2]) & set("xXzZ") else int(line[2], 16) for line in whole],
+    )
+
+
+def frame_ends(sinks: Sequence[Port], got: Mapping[str, Recording]) -> list[int]:
+    """The cycle of each frame's last beat, over all outputs."""
+    ends = [got[s.tensor].cycles[s.beats - 1 :: s.beats] for s in sinks]
+    return [max(frame) for frame in zip(*ends, strict=True)]
+
+
+def longest(ends: Sequence[int]) -> int:
+    """The longest distance between the ends of two consecutive frames."""
+    return max(b - a for a, b in pairwise(ends))

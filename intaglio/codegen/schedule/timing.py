@@ -1,0 +1,373 @@
+"""Cycles and queues: when every beat moves, exactly, without the data.
+
+`tokens` gives the cycle in which the RTL takes each beat. From these come the frame interval, the
+latency, the first beat of every output, and the depths and fillings of the queues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from intaglio.codegen.schedule import tokens
+from intaglio.codegen.structure.netlist import Netlist
+from intaglio.errors import BuildError
+from intaglio.hdl.fifo import LUT_RAM_DEPTH
+from intaglio.hdl.stream import ceil_div
+from intaglio.ops import Ints
+
+SIMULATED, MOST = 4, 64  # frames from which the interval is read off: at least, and at most
+SEARCHED = 2  # frames with which queue depths are searched
+START = 1  # the bench offers its first beat one cycle after reset
+UNBOUNDED = 1 << 40
+NO_PAUSES = np.zeros(0, dtype=np.int64)
+CODES = {
+    "source": tokens.SOURCE,
+    "sink": tokens.SINK,
+    "fifo": tokens.FIFO,
+    "fork": tokens.FORK,
+    "repack": tokens.REPACK,
+    "mux": tokens.TAKE,
+    "concat": tokens.TAKE,
+    "demux": tokens.GIVE,
+    "pad": tokens.PAD,
+    "scale": tokens.PIPE,
+    "lookup": tokens.PIPE,
+    "add": tokens.PIPE,
+    "conv": tokens.WINDOW,
+    "sum": tokens.WINDOW,
+    "max": tokens.WINDOW,
+    "upsample": tokens.UPSAMPLE,
+}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a run of the model shows, in cycles from reset.
+
+    finished  cycle of each frame's last output beat, over all outputs; empty after a deadlock.
+    peaks     most beats that each queue held, by cell index; empty unless asked for.
+    taken     by wire, the cycle in which each of its beats is taken, frame after frame.
+    """
+
+    finished: tuple[int, ...]
+    peaks: Mapping[int, int]
+    taken: tuple[Ints, ...]
+
+    @property
+    def interval(self) -> int:
+        """Cycles per frame: the longest distance between the ends of two consecutive frames."""
+        return max(b - a for a, b in pairwise(self.finished))
+
+    def keeps(self, interval: int) -> bool:
+        """Whether it came to an end and is as fast as `interval`."""
+        return bool(self.finished) and self.interval <= interval
+
+    @property
+    def latency(self) -> int:
+        """Cycles from reset to the first frame's last beat, with input offered at once."""
+        return self.finished[0]
+
+
+class Model:
+    """The token-time model of a netlist; `components` are its Amaranth components, by cell."""
+
+    def __init__(self, netlist: Netlist, components: list[Any]) -> None:
+        self.netlist = netlist
+        most = max(len(w.key) for w in netlist.wires)
+        most = max(most, *(len(c.ins) for c in netlist.cells))
+        self.rows = np.zeros((len(netlist.cells), level_data(most, 0)), dtype=np.int64)
+        self.walks: dict[int, list[tuple[int, int]]] = {}  # window: (height, beats a row) by level
+        self.wires = np.full((len(netlist.wires), 7), tokens.UNKNOWN, dtype=np.int64)
+        for index, (row, cell) in enumerate(zip(self.rows, netlist.cells, strict=True)):
+            wires = (*cell.ins, *cell.outs)
+            if len(wires) > tokens.PORTS:
+                raise BuildError(
+                    f"{cell.name} must join at most {tokens.PORTS} streams, not {len(wires)}; split"
+                    " the concatenation or the fork."
+                )
+            row[tokens.KIND] = CODES[cell.kind]
+            row[tokens.INS], row[tokens.OUTS] = len(cell.ins), len(cell.outs)
+            row[tokens.WIRES : tokens.WIRES + len(wires)] = wires
+            self.wires[list(cell.ins), tokens.READER_OF] = index
+            self.wires[list(cell.outs), tokens.SOURCE_OF] = index
+            self._fill(row, index, components[index])
+        self.beats = np.array([self._beats(k) for k in range(len(netlist.wires))])
+
+    def run(
+        self,
+        depths: Mapping[int, int],
+        *,
+        frames: int | None = None,
+        period: int = 0,
+        interval: int = 0,
+        peaks: bool = False,
+        seed: int | None = None,
+    ) -> Schedule:
+        """Whole frames back to back, or one every `period` cycles evenly spread.
+
+        frames    how many; None: `frames`.
+        depths    places of each queue, by cell index.
+        interval  give up, as after a deadlock, when a frame ends later than that behind the last.
+        seed      random pauses of up to 3, some of up to 63 cycles, before ports move a beat.
+        """
+        frames = self.frames if frames is None else frames
+        _, done, taken = self._run(depths, frames, period, interval, seed)
+        if done < frames:
+            return Schedule((), {}, taken)
+        finished = np.max([taken[c.ins[0]].reshape(frames, -1)[:, -1]
+                           for c in self.netlist.cells if c.kind == "sink"], axis=0)  # fmt: skip
+        held = {i: self.peak(i, taken) for i in depths} if peaks else {}
+        return Schedule(tuple(finished.tolist()), held, taken)
+
+    @cached_property
+    def frames(self) -> int:
+        """Frames from which the interval is read off: as many as it takes until no frame follows
+        another faster than the slowest block can. The first may, where they come out of a long
+        path and the slowest block is on a short one."""
+        floor = max(f.cycles for f in self.netlist.foldings)
+        unbounded, frames = dict.fromkeys(self.netlist.fifos, UNBOUNDED), SIMULATED
+        while frames < MOST:
+            schedule = self.run(unbounded, frames=frames)
+            if not schedule.finished or schedule.interval >= floor:
+                break
+            frames *= 2
+        return frames
+
+    def least_alive(self, depths: Mapping[int, int], index: int, frames: int) -> int:
+        """The fewest places of queue `index` with which these frames come to an end."""
+        rows, _, _ = self._run({**depths, index: 1}, frames, growing=index)
+        return int(rows[index, tokens.PLACES])
+
+    def _run(
+        self,
+        depths: Mapping[int, int],
+        frames: int,
+        period: int = 0,
+        interval: int = 0,
+        seed: int | None = None,
+        growing: int = -1,
+    ) -> tuple[Ints, int, tuple[Ints, ...]]:
+        """The cells' numbers after a run, its whole frames, and when each wire's beats moved."""
+        rows, wires = self.rows.copy(), self.wires.copy()
+        for index, depth in depths.items():
+            rows[index, tokens.PLACES] = depth
+            rows[index, tokens.LATENCY] = 1 if depth <= LUT_RAM_DEPTH else 2
+        rows[rows[:, tokens.KIND] == tokens.SOURCE, tokens.PERIOD] = period
+        wires[:, tokens.TOTAL] = self.beats * frames
+        wires[:, tokens.COUNT] = 0
+        ends = wires[:, tokens.TOTAL].cumsum()
+        wires[:, tokens.BEGIN] = ends - wires[:, tokens.TOTAL]
+        times, pushes = np.zeros(ends[-1], np.int64), np.zeros(ends[-1], np.int64)
+        pauses = NO_PAUSES if seed is None else random_pauses(seed, ends[-1])
+        lines = self._lines(rows, frames)
+        done = tokens.run(rows.reshape(-1), rows.shape[1], wires, times, pushes, pauses, lines,
+                          frames, interval, growing)  # fmt: skip
+        return rows, done, tuple(np.split(times, ends[:-1]))
+
+    def peak(self, index: int, taken: tuple[Ints, ...]) -> int:
+        """The most beats that queue `index` held."""
+        cell = self.netlist.cells[index]
+        return int(tokens.fullest(taken[cell.ins[0]], taken[cell.outs[0]]))
+
+    def _beats(self, wire: int) -> int:
+        """Beats of a wire for one image."""
+        w = self.netlist.wires[wire]
+        shapes = [tensor.shape for tensor in self.netlist.graph.tensors(w.key)]
+        return sum(h * w_ * ceil_div(c, w.lanes) for c, h, w_ in shapes)
+
+    def _lines(self, rows: Ints, frames: int) -> Ints:
+        """Of every row of every window: the beats before it, and a place for when it may come."""
+        tables, at = [], 0
+        for index, levels in self.walks.items():
+            beats = np.concatenate([np.full(height, width) for height, width in levels])
+            starts = np.concatenate([[0], np.tile(beats, frames).cumsum()])
+            rows[index, tokens.FIRST_ROW] = at
+            rows[index, tokens.ROW_COUNT] = len(starts) - 1
+            tables.append(starts)
+            at += len(starts)
+        return np.stack([np.concatenate([*tables, [0]]), np.zeros(at + 1, np.int64)], axis=1)
+
+    def _fill(self, row: Ints, index: int, component: Any) -> None:
+        """A cell's parameters, and state that does not start at 0."""
+        netlist, cell = self.netlist, self.netlist.cells[index]
+        wire = netlist.wires[(cell.ins or cell.outs)[0]]
+        shapes = [tensor.shape for tensor in netlist.graph.tensors(wire.key)]
+        channels, height, width = shapes[0]
+        match cell.kind:
+            case "source" | "sink":
+                row[tokens.BEATS] = height * width * ceil_div(channels, wire.lanes)
+                row[tokens.START] = START
+            case "repack":
+                row[tokens.FULL] = component.full
+                row[tokens.LANES_IN], row[tokens.LANES_OUT] = (
+                    component.lanes_in,
+                    component.lanes_out,
+                )
+                row[tokens.PER_PIXEL], row[tokens.REST] = component.per_pixel, component.rest
+            case "mux" | "demux" | "concat":
+                row[tokens.TURNS] = len(component.beats)
+                for turn, beats in enumerate(component.beats):
+                    row[level_data(turn, tokens.SIZE)] = beats
+            case "pad":
+                outer = component.out_frame
+                row[tokens.WORDS] = ceil_div(channels, wire.lanes)
+                row[tokens.TOP], row[tokens.LEFT] = component.padding[0], component.padding[2]
+                row[tokens.INNER_H], row[tokens.INNER_W] = height, width
+                row[tokens.OUTER_H], row[tokens.OUTER_W] = outer.height, outer.width
+            case "scale" | "lookup" | "add":
+                self._outlet(row, component.outlet, component.latency - 1)
+            case "conv" | "sum" | "max" | "upsample":
+                self._window(row, index, component)
+
+    def _outlet(self, row: Ints, outlet: Any, delay: int) -> None:
+        """The queue at the end of a pipeline."""
+        row[tokens.PLACES] = outlet.depth
+        row[tokens.LATENCY] = outlet.latency
+        row[tokens.DELAY] = delay
+
+    def _window(self, row: Ints, index: int, component: Any) -> None:
+        """A line buffer and what walks over it."""
+        cell = self.netlist.cells[index]
+        row[tokens.PIXELS] = 1
+        if cell.kind == "upsample":
+            self._outlet(row, component.outlet, component.latency - 2)
+            buffer, frames, walked = component.buffer, [component.frame], [component.out_frame]
+            row[tokens.PASS], row[tokens.PASSES] = 1, buffer.words
+            row[tokens.PASS_BEATS] = row[tokens.LAST_BEATS] = 1
+            row[tokens.SPAN_Y] = row[tokens.SPAN_X] = 1
+        else:
+            window = component.window
+            buffer, frames, walked = window.buffer, window.frames, window.walked
+            geometry = window.geometry
+            row[tokens.PASS] = window.pass_cycles
+            row[tokens.PASSES] = window.groups * window.repeats
+            row[tokens.PIXELS] = window.pixels
+            row[tokens.SPAN_Y], row[tokens.SPAN_X] = geometry.span
+            row[tokens.STRIDE_Y], row[tokens.STRIDE_X] = geometry.stride
+            row[tokens.SPAN_X] += (window.pixels - 1) * geometry.stride[1]
+            row[tokens.ABOVE], row[tokens.BEFORE] = geometry.padding[0], geometry.padding[2]
+            row[tokens.PASS_BEATS] = row[tokens.LAST_BEATS] = 1
+            outlet = component.outlet if cell.kind == "max" else component.drain.outlet
+            self._outlet(row, outlet, component.latency - 1)
+            if cell.kind != "max":
+                row[tokens.PASS_BEATS] = component.drain.beats
+                row[tokens.LAST_BEATS] = component.drain.last_beats
+        row[tokens.ROWS], row[tokens.IN_WORDS] = buffer.rows, buffer.words
+        row[tokens.LEVELS] = len(frames)
+        row[tokens.ISSUED] = row[tokens.LAST_PUSH] = -1
+        self.walks[index] = [(f.height, f.width * buffer.words) for f in frames]
+        for level, (frame, out) in enumerate(zip(frames, walked, strict=True)):
+            sizes = frame.height, frame.width, out.height, out.width
+            row[level_data(level, 0) : level_data(level, tokens.GROUP)] = sizes
+
+
+def level_data(level: int, column: int) -> int:
+    """Where a level's number lies in a cell's row."""
+    return tokens.LEVEL_DATA + tokens.GROUP * level + column
+
+
+def random_pauses(seed: int, beats: int) -> Ints:
+    """Mostly none; one beat in eight waits for up to 3 or up to 63 cycles."""
+    rng = np.random.default_rng(seed)
+    longest = rng.choice([0] * 14 + [3, 63], size=beats)
+    return np.asarray(rng.integers(0, longest, endpoint=True))
+
+
+def best_interval(model: Model) -> int:
+    """Cycles a frame with unbounded queues. Raises BuildError when even so nothing moves."""
+    free = model.run(dict.fromkeys(model.netlist.fifos, UNBOUNDED))
+    if not free.finished:
+        raise BuildError("The design must not wait for itself, but its cycle model does.")
+    return free.interval
+
+
+def size_queues(model: Model) -> tuple[dict[int, int], Schedule]:
+    """The least queue depths, by cell index, that cost no throughput, and the schedule with them.
+
+    With unbounded queues the design takes its best interval. Frames offered evenly at that
+    interval then show how many beats each queue must hold. That run is a schedule which the sized
+    design can follow, so it can neither deadlock nor be slower, whatever pauses the ports make.
+    """
+    interval = best_interval(model)
+    unbounded = dict.fromkeys(model.netlist.fifos, UNBOUNDED)
+    paced = model.run(unbounded, period=interval, peaks=True)
+    depths = {i: max(1, peak) for i, peak in paced.peaks.items()}
+    schedule = model.run(depths)
+    while not schedule.keeps(interval):  # a deeper queue can be a cycle slower than modelled
+        depths = {i: depth + ceil_div(depth, 16) for i, depth in depths.items()}
+        schedule = model.run(depths)
+    depths = trim(model, depths, schedule.interval)
+    return depths, model.run(depths, peaks=True)
+
+
+def trim(model: Model, depths: dict[int, int], interval: int) -> dict[int, int]:
+    """Make each queue as shallow as it can be without losing throughput, the largest first, until
+    a place less in any of them would cost cycles or is none at all.
+
+    A deeper queue lets every beat move as early or earlier, so one pass is enough; but the step
+    from LUT RAM to block RAM adds a cycle, so after a queue took it back the others are tried anew.
+    """
+    widths = {i: model.netlist.wires[model.netlist.cells[i].ins[0]].width for i in depths}
+    floors: dict[int, int] = {}  # fewer places deadlock, and do so still when others got fewer
+    again = True
+    while again:
+        deep = {i for i, depth in depths.items() if depth > LUT_RAM_DEPTH}
+        for i in sorted(depths, key=lambda i: (-depths[i] * widths[i], i)):
+            if depths[i] == 1:
+                continue
+            if i not in floors:
+                floors[i] = model.least_alive(depths, i, SEARCHED)
+            elif excess(model, depths, i, depths[i] - 1, interval, model.frames) != 0:
+                continue
+            low = floors[i] - 1
+            for frames in (SEARCHED, model.frames):  # few find the depth, which more seldom change
+                least = search(model, depths, i, low, interval, frames)
+                low = least - 1
+            depths[i] = least
+        again = deep != {i for i, depth in depths.items() if depth > LUT_RAM_DEPTH}
+    return depths
+
+
+def search(
+    model: Model, depths: Mapping[int, int], i: int, low: int, interval: int, frames: int
+) -> int:
+    """The least depth above `low` of queue `i` with which that many frames are in time; what it has
+    is known to do.
+
+    Cycles are lost about in proportion to missing places, so the next guess is where the line
+    through the last two losses ends; where there is no such line, the interval is halved.
+    """
+    high, guess = depths[i], low + 1
+    losses: list[tuple[int, int]] = []  # depths that lose cycles, and how many
+    while high - low > 1:
+        lost = excess(model, depths, i, guess, interval, frames)
+        if lost == 0:
+            high = guess
+        else:
+            low = guess
+            losses = [*losses[-1:], (guess, lost)] if lost else []
+        root = line_ends(losses)
+        guess = (low + high) // 2 if not low < root <= high else min(root, high - 1)
+    return high
+
+
+def line_ends(points: Sequence[tuple[int, int]]) -> int:
+    """Where the line through two falling points reaches 0, rounded up; 0 without two points."""
+    if len(points) < 2 or points[0][1] <= points[1][1]:
+        return 0
+    (x0, y0), (x1, y1) = points
+    return x1 - (-y1 * (x1 - x0) // (y0 - y1))
+
+
+def excess(
+    model: Model, depths: Mapping[int, int], i: int, depth: int, interval: int, frames: int
+) -> int | None:
+    """Cycles a frame that a depth of queue `i` costs beyond the interval; None: a deadlock."""
+    schedule = model.run({**depths, i: depth}, frames=frames)
+    return max(0, schedule.interval - interval) if schedule.finished else None

@@ -1,0 +1,319 @@
+# amaranth: UnusedElaboratable=no
+"""Netlist to Amaranth: every cell a component, every wire a connection, AXI4-Stream at the edge.
+
+Designs are made to be measured before their queues are sized, and may be refused: hence the first
+line, which tells Amaranth not to warn of components that are never elaborated.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import numpy as np
+from amaranth.back import verilog
+from amaranth.hdl import Elaboratable, Module, Signal
+
+from intaglio.codegen.area.blocks import memories_of
+from intaglio.codegen.area.devices import Family
+from intaglio.codegen.area.mapping import style_of
+from intaglio.codegen.structure.graph import Block, unique
+from intaglio.codegen.structure.netlist import Cell, Netlist
+from intaglio.codegen.structure.ports import Port, ports_of
+from intaglio.fixed import IntType
+from intaglio.hdl.accumulator import Accumulator
+from intaglio.hdl.add import Add as AddBlock
+from intaglio.hdl.axis import AxisReceiver, AxisSender
+from intaglio.hdl.concat import Concat as ConcatBlock
+from intaglio.hdl.conv import ConvEngine
+from intaglio.hdl.depthwise import DepthwiseEngine
+from intaglio.hdl.fifo import Fifo
+from intaglio.hdl.fork import Fork
+from intaglio.hdl.levels import LevelDemux, LevelMux
+from intaglio.hdl.lookup import Lookup as LookupBlock
+from intaglio.hdl.pad import Pad as PadBlock
+from intaglio.hdl.pool import MaxPool, SumPool
+from intaglio.hdl.repack import Repack
+from intaglio.hdl.requant import Scale, Scaling
+from intaglio.hdl.rom import Rom
+from intaglio.hdl.stream import Frame
+from intaglio.hdl.upsample import Upsample as UpsampleBlock
+from intaglio.ops import Add, Conv2d, Lookup, MaxPool2d, Pad, Requant, SumPool2d, Upsample
+from intaglio.program import Program
+
+Component = Any  # a wiring.Component; Amaranth gives its ports no static types
+
+
+class Top(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
+    """The whole design.
+
+    family      of the target, by which memories are told what to be made of.
+    components  by cell index. roms: every ROM of the design; `file` says where it is loaded from.
+    """
+
+    def __init__(self, netlist: Netlist, family: Family = "generic") -> None:
+        self.family = family
+        self.source, self.sinks = ports_of(netlist)
+        self.netlist = netlist
+        self.components = [self._component(cell) for cell in netlist.cells]
+        self.pins = {
+            f"{port.name}_{wire}": Signal(width, name=f"{port.name}_{wire}")
+            for port in (self.source, *self.sinks)
+            for wire, width in (("tdata", port.data_width), ("tvalid", 1), ("tready", 1),
+                                ("tlast", 1))
+        }  # fmt: skip
+
+    def set_depths(self, depths: Mapping[int, int]) -> None:
+        """Give the queues other depths, by cell index."""
+        self.netlist = self.netlist.with_depths(depths)
+        for index in depths:
+            self.components[index] = self._component(self.netlist.cells[index])
+
+    @property
+    def roms(self) -> Iterator[Rom]:
+        """Every ROM, in the order of the cells."""
+        for component in self.components:
+            yield from getattr(component, "roms", ())
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        starts: dict[int, Any] = {}
+        ends: dict[int, Any] = {}
+        for cell, component in zip(self.netlist.cells, self.components, strict=True):
+            m.submodules[cell.name] = component
+            starts.update(zip(cell.outs, self._outputs(m, cell, component), strict=True))
+            ends.update(zip(cell.ins, self._inputs(m, cell, component), strict=True))
+        for index, start in starts.items():
+            if index not in ends:  # a level that nothing reads
+                m.d.comb += start.ready.eq(1)
+                continue
+            end = ends[index]
+            m.d.comb += [
+                end.payload.eq(start.payload),
+                end.valid.eq(start.valid),
+                start.ready.eq(end.ready),
+            ]
+        return m
+
+    def _inputs(self, m: Module, cell: Cell, component: Component) -> list[Any]:
+        """The component's input streams, in the order of the cell's wires."""
+        if cell.kind == "source":
+            self._pins(m, self.source, component.i, receive=True)
+            return []
+        if cell.kind == "add":
+            return [component.a, component.b]
+        return list(component.i) if cell.kind in ("mux", "concat") else [component.i]
+
+    def _outputs(self, m: Module, cell: Cell, component: Component) -> list[Any]:
+        """The component's output streams."""
+        if cell.kind == "sink":
+            self._pins(m, self._sink(cell), component.o, receive=False)
+            return []
+        return list(component.o) if cell.kind in ("demux", "fork") else [component.o]
+
+    def _pins(self, m: Module, port: Port, axis: Any, *, receive: bool) -> None:
+        """Join a component's AXI4-Stream to the top's pins."""
+        forward = [(getattr(axis, w), self.pins[f"{port.name}_{w}"])
+                   for w in ("tdata", "tvalid", "tlast")]  # fmt: skip
+        back = [(self.pins[f"{port.name}_tready"], axis.tready)]
+        for inside, pin in forward + back:
+            m.d.comb += inside.eq(pin) if receive else pin.eq(inside)
+
+    def _sink(self, cell: Cell) -> Port:
+        """The port of a sink cell."""
+        name = self.netlist.graph.blocks[cell.block].ops[0].output
+        return next(port for port in self.sinks if port.tensor == name)
+
+    def _component(self, cell: Cell) -> Component:
+        """The component that a cell stands for, its memories styled."""
+        component = self._plain_component(cell)
+        for memory, storage in memories_of(component):
+            if memory.style == "auto":
+                memory.style = style_of(storage, self.family)
+        return component
+
+    def _plain_component(self, cell: Cell) -> Component:
+        """The component of a cell."""
+        n = self.netlist
+        wire = n.wires[(cell.ins or cell.outs)[0]]
+        frames = [Frame(*tensor.shape) for tensor in n.graph.tensors(wire.key)]
+        bits = wire.type.bits
+        if cell.kind == "fork":
+            return Fork(width=wire.width, n=len(cell.outs))
+        if cell.kind == "fifo":
+            return Fifo(width=wire.width, depth=cell.depth)
+        if cell.kind == "repack":
+            return Repack(
+                channels=frames[0].channels,
+                bits=bits,
+                lanes_in=wire.lanes,
+                lanes_out=n.wires[cell.outs[0]].lanes,
+            )
+        if cell.kind == "source":
+            return AxisReceiver(width=wire.width)
+        if cell.kind == "sink":
+            return AxisSender(width=wire.width, beats=self._sink(cell).beats)
+        if cell.kind == "mux":
+            key = n.wires[cell.outs[0]].key
+            frames = [Frame(*tensor.shape) for tensor in n.graph.tensors(key)]
+            return LevelMux(frames=frames, lanes=wire.lanes, bits=bits)
+        if cell.kind == "demux":
+            return LevelDemux(frames=frames, lanes=wire.lanes, bits=bits)
+        return block_component(n, cell, frames)
+
+
+def block_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
+    """The component of a cell that runs operations of the Program."""
+    program, block, folding = n.graph.program, n.graph.blocks[cell.block], n.foldings[cell.block]
+    ins = [n.wires[w] for w in cell.ins]
+    x, y, lanes = ins[0].type, n.wires[cell.outs[0]].type, ins[0].lanes
+    rounding = program.arithmetic.rounding
+    op, rom = block.ops[0], f"rom/{cell.name}"
+    match op:
+        case Conv2d():
+            return conv_component(n, cell, frames)
+        case Add():
+            return AddBlock(
+                lanes=lanes,
+                a_type=x,
+                b_type=ins[1].type,
+                y=y,
+                multiplier_a=op.multiplier_a,
+                multiplier_b=op.multiplier_b,
+                bias=op.bias,
+                shift=op.shift,
+                lo=op.lo,
+                hi=op.hi,
+                offset=op.offset,
+                rounding=rounding,
+            )
+        case Requant():
+            return Scale(
+                frames=frames,
+                lanes=lanes,
+                x=x,
+                y=y,
+                scalings=[scaling(n.graph.program, op)],
+                rounding=rounding,
+                rom=rom,
+            )
+        case MaxPool2d():
+            return MaxPool(
+                frames=frames,
+                kernel=op.kernel,
+                x=x,
+                lanes=lanes,
+                stride=op.stride,
+                dilation=op.dilation,
+                padding=op.padding,
+            )
+        case SumPool2d():
+            return SumPool(
+                frames=frames,
+                kernel=op.kernel,
+                x=x,
+                y=y,
+                scalings=[scaling(n.graph.program, r) for r in block.requants],
+                rounding=rounding,
+                lanes=lanes,
+                out_lanes=folding.out_lanes,
+                stride=op.stride,
+                dilation=op.dilation,
+                padding=op.padding,
+                pad_value=op.pad_value,
+                rom=rom,
+            )
+        case Upsample():
+            return UpsampleBlock(frame=frames[0], size=op.size, lanes=lanes, bits=x.bits)
+        case Pad():
+            return PadBlock(frame=frames[0], padding=op.padding, value=op.value, x=x, lanes=lanes)
+        case Lookup():
+            table = program.constants[op.table].array.flatten().tolist()
+            return LookupBlock(table=table, x=x, y=y, lanes=lanes, rom=rom)
+    channels = [n.graph.tensors(wire.key)[0].shape[0] for wire in ins]
+    return ConcatBlock(channels=channels, lanes=lanes, bits=x.bits)
+
+
+def conv_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
+    """A convolution engine, dense, grouped or depthwise."""
+    block, folding = n.graph.blocks[cell.block], n.foldings[cell.block]
+    op = cast(Conv2d, block.ops[0])
+    weight = n.graph.program.constants[op.weight]
+    convs = [o for o in block.ops if isinstance(o, Conv2d)]
+    common: dict[str, Any] = {
+        "frames": frames,
+        "weights": np.stack([n.graph.program.constants[name].array for name in block.weights]),
+        "sets": [block.weights.index(o.weight) for o in convs],
+        "x": n.wires[cell.ins[0]].type,
+        "w": weight.type,
+        "odd": weight.odd,
+        "form": folding.form,
+        "y": n.wires[cell.outs[0]].type,
+        "accumulator": accumulator(n.graph.program, block),
+        "scalings": [scaling(n.graph.program, r) for r in block.requants],
+        "rounding": n.graph.program.arithmetic.rounding,
+        "out_lanes": folding.out_lanes,
+        "stride": op.stride,
+        "dilation": op.dilation,
+        "padding": op.padding,
+        "pad_values": [o.pad_value for o in convs],
+        "pixels": folding.pixels,
+        "rom": f"rom/{cell.name}",
+    }
+    engine = (
+        DepthwiseEngine(lanes=folding.simd, **common)
+        if folding.depthwise
+        else ConvEngine(simd=folding.simd, pe=folding.pe, groups=op.groups, **common)
+    )
+    assert engine.weights is not None
+    engine.weights.style = folding.weights
+    return engine
+
+
+def accumulator(program: Program, block: Block) -> Accumulator:
+    """The width that the block's sums need, and what the arithmetic makes of it."""
+    ranges = [program.proved_accumulator(op) for op in block.ops if isinstance(op, Conv2d)]
+    lo = min(int(low.min()) for low, _ in ranges)
+    hi = max(int(high.max()) for _, high in ranges)
+    bits = IntType.accumulating(lo, hi).bits
+    a = program.arithmetic
+    forced = a.acc_bits if a.acc_bits is not None and a.acc_bits < bits else None
+    return Accumulator(bits, forced, a.overflow, a.saturate_at)
+
+
+def scaling(program: Program, op: Requant) -> Scaling:
+    """A Requant as numbers."""
+    constants = program.constants
+    m, b = (tuple(constants[c].array.flatten().tolist()) for c in (op.multiplier, op.bias))
+    return Scaling(m, b, op.shift, op.lo, op.hi, op.offset)
+
+
+def to_verilog(top: Top, name: str) -> str:
+    """The design as Verilog-2005 whose every name is a plain identifier."""
+    text = verilog.convert(top, name=name, ports=list(top.pins.values()), emit_src=False)
+    return plain_names(text)
+
+
+def to_verilog_block(component: Component, name: str) -> str:
+    """A component by itself, as Verilog-2005 with plain identifiers."""
+    return plain_names(verilog.convert(component, name=name, emit_src=False))
+
+
+def plain_names(text: str) -> str:
+    """Escaped identifiers (`\\acc[3] `) become plain ones (`acc_3`), each its own.
+
+    yosys has miscompiled names with brackets, and simulators read them in different ways.
+    """
+    taken = set(re.findall(r"(?<![\\\w$])[A-Za-z_]\w*", text))
+    renamed: dict[str, str] = {}
+
+    def plain(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in renamed:
+            short = re.sub(r"\W+", "_", name).strip("_")
+            keyword = short == name  # nothing else would have made it an escaped name
+            renamed[name] = unique(
+                f"n_{short}" if keyword or not short[:1].isalpha() else short, taken
+            )
+        return renamed[name] + " "
+
+    return re.sub(r"\\(\S+)\s", plain, text)

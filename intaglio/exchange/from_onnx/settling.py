@@ -1,0 +1,321 @@
+"""What the importer knows of an ONNX graph so far, and how a real value settles on codes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from math import floor
+from typing import Any
+
+import numpy as np
+import onnx
+
+from intaglio import ops
+from intaglio.exchange.from_onnx.onnx_file import TYPES, Node, OnnxFile
+from intaglio.exchange.from_onnx.values import Codes, Grid, Joined, Part, Real, Weights, real_of
+from intaglio.fixed import Arithmetic, IntType
+from intaglio.multiplier import Scaling, Term, scaling, short
+from intaglio.multiplier import exact as product
+from intaglio.program import Builder
+
+
+class Settling:
+    """The Program as it grows. `values` holds every tensor of the graph met so far; `derived` the
+    codes that are a function of other codes."""
+
+    def __init__(self, file: OnnxFile, arithmetic: Arithmetic) -> None:
+        self.file = file
+        self.arithmetic = arithmetic
+        self.builder = Builder(arithmetic)
+        self.values: dict[str, Any] = dict(file.constants)
+        self.types: dict[str, IntType] = dict(file.types)
+        self.derived: dict[str, tuple[Codes, Any]] = {}
+        for node in file.nodes:
+            if node.kind == "Constant":
+                value = node.attributes.get("value")
+                if value is None:
+                    self.values[node.outputs[0]] = np.asarray(next(iter(node.attributes.values())))
+                    continue
+                self.values[node.outputs[0]] = onnx.numpy_helper.to_array(value)
+                if value.data_type in TYPES:
+                    self.types[node.outputs[0]] = TYPES[value.data_type]
+
+    # --- looking up ---
+
+    def unique(self, name: str) -> str:
+        """A tensor name in letters that all tools accept, not used before."""
+        clean = re.sub(r"[^A-Za-z0-9_.]", "_", name.strip("/").replace("/", ".")) or "x"
+        found, n = clean, 2
+        while found in self.builder.tensors:
+            found, n = f"{clean}_{n}", n + 1
+        return found
+
+    def value(self, node: Node, name: str) -> Any:
+        """What is known of an input."""
+        if name not in self.values:
+            raise node.refuse(f"its input {name!r} must be made before it is read.")
+        return self.values[name]
+
+    def array(self, node: Node, index: int, default: Any = None) -> Any:
+        """An input that must be constant; `default` where it is left out."""
+        if index >= len(node.inputs) or not node.inputs[index]:
+            return default
+        found = self.constant(self.value(node, node.inputs[index]))
+        if not isinstance(found, np.ndarray):
+            raise node.refuse(f"its input {node.inputs[index]!r} must be constant.")
+        return found
+
+    @staticmethod
+    def constant(value: Any) -> Any:
+        """Dequantised constants as arrays again; other values as they are."""
+        if not isinstance(value, Weights):
+            return value
+        lines = [-1] + [1] * (value.codes.ndim - 1) if value.scale.size > 1 else [1]
+        return value.codes * value.scale.astype(np.float64).reshape(lines)
+
+    def shape(self, node: Node, x: Any) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        real = self.real(node, x)
+        if isinstance(real, Joined):
+            shapes = [self.shape(node, part) for part in real.parts]
+            return (sum(s[0] for s in shapes), *shapes[0][1:])
+        name = real.codes.name if real.codes is not None else real.parts[0].tensor
+        return self.builder.tensors[name].shape
+
+    def real(self, node: Node, x: Any) -> Any:
+        """A value that is not constant."""
+        if isinstance(x, Codes):
+            return real_of(x)
+        if not isinstance(x, (Real, Joined)):
+            raise node.refuse("its operand must be an activation, not a constant.")
+        return x
+
+    def grid(self, node: Node, names: Sequence[str], type: IntType | None = None) -> Grid:
+        """Scale, zero point and type of a quantiser."""
+        scale = np.asarray(self.constant(self.value(node, names[0])))
+        if scale.size != 1:
+            raise node.refuse("activations must have one scale and zero point for all channels.")
+        zero = 0
+        if len(names) > 1 and names[1]:
+            zero = int(np.asarray(self.value(node, names[1])).astype(np.int64).item())
+            type = self.types.get(names[1], type)
+        elif type is None:
+            type = TYPES[node.attributes.get("output_dtype", 0) or onnx.TensorProto.UINT8]
+        step = np.float32(scale.item())
+        if type is None or type.bits > 16 or not step > 0:
+            raise node.refuse("activations must have at most 16 bits and a scale above 0.")
+        return Grid(type, step, zero)
+
+    def qlinear(self, node: Node, first: int = 0) -> Codes:
+        """An integer operand with scale and zero point behind it."""
+        x = self.value(node, node.inputs[first])
+        if not isinstance(x, Codes):
+            raise node.refuse("its operand must be an integer activation.")
+        return Codes(x.name, self.grid(node, node.inputs[first + 1 : first + 3], x.grid.type))
+
+    def plain(self, real: Any, node: Node) -> Codes:
+        """The codes that a value is, bounds applied."""
+        if isinstance(real, Codes):
+            return real
+        if isinstance(real, Real) and real.codes is not None and real.function is None:
+            if real.lo is None and real.hi is None:
+                return real.codes
+            return self.settle(real, real.codes.grid, node)
+        raise node.refuse(
+            "its input must be quantised; quantise what feeds it, with QuantizeLinear and"
+            " DequantizeLinear or Quant in between."
+        )
+
+    # --- settling ---
+
+    def table(self, name: str, values: Sequence[int]) -> str:
+        """A constant of one entry where all are equal."""
+        return self.builder.constant(name, np.array(short(values), dtype=np.int64))
+
+    def settle(self, value: Any, grid: Grid, node: Node, name: str = "") -> Codes:
+        """Codes on `grid` of a value, made by one operation."""
+        name = self.unique(name or node.outputs[0])
+        if isinstance(value, Joined):
+            parts = [
+                self.settle(part, grid, node, f"{name}.part{n}").name
+                for n, part in enumerate(value.parts)
+            ]
+            name = self.unique(name)
+            op: ops.Op = ops.Concat(output=name, origin=node.name, parts=tuple(parts))
+        elif value.function is not None:
+            table = grid.codes(np.nan_to_num(value.function))
+            constant = self.builder.constant(f"{name}.table", table, grid.type)
+            op = ops.Lookup(output=name, origin=node.name, input=value.codes.name, table=constant)
+        elif value.codes is not None and value.codes.grid == grid and value.lo is value.hi is None:
+            return Codes(value.codes.name, grid)
+        elif len(value.parts) == 1:
+            op = self.requant(value, grid, node, name)
+        else:
+            op = self.added(value, grid, node, name)
+        made = Codes(self.builder.add(op, grid.type, float(grid.scale), (grid.zero,)), grid)
+        if isinstance(value, Real) and value.function is not None and value.codes is not None:
+            self.derived[made.name] = (value.codes, grid.reals()[table - grid.type.lo])
+        return made
+
+    def ratio(self, part: Part, channel: int, grid: Grid) -> Fraction:
+        """Output codes of one integer of the part: in float32 where the arithmetic is."""
+        weight = part.weights[channel % len(part.weights)]
+        if getattr(self.arithmetic, "product", "exact") == "single":
+            exact = Fraction(float(np.float32(np.float32(part.scale * weight) / grid.scale)))
+        else:
+            exact = product(float(part.scale), float(weight)) / Fraction(float(grid.scale))
+        return exact * part.gain[channel % len(part.gain)]
+
+    def requant(self, value: Real, grid: Grid, node: Node, name: str) -> ops.Requant:
+        """One tensor, scaled."""
+        (part,) = self.finer(value, node).parts
+        t, step = self.builder.tensors[part.tensor], Fraction(float(grid.scale))
+        reach = (max(abs(t.lo), abs(t.hi)),)
+        terms = [
+            Term(
+                (self.ratio(part, c, grid),),
+                (part.zero[c % len(part.zero)],),
+                reach,
+                value.addend[c % len(value.addend)] / step,
+            )
+            for c in range(t.shape[0])
+        ]
+        if self.arithmetic.per_channel_shift:
+            found = [self.scaling([term], grid, node) for term in terms]
+        else:
+            found = [self.scaling(terms, grid, node)]
+        return ops.Requant(
+            output=name,
+            origin=node.name,
+            input=part.tensor,
+            multiplier=self.table(f"{name}.M", [m for s in found for m in s.multipliers]),
+            bias=self.table(f"{name}.B", [b for s in found for b in s.bias]),
+            shift=tuple(short([s.shift for s in found])),
+            lo=grid.code(value.lo, grid.type.lo),
+            hi=grid.code(value.hi, grid.type.hi),
+            offset=found[0].offset,
+        )
+
+    def finer(self, value: Real, node: Node) -> Real:
+        """In float32, and in other systems' forms, B is whole at its operand's scale: of narrow
+        codes with an addend (a norm, or pixels to be normalised) the operand is first multiplied
+        by up to 2^15, exactly."""
+        (part,) = value.parts
+        t = self.builder.tensors[part.tensor]
+        a = self.arithmetic
+        fine = a.product == "exact" and a.forms == "own"
+        if fine or not any(value.addend) or t.type.bits > 9:
+            return value
+        unit = Fraction(float(part.scale))
+        moved = [
+            abs(addend / (unit * Fraction(float(w)) * gain))
+            for addend, w, gain in zip(
+                *same_length(value.addend, part.weights, part.gain), strict=True
+            )
+            if w and gain
+        ]
+        spare = 30 - floor(max(moved, default=Fraction(0)) + max(map(abs, part.zero))).bit_length()
+        shift = max(0, min(15, spare))
+        name = self.unique(f"{part.tensor}.finer")
+        op = ops.Requant(
+            output=name, origin=node.name, input=part.tensor,
+            multiplier=self.table(f"{name}.M", [1 << shift + a.shift_range[0]]),
+            bias=self.table(f"{name}.B", [0]), shift=(a.shift_range[0],),
+            lo=t.type.lo << shift, hi=t.type.hi << shift,
+        )  # fmt: skip
+        self.builder.add(op, IntType(t.type.bits + shift, t.type.signed))
+        part = replace(
+            part, tensor=name, zero=tuple(z << shift for z in part.zero),
+            gain=tuple(g / (1 << shift) for g in part.gain),
+        )  # fmt: skip
+        return replace(value, parts=(part,))
+
+    def added(self, value: Real, grid: Grid, node: Node, name: str) -> ops.Add:
+        """Two tensors at the result's scale, rounded once."""
+        a, b = value.parts
+        tensors = [self.builder.tensors[part.tensor] for part in value.parts]
+        term = Term(
+            (self.ratio(a, 0, grid), self.ratio(b, 0, grid)),
+            (a.zero[0], b.zero[0]),
+            tuple(max(abs(t.lo), abs(t.hi)) for t in tensors),
+            value.addend[0] / Fraction(float(grid.scale)),
+        )
+        found = self.scaling([term], grid, node)
+        return ops.Add(
+            output=name,
+            origin=node.name,
+            a=a.tensor,
+            b=b.tensor,
+            multiplier_a=found.multipliers[0],
+            multiplier_b=found.multipliers[1],
+            bias=found.bias[0],
+            shift=found.shift,
+            lo=grid.code(value.lo, grid.type.lo),
+            hi=grid.code(value.hi, grid.type.hi),
+            offset=found.offset,
+        )
+
+    def scaling(self, terms: Sequence[Term], grid: Grid, node: Node) -> Scaling:
+        """M, B, S."""
+        return scaling(terms, grid.zero, self.arithmetic, node.name or node.outputs[0])
+
+    # --- sums and scalings of reals ---
+
+    def sum(self, node: Node, a: Any, b: Any, sign: int) -> Real:
+        """a + b or a - b of two quantised tensors."""
+        for x in (a, b):
+            if (
+                not isinstance(x, Real)
+                or x.function is not None
+                or len(x.parts) != 1
+                or max(map(len, (x.parts[0].weights, x.parts[0].gain, x.addend))) > 1
+            ):
+                raise node.refuse("its operands must be quantised before they are added.")
+        one, two = (
+            real_of(self.plain(x, node)) if x.lo is not None or x.hi is not None else x
+            for x in (a, b)
+        )
+        second = two.parts[0]
+        second = replace(second, gain=(second.gain[0] * sign,))
+        return Real((one.parts[0], second), (one.addend[0] + sign * two.addend[0],))
+
+    def affine(self, node: Node, real: Any, gain: Any, addend: Any) -> Real:
+        """real * gain + addend, one value for each channel or one for all."""
+        channels = self.shape(node, real)[0]
+        gains, addends = (self.per_channel(node, v, channels) for v in (gain, addend))
+        if not isinstance(real, Real):
+            raise node.refuse("its input must be quantised first.")
+        if real.function is not None and len(gains) == len(addends) == 1:
+            values = real.function * float(gains[0]) + float(addends[0])
+            return replace(real, function=values)
+        if real.function is not None or real.lo is not None or real.hi is not None:
+            real = real_of(self.plain(real, node))
+        if len(real.parts) > 1 and (len(gains) > 1 or len(addends) > 1):
+            raise node.refuse("its input must be quantised first.")
+        parts = tuple(replace(p, gain=times(p.gain, gains)) for p in real.parts)
+        shifted = [
+            a + b for a, b in zip(*same_length(times(real.addend, gains), addends), strict=True)
+        ]
+        return Real(parts, tuple(shifted))
+
+    def per_channel(self, node: Node, value: Any, channels: int) -> tuple[Fraction, ...]:
+        """A constant that is one value, or one for each channel."""
+        array = np.asarray(value, dtype=np.float64)
+        if array.size > 1 and array.size == channels and array.ndim in (3, 4):
+            array = array.reshape(-1) if array.shape[-3] == channels else array
+        elif array.size > 1 and array.shape != (channels,):
+            raise node.refuse("its constant must have one value, or one for each channel.")
+        return tuple(Fraction(float(v)) for v in array.reshape(-1))
+
+
+def same_length(*values: Sequence[Any]) -> list[list[Any]]:
+    """The shorter ones repeated."""
+    n = max(map(len, values))
+    return [[v[i % len(v)] for i in range(n)] for v in values]
+
+
+def times(a: Sequence[Fraction], b: Sequence[Fraction]) -> tuple[Fraction, ...]:
+    """Products, channel by channel."""
+    return tuple(x * y for x, y in zip(*same_length(a, b), strict=True))

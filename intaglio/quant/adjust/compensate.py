@@ -1,0 +1,138 @@
+"""Rounding weights one input at a time, each error made up for by the weights not yet rounded.
+
+Nearest rounding minimises the error of the weights. What matters is the error of their product
+with the inputs the layer really sees, e C e^T for a row's error e and the inputs' covariance C.
+This is the greedy solution of Frantar et al., "GPTQ" (2022), with two choices of ours: the inputs
+are the quantised ones, and C is centred, because `correct` restores the mean afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from intaglio.fixed import IntType
+from intaglio.quant.capture.execute import padded, run
+from intaglio.quant.capture.graph import Conv, FloatGraph, Node
+from intaglio.quant.ranges.fake import FakeQuant
+from intaglio.quant.ranges.grids import WeightCodes
+from intaglio.quant.ranges.observe import batches
+from intaglio.quant.ranges.scales import Scales
+
+LARGEST = 4608  # inputs of one output (512 channels, 3x3): beyond it, C alone is hundreds of MB
+POSITIONS = 512  # windows of an image that are looked at
+BLOCK = 64  # inputs whose errors reach the weights beyond the block in one product
+DAMPING = 0.01  # of the mean variance, added to every input's, so that C can be inverted
+
+
+def compensated(graph: FloatGraph, scales: Scales, images: NDArray[np.uint8]) -> Scales:
+    """`scales` with the same grids and weight scales, and weight codes rounded with compensation.
+
+    All call sites of a shared weight count alike. A weight with more than 4608 inputs to an output
+    keeps its nearest codes.
+    """
+    moments = observe_inputs(graph, scales, images)
+    weights = dict(scales.weights)
+    for name, groups in moments.items():
+        codes = weights[name]
+        weights[name] = replace(codes, codes=rounded(graph.weights[name], codes, groups))
+    return replace(scales, weights=weights)
+
+
+@dataclass
+class Moments:
+    """Sums over windows of the inputs x (K,) of one group: how many, x, and x x^T."""
+
+    count: int = 0
+    total: Any = 0.0
+    square: Any = 0.0
+
+    def add(self, x: torch.Tensor) -> None:
+        """Windows (n, K)."""
+        self.count += len(x)
+        self.total = self.total + x.sum(dim=0)
+        self.square = self.square + x.T @ x
+
+    @property
+    def covariance(self) -> torch.Tensor:
+        """(K, K)."""
+        mean = self.total / self.count
+        covariance: torch.Tensor = self.square / self.count - torch.outer(mean, mean)
+        return covariance
+
+
+def observe_inputs(
+    graph: FloatGraph, scales: Scales, images: NDArray[np.uint8]
+) -> dict[str, list[Moments]]:
+    """Moments of each weight's inputs, one per group of the convolution, in the network whose
+    activations are rounded and whose weights are not."""
+    fake = FakeQuant(graph, scales)
+    chosen = torch.Generator().manual_seed(0)
+    found: dict[str, list[Moments]] = {}
+    values: dict[str, torch.Tensor] = {}
+
+    def visit(node: Node, value: torch.Tensor) -> torch.Tensor:
+        value = fake.rounded(node, value)
+        values[node.output] = value
+        if isinstance(node, Conv) and graph.weights[node.weight][0].size <= LARGEST:
+            kernel = graph.weights[node.weight].shape[2:]
+            windows = functional.unfold(
+                padded(node, values[node.input]), kernel, node.dilation, 0, node.stride
+            )
+            rows = windows.transpose(1, 2)
+            rows = rows.reshape(-1, node.groups, rows.shape[2] // node.groups)
+            some = torch.randperm(len(rows), generator=chosen)[: POSITIONS * len(value)]
+            groups = found.setdefault(node.weight, [Moments() for _ in range(node.groups)])
+            for group, moments in enumerate(groups):
+                moments.add(rows[some, group].double())
+        return value
+
+    with torch.no_grad():
+        for pixels in batches(images, torch.float32):
+            run(graph, pixels, visit=visit)
+            values.clear()
+    return found
+
+
+def rounded(
+    weight: NDArray[np.float64], nearest: WeightCodes, groups: Sequence[Moments]
+) -> NDArray[np.int64]:
+    """Codes (Cout, Cin / groups, Kh, Kw) of a weight."""
+    rows = torch.from_numpy(weight.reshape(len(groups), -1, weight[0].size))
+    scale = torch.from_numpy(nearest.scale).reshape(len(groups), -1)
+    codes = [
+        round_rows(rows[g], scale[g], moments.covariance, nearest.type)
+        for g, moments in enumerate(groups)
+    ]
+    return torch.cat(codes).reshape(weight.shape).numpy().astype(np.int64)
+
+
+def round_rows(
+    rows: torch.Tensor, scale: torch.Tensor, covariance: torch.Tensor, type: IntType
+) -> torch.Tensor:
+    """Codes of `rows` (R, K) with a scale each (R,), for inputs of this covariance (K, K).
+
+    The inputs that vary most are rounded first, while most weights are left to make up for them.
+    """
+    order = torch.argsort(covariance.diagonal(), descending=True, stable=True)
+    size = len(order)
+    damped = covariance[order][:, order] + torch.eye(size, dtype=torch.float64) * (
+        DAMPING * covariance.diagonal().mean().clamp(min=1e-12)
+    )
+    inverse = torch.linalg.cholesky(torch.linalg.inv(damped), upper=True)
+    left = rows[:, order].clone()
+    codes, errors = torch.empty_like(left), torch.empty_like(left)
+    for first in range(0, size, BLOCK):
+        last = min(first + BLOCK, size)
+        for k in range(first, last):
+            codes[:, k] = torch.floor(left[:, k] / scale + 0.5).clamp(type.lo, type.hi)
+            errors[:, k] = (left[:, k] - codes[:, k] * scale) / inverse[k, k]
+            left[:, k:last] -= errors[:, k, None] * inverse[k, k:last]
+        left[:, last:] -= errors[:, first:last] @ inverse[first:last, last:]
+    return codes[:, torch.argsort(order)]

@@ -1,0 +1,96 @@
+"""Which torch operations there are: `TRANSLATIONS` to nodes, and `REMEDIES` for refused ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from intaglio.quant.capture import aten_layers as layers
+from intaglio.quant.capture import aten_maps as maps
+from intaglio.quant.capture.site import Site
+
+REMEDIES = {
+    "conv_transpose2d": layers.NO_TRANSPOSE,
+    "upsample_bilinear2d": "interpolation must be nearest neighbour, not bilinear.",
+    "upsample_bicubic2d": "interpolation must be nearest neighbour, not bicubic.",
+    "group_norm": "a norm must have constant statistics, and GroupNorm takes each image's own;"
+    " train with BatchNorm2d or MultiLevelNorm, or use a detector without it"
+    " (retinanet_resnet50_fpn).",
+    "layer_norm": "a norm must have constant statistics; use BatchNorm2d or MultiLevelNorm.",
+    "instance_norm": "a norm must have constant statistics; use BatchNorm2d or MultiLevelNorm.",
+    "softmax": "a softmax must be left to decoding; return the logits.",
+    "chunk": "a map must not be split; give each branch its own Conv2d.",
+    "split": "a map must not be split; give each branch its own Conv2d.",
+    "split_with_sizes": "a map must not be split; give each branch its own Conv2d.",
+    "slice": "a map must not be sliced; give each branch its own Conv2d.",
+    "permute": "a map must not be rearranged; return it and rearrange it in decoding.",
+    "transpose": "a map must not be rearranged; return it and rearrange it in decoding.",
+}
+
+Translation = Callable[[Site], Any]
+
+LOOKUPS = (
+    "silu",
+    "hardswish",
+    "sigmoid",
+    "hardsigmoid",
+    "leaky_relu",
+    "prelu",
+    "tanh",
+    "gelu",
+    "elu",
+    "selu",
+    "celu",
+    "mish",
+    "softplus",
+    "exp",
+)
+
+TRANSLATIONS: dict[str, Translation] = {
+    "conv2d": layers.conv2d,
+    "convolution": layers.conv2d,
+    "linear": layers.linear,
+    "batch_norm": layers.batch_norm,
+    "_native_batch_norm_legit_no_training": lambda site: (layers.batch_norm(site), None, None),
+    "relu": layers.relu,
+    "relu6": layers.relu6,
+    "hardtanh": layers.hardtanh,
+    "clamp": layers.clamp,
+    "clamp_min": layers.clamp,
+    "clamp_max": layers.clamp,
+    "add": layers.add,
+    "sub": layers.add,
+    "rsub": layers.rsub,
+    "neg": layers.neg,
+    "mul": layers.mul,
+    "div": layers.div,
+    "max_pool2d": maps.max_pool2d,
+    "max_pool2d_with_indices": maps.max_pool2d_with_indices,
+    "avg_pool2d": maps.avg_pool2d,
+    "adaptive_avg_pool2d": maps.adaptive_avg_pool2d,
+    "_adaptive_avg_pool2d": maps.adaptive_avg_pool2d,
+    "adaptive_max_pool2d": maps.adaptive_max_pool2d,
+    "mean": maps.mean,
+    "upsample_nearest2d": maps.upsample,
+    "_upsample_nearest_exact2d": maps.upsample,
+    "cat": maps.concat,
+    "concat": maps.concat,
+    "pad": maps.pad,
+    "constant_pad_nd": maps.pad,
+    "dropout": maps.dropout,
+    "dropout2d": maps.dropout,
+    "feature_dropout": maps.dropout,
+    "detach": maps.identity,
+    "clone": maps.identity,
+    "alias": maps.identity,
+    "contiguous": maps.identity,
+    "to": maps.identity,
+    "_to_copy": maps.identity,
+    "flatten": maps.reshape,
+    "view": maps.reshape,
+    "reshape": maps.reshape,
+    "_unsafe_view": maps.reshape,
+    "squeeze": maps.reshape,
+    "unsqueeze": maps.reshape,
+    **dict.fromkeys(LOOKUPS, layers.lookup),
+}

@@ -1,0 +1,234 @@
+"""Torch's layers and arithmetic to nodes, one function each: convolutions, norms, activations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+import numpy as np
+import torch
+
+from intaglio.ops import Padding, Pair
+from intaglio.quant.capture.graph import (
+    Add,
+    Affine,
+    Conv,
+    Floats,
+    Lookup,
+    Node,
+)
+from intaglio.quant.capture.site import Const, Map, Site, Value, both_sides, pair
+
+NO_TRANSPOSE = "a transposed convolution has no integer form; use nearest Upsample and Conv2d."
+
+
+def affine(
+    site: Site, x: Map, scale: Floats, shift: Floats, lo: float = -inf, hi: float = inf
+) -> Node:
+    """clamp(scale * x + shift, lo, hi)."""
+    return Affine(
+        output=site.output,
+        origin=site.origin,
+        shape=x.shape,
+        input=x.name,
+        scale=scale,
+        shift=shift,
+        lo=lo,
+        hi=hi,
+    )
+
+
+# --- convolution --------------------------------------------------------------------------------
+
+
+def conv2d(site: Site) -> Node:
+    """conv2d with numbers, conv2d with padding='same' or 'valid', and `convolution`."""
+    x, weight = site.map(), site.const("weight")
+    if weight.value.ndim != 4:
+        raise site.refuse(f"the kernel must be 2-d, not {weight.value.ndim - 2}-d.")
+    if site.args.get("transposed"):
+        raise site.refuse(NO_TRANSPOSE)
+    kernel, dilation = weight.value.shape[2:], pair(site.args["dilation"])
+    padding = site.args["padding"]
+    if isinstance(padding, str):
+        sums = [
+            d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True)
+        ]
+        sides = (sums[0] // 2, sums[0] - sums[0] // 2, sums[1] // 2, sums[1] - sums[1] // 2)
+    else:
+        sides = both_sides(padding)
+    return conv(site, x, weight, weight.array(), pair(site.args["stride"]), dilation, sides)
+
+
+def conv(
+    site: Site, x: Map, weight: Const, array: Floats, stride: Pair, dilation: Pair, padding: Padding
+) -> Node:
+    """A Conv node with the site's bias."""
+    bias = site.args["bias"]
+    channels = array.shape[0]
+    return Conv(
+        output=site.output,
+        origin=site.origin,
+        shape=site.shape(),
+        input=x.name,
+        scale=np.ones(channels),
+        shift=np.zeros(channels) if bias is None else site.const("bias").array(),
+        weight=site.scope.weight(weight.name or f"{site.output.split('@')[0]}.weight", array),
+        stride=stride,
+        dilation=dilation,
+        padding=padding,
+        groups=site.args.get("groups", 1),
+    )
+
+
+def linear(site: Site) -> Node:
+    """A Linear layer is a convolution whose kernel covers the whole map."""
+    x, weight = site.args["input"], site.const("weight")
+    if not isinstance(x, Map):
+        raise site.refuse("operand 'input' must depend on the image; precompute the result.")
+    if not x.flat:
+        raise site.refuse("Linear must read a flattened map; use a 1x1 Conv2d on (N, C, H, W).")
+    array = weight.array().reshape(-1, *x.shape)
+    return conv(site, x, weight, array, (1, 1), (1, 1), (0, 0, 0, 0))
+
+
+# --- per channel: norms, constants, clamps ------------------------------------------------------
+
+
+def batch_norm(site: Site) -> Value:
+    """Running statistics as scale and shift."""
+    x, a = site.map(), site.args
+    if a.get("training") or a["running_mean"] is None:
+        raise site.refuse("a batch norm must use running statistics; train it with them.")
+    spread = np.sqrt(site.const("running_var").array() + a["eps"])
+    scale = (np.ones(x.shape[0]) if a["weight"] is None else site.const("weight").array()) / spread
+    shift = np.zeros(x.shape[0]) if a["bias"] is None else site.const("bias").array()
+    return affine(site, x, scale, shift - scale * site.const("running_mean").array())
+
+
+def relu(site: Site) -> Node:
+    """max(x, 0)."""
+    return clamped(site, 0.0, inf)
+
+
+def relu6(site: Site) -> Node:
+    """min(max(x, 0), 6)."""
+    return clamped(site, 0.0, 6.0)
+
+
+def hardtanh(site: Site) -> Node:
+    """A clamp; ReLU6 is exported as this."""
+    return clamped(site, site.args["min_val"], site.args["max_val"])
+
+
+def clamp(site: Site) -> Node:
+    """clamp, clamp_min, clamp_max with numbers."""
+    lo, hi = site.args.get("min"), site.args.get("max")
+    if isinstance(lo, (Map, Const)) or isinstance(hi, (Map, Const)):
+        raise site.refuse("bounds must be numbers.")
+    return clamped(site, -inf if lo is None else lo, inf if hi is None else hi)
+
+
+def clamped(site: Site, lo: float, hi: float) -> Node:
+    """clamp(x, lo, hi)."""
+    x = site.map("input" if "input" in site.args else "self")
+    c = x.shape[0]
+    return affine(site, x, np.ones(c), np.zeros(c), float(lo), float(hi))
+
+
+def add(site: Site) -> Node:
+    """Two maps, or a map and a constant; `sub` is the same with -alpha."""
+    a, b = site.args["self"], site.args["other"]
+    alpha = float(site.args.get("alpha", 1)) * (1 if site.op == "add" else -1)
+    if isinstance(a, Map) and isinstance(b, Map):
+        a, b = site.map("self"), site.map("other")
+        if a.shape != b.shape:
+            raise site.refuse(f"both maps must have one shape, not {a.shape} and {b.shape}.")
+        return Add(
+            output=site.output, origin=site.origin, shape=a.shape, a=a.name, b=b.name, beta=alpha
+        )
+    if isinstance(a, Map):
+        a = site.map("self")
+        return affine(site, a, np.ones(a.shape[0]), alpha * site.per_channel(b, a))
+    b = site.map("other")
+    return affine(site, b, np.full(b.shape[0], alpha), site.per_channel(a, b))
+
+
+def rsub(site: Site) -> Node:
+    """other - alpha * self."""
+    x = site.map("self")
+    scale = np.full(x.shape[0], -float(site.args["alpha"]))
+    return affine(site, x, scale, site.per_channel(site.args["other"], x))
+
+
+def neg(site: Site) -> Node:
+    """-x."""
+    x = site.map("self")
+    return affine(site, x, np.full(x.shape[0], -1.0), np.zeros(x.shape[0]))
+
+
+def mul(site: Site) -> Node:
+    """A map times a constant, or x * f(x) as it is written out for SiLU and hard-swish."""
+    a, b = site.args["self"], site.args["other"]
+    if isinstance(a, Map) and isinstance(b, Map):
+        for x, fx in ((a, b), (b, a)):
+            made = site.scope.nodes.get(fx.name)
+            if isinstance(made, Lookup) and made.input == x.name:
+                return Lookup(
+                    output=site.output,
+                    origin=site.origin,
+                    shape=x.shape,
+                    input=x.name,
+                    function=gated(made.function),
+                    name=f"x*{made.name}",
+                )
+        raise site.refuse("two different maps cannot be multiplied; remove the gate or attention.")
+    x = site.map("self") if isinstance(a, Map) else site.map("other")
+    factor = site.per_channel(b if isinstance(a, Map) else a, x)
+    return affine(site, x, factor, np.zeros(x.shape[0]))
+
+
+def gated(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """x * function(x)."""
+    return lambda x: x * function(x)
+
+
+def div(site: Site) -> Node:
+    """A map over a constant."""
+    x = site.map("self")
+    if site.args.get("rounding_mode") is not None:
+        raise site.refuse("rounding_mode must be None.")
+    return affine(site, x, 1 / site.per_channel(site.args["other"], x), np.zeros(x.shape[0]))
+
+
+# --- element by element -------------------------------------------------------------------------
+
+
+def lookup(site: Site) -> Node:
+    """A function of one value, evaluated by torch itself."""
+    first = next(iter(site.args))
+    x = site.map(first)
+    rest = {}
+    for name, value in site.args.items():
+        if isinstance(value, Const):
+            if value.value.numel() != 1:
+                raise site.refuse("one parameter must serve all channels; use PReLU(1).")
+            rest[name] = value.value.to(torch.float64)
+        elif name != first:
+            rest[name] = value
+    function = getattr(torch.ops.aten, site.op)
+
+    def evaluate(values: torch.Tensor) -> torch.Tensor:
+        same = {k: v.to(values) if isinstance(v, torch.Tensor) else v for k, v in rest.items()}
+        result: torch.Tensor = function(values, **same)
+        return result
+
+    return Lookup(
+        output=site.output,
+        origin=site.origin,
+        shape=x.shape,
+        input=x.name,
+        function=evaluate,
+        name=site.op,
+    )

@@ -1,0 +1,139 @@
+"""One call of a torch operation while a model is translated, and the graph as it grows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from intaglio.errors import ModelError
+from intaglio.ops import Padding, Pair, Shape
+from intaglio.quant.capture.graph import Floats, Node
+
+
+@dataclass(frozen=True)
+class Map:
+    """A tensor of the graph. `flat`: torch sees (N, C * H * W)."""
+
+    name: str
+    shape: Shape
+    flat: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Const:
+    """A value that does not depend on the image; `name` is its parameter path, if it has one."""
+
+    value: torch.Tensor
+    name: str | None = None
+
+    def array(self) -> Floats:
+        """As float64."""
+        return self.value.detach().to(torch.float64).numpy()
+
+
+Value = Any  # Map, Const, a Python constant, or a tuple of these
+
+
+class Scope:
+    """What has been translated so far. Names in `taken` are reserved for the results."""
+
+    def __init__(self, taken: set[str]) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.weights: dict[str, Floats] = {}
+        self.taken = set(taken)
+
+    def unique(self, name: str) -> str:
+        """`name`, or for its second and later calls `name@1`, `name@2`, ..."""
+        count, found = 0, name
+        while found in self.taken:
+            count += 1
+            found = f"{name}@{count}"
+        self.taken.add(found)
+        return found
+
+    def weight(self, name: str, array: Floats) -> str:
+        """Register a convolution's weight; equal arrays of one name are shared."""
+        count, found = 0, name
+        while found in self.weights and not np.array_equal(self.weights[found], array):
+            count += 1
+            found = f"{name}@{count}"
+        self.weights[found] = array
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """A call: `op` without its namespace and in-place underscore; `args` by their schema names.
+
+    `origin` is the path of the module whose forward made the call, and `output` a unique name for
+    the result, of which `result` is torch's shape (batch of 2 first).
+    """
+
+    op: str
+    origin: str
+    output: str
+    args: dict[str, Any]
+    target: Any
+    result: tuple[int, ...]
+    scope: Scope
+
+    def refuse(self, sentence: str) -> ModelError:
+        """An error that names the call in the user's words."""
+        where = f"layer {self.origin!r}" if self.origin else "the model's forward"
+        return ModelError(f"aten.{self.op} in {where}: {sentence}")
+
+    def map(self, name: str = "input") -> Map:
+        """An operand that must be a map."""
+        value = self.args[name]
+        if not isinstance(value, Map):
+            raise self.refuse(f"operand {name!r} must depend on the image; precompute the result.")
+        if value.flat and value.shape[1:] != (1, 1):
+            raise self.refuse("a flattened map must go straight into Linear; pool it to 1x1 first.")
+        return value
+
+    def const(self, name: str) -> Const:
+        """An operand that must not depend on the image."""
+        value = self.args[name]
+        if not isinstance(value, Const):
+            raise self.refuse(f"operand {name!r} must not depend on the image.")
+        return value
+
+    def per_channel(self, value: Any, x: Map) -> Floats:
+        """A number, or a constant tensor that broadcasts over (N, C, H, W), as (C,)."""
+        channels = x.shape[0]
+        if isinstance(value, Map):
+            raise self.refuse("one operand must be constant; two maps can only be added.")
+        if not isinstance(value, Const):
+            return np.full(channels, float(value))
+        array = value.array()
+        axis = 1 if x.flat else 3
+        if array.size == 1:
+            return np.full(channels, array.item())
+        if array.ndim >= axis and array.size == channels == array.shape[array.ndim - axis]:
+            return array.reshape(channels)
+        raise self.refuse(
+            f"a constant operand must be one number or one per channel, not {array.shape}."
+        )
+
+    def shape(self) -> Shape:
+        """The result's (C, H, W)."""
+        _, *dims = self.result
+        if len(dims) not in (1, 3):
+            raise self.refuse(f"the result must be (N, C, H, W), not {tuple(self.result)}.")
+        c, h, w = (*dims, 1, 1)[:3]
+        return c, h, w
+
+
+def pair(value: int | list[int]) -> Pair:
+    """(rows, columns) of torch's int or list of one or two."""
+    values = [value] if isinstance(value, int) else list(value)
+    return (values[0], values[-1])
+
+
+def both_sides(value: int | list[int]) -> Padding:
+    """Torch's symmetric padding as (top, bottom, left, right)."""
+    rows, columns = pair(value)
+    return rows, rows, columns, columns

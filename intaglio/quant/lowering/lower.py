@@ -1,0 +1,285 @@
+"""A simplified `FloatGraph` and its scales to a Program, with every integer derived exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+
+from intaglio import forms, ops
+from intaglio.fixed import Arithmetic
+from intaglio.multiplier import Scaling, Term, exact, scaling, short
+from intaglio.program import Builder, Program
+from intaglio.quant.capture.graph import (
+    Add,
+    Concat,
+    Conv,
+    FloatGraph,
+    Image,
+    Lookup,
+    MaxPool,
+    Node,
+    Pad,
+    Scaled,
+    SumPool,
+    Upsample,
+)
+from intaglio.quant.ranges.grids import Grid
+from intaglio.quant.ranges.scales import Scales
+
+
+def lower(
+    graph: FloatGraph, scales: Scales, arithmetic: Arithmetic, meta: Mapping[str, Any]
+) -> Program:
+    """The verified Program. Tensors keep the graph's names; the sum before a requantisation is
+    called `name.acc`.
+
+    Raises ModelError where `arithmetic` cannot express a layer.
+    """
+    lowering = Lowering(graph, scales, arithmetic)
+    for node in graph.nodes:
+        lowering.add(node)
+    for name, tensor in graph.outputs.items():
+        origin = graph.producer[tensor].origin
+        lowering.builder.add(ops.Output(output=name, origin=origin, input=tensor))
+    return lowering.builder.build(meta)
+
+
+class Lowering:
+    """The Program as it grows."""
+
+    def __init__(self, graph: FloatGraph, scales: Scales, arithmetic: Arithmetic) -> None:
+        self.graph = graph
+        self.scales = scales
+        self.arithmetic = arithmetic
+        self.builder = Builder(arithmetic)
+
+    def add(self, node: Node) -> None:
+        """One node."""
+        grid = self.scales.grids[node.output]
+        output, origin = node.output, node.origin
+        match node:
+            case Image():
+                op: ops.Op = ops.Input(
+                    output=output, origin=origin, shape=node.shape, type=grid.type
+                )
+            case SumPool() if self.averages(node, grid):
+                self.average(node, grid)
+                return
+            case Scaled():
+                op = self.requant(node, self.linear(node), grid)
+            case Add() if self.sums(node, grid):
+                self.sum_in_their_form(node, grid)
+                return
+            case Add():
+                op = self.sum(node, grid)
+            case Lookup():
+                op = self.lookup(node, grid)
+            case MaxPool():
+                op = ops.MaxPool2d(
+                    output=output,
+                    origin=origin,
+                    input=node.input,
+                    kernel=node.kernel,
+                    stride=node.stride,
+                    dilation=node.dilation,
+                    padding=node.padding,
+                )
+            case Upsample():
+                op = ops.Upsample(
+                    output=output, origin=origin, input=node.input, size=node.shape[1:]
+                )
+            case Pad():
+                value = grid.code(node.value)
+                op = ops.Pad(
+                    output=output,
+                    origin=origin,
+                    input=node.input,
+                    padding=node.padding,
+                    value=value,
+                )
+            case Concat():
+                op = ops.Concat(output=output, origin=origin, parts=node.parts)
+            case _:
+                raise TypeError(f"{type(node).__name__} must be lowered here.")
+        self.builder.add(op, grid.type, grid.scale, (grid.zero_point,))
+
+    def linear(self, node: Scaled) -> str:
+        """The exact integer part, whose result's name is returned."""
+        zero_point = self.scales.grids[node.input].zero_point
+        output = f"{node.output}.acc"
+        match node:
+            case Conv():
+                codes = self.scales.weights[node.weight]
+                if node.weight not in self.builder.constants:
+                    self.builder.constant(node.weight, codes.codes, codes.type, odd=codes.odd)
+                outside: tuple[int, ...] = (zero_point,)
+                if node.pad_value is not None:
+                    outside = tuple(int(v) for v in node.pad_value)
+                return self.builder.add(
+                    ops.Conv2d(
+                        output=output,
+                        origin=node.origin,
+                        input=node.input,
+                        weight=node.weight,
+                        stride=node.stride,
+                        dilation=node.dilation,
+                        padding=node.padding,
+                        groups=node.groups,
+                        pad_value=outside,
+                    )
+                )
+            case SumPool():
+                return self.builder.add(self.pool(node))
+        return node.input
+
+    def pool(self, node: SumPool) -> ops.SumPool2d:
+        """The exact sum of a window."""
+        return ops.SumPool2d(
+            output=f"{node.output}.acc",
+            origin=node.origin,
+            input=node.input,
+            kernel=node.kernel,
+            stride=node.stride,
+            padding=node.padding,
+            pad_value=self.scales.grids[node.input].zero_point,
+        )
+
+    def averages(self, node: SumPool, grid: Grid) -> bool:
+        """Whether the average has the form of `arithmetic.forms`: on one grid."""
+        n = node.kernel[0] * node.kernel[1]
+        match self.arithmetic.forms:
+            case "tflite":
+                fits = forms.tflite_divides(self.builder.tensors[node.input], n)
+            case "tosa":
+                fits = True
+            case _:
+                fits = False
+        return fits and node.averages and self.scales.grids[node.input] == grid
+
+    def average(self, node: SumPool, grid: Grid) -> None:
+        """The sum of a window over its size, in another system's form."""
+        if self.arithmetic.forms == "tflite":
+            forms.tflite_average(self.builder, node.output, self.pool(node))
+        else:
+            zero = grid.zero_point
+            forms.tosa_average(self.builder, node.output, self.pool(node), zero, zero)
+
+    def sums(self, node: Add, grid: Grid) -> bool:
+        """Whether the sum has the form of `arithmetic.forms`: of codes of at most 8 bits."""
+        types = [self.scales.grids[name].type for name in (*node.inputs, node.output)]
+        narrow = max(t.bits for t in types) <= 8
+        low, high = forms.XNNPACK_RATIOS
+        near = self.arithmetic.forms == "tflite" or low <= max(self.ratios(node, grid)) < high
+        return self.arithmetic.forms != "own" and node.sums and narrow and near
+
+    def ratios(self, node: Add, grid: Grid) -> list[float]:
+        """The factors of both operands, in codes of the result."""
+        a, b = (self.scales.grids[name] for name in node.inputs)
+        return [node.alpha * a.scale / grid.scale, node.beta * b.scale / grid.scale]
+
+    def sum_in_their_form(self, node: Add, grid: Grid) -> None:
+        """Both operands and the result in another system's form."""
+        a, b = (self.scales.grids[name] for name in node.inputs)
+        reals = (
+            forms.Real(node.alpha * a.scale, a.zero_point),
+            forms.Real(node.beta * b.scale, b.zero_point),
+            forms.Real(grid.scale, grid.zero_point),
+        )
+        add = forms.gemmlowp_add if self.arithmetic.forms == "tflite" else forms.xnnpack_add
+        ends = (grid.code(node.lo), grid.code(node.hi))
+        add(self.builder, node.output, node.a, node.b, reals, *ends, node.origin, grid.type)
+
+    def terms(self, node: Scaled, acc: ops.Tensor, grid: Grid) -> list[Term]:
+        """What each channel's requantisation computes, in rational numbers."""
+        x = self.scales.grids[node.input]
+        channels = node.shape[0]
+        weight_scales: Sequence[float] = [1.0] * channels
+        sums = [1] * channels
+        if isinstance(node, Conv):
+            codes = self.scales.weights[node.weight]
+            weight_scales = codes.scale.tolist()
+            sums = codes.codes.sum(axis=(1, 2, 3)).tolist()
+        elif isinstance(node, SumPool):
+            sums = [node.kernel[0] * node.kernel[1]] * channels
+        y = Fraction(grid.scale)
+        reach = (max(abs(acc.lo), abs(acc.hi)),)
+        return [
+            Term(
+                (exact(weight_scales[c], x.scale, node.scale[c]) / y,),
+                (x.zero_point * sums[c],),
+                reach,
+                exact(node.shift[c]) / y,
+            )
+            for c in range(channels)
+        ]
+
+    def requant(self, node: Scaled, acc: str, grid: Grid) -> ops.Requant:
+        """Requant of `acc` by tables: one value where all channels agree."""
+        terms = self.terms(node, self.builder.tensors[acc], grid)
+        if self.arithmetic.per_channel_shift:
+            found = [self.scaling([term], grid, node) for term in terms]
+        else:
+            found = [self.scaling(terms, grid, node)]
+        name = node.output
+        return ops.Requant(
+            output=name,
+            origin=node.origin,
+            input=acc,
+            multiplier=self.table(f"{name}.M", [m for s in found for m in s.multipliers]),
+            bias=self.table(f"{name}.B", [b for s in found for b in s.bias]),
+            shift=tuple(short([s.shift for s in found])),
+            lo=grid.code(node.lo),
+            hi=grid.code(node.hi),
+            offset=found[0].offset,
+        )
+
+    def sum(self, node: Add, grid: Grid) -> ops.Add:
+        """Both operands at the result's scale, rounded once."""
+        a, b = (self.scales.grids[name] for name in node.inputs)
+        y = Fraction(grid.scale)
+        reach = [self.builder.tensors[name] for name in node.inputs]
+        term = Term(
+            (exact(node.alpha, a.scale) / y, exact(node.beta, b.scale) / y),
+            (a.zero_point, b.zero_point),
+            tuple(max(abs(t.lo), abs(t.hi)) for t in reach),
+            exact(node.shift) / y,
+        )
+        arithmetic = self.arithmetic
+        if arithmetic.forms != "own":  # both products are int32 there
+            bits = min(forms.XNNPACK_BITS, 30 - max(t.type.bits for t in reach))
+            arithmetic = replace(arithmetic, multiplier_bits=bits)
+        found = scaling([term], grid.zero_point, arithmetic, node.origin or node.output)
+        return ops.Add(
+            output=node.output,
+            origin=node.origin,
+            a=node.a,
+            b=node.b,
+            multiplier_a=found.multipliers[0],
+            multiplier_b=found.multipliers[1],
+            bias=found.bias[0],
+            shift=found.shift,
+            lo=grid.code(node.lo),
+            hi=grid.code(node.hi),
+            offset=found.offset,
+        )
+
+    def scaling(self, terms: Sequence[Term], grid: Grid, node: Node) -> Scaling:
+        """M, B, S of a node."""
+        return scaling(terms, grid.zero_point, self.arithmetic, node.origin or node.output)
+
+    def lookup(self, node: Lookup, grid: Grid) -> ops.Lookup:
+        """The function of every code that the operand's type has."""
+        x = self.scales.grids[node.input]
+        codes = torch.arange(x.type.lo, x.type.hi + 1, dtype=torch.float64)
+        table = grid.codes(torch.nan_to_num(node.function(x.real(codes)))).numpy()
+        name = self.builder.constant(f"{node.output}.table", table.astype(np.int64), grid.type)
+        return ops.Lookup(output=node.output, origin=node.origin, input=node.input, table=name)
+
+    def table(self, name: str, values: Sequence[int]) -> str:
+        """A constant; a single entry where all are equal."""
+        return self.builder.constant(name, np.array(short(values), dtype=np.int64))

@@ -1,0 +1,56 @@
+"""The quantisation parameters of a whole graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intaglio.fixed import IntType
+from intaglio.quant.capture.graph import FloatGraph, Image
+from intaglio.quant.ranges.grids import Grid, WeightCodes, activation_grid, weight_codes
+from intaglio.quant.ranges.groups import Group, groups, weight_bits
+from intaglio.quant.ranges.observe import Histogram, observe
+from intaglio.quant.settings.config import QuantConfig
+
+PIXELS = Grid(1.0, 0, IntType(8, signed=False))
+
+
+@dataclass(frozen=True, eq=False)
+class Scales:
+    """A grid for every tensor and codes for every weight, by name."""
+
+    grids: Mapping[str, Grid]
+    weights: Mapping[str, WeightCodes]
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What was seen of each group of tensors; enough to choose scales again by other methods."""
+
+    groups: tuple[Group, ...]
+    seen: Mapping[str, Histogram]
+
+
+def calibrate(graph: FloatGraph, images: NDArray[np.uint8], config: QuantConfig) -> Calibration:
+    """Group the tensors and observe them on uint8 images (N, C, H, W)."""
+    found = groups(graph, config)
+    group_of = {tensor: group.tensors[0] for group in found for tensor in group.read}
+    return Calibration(found, observe(graph, images, group_of))
+
+
+def choose(graph: FloatGraph, calibration: Calibration, config: QuantConfig) -> Scales:
+    """Scales by `config.method`, from one calibration."""
+    image = next(node for node in graph.nodes if isinstance(node, Image))
+    grids = {image.output: PIXELS}
+    for group in calibration.groups:
+        seen = calibration.seen[group.tensors[0]]
+        grid = activation_grid(seen, group.bits, group.unsigned, config)
+        grids |= dict.fromkeys(group.tensors, grid)
+    weights = {
+        name: weight_codes(weight, weight_bits(graph, config, name), config)
+        for name, weight in graph.weights.items()
+    }
+    return Scales(grids, weights)

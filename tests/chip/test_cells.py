@@ -1,0 +1,121 @@
+"""The models of the devices' cells: yosys maps memories of every shape and multipliers to them, and
+the netlist must do what the Verilog does, cycle by cycle, for random inputs."""
+
+from pathlib import Path
+
+import pytest
+from tools import needs, needs_tools
+
+from intaglio.chip.gates import MAIN, compile_netlist, run_step
+from intaglio.chip.toolchain import run_tool
+from intaglio.codegen.folder.scripts import synthesis
+
+CYCLES = 20_000
+# Bits of a word and of an address: each fills one block RAM in the port width that it asks for.
+MEMORIES = {
+    "ecp5": [(36, 9), (18, 10), (9, 11), (4, 12), (2, 13), (1, 14), (4, 4)],
+    "ice40": [(16, 8), (8, 9), (4, 10), (2, 11)],
+    "gowin": [(36, 9), (18, 10), (9, 11), (4, 12), (2, 13), (1, 14), (4, 4)],
+}
+CELLS = {
+    "ecp5": ("DP16KD", "MULT18X18D", "TRELLIS_DPR16X4"),
+    "ice40": ("SB_RAM40_4K", "SB_MAC16"),
+    "gowin": ("DPB", "DPX9B", "SDPX9B", "MULT18X18", "RAM16SDP4"),
+}
+
+
+def memory(bits: int, address: int) -> str:
+    """A memory with contents, a write port and a read port that keeps what it read."""
+    style = "distributed" if address < 5 else "block"
+    return f"""\
+module memory_{bits}_{address} (
+  input clk, we, re, input [{address - 1}:0] wa, ra, input [{bits - 1}:0] d,
+  output reg [{bits - 1}:0] q
+);
+  (* ram_style = "{style}" *) reg [{bits - 1}:0] words [0:{(1 << address) - 1}];
+  integer k;
+  initial q = 0;
+  initial for (k = 0; k < {1 << address}; k = k + 1) words[k] = (k * 40503) ^ (k >> 3);
+  always @(posedge clk) begin
+    if (we) words[wa] <= d;
+    if (re) q <= words[ra];
+  end
+endmodule
+"""
+
+
+def cells(shapes: list[tuple[int, int]]) -> str:
+    """Module `cells`: every memory, two multipliers and two whose products are added; what they
+    give as one word `out`."""
+    parts, outs = [], []
+    for bits, address in shapes:
+        name = f"memory_{bits}_{address}"
+        parts.append(f"  wire [{bits - 1}:0] {name}_q;\n")
+        parts.append(
+            f"  {name} {name}_i (.clk(clk), .we(noise[63]), .re(noise[62]),"
+            f" .wa(noise[{address - 1}:0]), .ra(noise[{address + 19}:20]),"
+            f" .d(noise[{bits + 9}:10] ^ noise[{bits + 24}:25]), .q({name}_q));\n"
+        )
+        outs.append(f"{name}_q")
+    width = sum(bits for bits, _ in shapes) + 81
+    return (
+        f"module cells (input clk, input [63:0] noise, output [{width - 1}:0] out);\n"
+        + "".join(parts)
+        + "  wire signed [15:0] a = noise[15:0], b = noise[40:25];\n"
+        + "  wire [15:0] c = noise[22:7], d = noise[60:45];\n"
+        + "  reg signed [31:0] p = 0;\n  reg [31:0] r = 0;\n"
+        + "  always @(posedge clk) begin\n    p <= a * b;\n    r <= c * d;\n  end\n"
+        # yosys' ice40_dsp takes the register of the second of such products twice.
+        + "  reg signed [15:0] first = 0, second = 0;\n"
+        + "  always @(posedge clk) begin\n    first <= a[7:0] * b[7:0];\n"
+        + "    second <= a[15:8] * b[15:8];\n  end\n"
+        + "  wire [16:0] added = first + second;\n"
+        + f"  assign out = {{added, p, r, {', '.join(outs)}}};\nendmodule\n"
+    )
+
+
+def bench(shapes: list[tuple[int, int]]) -> str:
+    """Both in step, and how many cycles they differ in; few addresses, so that ports meet."""
+    width = sum(bits for bits, _ in shapes) + 81
+    return f"""\
+module bench (input wire clk, input wire rst, output reg done, output wire hung);
+  reg [63:0] noise = 64'h243f6a8885a308d3;
+  wire [{width - 1}:0] wanted, got;
+  integer cycle = 0, wrong = 0;
+  assign hung = 0;
+  cells rtl (.clk(clk), .noise(noise & {{2'b11, 62'h3fffff0fffff0fff}}), .out(wanted));
+  cells_gates gates (.clk(clk), .noise(noise & {{2'b11, 62'h3fffff0fffff0fff}}), .out(got));
+  initial done = 0;
+  always @(posedge clk) begin
+    noise <= {{noise[62:0], noise[63] ^ noise[62] ^ noise[60] ^ noise[59]}}
+             ^ {{32'b0, noise[63:32] & {{32{{cycle[0]}}}}}};
+    cycle <= cycle + 1;
+    if (wanted != got) wrong <= wrong + 1;
+    if (cycle == {CYCLES}) begin
+      if (wrong != 0) $fatal(1, "Error: %0d cycles differ", wrong);
+      done <= 1;
+    end
+  end
+endmodule
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["ecp5", "ice40", "gowin"])
+def test_memories_and_multipliers_are_what_the_verilog_says(family: str, tmp_path: Path) -> None:
+    needs_tools("yosys")
+    needs("verilator")
+    shapes = MEMORIES[family]
+    source = "".join(memory(*shape) for shape in shapes) + cells(shapes)
+    (tmp_path / "cells.v").write_text(source)
+    (tmp_path / "bench.v").write_text(bench(shapes))
+    (tmp_path / "cells.ys").write_text(
+        f"read_verilog cells.v\n{synthesis(family, 'cells')}rename cells cells_gates\n"
+        "write_verilog -noattr gates.v\n"
+    )
+    run_tool("yosys", ["-q", "cells.ys"], tmp_path, "yosys.log")
+    text = (tmp_path / "gates.v").read_text()
+    for cell in CELLS[family]:
+        assert cell in text
+    program = compile_netlist(tmp_path, family, "bench", ["cells.v", "gates.v", "bench.v"], MAIN)
+    run_step(tmp_path, [str(program)])

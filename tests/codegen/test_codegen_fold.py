@@ -1,0 +1,117 @@
+"""Folding: as few multipliers as the rate needs, as fast as the multipliers allow."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import Layers, pyramid, skip
+from strategies import programs
+
+from intaglio.codegen.structure.fold import (
+    Plan,
+    options,
+    plan_for_cycles,
+    plan_for_fps,
+    plan_for_multipliers,
+)
+from intaglio.codegen.structure.graph import HardwareGraph, hardware_graph
+from intaglio.errors import BuildError
+from intaglio.program import Program
+
+
+def reachable(graph: HardwareGraph) -> int:
+    """Cycles a frame of the slowest block at its fastest."""
+    return max(min(f.cycles for f in options(graph, block)) for block in graph.blocks)
+
+
+def test_every_block_keeps_the_asked_cycles() -> None:
+    graph = hardware_graph(pyramid())
+    for cycles in (1_512, 2_000, 5_000, 50_000):
+        plan = plan_for_cycles(graph, cycles)
+        assert plan.foldings[plan.slowest].cycles <= cycles
+
+
+@given(programs(), st.integers(1, 20_000), st.integers(1, 20_000))
+@settings(max_examples=60)
+def test_more_time_never_takes_more_multipliers(program: Program, a: int, b: int) -> None:
+    graph = hardware_graph(program)
+    few, many = plan_for_cycles(graph, max(a, b)), plan_for_cycles(graph, min(a, b))
+    slower = [x.multipliers > y.multipliers for x, y in zip(few.foldings, many.foldings,
+                                                             strict=True)]  # fmt: skip
+    assert min(a, b) < reachable(graph) or not any(slower)
+
+
+@given(programs(), st.integers(0, 60))
+@settings(max_examples=60)
+def test_a_limit_of_multipliers_is_kept_and_used(program: Program, more: int) -> None:
+    graph = hardware_graph(program)
+    least = plan_for_cycles(graph, 1 << 62).multipliers
+    plan = plan_for_multipliers(graph, least + more)
+    assert plan.multipliers <= least + more
+    slowest = plan.foldings[plan.slowest].cycles
+    faster = plan_for_cycles(graph, slowest - 1)
+    assert faster.multipliers > least + more or faster.foldings[faster.slowest].cycles >= slowest
+
+
+@given(programs())
+@settings(max_examples=60)
+def test_lanes_suit_the_blocks(program: Program) -> None:
+    graph = hardware_graph(program)
+    plan: Plan = plan_for_cycles(graph, 40)
+    for block, folding in zip(graph.blocks, plan.foldings, strict=True):
+        if block.kind == "conv":
+            results = folding.simd if folding.depthwise else folding.pe
+            assert results % folding.out_lanes == 0
+            op = block.ops[0]
+            weight = program.constants[op.weight].array
+            if op.groups > 1 and not folding.depthwise:
+                assert weight.shape[1] % folding.simd == 0
+                assert weight.shape[0] // op.groups % folding.pe == 0
+
+
+def test_channel_counts_without_divisors_are_folded_unevenly() -> None:
+    net = Layers((3, 8, 8))
+    x = net.conv("a", "image", net.weights("w0", 7, 3, 3))
+    graph = hardware_graph(net.finish([net.conv("b", x, net.weights("w1", 5, 7, 3))]))
+    chosen = [plan_for_cycles(graph, c).foldings[2] for c in range(600, 20_000, 200)]
+    assert any(7 % f.simd or 5 % f.pe for f in chosen)
+
+
+def test_an_unreachable_rate_names_the_layer_and_the_best_rate() -> None:
+    graph = hardware_graph(skip())
+    with pytest.raises(BuildError) as error:
+        plan_for_fps(graph, 1e6, 75.0)
+    assert str(error.value) == (
+        "fps must be at most 757575.8 at 75 MHz, not 1e+06: layer 'image_source' takes 99 cycles a"
+        " frame however many multipliers it gets; raise the clock or lower the input size."
+    )
+    assert plan_for_fps(graph, 757_575, 75.0).cycles == 99
+
+
+def test_too_few_multipliers_are_refused() -> None:
+    with pytest.raises(BuildError) as error:
+        plan_for_multipliers(hardware_graph(skip()), 3)
+    assert str(error.value) == (
+        "The design must have at least 6 multipliers, not 3; use a larger target or a smaller"
+        " network."
+    )
+
+
+def test_a_rate_must_be_positive() -> None:
+    with pytest.raises(BuildError, match=r"^fps must be greater than 0, not -1\.$"):
+        plan_for_fps(hardware_graph(skip()), -1, 75.0)
+
+
+def test_several_pixels_come_after_all_channels() -> None:
+    graph = hardware_graph(skip())
+    found = [f for block in graph.blocks for f in options(graph, block) if f.pixels > 1]
+    assert found
+    for block in graph.blocks:
+        if block.kind == "conv":
+            of_block = options(graph, block)
+            whole = max(of_block, key=lambda f: f.pe * f.simd)
+            for f in of_block:
+                assert f.pixels == 1 or (f.pe, f.simd) == (whole.pe, whole.simd)
+                assert f.pixels * f.pe // f.out_lanes <= 9
+    stem = options(graph, graph.blocks[1])
+    one = min(f.cycles for f in stem if f.pixels == 1)
+    assert min(f.cycles for f in stem) < one / 2

