@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,6 +159,15 @@ class Windowed(Unary):
     dilation: Pair = (1, 1)
     padding: Padding = (0, 0, 0, 0)
 
+    @property
+    def sliding(self) -> dict[str, Any]:
+        """How the window slides, as keywords."""
+        return {"stride": self.stride, "dilation": self.dilation, "padding": self.padding}
+
+    def outside(self, x: Tensor) -> tuple[int, ...]:
+        """The codes read outside the image `x`: one, or one for each channel."""
+        raise NotImplementedError
+
     def window(self, x: Tensor, kernel: Pair) -> Pair:
         """Checked output (H, W) of a kernel (Kh, Kw)."""
         if min(*kernel, *self.stride, *self.dilation) < 1 or min(self.padding) < 0:
@@ -187,6 +197,9 @@ class Conv2d(Windowed):
     @property
     def constants(self) -> tuple[str, ...]:
         return (self.weight,)
+
+    def outside(self, x: Tensor) -> tuple[int, ...]:
+        return self.pad_value
 
     def infer(self, inputs: Sequence[Tensor], context: Context) -> Inferred:
         (x,) = inputs
@@ -367,6 +380,9 @@ class MaxPool2d(Windowed):
 
     kernel: Pair
 
+    def outside(self, x: Tensor) -> tuple[int, ...]:
+        return (x.type.lo,)
+
     def infer(self, inputs: Sequence[Tensor], context: Context) -> Inferred:
         (x,) = inputs
         size = self.window(x, self.kernel)
@@ -392,6 +408,9 @@ class SumPool2d(Windowed):
 
     kernel: Pair
     pad_value: int = 0
+
+    def outside(self, x: Tensor) -> tuple[int, ...]:
+        return (self.pad_value,)
 
     def infer(self, inputs: Sequence[Tensor], context: Context) -> Inferred:
         (x,) = inputs

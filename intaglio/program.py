@@ -16,10 +16,31 @@ import numpy as np
 
 from intaglio.errors import ProgramError
 from intaglio.fixed import Arithmetic, IntType
-from intaglio.ops import Add, Constant, Context, Conv2d, Input, Ints, Lookup, Op, Output, Requant
+from intaglio.ops import (
+    Add,
+    Constant,
+    Context,
+    Conv2d,
+    Input,
+    Ints,
+    Lookup,
+    Op,
+    Output,
+    Requant,
+    SumPool2d,
+)
 from intaglio.ops import Tensor as Tensor
 
 SomeOp = TypeVar("SomeOp", bound=Op)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Weights (Cout, Cin / groups, Kh, Kw) of a sum of products, and a name for them."""
+
+    name: str
+    array: Ints
+    groups: int
 
 
 @dataclass(frozen=True)
@@ -127,6 +148,14 @@ class Program:
             _, h, w = self.tensors[op.output].shape
             found[op.output] = self.constants[op.weight].array.size * h * w
         return found
+
+    def kernel(self, op: Conv2d | SumPool2d) -> Kernel:
+        """The weights of a convolution; those of a sum are ones, every channel its own group."""
+        if isinstance(op, Conv2d):
+            return Kernel(op.weight, self.constants[op.weight].array, op.groups)
+        channels = self.tensors[op.input].shape[0]
+        ones = np.ones((channels, 1, *op.kernel), dtype=np.int64)
+        return Kernel(f"ones/{'x'.join(map(str, ones.shape))}", ones, channels)
 
     def digest(self) -> str:
         """SHA-256 of everything the integers depend on: text form, fields and constants."""

@@ -1,22 +1,16 @@
 # amaranth: UnusedElaboratable=no
 """The convolution engine: dense and grouped."""
 
-from collections.abc import Sequence
+from typing import Unpack
 
 from intaglio.errors import BuildError
-from intaglio.fixed import IntType, Rounding, code_bits
-from intaglio.hdl.accumulator import Accumulator
-from intaglio.hdl.engine import Engine, weight_sets
-from intaglio.hdl.geometry import Geometry, Padding, Pair
+from intaglio.hdl.engine import weight_sets
 from intaglio.hdl.pack import Ints, conv_words
-from intaglio.hdl.products import ProductForm
-from intaglio.hdl.requant import Scaling
-from intaglio.hdl.rom import Rom
-from intaglio.hdl.stream import Frame, ceil_div, common_channels
-from intaglio.hdl.window import Window
+from intaglio.hdl.stream import ceil_div, common_channels
+from intaglio.hdl.weighted import Settings, WeightedEngine
 
 
-class ConvEngine(Engine):
+class ConvEngine(WeightedEngine):
     """Convolution and requantisation on SIMD * PE multipliers, for one or more levels.
 
     frames      input frames in their cyclic order; one channel count, any sizes.
@@ -42,72 +36,27 @@ class ConvEngine(Engine):
     """
 
     def __init__(
-        self,
-        *,
-        frames: Sequence[Frame],
-        weights: Ints,
-        x: IntType,
-        w: IntType,
-        odd: bool = False,
-        form: ProductForm = "dsp",
-        y: IntType,
-        accumulator: Accumulator,
-        scalings: Sequence[Scaling],
-        sets: Sequence[int] = (),
-        rounding: Rounding = "RND",
-        simd: int,
-        pe: int,
-        out_lanes: int,
-        groups: int = 1,
-        stride: Pair = (1, 1),
-        dilation: Pair = (1, 1),
-        padding: Padding = (0, 0, 0, 0),
-        pad_values: Sequence[Sequence[int]] = ((0,),),
-        rows: int | None = None,
-        pixels: int = 1,
-        rom: str | None = None,
+        self, *, simd: int, pe: int, groups: int = 1, **settings: Unpack[Settings]
     ) -> None:
-        kernels = weight_sets(weights)
-        _, cout, cin, kh, kw = kernels.shape
-        if common_channels(frames) != cin * groups:
+        weights, odd = settings["weights"], settings.get("odd", False)
+        _, cout, cin, _, _ = weight_sets(weights).shape
+        if common_channels(settings["frames"]) != cin * groups:
             raise BuildError(
                 f"Weights {weights.shape} in {groups} groups must match the frames' channels, not"
-                f" {common_channels(frames)}."
+                f" {common_channels(settings['frames'])}."
             )
-        bits = code_bits(w, odd)
-        words = [
-            word
-            for kernel in kernels
-            for word in conv_words(kernel, groups=groups, simd=simd, pe=pe, bits=bits, odd=odd)
-        ]
-        file = None if rom is None else f"{rom}_weights.hex"
+
+        def words(kernel: Ints, bits: int) -> list[int]:
+            return conv_words(kernel, groups=groups, simd=simd, pe=pe, bits=bits, odd=odd)
+
         super().__init__(
-            window=Window(
-                frames=frames,
-                geometry=Geometry((kh, kw), stride, dilation, padding),
-                x=x,
-                lanes=simd,
-                groups=groups,
-                repeats=ceil_div(cout // groups, pe),
-                pad_values=pad_values,
-                zero_tail=odd,
-                rows=rows,
-                pixels=pixels,
-                tells=len(kernels) > 1,
-                rom=rom,
-            ),
+            lanes=simd,
+            passes=groups,
+            repeats=ceil_div(cout // groups, pe),
+            zero_tail=odd,
             pairs=[[(s, p * simd + s) for s in range(simd)] for p in range(pe)],
-            kernels=kernels,
-            sets=sets,
             groups=groups,
-            weights=Rom(words=words, width=pe * simd * bits, file=file),
-            w=w,
-            odd=odd,
-            form=form,
-            accumulator=accumulator,
-            y=y,
-            scalings=scalings,
-            rounding=rounding,
-            out_lanes=out_lanes,
-            rom=rom,
+            words=words,
+            codes=pe * simd,
+            **settings,
         )

@@ -1,22 +1,16 @@
 # amaranth: UnusedElaboratable=no
 """The depthwise convolution engine: every lane its own channel."""
 
-from collections.abc import Sequence
+from typing import Unpack
 
 from intaglio.errors import BuildError
-from intaglio.fixed import IntType, Rounding, code_bits
-from intaglio.hdl.accumulator import Accumulator
-from intaglio.hdl.engine import Engine, weight_sets
-from intaglio.hdl.geometry import Geometry, Padding, Pair
+from intaglio.hdl.engine import weight_sets
 from intaglio.hdl.pack import Ints, depthwise_words
-from intaglio.hdl.products import ProductForm
-from intaglio.hdl.requant import Scaling
-from intaglio.hdl.rom import Rom
-from intaglio.hdl.stream import Frame, ceil_div, common_channels
-from intaglio.hdl.window import Window
+from intaglio.hdl.stream import ceil_div, common_channels
+from intaglio.hdl.weighted import Settings, WeightedEngine
 
 
-class DepthwiseEngine(Engine):
+class DepthwiseEngine(WeightedEngine):
     """Depthwise convolution (groups = Cin = Cout) and requantisation on `lanes` multipliers.
 
     weights (C, 1, Kh, Kw), or sets of them; everything else as `ConvEngine`. Ports: `i`
@@ -26,71 +20,26 @@ class DepthwiseEngine(Engine):
     every channel: ceil(C / lanes) * Kh * Kw.
     """
 
-    def __init__(
-        self,
-        *,
-        frames: Sequence[Frame],
-        weights: Ints,
-        x: IntType,
-        w: IntType,
-        odd: bool = False,
-        form: ProductForm = "dsp",
-        y: IntType,
-        accumulator: Accumulator,
-        scalings: Sequence[Scaling],
-        sets: Sequence[int] = (),
-        rounding: Rounding = "RND",
-        lanes: int,
-        out_lanes: int,
-        stride: Pair = (1, 1),
-        dilation: Pair = (1, 1),
-        padding: Padding = (0, 0, 0, 0),
-        pad_values: Sequence[Sequence[int]] = ((0,),),
-        rows: int | None = None,
-        pixels: int = 1,
-        rom: str | None = None,
-    ) -> None:
-        kernels = weight_sets(weights)
-        _, channels, one, kh, kw = kernels.shape
-        if one != 1 or common_channels(frames) != channels:
+    def __init__(self, *, lanes: int, **settings: Unpack[Settings]) -> None:
+        weights, odd = settings["weights"], settings.get("odd", False)
+        _, channels, one, _, _ = weight_sets(weights).shape
+        if one != 1 or common_channels(settings["frames"]) != channels:
             raise BuildError(
-                f"Depthwise weights must be ({common_channels(frames)}, 1, Kh, Kw), not"
+                f"Depthwise weights must be ({common_channels(settings['frames'])}, 1, Kh, Kw), not"
                 f" {weights.shape}."
             )
-        if form == "packed":
+        if settings.get("form") == "packed":
             raise BuildError("Depthwise products must not be packed: no two share a channel.")
-        bits = code_bits(w, odd)
-        words = [
-            word
-            for kernel in kernels
-            for word in depthwise_words(kernel, lanes=lanes, bits=bits, odd=odd)
-        ]
-        file = None if rom is None else f"{rom}_weights.hex"
+
+        def words(kernel: Ints, bits: int) -> list[int]:
+            return depthwise_words(kernel, lanes=lanes, bits=bits, odd=odd)
+
         super().__init__(
-            window=Window(
-                frames=frames,
-                geometry=Geometry((kh, kw), stride, dilation, padding),
-                x=x,
-                lanes=lanes,
-                groups=ceil_div(channels, lanes),
-                pad_values=pad_values,
-                rows=rows,
-                pixels=pixels,
-                tells=len(kernels) > 1,
-                rom=rom,
-            ),
+            lanes=lanes,
+            passes=ceil_div(channels, lanes),
             pairs=[[(k, k)] for k in range(lanes)],
-            kernels=kernels,
-            sets=sets,
             groups=channels,
-            weights=Rom(words=words, width=lanes * bits, file=file),
-            w=w,
-            odd=odd,
-            form=form,
-            accumulator=accumulator,
-            y=y,
-            scalings=scalings,
-            rounding=rounding,
-            out_lanes=out_lanes,
-            rom=rom,
+            words=words,
+            codes=lanes,
+            **settings,
         )

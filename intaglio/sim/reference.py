@@ -82,13 +82,10 @@ def execute(op: Op, inputs: Sequence[Ints], program: Program) -> Ints:
         case Add():
             t = added(op, inputs[0], inputs[1], program.arithmetic)
             return rounded(t, op.shift, op.offset, op.lo, op.hi, rounding)
-        case MaxPool2d():
-            lowest = program.tensors[op.input].type.lo
-            largest: Ints = windows(op, inputs[0], op.kernel, (lowest,)).max(axis=0)
-            return largest
-        case SumPool2d():
-            total: Ints = windows(op, inputs[0], op.kernel, (op.pad_value,)).sum(axis=0)
-            return total
+        case MaxPool2d() | SumPool2d():
+            taps = windows(op, inputs[0], op.kernel, op.outside(program.tensors[op.input]))
+            pooled: Ints = taps.max(axis=0) if isinstance(op, MaxPool2d) else taps.sum(axis=0)
+            return pooled
         case Upsample():
             return upsample(inputs[0], op.size)
         case Concat():
@@ -139,7 +136,7 @@ def conv2d(op: Conv2d, x: Ints, program: Program) -> tuple[Ints, int]:
     the number of values that overflowed."""
     weight = program.constants[op.weight].array
     cout, cin, kh, kw = weight.shape
-    taps = windows(op, x, (kh, kw), op.pad_value)
+    taps = windows(op, x, (kh, kw), op.outside(program.tensors[op.input]))
     forced, arithmetic = narrowed(op, program), program.arithmetic
     each = forced is not None and saturates(arithmetic, "mac")
     acc = np.zeros((x.shape[0], cout, *taps.shape[3:]), dtype=np.int64)

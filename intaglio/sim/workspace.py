@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -205,16 +205,14 @@ class Binder:
                 scaling = self.scale(op, m, [op.bias], [op.shift])
                 operands = (self.flat(op.a), self.flat(op.b))
                 self.call(steps.add, *operands, scaling, flat, size=len(flat))
-            case MaxPool2d():
-                lowest = self.program.tensors[op.input].type.lo
-                x = self.bordered(op, [lowest], self.arrays[op.input].dtype)
+            case MaxPool2d() | SumPool2d():
+                x = self.bordered(op, self.arrays[op.input].dtype)
+                walk = (*op.kernel, *op.stride, *op.dilation)
+                if isinstance(op, SumPool2d):
+                    self.call(steps.sumpool, x, *walk, out, size=len(out))
+                    return
                 lines = view(self.scratch["columns"], (self.workers, 2, x[0].size), x.dtype)
-                walk = (*op.kernel, *op.stride, *op.dilation)
                 self.call(steps.maxpool, x, *walk, lines, out, size=len(out))
-            case SumPool2d():
-                x = self.bordered(op, [op.pad_value], self.arrays[op.input].dtype)
-                walk = (*op.kernel, *op.stride, *op.dilation)
-                self.call(steps.sumpool, x, *walk, out, size=len(out))
             case Upsample():
                 x = self.arrays[op.input]
                 rows, columns = (nearest(x.shape[i], op.size[i]) for i in (0, 1))
@@ -236,9 +234,7 @@ class Binder:
             case _:
                 raise TypeError(f"The fast engine has no kernel for {type(op).__name__}.")
 
-    def bordered(
-        self, op: Windowed, outside: Iterable[int], dtype: Any, lowest: int = 0, multiple: int = 1
-    ) -> Array:
+    def bordered(self, op: Windowed, dtype: Any, lowest: int = 0, multiple: int = 1) -> Array:
         """The input minus `lowest` with its padding, as `dtype`, and below and to the right what
         makes the windows of a 3x3 kernel a `multiple`; itself where that is the same."""
         x = self.arrays[op.input]
@@ -250,6 +246,7 @@ class Binder:
         if (height, width) == (h, w) and x.dtype == dtype and lowest == 0:
             return x
         out = view(self.scratch["border"], (height, width, c), dtype)
+        outside = op.outside(self.program.tensors[op.input])
         channels = np.resize([v - lowest for v in outside], c)
         value = np.tile(channels.astype(dtype), width)
         self.call(steps.border, x, top, left, value, lowest, out, size=height)
@@ -307,7 +304,7 @@ class Binder:
     def winograd(self, op: Conv2d, rest: tuple[Any, ...], out: Array) -> None:
         unit, weight = self.unit(), self.plan.sums[op.output].weight
         lowest = self.program.tensors[op.input].type.lo
-        x = self.bordered(op, op.pad_value, np.uint8, lowest, winograd.SIDE)
+        x = self.bordered(op, np.uint8, lowest, winograd.SIDE)
         _, height, width = self.program.tensors[op.output].shape
         shares = self.shares(op)
         start = packed.starts(self.program.constants[op.weight].array, 1, lowest, unit.lanes)
@@ -324,7 +321,7 @@ class Binder:
         unit, sums = self.unit(), self.plan.sums[op.output]
         operand = packed.OPERANDS[sums.kind]
         lowest = self.program.tensors[op.input].type.lo if operand == "bytes" else 0
-        x = self.bordered(op, op.pad_value, np.uint8 if operand == "bytes" else np.int16, lowest)
+        x = self.bordered(op, np.uint8 if operand == "bytes" else np.int16, lowest)
         window, blocks = self.window(op, x), blocks_of(unit.isa, operand)
         weight = self.program.constants[op.weight].array
         start = packed.starts(weight, op.groups, lowest, unit.lanes)
@@ -339,7 +336,7 @@ class Binder:
 
     def plain(self, op: Conv2d, rest: tuple[Any, ...], out: Array) -> None:
         sums = self.plan.sums[op.output]
-        x = self.bordered(op, op.pad_value, np.int64 if sums.kind == "exact" else np.int16)
+        x = self.bordered(op, np.int64 if sums.kind == "exact" else np.int16)
         rows = x.reshape(x.shape[0], -1)
         first = (rows, sums.weight, self.window(op, x), self.forced(op), *rest)
         last = (self.buffer(op, "sums"), out, self.overflow(op))

@@ -57,7 +57,7 @@ class Detector(nn.Module):
         self.fine = conv_norm(channels, channels, stride=2)
         self.coarse = conv_norm(channels, channels, stride=2)
         if kind == "fcos":
-            self.head: nn.Module = FcosHead(channels, 2, 2, 2, "multi")
+            self.head: nn.Module = FcosHead(channels, self.head_spec, 2, "multi")
         else:
             self.head = RetinaNetHead(channels, self.head_spec, 2, "multi")
 

@@ -202,9 +202,7 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
                 kernel=op.kernel,
                 x=x,
                 lanes=lanes,
-                stride=op.stride,
-                dilation=op.dilation,
-                padding=op.padding,
+                **op.sliding,
             )
         case SumPool2d():
             return SumPool(
@@ -216,9 +214,7 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
                 rounding=rounding,
                 lanes=lanes,
                 out_lanes=folding.out_lanes,
-                stride=op.stride,
-                dilation=op.dilation,
-                padding=op.padding,
+                **op.sliding,
                 pad_value=op.pad_value,
                 rom=rom,
             )
@@ -252,12 +248,10 @@ def conv_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
         "scalings": [scaling(n.graph.program, r) for r in block.requants],
         "rounding": n.graph.program.arithmetic.rounding,
         "out_lanes": folding.out_lanes,
-        "stride": op.stride,
-        "dilation": op.dilation,
-        "padding": op.padding,
         "pad_values": [o.pad_value for o in convs],
         "pixels": folding.pixels,
         "rom": f"rom/{cell.name}",
+        **op.sliding,
     }
     engine = (
         DepthwiseEngine(lanes=folding.simd, **common)

@@ -4,22 +4,17 @@ import torch
 from torch import nn
 
 from intaglio.detect.boxes.decode import HeadSpec
-from intaglio.detect.networks.fpn import Backbone, FeaturePyramid
-from intaglio.detect.networks.heads import Maps, init_head, set_prior, tower
+from intaglio.detect.networks.heads import Classification, Detector, Maps, init_head, tower
 from intaglio.detect.networks.norm import NormKind, at_level
-from intaglio.detect.networks.resnet import IMAGENET_MEAN, IMAGENET_STD, ResNet, resnet
+from intaglio.detect.networks.resnet import ResNet, resnet
 
 
-class Fcos(nn.Module):
-    """Normalised images (N, 3, H, W) to (class logits, distances, centre-ness logits).
+class Fcos(Detector):
+    """A `Detector` with maps (class logits, distances, centre-ness logits).
 
     Each is a tuple of maps, one per pyramid level, finest first: (N, classes, h, w), (N, 4, h, w)
-    non-negative in units of the level's stride, and (N, 1, h, w). `decode.decode` makes boxes of
-    them. Normalised means (pixel / 255 - image_mean) / image_std. `input_size` (H, W) is None where
-    the detector was not made for one size.
+    non-negative in units of the level's stride, and (N, 1, h, w).
     """
-
-    input_size: tuple[int, int] | None = None
 
     def __init__(
         self,
@@ -31,54 +26,23 @@ class Fcos(nn.Module):
         norm: NormKind = "multi",
         fpn_norm: bool = True,
     ) -> None:
-        super().__init__()
-        extra = spec.levels - len(body.channels)
-        fpn = FeaturePyramid(body.channels, channels, norm=fpn_norm, extra=extra)
-        self.backbone = Backbone(body, fpn)
-        self.head = FcosHead(channels, len(spec.classes), spec.levels, convs, norm)
-        self.head_spec = spec
-        self.image_mean = IMAGENET_MEAN
-        self.image_std = IMAGENET_STD
-
-    def forward(self, images: torch.Tensor) -> tuple[Maps, Maps, Maps]:
-        """Raw maps of a batch; see the class."""
-        outputs: tuple[Maps, Maps, Maps] = self.head(self.backbone(images))
-        return outputs
+        super().__init__(body, spec, channels=channels, fpn_norm=fpn_norm)
+        self.head = FcosHead(channels, spec, convs, norm)
 
 
 class FcosHead(nn.Module):
     """Two towers whose convolutions all levels share."""
 
-    def __init__(
-        self, channels: int, classes: int, levels: int, convs: int, norm: NormKind
-    ) -> None:
+    def __init__(self, channels: int, spec: HeadSpec, convs: int, norm: NormKind) -> None:
         super().__init__()
-        self.classification_head = FcosClassification(channels, classes, levels, convs, norm)
-        self.regression_head = FcosRegression(channels, levels, convs, norm)
+        self.classification_head = Classification(channels, spec, convs, norm)
+        self.regression_head = FcosRegression(channels, spec.levels, convs, norm)
 
     def forward(self, pyramid: list[torch.Tensor]) -> tuple[Maps, Maps, Maps]:
         """Maps (N, channels, h, w), finest first, to the maps of `Fcos`."""
         cls = tuple(self.classification_head(x, level) for level, x in enumerate(pyramid))
         boxes = [self.regression_head(x, level) for level, x in enumerate(pyramid)]
         return cls, tuple(reg for reg, _ in boxes), tuple(ctr for _, ctr in boxes)
-
-
-class FcosClassification(nn.Module):
-    """Tower and class logits."""
-
-    def __init__(
-        self, channels: int, classes: int, levels: int, convs: int, norm: NormKind
-    ) -> None:
-        super().__init__()
-        self.conv = tower(channels, levels, convs, norm)
-        self.cls_logits = nn.Conv2d(channels, classes, 3, padding=1)
-        init_head(self.conv, self.cls_logits)
-        set_prior(self.cls_logits, 0.01)
-
-    def forward(self, x: torch.Tensor, level: int) -> torch.Tensor:
-        """(N, channels, h, w) to (N, classes, h, w)."""
-        logits: torch.Tensor = self.cls_logits(at_level(self.conv, x, level))
-        return logits
 
 
 class FcosRegression(nn.Module):

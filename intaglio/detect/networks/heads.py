@@ -1,13 +1,70 @@
-"""What the heads of FCOS and RetinaNet have in common."""
+"""What FCOS and RetinaNet have in common: body, pyramid, towers and class logits."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
 
-from intaglio.detect.networks.norm import NormKind, head_norm
+from intaglio.detect.boxes.decode import HeadSpec
+from intaglio.detect.networks.fpn import Backbone, ExtraSource, FeaturePyramid
+from intaglio.detect.networks.norm import NormKind, at_level, head_norm
+from intaglio.detect.networks.resnet import IMAGENET_MEAN, IMAGENET_STD, ResNet
 
 Maps = tuple[torch.Tensor, ...]
+
+
+class Detector(nn.Module):
+    """Normalised images (N, 3, H, W) to the raw maps of `head`, one set per pyramid level, finest
+    first. `decode.decode` makes boxes of them.
+
+    Normalised means (pixel / 255 - image_mean) / image_std. `input_size` (H, W) is None where the
+    detector was not made for one size.
+    """
+
+    input_size: tuple[int, int] | None = None
+
+    def __init__(
+        self,
+        body: ResNet,
+        spec: HeadSpec,
+        *,
+        channels: int,
+        fpn_norm: bool,
+        extra_source: ExtraSource = "p5",
+    ) -> None:
+        super().__init__()
+        extra = spec.levels - len(body.channels)
+        fpn = FeaturePyramid(
+            body.channels, channels, norm=fpn_norm, extra=extra, extra_source=extra_source
+        )
+        self.backbone = Backbone(body, fpn)
+        self.head: nn.Module
+        self.head_spec = spec
+        self.image_mean = IMAGENET_MEAN
+        self.image_std = IMAGENET_STD
+
+    def forward(self, images: torch.Tensor) -> Any:
+        """Raw maps of a batch; see the class."""
+        return self.head(self.backbone(images))
+
+
+class Classification(nn.Module):
+    """Tower and class logits of every location, or of each of its anchors, shared by the levels."""
+
+    def __init__(
+        self, channels: int, spec: HeadSpec, convs: int, norm: NormKind, *, nested: bool = False
+    ) -> None:
+        super().__init__()
+        self.conv = tower(channels, spec.levels, convs, norm, nested=nested)
+        self.cls_logits = nn.Conv2d(channels, spec.anchors * len(spec.classes), 3, padding=1)
+        init_head(self.conv, self.cls_logits)
+        set_prior(self.cls_logits, 0.01)
+
+    def forward(self, x: torch.Tensor, level: int) -> torch.Tensor:
+        """(N, channels, h, w) to (N, A * classes, h, w)."""
+        logits: torch.Tensor = self.cls_logits(at_level(self.conv, x, level))
+        return logits
 
 
 def tower(

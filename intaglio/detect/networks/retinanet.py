@@ -4,22 +4,18 @@ import torch
 from torch import nn
 
 from intaglio.detect.boxes.decode import HeadSpec
-from intaglio.detect.networks.fpn import Backbone, ExtraSource, FeaturePyramid
-from intaglio.detect.networks.heads import Maps, init_head, set_prior, tower
+from intaglio.detect.networks.fpn import ExtraSource
+from intaglio.detect.networks.heads import Classification, Detector, Maps, init_head, tower
 from intaglio.detect.networks.norm import NormKind, at_level
-from intaglio.detect.networks.resnet import IMAGENET_MEAN, IMAGENET_STD, ResNet, resnet
+from intaglio.detect.networks.resnet import ResNet, resnet
 
 
-class RetinaNet(nn.Module):
-    """Normalised images (N, 3, H, W) to (class logits, box deltas).
+class RetinaNet(Detector):
+    """A `Detector` with maps (class logits, box deltas).
 
     Each is a tuple of maps, one per pyramid level, finest first: (N, A * classes, h, w) and
-    (N, A * 4, h, w) for A anchors per location, anchor-major. `decode.decode` makes boxes of them.
-    Normalised means (pixel / 255 - image_mean) / image_std. `input_size` (H, W) is None where the
-    detector was not made for one size.
+    (N, A * 4, h, w) for A anchors per location, anchor-major.
     """
-
-    input_size: tuple[int, int] | None = None
 
     def __init__(
         self,
@@ -32,21 +28,10 @@ class RetinaNet(nn.Module):
         fpn_norm: bool = True,
         extra_source: ExtraSource = "p5",
     ) -> None:
-        super().__init__()
-        extra = spec.levels - len(body.channels)
-        fpn = FeaturePyramid(
-            body.channels, channels, norm=fpn_norm, extra=extra, extra_source=extra_source
+        super().__init__(
+            body, spec, channels=channels, fpn_norm=fpn_norm, extra_source=extra_source
         )
-        self.backbone = Backbone(body, fpn)
         self.head = RetinaNetHead(channels, spec, convs, norm)
-        self.head_spec = spec
-        self.image_mean = IMAGENET_MEAN
-        self.image_std = IMAGENET_STD
-
-    def forward(self, images: torch.Tensor) -> tuple[Maps, Maps]:
-        """Raw maps of a batch; see the class."""
-        outputs: tuple[Maps, Maps] = self.head(self.backbone(images))
-        return outputs
 
 
 class RetinaNetHead(nn.Module):
@@ -54,7 +39,7 @@ class RetinaNetHead(nn.Module):
 
     def __init__(self, channels: int, spec: HeadSpec, convs: int, norm: NormKind) -> None:
         super().__init__()
-        self.classification_head = RetinaNetClassification(channels, spec, convs, norm)
+        self.classification_head = Classification(channels, spec, convs, norm, nested=True)
         self.regression_head = RetinaNetRegression(channels, spec, convs, norm)
 
     def forward(self, pyramid: list[torch.Tensor]) -> tuple[Maps, Maps]:
@@ -62,22 +47,6 @@ class RetinaNetHead(nn.Module):
         cls = tuple(self.classification_head(x, level) for level, x in enumerate(pyramid))
         reg = tuple(self.regression_head(x, level) for level, x in enumerate(pyramid))
         return cls, reg
-
-
-class RetinaNetClassification(nn.Module):
-    """Tower and class logits."""
-
-    def __init__(self, channels: int, spec: HeadSpec, convs: int, norm: NormKind) -> None:
-        super().__init__()
-        self.conv = tower(channels, spec.levels, convs, norm, nested=True)
-        self.cls_logits = nn.Conv2d(channels, spec.anchors * len(spec.classes), 3, padding=1)
-        init_head(self.conv, self.cls_logits)
-        set_prior(self.cls_logits, 0.01)
-
-    def forward(self, x: torch.Tensor, level: int) -> torch.Tensor:
-        """(N, channels, h, w) to (N, A * classes, h, w)."""
-        logits: torch.Tensor = self.cls_logits(at_level(self.conv, x, level))
-        return logits
 
 
 class RetinaNetRegression(nn.Module):

@@ -68,6 +68,16 @@ def storage(type: IntType) -> np.dtype[Any]:
     return np.dtype(np.int32 if IntType(32, True).holds(type.lo, type.hi) else np.int64)
 
 
+def window_fields(op: Windowed, kernel: Sequence[int], pads: Padding) -> dict[str, Any]:
+    """A window as ONNX's attributes; what lies outside of `pads` is written as a border."""
+    return {
+        "kernel_shape": kernel,
+        "strides": op.stride,
+        "dilations": op.dilation,
+        "pads": [pads[0], pads[2], pads[1], pads[3]],
+    }
+
+
 class Writer:
     """One method for each operation; `graph` holds what was written."""
 
@@ -87,10 +97,8 @@ class Writer:
                 graph.node("Identity", [op.input], name)
                 graph.outputs.append(described)
                 return
-            case Conv2d():
-                self.conv(op)
-            case SumPool2d():
-                self.sum_pool(op)
+            case Conv2d() | SumPool2d():
+                self.convolve(op)
             case Requant():
                 self.requant(op)
             case Add():
@@ -159,21 +167,11 @@ class Writer:
 
     # --- sums ---
 
-    def conv(self, op: Conv2d) -> None:
-        weight = self.program.constants[op.weight]
-        self.convolve(op, weight.array, op.weight, op.groups, op.pad_value)
-
-    def sum_pool(self, op: SumPool2d) -> None:
-        """A convolution by ones."""
-        channels = self.program.tensors[op.input].shape[0]
-        ones = np.ones((channels, 1, *op.kernel), dtype=np.int64)
-        self.convolve(op, ones, f"ones/{'x'.join(map(str, ones.shape))}", channels, (op.pad_value,))
-
-    def convolve(
-        self, op: Windowed, weight: Array, name: str, groups: int, outside: Sequence[int]
-    ) -> None:
+    def convolve(self, op: Conv2d | SumPool2d) -> None:
         """The exact sum of products, all digits of codes by all digits of weights."""
         graph, out, x = self.graph, op.output, self.program.tensors[op.input]
+        kernel, outside = self.program.kernel(op), op.outside(x)
+        weight, name = kernel.array, kernel.name
         source, pads = op.input, op.padding
         if any(op.padding) and any(outside):
             source, pads = self.pad(source, pads, outside, f"{out}.padded"), (0, 0, 0, 0)
@@ -193,11 +191,8 @@ class Writer:
                     "ConvInteger",
                     inputs,
                     f"{out}.conv{power}{shift}",
-                    kernel_shape=weight.shape[2:],
-                    strides=op.stride,
-                    dilations=op.dilation,
-                    pads=[pads[0], pads[2], pads[1], pads[3]],
-                    group=groups,
+                    group=kernel.groups,
+                    **window_fields(op, weight.shape[2:], pads),
                 )
                 parts.append((part, 8 * (power + shift)))
         total = self.total(parts, out)
@@ -307,14 +302,9 @@ class Writer:
         graph, out, x = self.graph, op.output, self.program.tensors[op.input]
         source, pads = op.input, op.padding
         if any(p >= k for p, k in zip(pads, np.repeat(op.kernel, 2), strict=True)):
-            lowest = (x.type.lo,)  # runtimes refuse such pads
+            lowest = op.outside(x)  # runtimes refuse such pads
             source, pads = self.pad(source, pads, lowest, f"{out}.padded"), (0, 0, 0, 0)
-        window: dict[str, Any] = {
-            "kernel_shape": op.kernel,
-            "strides": op.stride,
-            "dilations": op.dilation,
-            "pads": [pads[0], pads[2], pads[1], pads[3]],
-        }
+        window = window_fields(op, op.kernel, pads)
         if x.type.bits <= 8:
             graph.node("MaxPool", [source], out, **window)
             return

@@ -68,17 +68,16 @@ class QuantisedWriter(Writer):
         weight, x = np.ones((channels, 1, 1, 1), dtype=np.int64), op.input
         outside: tuple[int, ...] = (0,)
         pads: Padding = (0, 0, 0, 0)
-        if isinstance(source, Conv2d):
-            if narrowed(source, self.program) is not None:
-                raise self.refuse(source, "its accumulator must be as wide as proved")
-            weight, outside = self.program.constants[source.weight].array, source.pad_value
-            fields["group"] = source.groups
-        elif isinstance(source, SumPool2d):
-            weight = np.ones((channels, 1, *source.kernel), dtype=np.int64)
-            outside = (source.pad_value,)
+        if isinstance(source, Conv2d) and narrowed(source, self.program) is not None:
+            raise self.refuse(source, "its accumulator must be as wide as proved")
         if isinstance(source, (Conv2d, SumPool2d)):
-            x, pads = source.input, source.padding
-            fields |= {"strides": source.stride, "dilations": source.dilation}
+            x, pads, kernel = source.input, source.padding, self.program.kernel(source)
+            weight, outside = kernel.array, source.outside(self.program.tensors[x])
+            fields = {
+                "group": kernel.groups,
+                "strides": source.stride,
+                "dilations": source.dilation,
+            }
         if self.program.tensors[x].type.bits > 8:
             raise self.refuse(op, "its operand must have at most 8 bits")
         if any(pads) and len(set(outside)) > 1:

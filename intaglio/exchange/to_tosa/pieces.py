@@ -182,15 +182,8 @@ class Pieces:
         """The exact sum of products and `bias` of each channel, as int32."""
         program, x = self.program, self.program.tensors[op.input]
         source, codes = self.codes(op, op.input, 16), self.held(op, op.input)
-        if isinstance(op, Conv2d):
-            weight, name, groups, outside = (
-                program.constants[op.weight].array, op.weight, op.groups, op.pad_value,
-            )  # fmt: skip
-        else:
-            channels = x.shape[0]
-            weight = np.ones((channels, 1, *op.kernel), dtype=np.int64)
-            name, groups = f"ones/{'x'.join(map(str, weight.shape))}", channels
-            outside = (op.pad_value,)
+        found, outside = program.kernel(op), op.outside(x)
+        weight, name, groups = found.array, found.name, found.groups
         if not I8.holds(int(weight.min()), int(weight.max())):
             raise op.refuse("its weights must fit into i8 in TOSA; use at most 8 bits.")
         kernel, padding = (weight.shape[2], weight.shape[3]), op.padding

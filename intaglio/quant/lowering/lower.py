@@ -61,12 +61,11 @@ class Lowering:
     def add(self, node: Node) -> None:
         """One node."""
         grid = self.scales.grids[node.output]
-        output, origin = node.output, node.origin
+        output = node.output
+        names: dict[str, Any] = {"output": output, "origin": node.origin}
         match node:
             case Image():
-                op: ops.Op = ops.Input(
-                    output=output, origin=origin, shape=node.shape, type=grid.type
-                )
+                op: ops.Op = ops.Input(**names, shape=node.shape, type=grid.type)
             case SumPool() if self.averages(node, grid):
                 self.average(node, grid)
                 return
@@ -81,8 +80,7 @@ class Lowering:
                 op = self.lookup(node, grid)
             case MaxPool():
                 op = ops.MaxPool2d(
-                    output=output,
-                    origin=origin,
+                    **names,
                     input=node.input,
                     kernel=node.kernel,
                     stride=node.stride,
@@ -90,20 +88,12 @@ class Lowering:
                     padding=node.padding,
                 )
             case Upsample():
-                op = ops.Upsample(
-                    output=output, origin=origin, input=node.input, size=node.shape[1:]
-                )
+                op = ops.Upsample(**names, input=node.input, size=node.shape[1:])
             case Pad():
                 value = grid.code(node.value)
-                op = ops.Pad(
-                    output=output,
-                    origin=origin,
-                    input=node.input,
-                    padding=node.padding,
-                    value=value,
-                )
+                op = ops.Pad(**names, input=node.input, padding=node.padding, value=value)
             case Concat():
-                op = ops.Concat(output=output, origin=origin, parts=node.parts)
+                op = ops.Concat(**names, parts=node.parts)
             case _:
                 raise TypeError(f"{type(node).__name__} must be lowered here.")
         self.builder.add(op, grid.type, grid.scale, (grid.zero_point,))
