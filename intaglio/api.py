@@ -108,7 +108,7 @@ def predictor(model: Program | nn.Module, engine: Engine, threads: int | None = 
     """A function from uint8 images (N, C, H, W) to real-valued output maps.
 
     A Program runs in the simulator ("sim") or in the slow reference; a torch module in "float".
-    For "rtl" pass `predict=codegen.compile.load(folder).run_dequantised` to `evaluate`.
+    For "rtl" pass `predict=running.compile.load(folder).run_dequantised` to `evaluate`.
     """
     if isinstance(model, Program):
         if engine == "sim":

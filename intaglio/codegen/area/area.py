@@ -2,7 +2,7 @@
 
 Counted, for each component, from what its `elaborate` writes down and the numbers that it is made
 from, so that a layer's folding can be judged before anything is built. What a target makes of it
-is `codegen.mapping`'s business.
+is `mapping`'s business.
 """
 
 from __future__ import annotations
