@@ -25,8 +25,9 @@ from resnet8_peers import PEERS, Peer
 from timing import netlist
 from torch import nn
 
-from intaglio.chip.bitstream import FOLDER, PACKED, place_and_route, synthesise
+from intaglio.chip.bitstream import PACKED, place_and_route
 from intaglio.chip.shell import SHELL
+from intaglio.chip.synthesis import FOLDER, synthesise
 from intaglio.codegen.area.devices import device
 from intaglio.codegen.bundle import Bundle, build
 from intaglio.codegen.folder.scripts import SOURCES

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tests"))
 
 from networks import Layers, pyramid, skip
 
-from intaglio.chip.bitstream import FOLDER, synthesise
+from intaglio.chip.synthesis import FOLDER, synthesise
 from intaglio.codegen.area.area import Area
 from intaglio.codegen.area.blocks import area_of
 from intaglio.codegen.area.devices import device

@@ -30,16 +30,14 @@ from networks import skip
 
 from intaglio.chip.bitstream import (
     BAUD,
-    FOLDER,
     PACKED,
     pack,
     place_and_route,
-    stat_resources,
     surrounding,
-    synthesise,
     synthesise_within,
 )
 from intaglio.chip.shell import SHELL
+from intaglio.chip.synthesis import FOLDER, stat_resources, synthesise
 from intaglio.codegen.area.devices import device
 from intaglio.codegen.bundle import build
 from intaglio.codegen.folder.manifest import read_manifest

@@ -11,8 +11,9 @@ from networks import Layers, skip, tiny
 from tools import Cli, needs, needs_tools, refused
 
 from intaglio.chip import bitstream as flow
-from intaglio.chip.bitstream import BitstreamResult, Routed, bitstream, count, fmax
+from intaglio.chip.bitstream import BitstreamResult, Routed, bitstream, fmax
 from intaglio.chip.gates import check_shell, verify_gates
+from intaglio.chip.synthesis import count
 from intaglio.chip.toolchain import run_tool
 from intaglio.codegen.bundle import build
 from intaglio.codegen.folder.manifest import read_manifest

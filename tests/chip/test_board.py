@@ -11,10 +11,11 @@ from networks import tiny
 from tools import Cli, needs, needs_tools, refused
 
 from intaglio.chip import host
-from intaglio.chip.bitstream import FOLDER, bitstream, surrounding
+from intaglio.chip.bitstream import bitstream, surrounding
 from intaglio.chip.boards import BOARDS, board, constraints, wiring
 from intaglio.chip.gates import check_board
 from intaglio.chip.pll import CLOSE, pll
+from intaglio.chip.synthesis import FOLDER
 from intaglio.codegen.area.devices import device
 from intaglio.codegen.bundle import build
 from intaglio.errors import BuildError, ToolError

@@ -10,7 +10,7 @@ import pytest
 from networks import tiny
 from tools import needs_tools
 
-from intaglio.chip.bitstream import FOLDER, synthesise
+from intaglio.chip.synthesis import FOLDER, synthesise
 from intaglio.codegen.area.devices import device
 from intaglio.codegen.bundle import build
 from intaglio.codegen.folder.scripts import SOURCES
