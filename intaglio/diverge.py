@@ -3,7 +3,7 @@
 The tables stay as they are: M, S and, but for the zero point, B. What can be swapped on them is
 
 - the rounding of t / 2^S. Where the own rounding is blind to sign and parity (RND, TRN), B holds
-  the output's zero point; for the others it moves to the offset, where `lowering.lower` puts it, which
+  the output's zero point; for the others it moves to the offset, where `lower` puts it, which
   changes nothing by itself. TRN on tables that were made for another rounding truncates: B holds no
   half for it. Tables made for TRN hold that half, which the others would add again: refused;
 - the accumulator: a width, and what happens beyond it;

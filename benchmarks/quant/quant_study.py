@@ -135,4 +135,4 @@ def section(study: Study, folder: Path) -> str:
     plan = make_plan(study, parse(study, None, ["--out", str(folder)]))
     lines = [f"## {study.title}", "", study.words, ""]
     rows = body(study, read_cells(plan.cells), tasks(study, plan, study.variants))
-    return page_part(lines, study.head, rows, f"python benchmarks/{study.name}.py")
+    return page_part(lines, study.head, rows, f"python benchmarks/quant/{study.name}.py")
