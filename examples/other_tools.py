@@ -31,10 +31,10 @@ from torch import nn
 from torch.nn import functional
 
 import intaglio
-from intaglio.detect.data.images import stack
-from intaglio.detect.networks import zoo
+from intaglio.detect import zoo
+from intaglio.detect.images import stack
 from intaglio.exchange.compared import compare
-from intaglio.exchange.from_onnx.importer import import_onnx
+from intaglio.exchange.importer import import_onnx
 from intaglio.exchange.runtime import run_onnx
 from intaglio.exchange.to_onnx.integer import to_integer
 from intaglio.fixed import preset

@@ -18,9 +18,9 @@ from intaglio.spread import HERE, Pool
 if TYPE_CHECKING:
     from torch import nn
 
-    from intaglio.detect.boxes.decode import HeadSpec
-    from intaglio.detect.data.coco import CocoData
-    from intaglio.detect.data.evaluate import EvalResult, Predict
+    from intaglio.detect.coco import CocoData
+    from intaglio.detect.decode import HeadSpec
+    from intaglio.detect.evaluate import EvalResult, Predict
     from intaglio.quant import Differences, Quantized
     from intaglio.quant.train import Trained
 
@@ -89,7 +89,7 @@ def check_trained(trained: Trained, images: NDArray[np.uint8]) -> Agreement:
 
 def head_of(model: Program | nn.Module, name: str) -> HeadSpec:
     """The head description that turns output maps into boxes. Raises ModelError without one."""
-    from intaglio.detect.boxes.decode import HeadSpec
+    from intaglio.detect.decode import HeadSpec
 
     if isinstance(model, Program):
         text = model.meta.get("head")
@@ -160,7 +160,7 @@ def evaluate(
     `engine` defaults to "sim" for a Program and "float" for a module; `predict` replaces it, as
     for the fake-quantised model. Boxes are decoded in float from the outputs' real values.
     """
-    from intaglio.detect.data.evaluate import evaluate as run
+    from intaglio.detect.evaluate import evaluate as run
 
     engine = engine or ("sim" if isinstance(model, Program) else "float")
     size = size or input_size(model)

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from intaglio.api import Engine, compare_with_simulator, evaluate, head_of, predictor
-from intaglio.detect.boxes.decode import decode
-from intaglio.detect.boxes.draw import draw, sheet
-from intaglio.detect.data.coco import CocoData
-from intaglio.detect.data.images import stack
-from intaglio.detect.networks import zoo
+from intaglio.detect import zoo
+from intaglio.detect.coco import CocoData
+from intaglio.detect.decode import decode
+from intaglio.detect.draw import draw, sheet
+from intaglio.detect.images import stack
 from intaglio.disk import make_folder, write_text
 from intaglio.file import save
 

@@ -28,8 +28,8 @@ from intaglio.sim.compare import Difference, first_difference
 from intaglio.sim.engine import Array, Simulator
 
 if TYPE_CHECKING:
-    from intaglio.detect.data.coco import CocoData
-    from intaglio.detect.data.evaluate import EvalResult
+    from intaglio.detect.coco import CocoData
+    from intaglio.detect.evaluate import EvalResult
 
 Progress = Callable[[int, int], None]
 

@@ -44,8 +44,8 @@ WIDE, MORE = 22, 200  # random networks from this number on have so many multipl
 
 def bundled(name: str) -> Program:
     """A bundled detector, quantised quickly: cycles do not depend on the weights' values."""
-    from intaglio.detect.data.images import stack
-    from intaglio.detect.networks import zoo
+    from intaglio.detect import zoo
+    from intaglio.detect.images import stack
     from intaglio.quant import QuantConfig, quantize
 
     with tempfile.TemporaryDirectory() as folder:

@@ -16,10 +16,10 @@ from hw_json import put
 
 from intaglio.api import head_of
 from intaglio.codegen.bundle import build
-from intaglio.detect.boxes.decode import Detections, decode
-from intaglio.detect.data.coco import CocoData
-from intaglio.detect.data.images import stack
-from intaglio.detect.networks import zoo
+from intaglio.detect import zoo
+from intaglio.detect.coco import CocoData
+from intaglio.detect.decode import Detections, decode
+from intaglio.detect.images import stack
 from intaglio.program import Program
 from intaglio.quant import QuantConfig, quantize
 from intaglio.sim.engine import Simulator, dequantise

@@ -97,8 +97,8 @@ class Count:
 
 def fcos_nano() -> Program:
     """The bundled detector at W4A4."""
-    from intaglio.detect.data.images import stack
-    from intaglio.detect.networks import zoo
+    from intaglio.detect import zoo
+    from intaglio.detect.images import stack
     from intaglio.quant import QuantConfig, quantize
 
     with tempfile.TemporaryDirectory() as folder:

@@ -21,7 +21,7 @@ from onnx.backend.test.case.test_case import TestCase
 from onnx.backend.test.loader import load_model_tests
 
 from intaglio.errors import ModelError
-from intaglio.exchange.from_onnx.importer import import_onnx
+from intaglio.exchange.importer import import_onnx
 from intaglio.fixed import preset
 from intaglio.forms import Real
 

@@ -122,8 +122,8 @@ class Detector(Case):
 def detector_cases(profile: str, count: int, seed: int) -> Iterator[Case]:
     """Both bundled detectors, of 4 and of 8 bits, on scenes and on random pixels; `count` images
     of either kind."""
-    from intaglio.detect.data.scenes import make_scene
-    from intaglio.detect.networks.zoo import BUNDLED, CALIBRATION_SEED, HELD_OUT_SEED, load
+    from intaglio.detect.scenes import make_scene
+    from intaglio.detect.zoo import BUNDLED, CALIBRATION_SEED, HELD_OUT_SEED, load
     from intaglio.quant import QuantConfig, quantize
 
     rng = np.random.default_rng([seed, 67, count])

@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.console import Console
 
 from intaglio.api import evaluate
-from intaglio.detect.data.images import stack
-from intaglio.detect.networks import zoo
+from intaglio.detect import zoo
+from intaglio.detect.images import stack
 from intaglio.quant import QuantConfig, quantize
 
 CALIBRATED = 64

@@ -19,11 +19,11 @@ from quant_methods import model_digest
 from torch import nn
 
 from intaglio.api import check_trained, evaluate
-from intaglio.detect.data.coco import CocoData
-from intaglio.detect.data.scenes import write_scenes
-from intaglio.detect.networks import zoo
+from intaglio.detect import zoo
+from intaglio.detect.coco import CocoData
 from intaglio.detect.networks.fcos import Fcos
 from intaglio.detect.networks.norm import NormKind
+from intaglio.detect.scenes import write_scenes
 from intaglio.detect.train import normalise
 from intaglio.file import save
 from intaglio.fixed import Arithmetic

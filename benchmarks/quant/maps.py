@@ -17,10 +17,10 @@ from quant_bench import positive
 from rich.console import Console
 
 from intaglio.api import evaluate, head_of
-from intaglio.detect.data.coco import CocoData
-from intaglio.detect.data.evaluate import Predict
-from intaglio.detect.data.images import stack
-from intaglio.detect.networks import zoo
+from intaglio.detect import zoo
+from intaglio.detect.coco import CocoData
+from intaglio.detect.evaluate import Predict
+from intaglio.detect.images import stack
 from intaglio.errors import DataError, IntaglioError
 from intaglio.file import load
 from intaglio.program import Program

@@ -25,7 +25,7 @@ from quant_page import write_results
 from quant_study import section
 from threadpoolctl import threadpool_limits
 
-from intaglio.detect.networks import zoo
+from intaglio.detect import zoo
 from intaglio.errors import IntaglioError
 from intaglio.sim.engine import processors
 

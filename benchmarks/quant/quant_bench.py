@@ -14,9 +14,9 @@ from quant_cells import FLOAT, Cell, Task
 from quant_methods import config
 
 from intaglio.api import evaluate
-from intaglio.detect.data.coco import CocoData
-from intaglio.detect.data.images import stack
-from intaglio.detect.networks import zoo
+from intaglio.detect import zoo
+from intaglio.detect.coco import CocoData
+from intaglio.detect.images import stack
 from intaglio.disk import make_folder
 from intaglio.program import Program
 from intaglio.quant import QuantConfig, float_predictor, quantize

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from intaglio.detect.networks import zoo
+from intaglio.detect import zoo
 from intaglio.errors import DataError
 from intaglio.file import load
 from intaglio.program import Program

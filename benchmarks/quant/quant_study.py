@@ -13,7 +13,7 @@ from quant_methods import model_digest
 from quant_page import ABSENT, page_part
 from threadpoolctl import threadpool_limits
 
-from intaglio.detect.networks import zoo
+from intaglio.detect import zoo
 from intaglio.quant import QuantConfig
 from intaglio.sim.engine import processors
 

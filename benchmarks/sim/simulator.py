@@ -41,8 +41,8 @@ from PIL import Image
 from simulator_page import line, write
 
 from intaglio.codegen.bundle import build
-from intaglio.detect.boxes.decode import HeadSpec
-from intaglio.detect.networks import zoo
+from intaglio.detect import zoo
+from intaglio.detect.decode import HeadSpec
 from intaglio.detect.networks.retinanet import retinanet_resnet
 from intaglio.file import save
 from intaglio.program import Program

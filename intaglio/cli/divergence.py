@@ -41,8 +41,8 @@ def diverge(
     rounding and preset that the tables allow.
     """
     from intaglio.api import input_size
-    from intaglio.detect.data.coco import CocoData
-    from intaglio.detect.data.images import image_files, spread, stack
+    from intaglio.detect.coco import CocoData
+    from intaglio.detect.images import image_files, spread, stack
     from intaglio.diverge import asked_for, every_variant
     from intaglio.diverge import diverge as run
     from intaglio.file import load

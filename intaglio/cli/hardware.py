@@ -50,7 +50,7 @@ def build(
     program = load(model)
     pixels = None
     if image:
-        from intaglio.detect.data.images import stack
+        from intaglio.detect.images import stack
 
         _, height, width = program.inputs[0].shape
         pixels = stack(image, (height, width), resize=resize)

@@ -151,7 +151,7 @@ def import_program(
     made of them, or where the file has operators before its first QuantizeLinear; else the codes
     of that QuantizeLinear.
     """
-    from intaglio.exchange.from_onnx.importer import import_onnx
+    from intaglio.exchange.importer import import_onnx
     from intaglio.file import save
     from intaglio.fixed import preset
 

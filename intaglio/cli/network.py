@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-    from intaglio.detect.boxes.decode import Detections, HeadSpec
-    from intaglio.detect.data.evaluate import Predict
+    from intaglio.detect.decode import Detections, HeadSpec
+    from intaglio.detect.evaluate import Predict
 
 
 DRAWN = 384  # pixels of a small picture's longer side, enlarged by a whole number
@@ -94,7 +94,7 @@ def run(
 ) -> None:
     """Run images through the bit-accurate simulator; draw boxes, or write the raw integers."""
     from intaglio.api import head_of
-    from intaglio.detect.data.images import batch_size, stack
+    from intaglio.detect.images import batch_size, stack
     from intaglio.file import load
     from intaglio.sim.engine import Simulator
 
@@ -135,9 +135,9 @@ def drawn_boxes(
     threshold: float,
 ) -> "tuple[Image, Detections]":  # fmt: skip
     """An image file enlarged, with its boxes; and what was found, in the picture's own pixels."""
-    from intaglio.detect.boxes.draw import draw
-    from intaglio.detect.data.evaluate import decode_fitted
-    from intaglio.detect.data.images import read
+    from intaglio.detect.draw import draw
+    from intaglio.detect.evaluate import decode_fitted
+    from intaglio.detect.images import read
     from intaglio.sim.engine import dequantise
 
     picture = read(path, None)
@@ -191,8 +191,8 @@ def evaluate(
     """mAP of a detector by pycocotools: float, fake-quantised, the hardware's integers, or RTL."""
     from intaglio.api import Engine
     from intaglio.api import evaluate as measure
-    from intaglio.detect.data.coco import CocoData
-    from intaglio.detect.data.images import image_files
+    from intaglio.detect.coco import CocoData
+    from intaglio.detect.images import image_files
 
     target = open_model(model, weights)
     if engine is None:
@@ -266,7 +266,7 @@ def compare(
     first, second = load(a), load(b)
     pixels = None
     if image:
-        from intaglio.detect.data.images import stack
+        from intaglio.detect.images import stack
 
         pixels = stack(image, input_size(first))
     result = compare_programs(first, second, pixels)

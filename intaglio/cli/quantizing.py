@@ -70,7 +70,7 @@ def scenes(
     json_file: JsonOption = None,
 ) -> None:
     """Write COCO-format detection scenes of handwritten digits: DIR/images and a JSON."""
-    from intaglio.detect.data.scenes import write_scenes
+    from intaglio.detect.scenes import write_scenes
 
     known: dict[str, Literal["train", "held-out"]] = {"train": "train", "held-out": "held-out"}
     if split not in known:
@@ -95,7 +95,7 @@ def open_model(reference: str, weights: Path | None) -> "Program | nn.Module":
         if weights is not None:
             raise ModelError("--weights must go with a torch model, not with a .intaglio file.")
         return load(reference)
-    from intaglio.detect.networks.resolve import resolve
+    from intaglio.detect.resolve import resolve
 
     return resolve(reference, weights)
 
@@ -107,8 +107,8 @@ def calibrate(
 ) -> "Quantized":  # fmt: skip
     """Quantise `model` on `count` images of a folder; `state` is where a search resumes from."""
     from intaglio.api import input_size
-    from intaglio.detect.data.coco import CocoData
-    from intaglio.detect.data.images import image_files, spread, stack
+    from intaglio.detect.coco import CocoData
+    from intaglio.detect.images import image_files, spread, stack
     from intaglio.quant import quantize
 
     files = spread(image_files(images, CocoData(data, images) if data else None), count)

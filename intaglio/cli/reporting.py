@@ -45,7 +45,7 @@ def pictures_of(
 ) -> "list[Picture]":
     """What the simulator finds in each image file, drawn."""
     from intaglio.api import head_of
-    from intaglio.detect.data.images import stack
+    from intaglio.detect.images import stack
     from intaglio.report.page import Picture
     from intaglio.sim.engine import Simulator
 

@@ -37,7 +37,7 @@ def trace(
     """Write every tensor of a run, accumulators too, for a bench: a folder with an index.json."""
     from intaglio.api import input_size
     from intaglio.cosim.trace import write_trace
-    from intaglio.detect.data.images import stack
+    from intaglio.detect.images import stack
     from intaglio.file import load
 
     program = load(model)

@@ -69,8 +69,8 @@ def train(
     import numpy as np
 
     from intaglio.api import check_trained, head_of, input_size
-    from intaglio.detect.data.coco import CocoData
-    from intaglio.detect.data.images import image_files
+    from intaglio.detect.coco import CocoData
+    from intaglio.detect.images import image_files
     from intaglio.file import save
     from intaglio.fixed import preset
     from intaglio.quant import QuantConfig

@@ -22,11 +22,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from intaglio.detect.boxes.losses import detection_loss
-from intaglio.detect.data.coco import LETTERBOX_GREY
-from intaglio.detect.data.evaluate import EvalResult, Predict, evaluate
-from intaglio.detect.data.scenes import MAX_DIGITS, make_scene
-from intaglio.detect.networks import zoo
+from intaglio.detect import zoo
+from intaglio.detect.coco import LETTERBOX_GREY
+from intaglio.detect.evaluate import EvalResult, Predict, evaluate
+from intaglio.detect.losses import detection_loss
+from intaglio.detect.scenes import MAX_DIGITS, make_scene
 
 EMA_DECAY = 0.998
 CROP_BATCH = 64

@@ -1,6 +1,7 @@
 """Programs to and from other tools' files.
 
-    from_onnx   quantised ONNX and QONNX in, a Program out
+    importer    a quantised file in, a Program out, made of
+      from_onnx   what ONNX and QONNX files hold, and what is known of their tensors
     to_onnx     a Program in, ONNX out, in three forms
     to_tosa     a Program in, TOSA out
 

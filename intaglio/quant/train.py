@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from intaglio.detect.boxes.decode import HeadSpec
-from intaglio.detect.boxes.losses import detection_loss
-from intaglio.detect.data.coco import CocoData, load_image
+from intaglio.detect.coco import CocoData, load_image
+from intaglio.detect.decode import HeadSpec
+from intaglio.detect.losses import detection_loss
 from intaglio.detect.train import follow
 from intaglio.errors import DataError, ModelError
 from intaglio.program import Program

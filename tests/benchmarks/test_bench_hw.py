@@ -15,7 +15,7 @@ from resnet8_peers import PEERS
 from rtl_map import different
 
 from intaglio.api import quantize
-from intaglio.detect.boxes.decode import Detections
+from intaglio.detect.decode import Detections
 
 
 def test_results_are_written_key_by_key(tmp_path: Path) -> None:

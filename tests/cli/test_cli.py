@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from tools import Cli, needs, refused
 
-from intaglio.detect.data.scenes import digits
+from intaglio.detect.scenes import digits
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -18,10 +18,10 @@ from intaglio.api import quantize
 from intaglio.codegen.bundle import Bundle, build
 from intaglio.codegen.running import library
 from intaglio.codegen.running.compile import Function, load
-from intaglio.detect.boxes.decode import HeadSpec
-from intaglio.detect.data.scenes import CLASSES
+from intaglio.detect.decode import HeadSpec
 from intaglio.detect.networks.fcos import Fcos
 from intaglio.detect.networks.resnet import BasicBlock, ResNet
+from intaglio.detect.scenes import CLASSES
 from intaglio.errors import BuildError, DataError, ToolError
 from intaglio.file import save
 from intaglio.hdl.pack import frame_beats, frames_words, words_frames

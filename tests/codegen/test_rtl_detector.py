@@ -10,9 +10,9 @@ from tools import needs
 @pytest.mark.rtl
 def test_fcos_nano_is_equal_bit_for_bit_and_cycle_for_cycle(tmp_path: Path) -> None:
     needs("verilator")
-    zoo = pytest.importorskip("intaglio.detect.networks.zoo")
+    zoo = pytest.importorskip("intaglio.detect.zoo")
     from intaglio import build, quantize, verify
-    from intaglio.detect.data.images import stack
+    from intaglio.detect.images import stack
 
     data = zoo.calibration("fcos-nano", tmp_path / "scenes", 16)
     images = stack([data.file(i) for i in data.ids[:16]], None)

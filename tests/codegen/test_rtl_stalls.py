@@ -7,7 +7,7 @@ import pytest
 from tools import needs
 
 pytest.importorskip("torch")
-from intaglio.detect.networks import zoo
+from intaglio.detect import zoo
 
 SEEDS = (1, 2, 3)
 
@@ -18,7 +18,7 @@ SEEDS = (1, 2, 3)
 def test_pauses_change_no_integer(name: str, tmp_path: Path) -> None:
     needs("verilator")
     from intaglio import build, quantize
-    from intaglio.detect.data.images import stack
+    from intaglio.detect.images import stack
     from intaglio.sim.engine import Simulator
 
     data = zoo.calibration(name, tmp_path / "scenes", 8)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from intaglio.api import compare_with_simulator, evaluate
-from intaglio.detect.data.images import stack
-from intaglio.detect.networks import zoo
+from intaglio.detect import zoo
+from intaglio.detect.images import stack
 from intaglio.quant import QuantConfig, quantize
 
 SCENES = 200

@@ -300,8 +300,8 @@ def test_what_the_command_refuses(
 def test_ap_of_a_detector_under_narrow_accumulators(tmp_path: Path) -> None:
     """The own arithmetic has the AP that `evaluate` gives; one that overflows has next to none."""
     from intaglio.api import evaluate
-    from intaglio.detect.data.images import stack
-    from intaglio.detect.networks import zoo
+    from intaglio.detect import zoo
+    from intaglio.detect.images import stack
     from intaglio.quant import QuantConfig, quantize
 
     scenes = zoo.held_out("fcos-nano", tmp_path, 4)

@@ -23,14 +23,14 @@ from tools import Cli, refused
 
 from intaglio import api
 from intaglio import spread as room
-from intaglio.detect.boxes.decode import Detections, HeadSpec
-from intaglio.detect.data import evaluate
-from intaglio.detect.data.coco import CocoData
-from intaglio.detect.data.images import stack
-from intaglio.detect.data.scenes import write_scenes
+from intaglio.detect import evaluate
+from intaglio.detect.coco import CocoData
+from intaglio.detect.decode import Detections, HeadSpec
+from intaglio.detect.images import stack
 from intaglio.detect.networks.fcos import Fcos
 from intaglio.detect.networks.resnet import BasicBlock, ResNet
-from intaglio.detect.networks.zoo import load as bundled
+from intaglio.detect.scenes import write_scenes
+from intaglio.detect.zoo import load as bundled
 from intaglio.errors import DataError, ToolError
 from intaglio.file import save
 from intaglio.program import Program

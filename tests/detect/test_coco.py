@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from tools import Cli, refused
 
-from intaglio.detect.boxes.decode import HeadSpec
-from intaglio.detect.data.coco import CocoData
-from intaglio.detect.data.evaluate import evaluate
-from intaglio.detect.data.images import read
+from intaglio.detect.coco import CocoData
+from intaglio.detect.decode import HeadSpec
+from intaglio.detect.evaluate import evaluate
+from intaglio.detect.images import read
 from intaglio.detect.networks import torchvision
-from intaglio.detect.networks.resolve import load_weights
+from intaglio.detect.resolve import load_weights
 from intaglio.errors import DataError
 from intaglio.file import load
 from intaglio.quant import float_predictor

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from intaglio.detect.boxes.decode import Detections, HeadSpec
-from intaglio.detect.data.coco import LETTERBOX_GREY, CocoData, load_image
-from intaglio.detect.data.evaluate import evaluate
-from intaglio.detect.data.scenes import CLASSES, digits, make_scene, write_scenes
+from intaglio.detect.coco import LETTERBOX_GREY, CocoData, load_image
+from intaglio.detect.decode import Detections, HeadSpec
+from intaglio.detect.evaluate import evaluate
+from intaglio.detect.scenes import CLASSES, digits, make_scene, write_scenes
 from intaglio.errors import DataError
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from intaglio.detect.boxes.decode import Detections, HeadSpec, anchor_boxes, decode, iou, nms
+from intaglio.detect.decode import Detections, HeadSpec, anchor_boxes, decode, iou, nms
 from intaglio.errors import ModelError
 
 FCOS = HeadSpec("fcos", ("a", "b", "c"), strides=(8, 16), nms_iou=0.6)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
-from intaglio.detect.boxes.decode import HeadSpec, decode
-from intaglio.detect.boxes.losses import detection_loss, encode_deltas, focal_loss, giou_loss
-from intaglio.detect.networks import zoo
+from intaglio.detect import zoo
+from intaglio.detect.decode import HeadSpec, decode
+from intaglio.detect.losses import detection_loss, encode_deltas, focal_loss, giou_loss
 from intaglio.detect.networks.fcos import fcos_resnet
 from intaglio.detect.networks.norm import MultiLevelNorm
 from intaglio.detect.networks.retinanet import retinanet_resnet

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from intaglio.detect.data.evaluate import evaluate
-from intaglio.detect.networks import zoo
+from intaglio.detect import zoo
+from intaglio.detect.evaluate import evaluate
 from intaglio.detect.train import count_macs, normalise, predictor, save
 from intaglio.errors import ModelError
 

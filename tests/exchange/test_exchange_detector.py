@@ -15,13 +15,13 @@ import pytest
 from onnx import helper
 from tools import Cli, needs
 
-from intaglio.exchange.from_onnx.importer import import_onnx
+from intaglio.exchange.importer import import_onnx
 from intaglio.exchange.runtime import run_onnx
 from intaglio.fixed import preset
 from intaglio.sim.engine import Simulator
 
 pytest.importorskip("onnxscript")
-zoo = pytest.importorskip("intaglio.detect.networks.zoo")
+zoo = pytest.importorskip("intaglio.detect.zoo")
 
 SCENES = 20
 
@@ -40,7 +40,7 @@ class Made:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """By the functions of examples/other_tools.py."""
-    from intaglio.detect.data.images import stack
+    from intaglio.detect.images import stack
 
     file = Path(__file__).parent.parent.parent / "examples/other_tools.py"
     spec = importlib.util.spec_from_file_location("other_tools", file)

@@ -17,7 +17,7 @@ from strategies import images_for, programs
 from tools import Cli, refused
 
 from intaglio.errors import ModelError, ProgramError
-from intaglio.exchange.from_onnx.importer import import_onnx
+from intaglio.exchange.importer import import_onnx
 from intaglio.exchange.runtime import run_onnx
 from intaglio.exchange.to_onnx.graph import write
 from intaglio.exchange.to_onnx.quantised import to_quantised

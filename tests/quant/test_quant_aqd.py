@@ -19,8 +19,8 @@ from torch.testing import assert_close
 from intaglio import ops
 from intaglio.api import check_trained
 from intaglio.cli import main
-from intaglio.detect.data.coco import CocoData
-from intaglio.detect.data.scenes import write_scenes
+from intaglio.detect.coco import CocoData
+from intaglio.detect.scenes import write_scenes
 from intaglio.errors import DataError, ModelError
 from intaglio.file import load
 from intaglio.fixed import PRESETS, Arithmetic, IntType

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from models import Pyramid, conv_norm, pixels, trained
 from torch import nn
 
-from intaglio.detect.boxes.decode import HeadSpec
+from intaglio.detect.decode import HeadSpec
 from intaglio.detect.networks.fcos import FcosHead
 from intaglio.detect.networks.retinanet import RetinaNetHead
 from intaglio.errors import DataError, ModelError

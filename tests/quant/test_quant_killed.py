@@ -22,7 +22,7 @@ from intaglio.quant.search import detptq
 ROOT = Path(__file__).parent.parent.parent
 NETWORK = """
 import torch
-from intaglio.detect.boxes.decode import HeadSpec
+from intaglio.detect.decode import HeadSpec
 from intaglio.detect.networks.fcos import Fcos
 from intaglio.detect.networks.resnet import BasicBlock, ResNet
 

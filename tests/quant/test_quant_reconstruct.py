@@ -15,7 +15,7 @@ from test_quant_detptq import FAINT, KINDS, SHAPE, SPECS, detector, maps
 from test_quant_lower import assert_nearest
 from torch import nn
 
-from intaglio.detect.boxes.decode import to_boxes
+from intaglio.detect.decode import to_boxes
 from intaglio.errors import ModelError
 from intaglio.fixed import preset
 from intaglio.quant import FakeQuant, QuantConfig, Quantized, Reconstruction, quantize

@@ -1,5 +1,5 @@
-"""Torch detectors: a name in, an `nn.Module` with its head's description out.
+"""Torch detectors: a head's description in, an `nn.Module` with raw maps out.
 
-`resnet`, `fpn`, `norm` and `heads` are the parts of `fcos` and `retinanet`; `torchvision` has its
-names and weights, `zoo` the bundled ones, and `resolve` is what a user calls MODEL.
+`spec` is that description; `resnet`, `fpn`, `norm` and `heads` are the parts of `fcos` and
+`retinanet`; `torchvision` has its names, and the weights trained there.
 """

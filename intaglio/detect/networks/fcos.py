@@ -3,10 +3,10 @@
 import torch
 from torch import nn
 
-from intaglio.detect.boxes.decode import HeadSpec
 from intaglio.detect.networks.heads import Classification, Detector, Maps, init_head, tower
 from intaglio.detect.networks.norm import NormKind, at_level
 from intaglio.detect.networks.resnet import ResNet, resnet
+from intaglio.detect.networks.spec import HeadSpec
 
 
 class Fcos(Detector):

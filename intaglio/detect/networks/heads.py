@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from intaglio.detect.boxes.decode import HeadSpec
 from intaglio.detect.networks.fpn import Backbone, ExtraSource, FeaturePyramid
 from intaglio.detect.networks.norm import NormKind, at_level, head_norm
 from intaglio.detect.networks.resnet import IMAGENET_MEAN, IMAGENET_STD, ResNet
+from intaglio.detect.networks.spec import HeadSpec
 
 Maps = tuple[torch.Tensor, ...]
 

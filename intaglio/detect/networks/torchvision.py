@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Mapping
 
 import torch
 
-from intaglio.detect.boxes.decode import HeadSpec
 from intaglio.detect.networks.fcos import Fcos, fcos_resnet
 from intaglio.detect.networks.retinanet import RetinaNet, retinanet_resnet
+from intaglio.detect.networks.spec import HeadSpec
 
 # COCO numbers its 80 categories 1 to 90 and leaves these out.
 ABSENT_IDS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)

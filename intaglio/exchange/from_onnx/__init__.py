@@ -1,5 +1,5 @@
-"""Quantised ONNX in, a `Program` out: QDQ, QLinear operators, QONNX's Quant.
+"""The importer's parts: nodes of an ONNX graph in, operations of a `Program` out.
 
-`onnx_file` reads the file; `importer` walks it, with `layers` and `windows` for their operators;
-`settling` and `values` keep what is known of each tensor until it has codes.
+`onnx_file` reads the file; `layers` and `windows` know their operators; `settling` and `values`
+keep what is known of each tensor until it has codes.
 """

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
-from intaglio.detect.boxes.decode import HeadSpec
-from intaglio.detect.boxes.losses import by_anchor
+from intaglio.detect.decode import HeadSpec
+from intaglio.detect.losses import by_anchor
 
 Maps = Sequence[torch.Tensor]
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from intaglio.detect.boxes.decode import HeadSpec
+from intaglio.detect.decode import HeadSpec
 from intaglio.quant.capture.execute import compute, run, tensors
 from intaglio.quant.capture.graph import Conv, FloatGraph, Image, Node
 from intaglio.quant.learn.augment import variants

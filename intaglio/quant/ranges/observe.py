@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from intaglio.detect.data.images import batch_size
+from intaglio.detect.images import batch_size
 from intaglio.errors import DataError, ModelError
 from intaglio.ops import Shape
 from intaglio.quant.capture.execute import run

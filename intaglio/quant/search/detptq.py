@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from intaglio.detect.boxes.decode import HeadSpec
+from intaglio.detect.decode import HeadSpec
 from intaglio.errors import ModelError
 from intaglio.quant.capture.graph import FloatGraph
 from intaglio.quant.ranges.scales import Calibration, Scales

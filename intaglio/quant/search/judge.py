@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from intaglio.detect.boxes.decode import HeadSpec
+from intaglio.detect.decode import HeadSpec
 from intaglio.quant.ranges.scales import Scales
 from intaglio.quant.search.candidates import Candidates, Powers, plan
 from intaglio.quant.search.odol import OutputLoss

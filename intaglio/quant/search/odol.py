@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch.nn.functional import logsigmoid
 
-from intaglio.detect.boxes.decode import HeadSpec, anchor_boxes, check_maps, level_scores, to_boxes
-from intaglio.detect.boxes.losses import by_anchor, giou_loss
+from intaglio.detect.decode import HeadSpec, anchor_boxes, check_maps, level_scores, to_boxes
+from intaglio.detect.losses import by_anchor, giou_loss
 from intaglio.errors import DataError
 from intaglio.quant.settings.config import OdolTerms
 

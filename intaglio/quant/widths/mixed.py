@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from intaglio.detect.boxes.decode import HeadSpec
+from intaglio.detect.decode import HeadSpec
 from intaglio.errors import ModelError
 from intaglio.quant.adjust.compensate import Moments, observe_inputs, rounded
 from intaglio.quant.capture.graph import Conv, FloatGraph, Image

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from intaglio.detect.boxes.decode import Detections
+from intaglio.detect.decode import Detections
 
 COLOURS = (
     "#e6194b",

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from intaglio.detect.boxes.decode import Detections
+from intaglio.detect.decode import Detections
 from intaglio.errors import DataError
 
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")

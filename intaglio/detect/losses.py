@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
-from intaglio.detect.boxes.decode import HeadSpec, anchor_boxes
+from intaglio.detect.decode import HeadSpec, anchor_boxes
 
 Maps = Sequence[torch.Tensor]
 

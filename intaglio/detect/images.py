@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.detect.data.coco import CocoData, load_image
+from intaglio.detect.coco import CocoData, load_image
 from intaglio.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".npy")

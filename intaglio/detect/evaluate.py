@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from intaglio.detect.boxes.decode import Detections, HeadSpec, decode
-from intaglio.detect.data.coco import CocoData, letterbox_scale, load_image
-from intaglio.detect.data.images import batch_size, own_size
+from intaglio.detect.coco import CocoData, letterbox_scale, load_image
+from intaglio.detect.decode import Detections, HeadSpec, decode
+from intaglio.detect.images import batch_size, own_size
 from intaglio.errors import DataError
 from intaglio.spread import HERE, Pool
 

@@ -9,7 +9,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from intaglio.detect.networks import torchvision, zoo
+from intaglio.detect import zoo
+from intaglio.detect.networks import torchvision
 from intaglio.errors import ModelError
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from intaglio.detect.boxes.decode import HeadSpec
-from intaglio.detect.data.coco import CocoData
-from intaglio.detect.data.scenes import CLASSES, write_scenes
+from intaglio.detect.coco import CocoData
+from intaglio.detect.decode import HeadSpec
 from intaglio.detect.networks.fcos import Fcos
 from intaglio.detect.networks.resnet import BasicBlock, ResNet, resnet
 from intaglio.detect.networks.retinanet import RetinaNet
+from intaglio.detect.scenes import CLASSES, write_scenes
 from intaglio.errors import ModelError
 
 Detector = Fcos | RetinaNet

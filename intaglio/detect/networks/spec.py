@@ -1,0 +1,78 @@
+"""What a detector's raw maps mean: what `decode` needs to make boxes of them. No torch."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from intaglio.errors import ModelError
+
+Kind = Literal["fcos", "retinanet"]
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """What the output maps of a detector mean.
+
+    The outputs, flattened, are one map per level for each of: class logits (A * classes, h, w),
+    box regression (A * 4, h, w) and, for FCOS, the centre-ness logit (1, h, w), where A is the
+    number of anchors per location (FCOS: 1). `strides` are in pixels, one per level. For RetinaNet
+    `anchor_sizes` holds each level's sizes in pixels and `anchor_ratios` the height / width ratios;
+    A is the product of their counts. A box needs a score above `score_threshold`; at most `topk`
+    boxes of a level enter NMS at IoU `nms_iou`, and at most `max_detections` come out.
+    """
+
+    kind: Kind
+    classes: tuple[str, ...]
+    strides: tuple[int, ...]
+    anchor_sizes: tuple[tuple[float, ...], ...] = ()
+    anchor_ratios: tuple[float, ...] = ()
+    score_threshold: float = 0.05
+    nms_iou: float = 0.5
+    topk: int = 1000
+    max_detections: int = 100
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("fcos", "retinanet"):
+            raise ModelError(f"head kind must be 'fcos' or 'retinanet', not {self.kind!r}")
+        if self.kind == "retinanet" and len(self.anchor_sizes) != len(self.strides):
+            raise ModelError(
+                f"anchor_sizes must be given for each of {len(self.strides)} levels, "
+                f"not {len(self.anchor_sizes)}"
+            )
+
+    @property
+    def levels(self) -> int:
+        """Number of pyramid levels."""
+        return len(self.strides)
+
+    @property
+    def anchors(self) -> int:
+        """Anchors per location."""
+        if self.kind == "fcos":
+            return 1
+        return len(self.anchor_sizes[0]) * len(self.anchor_ratios)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of each map, in output order."""
+        groups = [self.anchors * len(self.classes), self.anchors * 4]
+        groups += [1] if self.kind == "fcos" else []
+        return tuple(c for c in groups for _ in self.strides)
+
+    def to_json(self) -> str:
+        """One JSON object; `from_json` gives an equal spec back."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "HeadSpec":
+        """Raises ModelError where `text` is not what `to_json` writes."""
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            for name in ("classes", "strides", "anchor_ratios"):
+                fields[name] = tuple(fields[name])
+            fields["anchor_sizes"] = tuple(tuple(sizes) for sizes in fields["anchor_sizes"])
+            return cls(**fields)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(
+                f"head description must be JSON written by HeadSpec.to_json, but: {error}"
+            ) from None
