@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,22 @@ import onnx
 
 from intaglio import ops
 from intaglio.errors import ModelError, ProgramError
+from intaglio.exchange.from_onnx import shapes
+from intaglio.exchange.from_onnx.door import admit
+from intaglio.exchange.from_onnx.folding import evaluate
 from intaglio.exchange.from_onnx.layers import Layers
 from intaglio.exchange.from_onnx.onnx_file import TYPES, Node, read
-from intaglio.exchange.from_onnx.values import Codes, Grid, Joined, Part, Real, Weights, real_of
+from intaglio.exchange.from_onnx.operators import LARGEST, Operator
+from intaglio.exchange.from_onnx.values import (
+    Bordered,
+    Codes,
+    Grid,
+    Joined,
+    Part,
+    Real,
+    Weights,
+    real_of,
+)
 from intaglio.fixed import Arithmetic, IntType
 from intaglio.program import Program
 
@@ -68,17 +82,28 @@ class Importer(Layers):
         """The graph's input."""
         kind, path = value.type.tensor_type.elem_type, self.file.path
         dims = [d.dim_value for d in value.type.tensor_type.shape.dim]
-        if len(dims) != 4 or min(dims[1:]) < 1:
+        if len(dims) != 4 or not all(1 <= d <= LARGEST for d in dims[1:]):
             raise ModelError(
-                f"{path}: its input {value.name!r} must be N x C x H x W with fixed C, H and W, not"
-                f" {dims}; export the model for one image size."
+                f"{path}: its input {value.name!r} must be N x C x H x W with fixed C, H and W of 1"
+                f" to {LARGEST}, not {dims}; export the model for one image size."
             )
+        if kind != onnx.TensorProto.FLOAT and kind not in TYPES:
+            raise ModelError(
+                f"{path}: its input {value.name!r} must be float32 or integers of at most 32 bits;"
+                " export the model with float32."
+            )
+        self.batch = max(dims[0], 1)
         shape = (dims[1], dims[2], dims[3])
         readers = [n for n in self.file.nodes if value.name in n.inputs]
         grid = Grid(U8, np.float32(1), 0)
         if kind in TYPES:
             grid = replace(grid, type=TYPES[kind])
-        elif mean is None and std is None and readers and len({n.kind for n in readers}) == 1:
+        elif (
+            mean is None
+            and std is None
+            and value.name not in self.file.outputs
+            and len({n.kind for n in readers}) == 1
+        ):
             first = readers[0]
             if first.kind == "QuantizeLinear" and len({n.inputs[1:] for n in readers}) == 1:
                 grid = self.grid(first, first.inputs[1:])
@@ -110,7 +135,8 @@ class Importer(Layers):
         """One of the graph's outputs."""
         value = self.values.get(name)
         if isinstance(value, Real) and value.codes is not None and value.function is None:
-            value = self.plain(value, self.maker(name))
+            bounded = value.lo is not None or value.hi is not None
+            value = self.plain(value, self.maker(name)) if bounded else value.codes
         if not isinstance(value, Codes):
             raise ModelError(
                 f"{self.file.path}: output {name!r} must be quantised, not float; quantise the"
@@ -126,23 +152,58 @@ class Importer(Layers):
     def add(self, node: Node) -> None:
         """One node."""
         inputs = [self.value(node, name) if name else None for name in node.inputs]
-        if node.kind == "Constant":
-            return
-        arrays = [v for v in inputs if isinstance(v, np.ndarray)]
+        given = [v for v in inputs if v is not None]
         lazy = node.kind in ("DequantizeLinear", "Quant", "BipolarQuant", "Trunc")
-        if arrays and len(arrays) == len([v for v in inputs if v is not None]) and not lazy:
-            self.values[node.outputs[0]] = self.file.evaluate(node, arrays)
+        if node.kind == "Constant" and not node.inputs:
             return
+        if given and all(isinstance(v, np.ndarray) for v in given) and not lazy:
+            opset = self.file.opsets.get("", 1)
+            self.values[node.outputs[0]] = evaluate(node, inputs, opset)
+            return
+        self.check(node, admit(node, self.file.opsets), inputs)
         try:
             self.values[node.outputs[0]] = self.result(node, inputs)
         except ProgramError as error:
             raise node.refuse(str(error)) from error
+        ranks = [self.rank(n) for n, v in zip(node.inputs, inputs, strict=True) if active(v)]
+        if ranks and ranks[0] != 4:
+            self.ranks.setdefault(node.outputs[0], ranks[0])
+        self.check_size(node)
+
+    def check(self, node: Node, row: Operator, x: list[Any]) -> None:
+        """What the door cannot know: types and dimensions of inputs, readers of outputs."""
+        for name in node.outputs[1:]:
+            if name in self.read:
+                raise node.refuse(
+                    f"its output {name!r} must not be read, only the first one; cut the model"
+                    " before what reads it."
+                )
+        if not row.integers and any(isinstance(v, Codes) for v in x):
+            raise node.refuse(
+                "its input must be float, not integer codes; put DequantizeLinear before it."
+            )
+        if row.maps and self.rank(node.inputs[0]) != 4 and not isinstance(x[0], Weights):
+            raise node.refuse("its input must be N x C x H x W; keep maps four-dimensional.")
+
+    def check_size(self, node: Node) -> None:
+        """Maps must have sizes that a machine can hold."""
+        value = self.values[node.outputs[0]]
+        if isinstance(value, (Codes, Real, Joined)):
+            shape = self.shape(node, value)
+            if max(shape) > LARGEST or prod(shape) > 1 << 30:
+                raise node.refuse(
+                    f"its result must have at most {LARGEST} values a side and 2^30 in all, not"
+                    f" {shape}; export the model for a smaller image."
+                )
 
     def result(self, node: Node, x: list[Any]) -> Any:
         """The value of a node's output."""
         match node.kind:
             case "QuantizeLinear":
-                return self.settle(self.real(node, x[0]), self.grid(node, node.inputs[1:]), node)
+                grid = self.grid(node, node.inputs[1:])
+                if isinstance(x[0], Bordered):
+                    return self.settle_border(x[0], grid, node)
+                return self.settle(self.real(node, x[0]), grid, node)
             case "DequantizeLinear":
                 return self.dequantise(node, x[0])
             case "Quant" | "IntQuant":
@@ -154,9 +215,12 @@ class Importer(Layers):
                     "its weights must have 2 bits or more, not one; retrain with Quant of 2 bits."
                 )
             case "Identity" | "Dropout":
+                if np.any(self.array(node, 2, False)):
+                    raise node.refuse("training_mode must be false; export it for inference.")
                 return x[0]
             case "Shape":
-                return np.array([1, *self.shape(node, x[0])], dtype=np.int64)
+                start, end = node.attributes.get("start", 0), node.attributes.get("end")
+                return np.array(self.dims(node), dtype=np.int64)[start:end]
             case "Relu":
                 return self.clamp(node, x[0], Fraction(0), None)
             case "Clip":
@@ -170,6 +234,9 @@ class Importer(Layers):
             case "Concat":
                 return self.concat(node, x)
             case "QLinearConcat":
+                if len(x) % 3 != 2 or len(x) < 5:
+                    raise node.refuse("it must have three inputs for each part; export it anew.")
+                self.check_axis(node, node.inputs[2::3])
                 parts = [self.qlinear(node, n) for n in range(2, len(x), 3)]
                 joined = Joined(tuple(real_of(p) for p in parts))
                 return self.settle(joined, self.grid(node, node.inputs[:2]), node)
@@ -177,10 +244,9 @@ class Importer(Layers):
                 real = self.function(replace(node, kind=node.kind[7:]), real_of(self.qlinear(node)))
                 return self.settle(real, self.grid(node, node.inputs[3:]), node)
             case "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze":
-                if self.shape(node, x[0])[1:] != (1, 1):
-                    raise node.refuse("it must only drop or add sizes of 1, as behind a pool.")
-                return x[0]
+                return self.reshape(node, x[0])
         if node.kind in FUNCTIONS:
+            self.check_domain(node, x[0])
             return self.function(node, self.real(node, x[0]))
         return self.layer(node, x)
 
@@ -192,30 +258,10 @@ class Importer(Layers):
             grid = self.grid(node, node.inputs[1:], x.grid.type)
             return real_of(Codes(x.name, grid))
         if isinstance(x, np.ndarray):
-            scale = np.asarray(self.array(node, 1), dtype=np.float32).reshape(-1)
+            self.check_integers(node, x)
             zero = np.asarray(self.array(node, 2, 0)).astype(np.int64).reshape(-1)
-            return self.weights(node, x, scale, zero, node.inputs[0])
+            return self.weights(node, x, self.array(node, 1), zero, node.inputs[0])
         raise node.refuse("its input must be integers.")
-
-    def weights(
-        self, node: Node, x: Any, scale: Any, zero: Any, name: str, axis: int | None = None
-    ) -> Weights:
-        """Constant integers and their scales, with the scaled axis named."""
-        codes = np.asarray(x).astype(np.int64)
-        axis = node.attributes.get("axis", 1) if axis is None else axis
-        axis = axis % max(codes.ndim, 1)
-        if node.attributes.get("block_size") or scale.size not in (
-            1,
-            np.shape(codes)[axis:][0] if codes.ndim else 1,
-        ):
-            raise node.refuse("scales must be one for the tensor or one for each output channel.")
-        if scale.size > 1 and codes.ndim == 4 and axis != 0:
-            raise node.refuse("scales of a convolution must follow axis 0, the output channels.")
-        lines = [1] * codes.ndim
-        if zero.size > 1:
-            lines[axis] = -1
-        shifted = codes - (zero.reshape(lines) if codes.ndim else zero[0])
-        return Weights(name, shifted, scale)
 
     def fake(self, node: Node) -> tuple[Any, Grid, tuple[int, int], str]:
         """Scales, grid (of the first scale), smallest and largest code, and rounding of a Quant."""
@@ -316,8 +362,17 @@ class Importer(Layers):
         bounds: list[Fraction | None] = []
         for n, word in ((1, "min"), (2, "max")):
             value = self.array(node, n, node.attributes.get(word))
-            bounds.append(None if value is None else Fraction(float(np.asarray(value).item())))
+            number = np.asarray(np.nan if value is None else value, dtype=np.float64)
+            if number.size != 1 or (value is not None and np.isnan(number).any()):
+                raise node.refuse(f"its {word} must be one number that is not NaN.")
+            limit = number.item()
+            if value is None or limit == {"min": -np.inf, "max": np.inf}[word]:
+                bounds.append(None)
+            else:
+                bounds.append(Fraction(min(max(limit, -(2.0**200)), 2.0**200)))
         lo, hi = bounds
+        if lo is not None and hi is not None:
+            lo = min(lo, hi)
         if isinstance(x[0], Codes):
             grid = x[0].grid
             step, zero = Fraction(float(grid.scale)), grid.zero
@@ -328,18 +383,29 @@ class Importer(Layers):
     def elementwise(self, node: Node, x: list[Any]) -> Any:
         """Sums of two tensors; a constant's scaling or shift; x * f(x)."""
         a, b = (self.constant(v) for v in x[:2])
-        if isinstance(b, np.ndarray):
-            gain, addend = np.ones(1), np.zeros(1)
-            if node.kind in ("Mul", "Div"):
-                gain = b if node.kind == "Mul" else 1 / b.astype(np.float64)
-            else:
-                addend = b if node.kind == "Add" else -b
-            return self.affine(node, self.real(node, a), gain, addend)
-        if isinstance(a, np.ndarray) and node.kind in ("Add", "Mul"):
-            return self.elementwise(node, [b, a])
-        if isinstance(a, np.ndarray) and node.kind == "Sub":
-            return self.affine(node, self.real(node, b), -np.ones(1), a)
-        first, second = self.real(node, a), self.real(node, b)
+        if active(a) and active(b) and len({self.rank(n) for n in node.inputs}) > 1:
+            raise node.refuse("its operands must have the same number of dimensions.")
+        if not active(a) and not active(b):
+            raise node.refuse("one of its operands must be an activation, not a constant.")
+        if active(a) and active(b):
+            return self.combined(node, self.real(node, a), self.real(node, b))
+        if active(b) and node.kind == "Div":
+            raise node.refuse("it must divide by a constant; quantise the quotient before.")
+        n = int(active(b))
+        real, one = self.real(node, (a, b)[n]), np.ones(1)
+        constant = self.spread(node, (b, a)[n], node.inputs[n]).astype(np.float64)
+        match node.kind:
+            case "Mul":
+                return self.affine(node, real, constant, 0 * one)
+            case "Div":
+                with np.errstate(divide="ignore"):
+                    return self.affine(node, real, 1 / constant, 0 * one)
+            case "Add":
+                return self.affine(node, real, one, constant)
+        return self.affine(node, real, -one if n else one, constant if n else -constant)
+
+    def combined(self, node: Node, first: Any, second: Any) -> Any:
+        """Two activations."""
         if node.kind in ("Add", "Sub"):
             return self.sum(node, first, second, 1 if node.kind == "Add" else -1)
         if node.kind == "Mul":
@@ -361,8 +427,7 @@ class Importer(Layers):
 
     def concat(self, node: Node, x: list[Any]) -> Any:
         """Channels side by side: of codes at once, of reals when they are quantised."""
-        if node.attributes.get("axis", 1) not in (1, -3):
-            raise node.refuse("it must join channels (axis 1).")
+        self.check_axis(node, node.inputs)
         if all(isinstance(v, Codes) for v in x):
             if len({v.grid for v in x}) > 1:
                 raise node.refuse("its integer operands must share type, scale and zero point.")
@@ -372,6 +437,51 @@ class Importer(Layers):
             real = self.real(node, v)
             parts += real.parts if isinstance(real, Joined) else (real,)
         return Joined(tuple(parts))
+
+    def check_axis(self, node: Node, names: Sequence[str]) -> None:
+        """Operands of a Concat must be joined along their channels."""
+        ranks = {self.rank(n) for n in names}
+        if len(ranks) > 1 or node.attributes["axis"] not in (1, 1 - max(ranks)):
+            raise node.refuse("it must join channels (axis 1).")
+
+    def reshape(self, node: Node, x: Any) -> Any:
+        """Another view of N x C, with or without ones behind it; anything else moves data between
+        channels and pixels."""
+        old, new = self.dims(node), self.view(node)
+        size = self.shape(node, x)[1:]
+        ones = len(new) > 1 and set(new[2:]) <= {1}
+        if new != old and not (size == (1, 1) and ones and new[:2] == old[:2]):
+            raise node.refuse(
+                f"it must only drop or add sizes of 1 behind N x C, as behind a pool, not make"
+                f" {list(new)} of {list(old)}; cut the model before it."
+            )
+        self.ranks[node.outputs[0]] = len(new)
+        return x
+
+    def view(self, node: Node) -> tuple[int, ...]:
+        """The shape that Flatten, Reshape, Squeeze or Unsqueeze makes of its input's."""
+        old = self.dims(node)
+        if node.kind == "Reshape":
+            shape = self.ints(node, "shape", 1) or []
+            whole = node.attributes.get("allowzero", 0)
+            found = shapes.reshaped(old, shape, bool(whole))
+        elif node.kind == "Flatten":
+            found = shapes.flattened(old, node.attributes.get("axis", 1))
+        else:
+            axes = self.ints(node, "axes", 1)
+            squeezes = node.kind == "Squeeze"
+            found = shapes.squeezed(old, axes) if squeezes else shapes.unsqueezed(old, axes or [])
+        if found is None:
+            raise node.refuse(f"it must fit its input, {list(old)}; export the model anew.")
+        return found
+
+    def check_domain(self, node: Node, x: Any) -> None:
+        """Sqrt is no number below 0."""
+        codes = self.plain(self.real(node, x), node)
+        if node.kind == "Sqrt" and self.builder.tensors[codes.name].lo < codes.grid.zero:
+            raise node.refuse(
+                "its input must not be below 0; quantise it with its zero point at the lowest code."
+            )
 
     def function(self, node: Node, real: Any) -> Real:
         """A function of codes, tabulated."""
@@ -399,6 +509,11 @@ class Importer(Layers):
             case _:
                 y = np.abs(x)
         return Real((), codes=codes, function=y)
+
+
+def active(value: Any) -> bool:
+    """Whether it is an activation."""
+    return isinstance(value, (Codes, Real, Joined, Bordered))
 
 
 FUNCTIONS = [

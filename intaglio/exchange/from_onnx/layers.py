@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from intaglio import ops
-from intaglio.exchange.from_onnx.onnx_file import Node
+from intaglio.exchange.from_onnx.door import UNKNOWN
+from intaglio.exchange.from_onnx.onnx_file import Array, Node, int_type
 from intaglio.exchange.from_onnx.values import Codes, Grid, Part, Real, Weights, real_of
-from intaglio.exchange.from_onnx.windows import ONE, Windows, pair
+from intaglio.exchange.from_onnx.windows import ONE, Windows
 from intaglio.fixed import IntType
 
 
@@ -30,6 +31,7 @@ class Layers(Windows):
             case "Gemm" | "MatMul":
                 return self.matmul(node, self.plain(self.real(node, x[0]), node), x[1], x[2:])
             case "QLinearMatMul":
+                self.matrix(node)
                 real = self.matmul(
                     node, self.qlinear(node), self.linear_weights(node, x[3], 4, 1), []
                 )
@@ -37,39 +39,76 @@ class Layers(Windows):
             case "ConvInteger" | "MatMulInteger":
                 return self.integers(node, x)
             case "BatchNormalization":
-                gain, shift, mean, var = (
-                    np.asarray(self.array(node, n), dtype=np.float64) for n in (1, 2, 3, 4)
-                )
-                gain = gain / np.sqrt(var + node.attributes.get("epsilon", 1e-5))
-                return self.affine(node, self.real(node, x[0]), gain, shift - mean * gain)
+                return self.norm(node, x[0])
             case "AveragePool" | "GlobalAveragePool" | "ReduceMean":
                 return self.mean(node, self.plain(self.real(node, x[0]), node))
             case "QLinearAveragePool" | "QLinearGlobalAveragePool":
                 return self.linear_mean(node, self.qlinear(node), self.grid(node, node.inputs[3:5]))
-            case "MaxPool" | "Resize" | "Upsample" | "Pad":
-                codes = self.plain(self.real(node, x[0]), node)
-                op = {"MaxPool": self.max_pool, "Pad": self.pad}.get(node.kind, self.resize)(
-                    node, codes
-                )
-                grid = codes.grid
-                name = self.builder.add(op, grid.type, float(grid.scale), (grid.zero,))
-                made = Codes(name, grid)
+            case "MaxPool":
+                return self.max_pooled(node, x[0])
+            case "Resize" | "Upsample":
+                made = self.resize(node, self.plain(self.real(node, x[0]), node))
                 return made if isinstance(x[0], Codes) else real_of(made)
-        raise node.refuse(
-            "a quantised network must not contain this operator; cut the model before it (decode"
-            " boxes outside), or quantise the float part around it."
+            case "Pad":
+                return self.pad(node, x[0])
+        raise node.refuse(UNKNOWN)
+
+    def norm(self, node: Node, x: Any) -> Real:
+        """BatchNormalization, one factor and addend for each channel."""
+        channels = self.shape(node, self.real(node, x))[0]
+        gain, shift, mean, var = (
+            self.finite(node, self.array(node, n), "its constants") for n in (1, 2, 3, 4)
         )
+        var = var + node.attributes.get("epsilon", 1e-5)
+        if {v.shape for v in (gain, shift, mean, var)} != {(channels,)} or var.min() <= 0:
+            raise node.refuse(
+                f"its constants must be {channels} numbers each, one for each channel, and its"
+                " variances above 0."
+            )
+        gain = gain / np.sqrt(var)
+        return self.affine(node, self.real(node, x), gain, shift - mean * gain)
+
+    def weights(
+        self, node: Node, x: Any, scale: Any, zero: Any, name: str, axis: int | None = None
+    ) -> Weights:
+        """Constant integers and their scales, with the scaled axis named."""
+        codes, scale = np.asarray(x).astype(np.int64), np.asarray(scale)
+        axis = node.attributes.get("axis", 1) if axis is None else axis
+        length = codes.shape[axis % codes.ndim] if codes.ndim else 1
+        if codes.ndim and not -codes.ndim <= axis < max(codes.ndim, 2):
+            raise node.refuse(f"its axis must be one of its weights', not {axis}.")
+        if scale.ndim > 1 or scale.size not in (1, length) or zero.size not in (1, scale.size):
+            raise node.refuse(
+                "scales must be one for the tensor or one for each output channel, and zero points"
+                " as many; quantise by tensor or by channel."
+            )
+        if scale.dtype != np.float32:
+            raise node.refuse(f"its scale must be float32, not {scale.dtype}; quantise in float32.")
+        self.finite(node, scale, "its scales")
+        axis = axis % max(codes.ndim, 1)
+        lines = [1] * codes.ndim
+        if zero.size > 1:
+            lines[axis] = -1
+        shifted = codes - (zero.reshape(lines) if codes.ndim else zero[0])
+        return Weights(name, shifted, scale.reshape(-1), axis)
+
+    @staticmethod
+    def check_integers(node: Node, array: Array) -> None:
+        """Codes must be of an integer type: those of float8 are none."""
+        if int_type(array) is None:
+            raise node.refuse(
+                f"its weights must be integers of at most 32 bits, not {array.dtype}; quantise to"
+                " int8."
+            )
 
     def linear_weights(self, node: Node, codes: Any, scale: int, axis: int) -> Weights:
         """Weights of a QLinear operator, whose scale is input number `scale`."""
         if not isinstance(codes, np.ndarray):
             raise node.refuse("its weights must be constant.")
+        self.check_integers(node, codes)
         zero = np.asarray(self.array(node, scale + 1, 0)).astype(np.int64).reshape(-1)
-        lines = [1] * codes.ndim
-        if zero.size > 1:
-            lines[axis] = -1
-        scales = np.asarray(self.array(node, scale), dtype=np.float32).reshape(-1)
-        return Weights(node.inputs[3], codes.astype(np.int64) - zero.reshape(lines), scales)
+        scales = self.array(node, scale)
+        return self.weights(node, codes, scales, zero, node.inputs[3], axis)
 
     def integers(self, node: Node, x: list[Any]) -> Codes:
         """The 32-bit sums themselves, zero points taken off."""
@@ -79,9 +118,16 @@ class Layers(Windows):
             raise node.refuse("its sums are no products in float32; use another arithmetic.")
         zeros = [np.asarray(self.array(node, n, 0)).astype(np.int64).reshape(-1) for n in (2, 3)]
         matrix = node.kind == "MatMulInteger"
+        if matrix:
+            self.matrix(node)
         if zeros[0].size != 1 or (matrix and zeros[1].size != 1):
             raise node.refuse("activations must have one zero point for all channels.")
         lines = [-1] + [1] * (x[1].ndim - 1) if zeros[1].size > 1 else [1] * x[1].ndim
+        if int_type(x[1]) is None or zeros[1].size not in (
+            1,
+            x[1].shape[:1][0] if x[1].ndim else 1,
+        ):
+            raise node.refuse("its weights must be integers, with one zero point or one each row.")
         codes = x[1].astype(np.int64) - zeros[1].reshape(lines)
         weights = Weights(node.inputs[1], codes, np.ones(1, np.float32))
         source = Codes(x[0].name, Grid(x[0].grid.type, ONE, int(zeros[0][0])))
@@ -92,9 +138,17 @@ class Layers(Windows):
         """The exact sum, and what it stands for."""
         if not isinstance(weights, Weights) or weights.codes.ndim != 4:
             raise node.refuse("its weights must be 4-dimensional and quantised (constants).")
-        a = node.attributes
+        if weights.scale.size > 1 and weights.axis != 0:
+            raise node.refuse(
+                "scales of its weights must follow axis 0, the output channels, not axis"
+                f" {weights.axis}; quantise by output channel or by tensor."
+            )
+        size = self.builder.tensors[x.name].shape[1:]
         kernel = weights.codes.shape[2:]
-        stride, dilation = pair(a.get("strides")), pair(a.get("dilations"))
+        given = node.attributes.get("kernel_shape")
+        if given is not None and tuple(given) != kernel:
+            raise node.refuse(f"its kernel_shape must be that of its weights, {list(kernel)}.")
+        stride, dilation = self.pair(node, "strides"), self.pair(node, "dilations")
         return self.summed(
             node,
             x,
@@ -102,29 +156,61 @@ class Layers(Windows):
             bias,
             stride=stride,
             dilation=dilation,
-            padding=self.padding(node, x, kernel, stride, dilation),
-            groups=a.get("group", 1),
+            padding=self.padding(node, (size[0], size[1]), kernel, stride, dilation),
+            groups=node.attributes.get("group", 1),
         )
+
+    def matrix(self, node: Node) -> None:
+        """Its operand must be one row, N x C."""
+        if self.rank(node.inputs[0]) != 2:
+            raise node.refuse(
+                "its input must be N x C, one value for each channel, as behind a pool and Flatten."
+            )
 
     def matmul(self, node: Node, x: Codes, weights: Any, bias: list[Any]) -> Real:
         """A 1x1 convolution of a 1x1 map."""
         if not isinstance(weights, Weights) or weights.codes.ndim != 2:
             raise node.refuse("its weights must be a quantised constant matrix.")
         a = node.attributes
-        if self.builder.tensors[x.name].shape[1:] != (1, 1) or a.get("transA"):
-            raise node.refuse("its input must be one value for each channel, as behind a pool.")
-        if a.get("alpha", 1.0) != 1.0 or a.get("beta", 1.0) != 1.0:
-            raise node.refuse("alpha and beta must be 1.")
-        codes, name = weights.codes, weights.name
+        self.matrix(node)
+        if a.get("transA"):
+            raise node.refuse("transA must be 0; export the model with rows of values.")
+        codes, name, axis = weights.codes, weights.name, 0
         if not a.get("transB"):
-            codes, name = codes.T, f"{name}.T"
-        return self.summed(node, x, Weights(name, codes[:, :, None, None], weights.scale), bias)
+            codes, name, axis = codes.T, f"{name}.T", 1
+        if weights.scale.size > 1 and weights.axis != axis:
+            raise node.refuse(
+                f"scales of its weights must follow axis {axis}, the outputs, not axis"
+                f" {weights.axis}; quantise by output or by tensor."
+            )
+        turned = Weights(name, codes[:, :, None, None], weights.scale)
+        alpha, beta = a.get("alpha", 1.0), a.get("beta", 1.0)
+        given = next((b for b in bias if b is not None), None)
+        if alpha == 1.0 and (beta == 1.0 or given is None):
+            return self.summed(node, x, turned, bias)
+        addend = np.zeros(1)
+        if given is not None:
+            addend = beta * self.bias(node, given, len(codes))
+        return self.affine(node, self.summed(node, x, turned, []), np.array([alpha]), addend)
+
+    def bias(self, node: Node, given: Any, channels: int) -> Array:
+        """A bias as real values: one for each output channel, or one for all."""
+        array = self.constant(given)
+        if not isinstance(array, np.ndarray):
+            raise node.refuse("its bias must be constant.")
+        matrix = node.kind == "Gemm"
+        allowed = [(channels,)] + ([(), (1,), (1, 1), (1, channels)] if matrix else [])
+        if array.shape not in allowed:
+            raise node.refuse(f"its bias must be {channels} values, one for each output channel.")
+        return self.finite(node, array, "its bias").reshape(-1)
 
     def summed(
         self, node: Node, x: Codes, weights: Weights, bias: list[Any], **fields: Any
     ) -> Real:
         """Conv2d, its scales and its bias."""
         name, w = self.unique(f"{node.outputs[0]}.acc"), weights.codes
+        if not w.size:
+            raise node.refuse("its weights must have at least one value.")
         constant = re.sub(r"[^A-Za-z0-9_.]", "_", weights.name)
         known = self.builder.constants.get(constant)
         if known is not None and not np.array_equal(known.array, w):
@@ -142,12 +228,15 @@ class Layers(Windows):
         scales = tuple(np.float32(v) for v in weights.scale)
         addend: tuple[Fraction, ...] = (Fraction(0),)
         given = next((b for b in bias if b is not None), None)
-        unit = x.grid.scale * weights.scale
+        if given is None:
+            return Real((Part(name, x.grid.scale, scales, tuple(zeros)),), addend)
+        real, unit = self.bias(node, given, len(w)), x.grid.scale * weights.scale
+        whole = isinstance(given, np.ndarray) and int_type(given) is not None
         if isinstance(given, Weights) and np.allclose(given.scale, unit, rtol=1e-4, atol=0):
-            zeros = [z - int(b) for z, b in zip(zeros, given.codes.reshape(-1), strict=True)]
-        elif isinstance(given, np.ndarray) and np.issubdtype(given.dtype, np.integer):
-            zeros = [z - int(b) for z, b in zip(zeros, given.reshape(-1), strict=True)]
-        elif given is not None:
-            real = np.asarray(self.constant(given), dtype=np.float64).reshape(-1)
+            real, whole = np.resize(given.codes.reshape(-1), len(w)), True
+        if whole:
+            real = np.resize(real, len(w))
+            zeros = [z - int(b) for z, b in zip(zeros, real, strict=True)]
+        else:
             addend = tuple(Fraction(float(v)) for v in real)
         return Real((Part(name, x.grid.scale, scales, tuple(zeros)),), addend)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 from intaglio.errors import ModelError
 from intaglio.fixed import IntType
@@ -43,7 +41,8 @@ class Node:
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """`inputs` and `outputs` are the graph's, initialisers left out."""
+    """`inputs` and `outputs` are the graph's, initialisers left out; `opsets` the version of each
+    domain."""
 
     path: Path
     nodes: tuple[Node, ...]
@@ -51,55 +50,72 @@ class OnnxFile:
     outputs: tuple[str, ...]
     constants: dict[str, Array]
     types: dict[str, IntType]  # of integer constants, sub-byte ones included
-    opsets: tuple[onnx.OperatorSetIdProto, ...]
-
-    def evaluate(self, node: Node, inputs: list[Array]) -> Array:
-        """The value of a node whose inputs are constants."""
-        names = [f"x{n}" for n in range(len(inputs))]
-        made = helper.make_node(node.kind, names, ["y"], domain=node.domain, **node.attributes)
-        graph = helper.make_graph(
-            [made],
-            "constant",
-            [
-                helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
-                for n, x in zip(names, inputs, strict=True)
-            ],
-            [helper.make_empty_tensor_value_info("y")],
-        )
-        model = helper.make_model(graph, opset_imports=self.opsets)
-        try:
-            (y,) = ReferenceEvaluator(model).run(None, dict(zip(names, inputs, strict=True)))
-        except Exception as error:  # onnx raises many kinds
-            raise node.refuse(
-                "its constant inputs must be computable; simplify the model (onnxsim) first."
-            ) from error
-        return np.asarray(y)
+    opsets: dict[str, int]
 
 
 def read(path: Path) -> OnnxFile:
-    """Raises ModelError for a file that is missing or is no ONNX model."""
+    """Raises ModelError for a file that is missing, is no ONNX model, or makes a tensor twice."""
     if not path.is_file():
         raise ModelError(f"{path} must be an existing .onnx file.")
+    damaged = f"{path} must be a whole ONNX model, not a damaged file"
     try:
         model = onnx.load(path)
         graph = model.graph
         constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-    except (DecodeError, OSError, ValueError, TypeError) as error:
-        raise ModelError(f"{path} must be a whole ONNX model, not a damaged file.") from error
-    if not graph.node:
-        raise ModelError(f"{path} must be a whole ONNX model, not a damaged file.")
-    types = {t.name: TYPES[t.data_type] for t in graph.initializer if t.data_type in TYPES}
-    nodes = tuple(
-        Node(
-            n.op_type,
-            n.domain,
-            n.name,
-            tuple(n.input),
-            tuple(n.output),
-            {a.name: helper.get_attribute_value(a) for a in n.attribute},
-        )
-        for n in graph.node
-    )
+        nodes = tuple(node_of(n) for n in graph.node)
+    except Exception as error:  # protobuf and onnx raise many kinds
+        raise ModelError(f"{damaged}.") from error
+    if not nodes:
+        raise ModelError(f"{damaged}.")
+    if graph.sparse_initializer:
+        raise ModelError(f"{path} must have no sparse initialisers; store its constants densely.")
+    functions = {(f.domain, f.name) for f in model.functions}
+    for node in nodes:
+        if not node.outputs or not node.outputs[0]:
+            raise ModelError(f"{damaged}: one of its {short_text(node.kind)} nodes has no output.")
+        if (node.domain, node.kind) in functions:
+            raise node.refuse(
+                "it must be an operator, not a function of the file; inline those with"
+                " onnx.inliner.inline_local_functions."
+            )
     inputs = tuple(v for v in graph.input if v.name not in constants)
+    made = [v.name for v in inputs] + list(constants)
+    made += [name for n in nodes for name in n.outputs if name]
+    if len(made) != len(set(made)) or len(constants) != len(graph.initializer):
+        (twice, _), *_ = Counter(made).most_common(1) or [("an initialiser", 2)]
+        raise ModelError(f"{path} must make each tensor once, not {twice!r} twice; export it anew.")
+    types = {t.name: TYPES[t.data_type] for t in graph.initializer if t.data_type in TYPES}
     outputs = tuple(v.name for v in graph.output)
-    return OnnxFile(path, nodes, inputs, outputs, constants, types, tuple(model.opset_import))
+    opsets = {standard(s.domain): s.version for s in model.opset_import}
+    return OnnxFile(path, nodes, inputs, outputs, constants, types, opsets)
+
+
+def node_of(proto: onnx.NodeProto) -> Node:
+    """A node as Python values. Raises ValueError for an attribute without a type."""
+    return Node(
+        short_text(proto.op_type),
+        standard(proto.domain),
+        short_text(proto.name),
+        tuple(proto.input),
+        tuple(proto.output),
+        {a.name: helper.get_attribute_value(a) for a in proto.attribute},
+    )
+
+
+def standard(domain: str) -> str:
+    """The standard's domain has two names."""
+    return "" if domain == "ai.onnx" else domain
+
+
+def int_type(array: Array) -> IntType | None:
+    """The integer type of an array, those of 2 and 4 bits included; None for others."""
+    kind = array.dtype.name.removeprefix("u")
+    bits = kind.removeprefix("int")
+    if not kind.startswith("int") or bits not in ("2", "4", "8", "16", "32"):
+        return None
+    return IntType(int(bits), not array.dtype.name.startswith("u"))
+
+
+def short_text(text: str) -> str:
+    """A name that is printed: on one line, of at most 200 letters."""
+    return text[:200] if text.isprintable() else repr(text[:200])

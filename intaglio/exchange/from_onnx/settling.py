@@ -13,8 +13,19 @@ import numpy as np
 import onnx
 
 from intaglio import ops
-from intaglio.exchange.from_onnx.onnx_file import TYPES, Node, OnnxFile
-from intaglio.exchange.from_onnx.values import Codes, Grid, Joined, Part, Real, Weights, real_of
+from intaglio.errors import ProgramError
+from intaglio.exchange.from_onnx.door import admit
+from intaglio.exchange.from_onnx.onnx_file import TYPES, Array, Node, OnnxFile, int_type
+from intaglio.exchange.from_onnx.values import (
+    Bordered,
+    Codes,
+    Grid,
+    Joined,
+    Part,
+    Real,
+    Weights,
+    real_of,
+)
 from intaglio.fixed import Arithmetic, IntType
 from intaglio.multiplier import Scaling, Term, scaling, short
 from intaglio.multiplier import exact as product
@@ -32,15 +43,27 @@ class Settling:
         self.values: dict[str, Any] = dict(file.constants)
         self.types: dict[str, IntType] = dict(file.types)
         self.derived: dict[str, tuple[Codes, Any]] = {}
+        self.read = {name for node in file.nodes for name in node.inputs} | set(file.outputs)
+        self.ranks: dict[str, int] = {}  # of activations that have other than four dimensions
+        self.batch = 1  # the first dimension, as the file has it
         for node in file.nodes:
-            if node.kind == "Constant":
-                value = node.attributes.get("value")
-                if value is None:
-                    self.values[node.outputs[0]] = np.asarray(next(iter(node.attributes.values())))
-                    continue
-                self.values[node.outputs[0]] = onnx.numpy_helper.to_array(value)
-                if value.data_type in TYPES:
-                    self.types[node.outputs[0]] = TYPES[value.data_type]
+            if node.kind == "Constant" and not node.inputs:
+                admit(node, file.opsets)
+                self.values[node.outputs[0]] = self.stored(node)
+
+    def stored(self, node: Node) -> Any:
+        """The value of a Constant node."""
+        if len(node.attributes) != 1:
+            raise node.refuse("it must have one value; store the constant as an initialiser.")
+        ((name, value),) = node.attributes.items()
+        if name != "value":
+            return np.array(value, dtype=np.float32 if name.startswith("value_f") else np.int64)
+        if value.data_type in TYPES:
+            self.types[node.outputs[0]] = TYPES[value.data_type]
+        try:
+            return onnx.numpy_helper.to_array(value)
+        except Exception as error:  # onnx raises many kinds
+            raise node.refuse("its value must be whole, not damaged.") from error
 
     # --- looking up ---
 
@@ -59,21 +82,60 @@ class Settling:
         return self.values[name]
 
     def array(self, node: Node, index: int, default: Any = None) -> Any:
-        """An input that must be constant; `default` where it is left out."""
+        """An input that must be constant numbers; `default` where it is left out."""
         if index >= len(node.inputs) or not node.inputs[index]:
             return default
-        found = self.constant(self.value(node, node.inputs[index]))
+        return self.numbers(node, node.inputs[index])
+
+    def numbers(self, node: Node, name: str) -> Array:
+        """A constant of at least one number, by name."""
+        found = self.constant(self.value(node, name))
         if not isinstance(found, np.ndarray):
-            raise node.refuse(f"its input {node.inputs[index]!r} must be constant.")
+            raise node.refuse(f"its input {name!r} must be constant.")
+        if found.dtype.kind in "OUS":
+            raise node.refuse(f"its input {name!r} must hold numbers.")
         return found
+
+    def ints(self, node: Node, attribute: str, index: int) -> list[int] | None:
+        """Whole numbers that are an attribute in old operator sets and an input in new ones; None
+        where they are left out."""
+        found = node.attributes.get(attribute)
+        if found is None:
+            array = self.array(node, index)
+            if array is None:
+                return None
+            if array.dtype.kind not in "iu":
+                raise node.refuse(f"its {attribute} must be whole numbers.")
+            found = array.reshape(-1)
+        return [int(v) for v in found]
+
+    def finite(self, node: Node, value: Any, what: str) -> Array:
+        """A constant as float64, without NaN and infinity."""
+        array = np.asarray(value, dtype=np.float64)
+        if not np.isfinite(array).all():
+            raise node.refuse(f"{what} must be finite, not NaN or infinite.")
+        return array
 
     @staticmethod
     def constant(value: Any) -> Any:
         """Dequantised constants as arrays again; other values as they are."""
         if not isinstance(value, Weights):
             return value
-        lines = [-1] + [1] * (value.codes.ndim - 1) if value.scale.size > 1 else [1]
-        return value.codes * value.scale.astype(np.float64).reshape(lines)
+        lines = [1] * value.codes.ndim
+        if value.scale.size > 1:
+            lines[value.axis] = -1
+        return value.codes * value.scale.astype(np.float64).reshape(lines or [1])[()]
+
+    def rank(self, name: str) -> int:
+        """How many dimensions an activation has in the file: N and C, and ones behind them where it
+        is not four."""
+        return self.ranks.get(name, 4)
+
+    def dims(self, node: Node) -> tuple[int, ...]:
+        """The shape of a node's first input in the file."""
+        shape = self.shape(node, self.value(node, node.inputs[0]))
+        rank = self.rank(node.inputs[0])
+        return (self.batch, *shape) if rank == 4 else (self.batch, shape[0], *[1] * (rank - 2))
 
     def shape(self, node: Node, x: Any) -> tuple[int, int, int]:
         """(C, H, W)."""
@@ -88,25 +150,39 @@ class Settling:
         """A value that is not constant."""
         if isinstance(x, Codes):
             return real_of(x)
+        if isinstance(x, Bordered):
+            scale = float(x.codes.grid.scale)
+            raise node.refuse(
+                f"the border that it reads is {x.value:g}, which no code of scale {scale:g} stands"
+                " for; pad with 0, or quantise behind the Pad."
+            )
         if not isinstance(x, (Real, Joined)):
             raise node.refuse("its operand must be an activation, not a constant.")
         return x
 
     def grid(self, node: Node, names: Sequence[str], type: IntType | None = None) -> Grid:
-        """Scale, zero point and type of a quantiser."""
-        scale = np.asarray(self.constant(self.value(node, names[0])))
-        if scale.size != 1:
+        """Scale, zero point and type of a quantiser; `type` is that of the codes it reads."""
+        scale, zero = self.numbers(node, names[0]), 0
+        zeros = self.numbers(node, names[1]) if len(names) > 1 and names[1] else None
+        if scale.size != 1 or (zeros is not None and zeros.size != 1):
             raise node.refuse("activations must have one scale and zero point for all channels.")
-        zero = 0
-        if len(names) > 1 and names[1]:
-            zero = int(np.asarray(self.value(node, names[1])).astype(np.int64).item())
-            type = self.types.get(names[1], type)
-        elif type is None:
-            type = TYPES[node.attributes.get("output_dtype", 0) or onnx.TensorProto.UINT8]
+        if scale.dtype != np.float32:
+            raise node.refuse(f"its scale must be float32, not {scale.dtype}; quantise in float32.")
+        given = node.attributes.get("output_dtype", 0) if node.kind == "QuantizeLinear" else 0
+        if given and given not in TYPES:
+            raise node.refuse("its output_dtype must be a type of integers; quantise to int8.")
+        made = TYPES[given] if given else type
+        if zeros is not None:
+            zero, made = int(zeros.item()), self.types.get(names[1], int_type(zeros))
+            if made is None:
+                raise node.refuse("its zero point must be of a type of integers; quantise to int8.")
+            if made not in (type or made, TYPES.get(given, made)):
+                raise node.refuse(f"its zero point must be of its codes' type, not {made}.")
+        made = made or IntType(8, False)
         step = np.float32(scale.item())
-        if type is None or type.bits > 16 or not step > 0:
-            raise node.refuse("activations must have at most 16 bits and a scale above 0.")
-        return Grid(type, step, zero)
+        if made.bits > 16 or not (step > 0 and np.isfinite(step)):
+            raise node.refuse("activations must have at most 16 bits and a finite scale above 0.")
+        return Grid(made, step, zero)
 
     def qlinear(self, node: Node, first: int = 0) -> Codes:
         """An integer operand with scale and zero point behind it."""
@@ -122,11 +198,26 @@ class Settling:
         if isinstance(real, Real) and real.codes is not None and real.function is None:
             if real.lo is None and real.hi is None:
                 return real.codes
+            self.check_bounds(node, real, real.codes.grid)
             return self.settle(real, real.codes.grid, node)
         raise node.refuse(
             "its input must be quantised; quantise what feeds it, with QuantizeLinear and"
             " DequantizeLinear or Quant in between."
         )
+
+    def check_bounds(self, node: Node, real: Real, grid: Grid) -> None:
+        """Bounds within the grid's range must be codes, where nothing quantises behind them."""
+        step = Fraction(float(grid.scale))
+        lowest, highest = ((code - grid.zero) * step for code in (grid.type.lo, grid.type.hi))
+        low = real.lo if real.lo is not None and real.lo > lowest else None
+        high = real.hi if real.hi is not None and real.hi < highest else None
+        for bound in (low, high):
+            if bound is not None and grid.exactly(bound) is None:
+                raise node.refuse(
+                    f"the bound {float(bound):g} of its input must be a code of scale"
+                    f" {float(grid.scale):g}; quantise again behind the bound (QuantizeLinear,"
+                    " DequantizeLinear)."
+                )
 
     # --- settling ---
 
@@ -163,7 +254,11 @@ class Settling:
         """Output codes of one integer of the part: in float32 where the arithmetic is."""
         weight = part.weights[channel % len(part.weights)]
         if getattr(self.arithmetic, "product", "exact") == "single":
-            exact = Fraction(float(np.float32(np.float32(part.scale * weight) / grid.scale)))
+            with np.errstate(over="ignore"):
+                single = np.float32(np.float32(part.scale * weight) / grid.scale)
+            if not np.isfinite(single):
+                raise ProgramError("products of scales must be finite; quantise anew.")
+            exact = Fraction(float(single))
         else:
             exact = product(float(part.scale), float(weight)) / Fraction(float(grid.scale))
         return exact * part.gain[channel % len(part.gain)]
@@ -271,6 +366,7 @@ class Settling:
                 or x.function is not None
                 or len(x.parts) != 1
                 or max(map(len, (x.parts[0].weights, x.parts[0].gain, x.addend))) > 1
+                or len(set(x.parts[0].zero)) > 1
             ):
                 raise node.refuse("its operands must be quantised before they are added.")
         one, two = (
@@ -302,12 +398,27 @@ class Settling:
 
     def per_channel(self, node: Node, value: Any, channels: int) -> tuple[Fraction, ...]:
         """A constant that is one value, or one for each channel."""
-        array = np.asarray(value, dtype=np.float64)
-        if array.size > 1 and array.size == channels and array.ndim in (3, 4):
-            array = array.reshape(-1) if array.shape[-3] == channels else array
-        elif array.size > 1 and array.shape != (channels,):
+        array = self.finite(node, value, "its constant").reshape(-1)
+        if array.size not in (1, channels):
             raise node.refuse("its constant must have one value, or one for each channel.")
-        return tuple(Fraction(float(v)) for v in array.reshape(-1))
+        return tuple(Fraction(float(v)) for v in array)
+
+    def spread(self, node: Node, value: Any, name: str) -> Array:
+        """A constant beside the activation `name`, as ONNX repeats it: one value, or (C,)."""
+        array, shape = np.asarray(value), self.shape(node, self.value(node, name))
+        rank = self.rank(name)
+        full = (1, *shape) if rank == 4 else (1, shape[0], *[1] * (rank - 2))
+        lines = (1,) * (rank - array.ndim) + array.shape
+        fits = array.ndim <= rank and all(n in (1, m) for n, m in zip(lines, full, strict=False))
+        if fits:
+            array = array.reshape(lines)
+            first = array[(slice(0, 1), slice(None), *[slice(0, 1)] * (rank - 2))]
+            if (array == first).all():
+                return first.reshape(-1)
+        raise node.refuse(
+            "its constant must have one value, or one for each channel, and no more dimensions than"
+            f" {'N x C x H x W' if rank == 4 else rank}; write it as 1 x C x 1 x 1."
+        )
 
 
 def same_length(*values: Sequence[Any]) -> list[list[Any]]:

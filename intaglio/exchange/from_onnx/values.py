@@ -29,6 +29,12 @@ class Grid:
         near = round(x / Fraction(float(self.scale))) + self.zero
         return max(self.type.lo, min(self.type.hi, near))
 
+    def exactly(self, x: Fraction) -> int | None:
+        """The code that stands for x, to the precision of float32; None where there is none."""
+        near = round(x / Fraction(float(self.scale))) + self.zero
+        gap = abs((near - self.zero) * Fraction(float(self.scale)) - x)
+        return near if self.type.holds(near, near) and gap <= abs(x) / (1 << 21) else None
+
     def codes(self, x: Array) -> Array:
         """Codes of real values, ties to even."""
         near = np.rint(x / np.float64(self.scale)) + self.zero
@@ -52,12 +58,13 @@ class Codes:
 
 @dataclass(frozen=True)
 class Weights:
-    """Constant integers, zero point subtracted, and their scale: one, or one for each value of the
-    first axis. `name` is the initialiser's, by which layers share them."""
+    """Constant integers, zero point subtracted, and their scale: one, or one for each value along
+    `axis`. `name` is the initialiser's, by which layers share them."""
 
     name: str
     codes: Array
     scale: Array
+    axis: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,12 +92,19 @@ class Real:
     function: Array | None = None  # of every code of `codes`
 
     def clamped(self, lo: Fraction | None, hi: Fraction | None) -> Real:
-        """Limited further."""
-        low = [v for v in (self.lo, lo) if v is not None]
-        high = [v for v in (self.hi, hi) if v is not None]
+        """Limited further: bounds that are already there are limited too."""
+        ends = [bounded(end, lo, hi) for end in (self.lo, self.hi)]
         return replace(
-            self, lo=max(low, default=None), hi=min(high, default=None), function=self.function
+            self, lo=lo if ends[0] is None else ends[0], hi=hi if ends[1] is None else ends[1]
         )
+
+
+def bounded(x: Fraction | None, lo: Fraction | None, hi: Fraction | None) -> Fraction | None:
+    """x within [lo, hi]; where there is no x, none."""
+    if x is None:
+        return None
+    x = x if lo is None else max(x, lo)
+    return x if hi is None else min(x, hi)
 
 
 @dataclass(frozen=True)
@@ -100,7 +114,16 @@ class Joined:
     parts: tuple[Real, ...]
 
 
-Value = Codes | Real | Joined | Weights | Array
+@dataclass(frozen=True)
+class Bordered:
+    """Codes with a border (top, bottom, left, right) of a value that none of them stands for."""
+
+    codes: Codes
+    padding: tuple[int, int, int, int]
+    value: float
+
+
+Value = Codes | Real | Bordered | Joined | Weights | Array
 
 
 def real_of(codes: Codes) -> Real:

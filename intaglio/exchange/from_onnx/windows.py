@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from math import ceil, floor
 from typing import Any
 
 import numpy as np
 
 from intaglio import forms, ops
+from intaglio.exchange.from_onnx import resizing
 from intaglio.exchange.from_onnx.onnx_file import Node
+from intaglio.exchange.from_onnx.operators import LARGEST
 from intaglio.exchange.from_onnx.settling import Settling
-from intaglio.exchange.from_onnx.values import Codes, Grid, Part, Real
-from intaglio.sim.reference import nearest
+from intaglio.exchange.from_onnx.values import Bordered, Codes, Grid, Part, Real, real_of
+from intaglio.fixed import IntType
 
 ONE = np.float32(1)
 
@@ -32,48 +33,75 @@ class Windows(Settling):
 
     def linear_mean(self, node: Node, x: Codes, grid: Grid) -> Codes:
         """QLinearAveragePool and its global kind; the first has a form of its own in float32."""
-        if node.attributes.get("channels_last"):
-            raise node.refuse("its channels must come first.")
-        plain = replace(node, kind=node.kind[7:])
-        if plain.kind == "GlobalAveragePool" or self.arithmetic.product != "single":
-            return self.settle(self.mean(plain, x), grid, node)
+        if node.kind == "QLinearGlobalAveragePool" or self.arithmetic.product != "single":
+            return self.settle(self.mean(node, x), grid, node)
         reals = (
             forms.Real(float(x.grid.scale), x.grid.zero),
             forms.Real(float(grid.scale), grid.zero),
         )
         name = self.unique(node.outputs[0])
-        pool = self.pool(plain, x)
+        pool = self.pool(node, x)
         return Codes(forms.onnxruntime_average(self.builder, name, pool, reals, grid.type), grid)
 
     def pool(self, node: Node, x: Codes) -> ops.SumPool2d:
         """The sum of an average pool."""
         _, h, w = self.builder.tensors[x.name].shape
         a = node.attributes
-        kernel, stride, padding = (h, w), (1, 1), (0, 0, 0, 0)
+        fields: dict[str, Any] = {"kernel": (h, w)}
         if node.kind == "ReduceMean":
-            axes = a.get("axes") or np.asarray(self.array(node, 1, [])).tolist()
-            if sorted(v % 4 for v in axes) != [2, 3]:
+            if sorted(four(node, self.ints(node, "axes", 1))) != [2, 3]:
                 raise node.refuse("it must average over height and width (axes 2 and 3).")
-        elif node.kind == "AveragePool":
-            kernel, stride = pair(a.get("kernel_shape")), pair(a.get("strides"))
-            padding = self.padding(node, x, kernel, stride, (1, 1))
-            if a.get("ceil_mode") or (any(padding) and not a.get("count_include_pad")):
+            self.ranks[node.outputs[0]] = 4 if a.get("keepdims", 1) else 2
+        elif node.kind.endswith("AveragePool") and "Global" not in node.kind:
+            fields = self.walk(node, (h, w))
+            plain = replace(node, attributes=a | {"ceil_mode": 0})
+            if fields != self.walk(plain, (h, w)) or (
+                any(fields["padding"]) and not a.get("count_include_pad")
+            ):
                 raise node.refuse(
                     "its windows must all have one size: count_include_pad=1 or no padding, and no"
-                    " ceil_mode."
+                    " ceil_mode that adds windows."
                 )
         return ops.SumPool2d(
             output=self.unique(f"{node.outputs[0]}.acc"), origin=node.name, input=x.name,
-            kernel=kernel, stride=stride, padding=padding, pad_value=x.grid.zero,
+            pad_value=x.grid.zero, **fields,
         )  # fmt: skip
 
+    def walk(self, node: Node, size: ops.Pair) -> dict[str, Any]:
+        """Kernel, stride, dilation and padding of a pool over a map of `size`."""
+        kernel, stride, dilation = (
+            self.pair(node, name) for name in ("kernel_shape", "strides", "dilations")
+        )
+        auto = node.attributes.get("auto_pad", b"NOTSET")
+        if auto.startswith(b"SAME") and dilation != (1, 1):
+            raise node.refuse(
+                "auto_pad SAME and dilations must not come together, as runtimes differ; give pads."
+            )
+        padding = self.padding(node, size, kernel, stride, dilation)
+        reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+        if max(padding[:2]) >= reach[0] or max(padding[2:]) >= reach[1]:
+            raise node.refuse("its pads must be smaller than its window; pad with Pad before it.")
+        return {"kernel": kernel, "stride": stride, "dilation": dilation, "padding": padding}
+
+    def pair(self, node: Node, name: str) -> ops.Pair:
+        """Two sizes of an attribute; 1 where they are left out."""
+        values = node.attributes.get(name)
+        if values is not None and len(values) != 2:
+            raise node.refuse(f"its {name} must be two numbers, not {len(values)}.")
+        return (int(values[0]), int(values[1])) if values else (1, 1)
+
     def padding(
-        self, node: Node, x: Codes, kernel: Sequence[int], stride: ops.Pair, dilation: ops.Pair
-    ) -> ops.Padding:
+        self, node: Node, size: ops.Pair, kernel: Sequence[int], stride: ops.Pair,
+        dilation: ops.Pair,
+    ) -> ops.Padding:  # fmt: skip
         """Top, bottom, left, right from pads or auto_pad; more at the end for ceil_mode."""
-        size, a = self.builder.tensors[x.name].shape[1:], node.attributes
+        a = node.attributes
         auto = a.get("auto_pad", b"NOTSET").decode()
         pads = list(a.get("pads") or (0, 0, 0, 0))
+        if len(pads) != 4:
+            raise node.refuse(f"its pads must be four numbers, not {len(pads)}.")
+        if auto != "NOTSET" and any(pads):
+            raise node.refuse("it must have pads or auto_pad, not both.")
         for n in (0, 1):
             reach = dilation[n] * (kernel[n] - 1) + 1
             if auto.startswith("SAME"):
@@ -84,88 +112,168 @@ class Windows(Settling):
                 count = -(-(size[n] + pads[n] + pads[n + 2] - reach) // stride[n]) + 1
                 if (count - 1) * stride[n] >= size[n] + pads[n]:
                     count -= 1
-                pads[n + 2] = max((count - 1) * stride[n] + reach - size[n] - pads[n], 0)
+                pads[n + 2] = max((count - 1) * stride[n] + reach - size[n] - pads[n], pads[n + 2])
         return pads[0], pads[2], pads[1], pads[3]
 
-    def max_pool(self, node: Node, x: Codes) -> ops.Op:
-        a = node.attributes
-        kernel, stride, dilation = (
-            pair(a.get(k)) for k in ("kernel_shape", "strides", "dilations")
-        )
+    def max_pool(self, node: Node, x: Codes, border: ops.Padding = (0, 0, 0, 0)) -> ops.Op:
+        """`border`: pixels around x that are lower than its lowest code."""
+        _, h, w = self.builder.tensors[x.name].shape
+        fields = self.walk(node, (h + border[0] + border[1], w + border[2] + border[3]))
+        padding = tuple(a + b for a, b in zip(fields["padding"], border, strict=True))
         return ops.MaxPool2d(
-            output=self.unique(node.outputs[0]), origin=node.name, input=x.name, kernel=kernel,
-            stride=stride, dilation=dilation,
-            padding=self.padding(node, x, kernel, stride, dilation),
+            output=self.unique(node.outputs[0]), origin=node.name, input=x.name,
+            **fields | {"padding": padding},
         )  # fmt: skip
 
-    def pad(self, node: Node, x: Codes) -> ops.Op:
-        """Constant borders."""
-        if node.attributes.get("mode", b"constant") != b"constant":
-            raise node.refuse("it must fill with a constant.")
-        pads = node.attributes.get("pads") or self.array(node, 1)
-        value = np.asarray(self.array(node, 2, node.attributes.get("value", 0))).item()
-        integer = isinstance(self.value(node, node.inputs[0]), Codes)
-        fill = int(value) if integer else x.grid.code(Fraction(value), 0)
-        low, high = [int(v) for v in pads[:4]], [int(v) for v in pads[4:]]
-        if any(low[:2] + high[:2]) or len(pads) != 8:
+    def max_pooled(self, node: Node, x: Any) -> Any:
+        """A pool of codes, of what they stand for, or of that with a border of minus infinity."""
+        if not isinstance(x, Bordered):
+            codes = self.plain(self.real(node, x), node)
+            return self.moved(x, codes.grid, self.max_pool(node, codes))
+        grid = x.codes.grid
+        if x.value > float(grid.scale) * (grid.type.lo - grid.zero):
+            self.real(node, x)
+        return self.moved(x, grid, self.max_pool(node, x.codes, x.padding))
+
+    def moved(self, x: Any, grid: Grid, op: ops.Op) -> Any:
+        """The result of an operation that only moves codes: codes, where x is."""
+        made = self.placed(op, grid)
+        return made if isinstance(x, Codes) else real_of(made)
+
+    def pad(self, node: Node, x: Any) -> Any:
+        """Constant borders of height and width."""
+        codes = self.plain(self.real(node, x), node)
+        pads = self.ints(node, "pads", 1) or []
+        axes = four(node, self.ints(node, "axes", 3))
+        if len(pads) != 2 * len(axes) or len(set(axes)) != len(axes):
+            raise node.refuse(
+                "its pads must be two numbers for each axis, and each axis named once."
+            )
+        ends = dict(zip(axes, zip(pads[: len(axes)], pads[len(axes) :], strict=True), strict=True))
+        if any(any(ends.get(n, ())) for n in (0, 1)):
             raise node.refuse("it must pad height and width only.")
-        return ops.Pad(
-            output=self.unique(node.outputs[0]), origin=node.name, input=x.name,
-            padding=(low[2], high[2], low[3], high[3]), value=fill,
+        padding = (*ends.get(2, (0, 0)), *ends.get(3, (0, 0)))
+        if not all(0 <= p <= LARGEST for p in padding):
+            raise node.refuse(
+                f"its pads must be 0 to {LARGEST}; export a model that cuts nothing off."
+            )
+        value = self.array(node, 2, np.asarray(node.attributes.get("value", 0)))
+        if value.size != 1 or np.isnan(np.asarray(value, np.float64)).any():
+            raise node.refuse("it must pad with one number that is not NaN.")
+        number = float(value.item())
+        grid, fill = codes.grid, codes.grid.zero
+        if isinstance(x, Codes):
+            fill = int(number)
+        elif np.isfinite(number) and grid.exactly(Fraction(number)) is not None:
+            fill = grid.exactly(Fraction(number)) or 0
+        elif any(padding):
+            return Bordered(codes, padding, number)
+        op = ops.Pad(
+            output=self.unique(node.outputs[0]), origin=node.name, input=codes.name,
+            padding=padding, value=fill,
         )  # fmt: skip
+        return self.moved(x, grid, op)
 
-    def resize(self, node: Node, x: Codes) -> ops.Op:
-        """Nearest neighbour, where it reads the pixels that `Upsample` reads."""
-        a, size = node.attributes, self.builder.tensors[x.name].shape[1:]
-        if a.get("mode", b"nearest") != b"nearest":
-            raise node.refuse("it must enlarge by nearest neighbour, not bilinear; train with it.")
-        if a.get("keep_aspect_ratio_policy", b"stretch") != b"stretch":
-            raise node.refuse("it must stretch each side to its size; export it for one size.")
-        places = (1, 2, 3) if node.kind == "Resize" else (9, 1, 9)
-        scales, sizes = self.array(node, places[1]), self.array(node, places[2])
-        axes = [v % 4 for v in a.get("axes", (0, 1, 2, 3))]
-        if sizes is not None and np.size(sizes):
-            given = dict(zip(axes, (int(v) for v in sizes), strict=True))
-        else:
-            factors = a["scales"] if scales is None else scales
-            full = (1, self.shape(node, x)[0], *size)
-            given = {n: int(full[n] * f) for n, f in zip(axes, factors, strict=True)}
-        target = [given.get(2, size[0]), given.get(3, size[1])]
-        for old, new in zip(size, target, strict=True):
-            if new < old or not np.array_equal(source(a, old, new), nearest(old, new)):
+    def settle_border(self, x: Bordered, grid: Grid, node: Node) -> Codes:
+        """A border whose value is quantised together with the inside."""
+        inside = self.settle(real_of(x.codes), grid, node, f"{node.outputs[0]}.inside")
+        lowest, highest = grid.type.lo, grid.type.hi
+        fill = lowest if x.value < 0 else highest
+        if np.isfinite(x.value):
+            fill = int(grid.codes(np.array(x.value)))
+        op = ops.Pad(
+            output=self.unique(node.outputs[0]), origin=node.name, input=inside.name,
+            padding=x.padding, value=fill,
+        )  # fmt: skip
+        return self.placed(op, grid)
+
+    def resize(self, node: Node, x: Codes) -> Codes:
+        """Nearest neighbour, where it enlarges and reads pixel floor(i / factor).
+
+        A factor that is no out / in becomes that of a longer side, cut off behind the new size.
+        """
+        shape = self.builder.tensors[x.name].shape
+        factors, new = self.factors(node, (self.batch, *shape))
+        a, simple = node.attributes, self.simple(node)
+        mode = a.get("coordinate_transformation_mode", b"half_pixel").decode()
+        near = a.get("nearest_mode", b"round_prefer_floor").decode()
+        sides = []
+        for n in (2, 3):
+            if not 1 <= new[n] <= LARGEST:
+                raise node.refuse(f"its sizes must be 1 to {LARGEST}, not {new[n]}.")
+            way = ("asymmetric", "simple") if simple else (mode, near)
+            read = resizing.pixels(shape[n - 1], new[n], factors[n], *way)
+            side = (
+                resizing.stretched(shape[n - 1], new[n], read) if new[n] >= shape[n - 1] else None
+            )
+            if side is None:
                 raise node.refuse(
-                    "it must enlarge and read pixel floor(i * in / out), as 'asymmetric' with"
-                    " 'floor' does; export it in that mode."
+                    "it must enlarge and read pixel floor(i / factor), as 'asymmetric' with 'floor'"
+                    " does; export it in that mode."
                 )
-        return ops.Upsample(
-            output=self.unique(node.outputs[0]), origin=node.name, input=x.name,
-            size=(target[0], target[1]),
+            sides.append(side)
+        more, size = zip(*sides, strict=True)
+        found, name = x, node.outputs[0]
+        if any(more):
+            padding = (0, more[0], 0, more[1])
+            found = self.placed(
+                ops.Pad(output=self.unique(f"{name}.longer"), origin=node.name, input=x.name,
+                        padding=padding, value=x.grid.zero), x.grid)  # fmt: skip
+        cut = size[0] - new[2], size[1] - new[3]
+        made = self.unique(f"{name}.whole" if any(cut) else name)
+        found = self.placed(
+            ops.Upsample(output=made, origin=node.name, input=found.name, size=size), x.grid
+        )
+        return self.cropped(node, found, cut) if any(cut) else found
+
+    def cropped(self, node: Node, x: Codes, cut: ops.Pair) -> Codes:
+        """Without the last rows and columns: a window of one 1, channel by channel."""
+        channels = self.builder.tensors[x.name].shape[0]
+        weight = np.zeros((channels, 1, cut[0] + 1, cut[1] + 1), dtype=np.int64)
+        weight[:, :, 0, 0] = 1
+        name = self.unique(f"{node.outputs[0]}.cut")
+        op = ops.Conv2d(
+            output=name, origin=node.name, input=x.name, groups=channels,
+            weight=self.builder.constant(f"{name}.w", weight, IntType(2, True)),
         )  # fmt: skip
+        self.builder.add(op)
+        return self.settle(Real((Part(name, x.grid.scale, (ONE,), (x.grid.zero,)),)), x.grid, node)
+
+    def placed(self, op: ops.Op, grid: Grid) -> Codes:
+        """A tensor of the Program that holds codes of a grid."""
+        return Codes(self.builder.add(op, grid.type, float(grid.scale), (grid.zero,)), grid)
+
+    @staticmethod
+    def simple(node: Node) -> bool:
+        """Upsample, and Resize of operator set 10: neither has modes."""
+        return node.kind == "Upsample" or len(node.inputs) == 2
+
+    def factors(self, node: Node, full: tuple[int, ...]) -> tuple[list[np.float32], list[int]]:
+        """Factor and size of each of the four dimensions, from scales or sizes."""
+        scales = self.array(node, 1 if self.simple(node) else 2, node.attributes.get("scales"))
+        sizes = None if self.simple(node) else self.array(node, 3)
+        given = [v for v in (scales, sizes) if v is not None and np.size(v)]
+        axes = four(node, node.attributes.get("axes"))
+        if len(given) != 1 or np.size(given[0]) != len(axes) or len(set(axes)) != len(axes):
+            raise node.refuse("it must have scales or sizes, one for each axis, and not both.")
+        values = self.finite(node, given[0], "its scales").reshape(-1)
+        factors, new = [resizing.ONE] * 4, list(full)
+        for n, value in zip(axes, values, strict=True):
+            if not 0 < value <= LARGEST:
+                raise node.refuse(f"its scales and sizes must be above 0 and at most {LARGEST}.")
+            if given[0] is sizes:
+                new[n], factors[n] = int(value), np.float32(int(value)) / np.float32(full[n])
+            else:
+                new[n], factors[n] = resizing.target(full[n], value), np.float32(value)
+        if new[:2] != list(full[:2]) or factors[:2] != [resizing.ONE] * 2:
+            raise node.refuse("it must enlarge height and width only.")
+        return factors, new
 
 
-def source(attributes: dict[str, Any], old: int, new: int) -> Any:
-    """The pixel that Resize reads for each of `new` ones, in exact arithmetic."""
-    mode = attributes.get("coordinate_transformation_mode", b"half_pixel").decode()
-    i = [Fraction(v) for v in range(new)]
-    if mode in ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric"):
-        at = [(v + Fraction(1, 2)) * old / new - Fraction(1, 2) for v in i]
-    elif mode == "align_corners":
-        at = [v * (old - 1) / max(new - 1, 1) for v in i]
-    else:
-        at = [v * old / new for v in i]
-    half = Fraction(1, 2)
-    match attributes.get("nearest_mode", b"round_prefer_floor"):
-        case b"floor":
-            found = [floor(v) for v in at]
-        case b"ceil":
-            found = [ceil(v) for v in at]
-        case b"round_prefer_ceil":
-            found = [floor(v + half) for v in at]
-        case _:
-            found = [ceil(v - half) for v in at]
-    return np.clip(np.array(found), 0, old - 1)
-
-
-def pair(values: Any) -> ops.Pair:
-    """Two sizes; 1 where they are left out."""
-    return (int(values[0]), int(values[1])) if values else (1, 1)
+def four(node: Node, axes: Sequence[int] | None) -> list[int]:
+    """Axes of a map, 0 to 3; all of them where they are left out."""
+    if axes is None:
+        return [0, 1, 2, 3]
+    if not all(-4 <= v < 4 for v in axes):
+        raise node.refuse(f"its axes must be -4 to 3, not {list(axes)[:8]}.")
+    return [v % 4 for v in axes]

@@ -182,7 +182,7 @@ class Writer(Pieces):
         same = all(
             mc << shift == m << sc for mc, sc in zip(scale.multiplier, scale.shift, strict=True)
         )
-        single = self.program.arithmetic.rounding != "DOUBLE"
+        single = self.program.arithmetic.rounding != "DOUBLE" and pool.dilation == (1, 1)
         uniform = len(set(scale.bias)) == 1 and not rest and not any(pool.padding)
         alike = codes.type == rests.type != I32 and None not in zeros
         if not (same and single and uniform and alike and scale.plain):
