@@ -105,6 +105,7 @@ class Importer(Layers):
             and len({n.kind for n in readers}) == 1
         ):
             first = readers[0]
+            admit(first, self.file.opsets)
             if first.kind == "QuantizeLinear" and len({n.inputs[1:] for n in readers}) == 1:
                 grid = self.grid(first, first.inputs[1:])
             elif first.kind == "Quant" and len(readers) == 1 and self.fake(first)[0].size == 1:

@@ -63,8 +63,8 @@ class Case:
     out_scale: float = 2.0**-4
     out_zero: int = 128
     made: str = "float"  # or "codes"
-    then: tuple[str, dict[str, Any]] | None = None  # a node behind it
-    outputs: int = 1
+    then: tuple[tuple[str, tuple[Operand, ...], dict[str, Any]], ...] = ()  # nodes behind it
+    feeds: str = ""  # the node that reads the first activation and the result
     flat: bool = False  # the operator reads N x C
 
     def model(self, real: bool = False) -> bytes:
@@ -127,18 +127,20 @@ class Writer:
         names = [self.operand(v) for v in case.inputs]
         if "x" not in {n for node in self.nodes for n in node.input}:
             self.act(0)
-        outputs = ["y.real" if case.made == "float" else "y"]
-        outputs += [f"second{n}" for n in range(case.outputs - 1)]
-        behind = case.then is not None
-        outputs[0] = "between" if behind else outputs[0]
+        then = case.then
+        if case.feeds:
+            then = ((case.feeds, (Act(),), {}), *then)
+        last = "y.real" if case.made == "float" else "y"
+        made = [*(f"between{n}" for n in range(len(then))), last]
         self.nodes.append(
             helper.make_node(
-                case.kind, names, outputs, domain=case.domain, name="it", **case.attributes
+                case.kind, names, made[:1], domain=case.domain, name="it", **case.attributes
             )
         )
-        if case.then is not None:
-            kind, fields = case.then
-            self.node(kind, ["between"], "y.real" if case.made == "float" else "y", **fields)
+        for n, (kind, more, fields) in enumerate(then):
+            others = [self.operand(v) for v in more]
+            first = [*others, made[n]] if case.feeds and n == 0 else [made[n], *others]
+            self.node(kind, first, made[n + 1], **fields)
         results = ["y"]
         if case.made == "float":
             grid = [
@@ -340,14 +342,14 @@ def pad(kind: str, version: int, r: Generator) -> Case:
     sides = [int(v) for v in r.integers(0, 3, 4)]
     pads = [0, 0, *sides[:2], 0, 0, *sides[2:]]
     value = pick(r, 0.0, 0.0, 0.25, 0.3, -100.0, 100.0, -np.inf, np.inf)
-    then = pick(r, None, None, ("MaxPool", {"kernel_shape": [3, 3]}))
-    case = replace(case, then=then)
+    then = (("MaxPool", (), {"kernel_shape": [3, 3]}),)
+    case = replace(case, then=pick(r, (), (), then))
     if version < 11:
         return replace(case, inputs=(Act(),), attributes={"pads": pads, "value": float(value)})
     fill: Operand = np.float32(value)
     source: Operand = Act()
     if version >= 13 and r.random() < 0.3:
-        source, fill, case = Raw(), np.uint8(r.integers(0, 256)), replace(case, then=None)
+        source, fill, case = Raw(), np.uint8(r.integers(0, 256)), replace(case, then=())
         case = replace(case, made="codes")
     if version >= 18 and r.random() < 0.6:
         order = [int(v) for v in r.permutation(4)]
@@ -457,6 +459,57 @@ def quantiser(kind: str, version: int, r: Generator) -> Case:
     return Case(kind, at, (Raw(), np.float32(2.0**-3), zero), domain=domain)
 
 
+def constant(kind: str, version: int, r: Generator) -> Case:
+    """Of a factor for each channel, or of the shape that is there."""
+    case = Case(kind, opset(version), (), out_scale=2.0**-3)
+    if kind == "Shape":
+        ends = pick(r, {}, {"start": 0}, {"end": 4}, {"start": -4}) if version >= 15 else {}
+        return replace(case, inputs=(Act(),), attributes=ends, feeds="Reshape")
+    values = r.choice(np.array([0.5, 1, 2, -1], np.float32), (3, 1, 1))
+    value: dict[str, Any] = {"value": numpy_helper.from_array(values)}
+    if version >= 12:
+        value = pick(r, value, {"value_float": 0.5}, {"value_floats": [2.0]})
+    return replace(case, attributes=value, feeds="Mul")
+
+
+def behind(case: Case, r: Generator) -> Case:
+    """One or two more operators on what the first made, unquantised; out of those that keep the
+    number of channels."""
+    then = list(case.then)
+    for _ in range(int(r.integers(1, 3))):
+        value = np.float32(pick(r, -3, -1.03, 0, 0.5, 1.5, 2.7))
+        channels = case.shape[0]
+        gains = r.choice(np.array([0.5, 1, 2, -1], np.float32), (channels, 1, 1))
+        weight = Weight(ints(r, -8, 8, (4, channels, 1, 1), np.int8), power(r))
+        sides = [0, 0, *(int(v) for v in r.integers(0, 3, 2)), 0, 0, 1, 0]
+        pads = np.array(sides, np.int64)
+        window = {"kernel_shape": [int(v) for v in r.integers(1, 3, 2)]}
+        then.append(
+            pick(
+                r,
+                ("Relu", (), {}),
+                ("Clip", (value,), {}),
+                ("Clip", (None, value), {}),
+                ("Add", (gains,), {}),
+                ("Mul", (gains,), {}),
+                ("Add", (Act(1),), {}),
+                ("Sub", (Act(),), {}),
+                ("Concat", (Act(),), {"axis": 1}),
+                ("MaxPool", (), window),
+                ("AveragePool", (), window),
+                ("Pad", (pads, value), {}),
+                ("Pad", (pads,), {}),
+                ("Conv", (weight,), {}),
+                ("GlobalAveragePool", (), {}),
+                ("Sigmoid", (), {}),
+                ("Flatten", (), {}),
+                ("Resize", (None, np.array([1, 1, 2, 1.5], np.float32)),
+                 {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}),
+            )
+        )  # fmt: skip
+    return replace(case, then=tuple(then), opset=max(case.opset, 13))
+
+
 DRAWN: dict[str, Callable[[str, int, Generator], Case]] = {
     **dict.fromkeys(("Conv", "QLinearConv", "ConvInteger"), conv),
     **dict.fromkeys(("Gemm", "MatMul", "QLinearMatMul", "MatMulInteger"), matrix),
@@ -475,6 +528,7 @@ DRAWN: dict[str, Callable[[str, int, Generator], Case]] = {
     **dict.fromkeys(("QLinearSigmoid", "QLinearLeakyRelu"), function),
     **dict.fromkeys(("Flatten", "Reshape", "Squeeze", "Unsqueeze"), view),
     **dict.fromkeys(("Identity", "Dropout"), same),
+    **dict.fromkeys(("Shape", "Constant"), constant),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), quantiser),
 }
 

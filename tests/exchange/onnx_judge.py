@@ -11,7 +11,7 @@ from onnx_cases import Case
 from onnx_runtime import Runtime
 
 from intaglio.errors import IntaglioError
-from intaglio.exchange.from_onnx.importer import import_onnx
+from intaglio.exchange.importer import import_onnx
 from intaglio.fixed import PRESETS, Arithmetic
 from intaglio.sim.reference import run
 

@@ -1,5 +1,7 @@
 """The importer's parts: nodes of an ONNX graph in, operations of a `Program` out.
 
-`onnx_file` reads the file; `layers` and `windows` know their operators; `settling` and `values`
-keep what is known of each tensor until it has codes.
+`onnx_file` reads the file; `operators` is the table of what may be in it, `door` lets in what it
+names, and `folding` computes constants. `layers` and `windows` know their operators, `shapes` and
+`resizing` where values go; `settling` and `values` keep what is known of each tensor until it has
+codes.
 """

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
+import onnx
+
 from intaglio.exchange.from_onnx.onnx_file import Node
 from intaglio.exchange.from_onnx.operators import (
     LARGEST,
@@ -88,7 +90,8 @@ def find(node: Node, opsets: Mapping[str, int]) -> Operator:
 def check(node: Node, name: str, attribute: Attribute, value: Any) -> None:
     """One attribute's type, bounds and value."""
     many = attribute.kind in ("ints", "floats")
-    kinds = {"int": int, "ints": int, "float": float, "floats": float, "string": bytes}
+    kinds: dict[str, type] = {"int": int, "ints": int, "float": float, "floats": float}
+    kinds |= {"string": bytes, "tensor": onnx.TensorProto}
     kind = kinds.get(attribute.kind)
     values = list(value) if many and isinstance(value, Sequence) else [value]
     if kind is not None and not all(isinstance(v, kind) for v in values):

@@ -91,7 +91,11 @@ def read(path: Path) -> OnnxFile:
 
 
 def node_of(proto: onnx.NodeProto) -> Node:
-    """A node as Python values. Raises ValueError for an attribute without a type."""
+    """A node as Python values. Raises ValueError for an attribute without a type, or names that
+    are no text."""
+    names = [proto.op_type, proto.name, proto.domain, *proto.input, *proto.output]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("names must be text")
     return Node(
         short_text(proto.op_type),
         standard(proto.domain),

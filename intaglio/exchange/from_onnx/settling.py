@@ -173,9 +173,10 @@ class Settling:
             raise node.refuse("its output_dtype must be a type of integers; quantise to int8.")
         made = TYPES[given] if given else type
         if zeros is not None:
-            zero, made = int(zeros.item()), self.types.get(names[1], int_type(zeros))
+            made = self.types.get(names[1], int_type(zeros))
             if made is None:
                 raise node.refuse("its zero point must be of a type of integers; quantise to int8.")
+            zero = int(zeros.item())
             if made not in (type or made, TYPES.get(given, made)):
                 raise node.refuse(f"its zero point must be of its codes' type, not {made}.")
         made = made or IntType(8, False)
