@@ -133,10 +133,10 @@ def test_operators_that_are_not_in_the_table_are_refused() -> None:
         for name in (None, *schema.attributes):
             given = {} if name is None else {name: 1}
             node = Node(schema.kind, schema.domain, "it", ("x",), ("y",), given)
-            with pytest.raises(ModelError, match=f"^{schema.kind} it: "):
+            with pytest.raises(ModelError, match=f"^{schema.kind} 'it': "):
                 admit(node, {STANDARD: NEWEST, schema.domain: max(schema.version, OLDEST)})
             tried += 1
-    assert tried > 1000
+    assert tried > 900, tried
 
 
 # --- random files -------------------------------------------------------------------------------
