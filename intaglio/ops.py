@@ -274,7 +274,10 @@ class Requant(Unary):
             mc, bc = int(m.flat[c % m.size]), int(b.flat[c % b.size])
             if context.arithmetic.product == "single":
                 if not IntType(32, True).holds(x.lo + bc, x.hi + bc):
-                    raise self.refuse("x + B must fit into i32 in this arithmetic.")
+                    raise self.refuse(
+                        "x + B must fit into i32 in this arithmetic; use another one, or weights"
+                        " of fewer bits."
+                    )
                 ends = [int(scaled_single(v, mc, bc)) for v in (x.lo, x.hi)]
             else:
                 ends = [x.lo * mc + bc, x.hi * mc + bc]
@@ -357,7 +360,10 @@ def check_scaling(
     bias_type = IntType(arithmetic.bias_bits, True)
     for b in np.asarray(biases).flat:
         if not bias_type.holds(int(b), int(b)):
-            raise op.refuse(f"B must fit into {bias_type}, not {int(b)}.")
+            raise op.refuse(
+                f"B must fit into {bias_type}, not {int(b)}; use another arithmetic, or weights of"
+                " fewer bits."
+            )
     low, high = arithmetic.shift_range
     if min(shifts) < low or max(shifts) > high:
         raise op.refuse(f"S must be {low} to {high}, not {min(shifts)} to {max(shifts)}.")

@@ -433,7 +433,8 @@ def add(**fields: Any) -> Add:
         (requant(multiplier="big"), "Requant 'y': |M| must be at most 131071, not 131072."),
         (
             requant(bias="huge"),
-            "Requant 'y': B must fit into i48, not 1125899906842624.",
+            "Requant 'y': B must fit into i48, not 1125899906842624; use another arithmetic, or"
+            " weights of fewer bits.",
         ),
         (requant(shift=(41,)), "Requant 'y': S must be 0 to 40, not 41 to 41."),
         (

@@ -216,7 +216,7 @@ class Settling:
             if bound is not None and grid.exactly(bound) is None:
                 raise node.refuse(
                     f"the bound {float(bound):g} of its input must be a code of scale"
-                    f" {float(grid.scale):g}; quantise again behind the bound (QuantizeLinear,"
+                    f" {float(grid.scale):g}; quantise again behind it (QuantizeLinear,"
                     " DequantizeLinear)."
                 )
 
