@@ -170,7 +170,7 @@ def test_the_model_is_left_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (lambda x: torch.softmax(x, 1), "aten.softmax in the model's forward: a softmax must be"),
+        (lambda x: torch.softmax(x, 1), "a softmax must be left to decoding; return the logits"),
         (lambda x: x * torch.relu(x), "two different maps cannot be multiplied; remove the gate"),
         (lambda x: x.chunk(2, 1)[0], "must not be split; give each branch its own Conv2d"),
         (lambda x: x.permute(0, 2, 3, 1), "return it and rearrange it in decoding"),
@@ -229,7 +229,69 @@ def test_a_model_that_cannot_be_exported() -> None:
     with pytest.raises(ModelError, match=r"Branching must be exportable by torch\.export on 2 "):
         capture(Branching(), (3, 8, 8))
     with pytest.raises(ModelError, match="quantise the part that returns the raw maps"):
-        capture(nn.Conv2d(4, 4, 3), (3, 8, 8))
+        capture(nn.Conv2d(4, 4, 9), (4, 8, 8))
+
+
+def test_images_of_another_channel_count() -> None:
+    with pytest.raises(ModelError) as refused:
+        capture(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()), (3, 8, 9))
+    assert str(refused.value) == (
+        "Images must have 1 channels for Sequential, not 3: pictures are read as RGB, and other"
+        " channel counts come from .npy files; write the images as .npy of uint8 (1, H, W)."
+    )
+
+
+class Fixed(nn.Module):
+    """A number of images in a shape of its forward."""
+
+    def __init__(self, number: int, rest: tuple[int, ...]) -> None:
+        super().__init__()
+        self.conv, self.shape = nn.Conv2d(3, 6, 1), (number, *rest)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.conv(x).view(self.shape))
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (
+            Fixed(1, (6, 4, 5)),
+            "Fixed must take any number of images at once, not 1 alone: shape",
+        ),
+        (Fixed(1, (6, 4, 5)), "; write x.shape[0] where forward gives 1 as the number of images."),
+        (Fixed(1, (-1,)), "the first dimension must stay the number of images, not become 1;"),
+        (Fixed(1, (-1,)), "; write x.shape[0] there, or flatten(1)."),
+    ],
+)
+def test_a_number_of_images_written_into_a_shape(model: nn.Module, words: str) -> None:
+    with pytest.raises(ModelError) as refused:
+        capture(model, (3, 4, 5))
+    assert words in str(refused.value)
+    assert "decoding" not in str(refused.value)
+
+
+def test_models_that_cannot_be_copied_or_followed() -> None:
+    model = nn.Conv2d(3, 3, 1)
+    model.last = model(torch.zeros(1, 3, 2, 2))
+    with pytest.raises(ModelError, match=r"Conv2d must be one that copy\.deepcopy can copy, not: "):
+        capture(model, (3, 4, 4))
+    with pytest.raises(ModelError, match=r"cannot follow \.data; use detach\(\) instead"):
+        capture(Calls(lambda x: x.data * 2), (3, 8, 12))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x / 0.0,
+        lambda x: x + torch.full((6, 1, 1), torch.inf),
+        lambda x: functional.batch_norm(x, torch.zeros(6), torch.zeros(6), eps=0.0),
+        lambda x: functional.conv2d(x, torch.zeros(2, 6, 1, 1) / torch.zeros(1)),
+    ],
+)
+def test_factors_that_are_not_finite(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    with pytest.raises(ModelError, match="its factors must be finite, not NaN or infinite; check"):
+        capture(Calls(function), (3, 8, 12))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

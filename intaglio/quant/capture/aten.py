@@ -9,6 +9,8 @@ from intaglio.quant.capture import aten_layers as layers
 from intaglio.quant.capture import aten_maps as maps
 from intaglio.quant.capture.site import Site
 
+BY_INDEX = "a map must not be written to by mask or index; use clamp, relu or another function."
+
 REMEDIES = {
     "conv_transpose2d": layers.NO_TRANSPOSE,
     "upsample_bilinear2d": "interpolation must be nearest neighbour, not bilinear.",
@@ -23,9 +25,29 @@ REMEDIES = {
     "split": "a map must not be split; give each branch its own Conv2d.",
     "split_with_sizes": "a map must not be split; give each branch its own Conv2d.",
     "slice": "a map must not be sliced; give each branch its own Conv2d.",
+    "select": "a map must not be taken apart; give each branch its own Conv2d.",
     "permute": "a map must not be rearranged; return it and rearrange it in decoding.",
     "transpose": "a map must not be rearranged; return it and rearrange it in decoding.",
+    "index_put": BY_INDEX,
+    "masked_fill": BY_INDEX,
+    "fill": "a map must not be overwritten by a constant; leave it out.",
+    "zero": "a map must not be overwritten by a constant; leave it out.",
+    "wrap_with_autocast": "forward must run in one type; leave torch.autocast out when quantising.",
 }
+
+# Views of some elements of a map.
+PARTS = (
+    "slice",
+    "select",
+    "narrow",
+    "chunk",
+    "split",
+    "split_with_sizes",
+    "unbind",
+    "diagonal",
+    "as_strided",
+    "unfold",
+)
 
 Translation = Callable[[Site], Any]
 
@@ -80,12 +102,21 @@ TRANSLATIONS: dict[str, Translation] = {
     "dropout": maps.dropout,
     "dropout2d": maps.dropout,
     "feature_dropout": maps.dropout,
+    "alpha_dropout": maps.dropout,
+    "feature_alpha_dropout": maps.dropout,
     "detach": maps.identity,
     "clone": maps.identity,
     "alias": maps.identity,
     "contiguous": maps.identity,
+    "positive": maps.identity,
     "to": maps.identity,
     "_to_copy": maps.identity,
+    "type_as": maps.identity,
+    "copy": maps.copied,
+    "expand": maps.reshape,
+    "expand_as": maps.reshape,
+    "view_as": maps.reshape,
+    "reshape_as": maps.reshape,
     "flatten": maps.reshape,
     "view": maps.reshape,
     "reshape": maps.reshape,

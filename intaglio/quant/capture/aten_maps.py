@@ -192,6 +192,18 @@ def identity(site: Site) -> Value:
     return next(iter(site.args.values()))
 
 
+def copied(site: Site) -> Value:
+    """`a.copy_(b)`: b, if it is as large as a."""
+    b = site.args["src"]
+    if not isinstance(b, Map):
+        raise site.refuse("a map must not be overwritten by a constant; leave it out.")
+    if b.flat or b.shape != site.shape():
+        raise site.refuse(
+            f"a map {b.shape} must not be copied over one of another shape {site.shape()}."
+        )
+    return b
+
+
 def dropout(site: Site) -> Value:
     """Nothing, outside training."""
     if site.args.get("train"):
@@ -202,6 +214,8 @@ def dropout(site: Site) -> Value:
 def reshape(site: Site) -> Value:
     """Flattening, its inverse, and dimensions of size 1; the batch stays the first."""
     x = next(iter(site.args.values()))
+    if not isinstance(x, Map):
+        raise site.refuse("the operand must depend on the image; precompute the result.")
     batch, *dims = site.result
     size = x.shape[0] * x.shape[1] * x.shape[2]
     if batch == 2 and dims == list(x.shape):
@@ -210,6 +224,11 @@ def reshape(site: Site) -> Value:
         return Map(x.name, x.shape, flat=True)
     if batch == 2 and x.shape[1:] == (1, 1) and [d for d in dims if d != 1] == [x.shape[0]]:
         return Map(x.name, x.shape)
+    if batch != 2:
+        raise site.refuse(
+            f"the first dimension must stay the number of images, not become {batch}; write"
+            " x.shape[0] there, or flatten(1)."
+        )
     raise site.refuse(
         f"a map {x.shape} must not be rearranged to {tuple(dims)}; return the map itself and"
         " rearrange it in decoding."

@@ -1,29 +1,24 @@
-"""torch.export of a model's dense part, translated to a `FloatGraph`."""
+"""A model's dense part captured as a `FloatGraph`, and held against the model itself."""
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-import logging
-import re
-import warnings
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
-from torch.utils import _pytree as pytree
 
 from intaglio.errors import ModelError
 from intaglio.ops import Shape
-from intaglio.quant.capture.aten import REMEDIES, TRANSLATIONS
-from intaglio.quant.capture.graph import Affine, FloatGraph, Image, Node
-from intaglio.quant.capture.site import Const, Map, Scope, Site, Value
-
-BATCH = 2  # tells the batch from dimensions of size 1
+from intaglio.quant.capture.agree import Origin, check_agreement, samples
+from intaglio.quant.capture.exported import constants, export, first_line, output_names
+from intaglio.quant.capture.graph import Affine, FloatGraph, Floats, Image
+from intaglio.quant.capture.replay import Memory, copied, replay
+from intaglio.quant.capture.site import Const, Map, Scope, Value
+from intaglio.quant.capture.translate import Translation
 
 
 def capture(model: nn.Module, shape: Shape) -> FloatGraph:
@@ -33,28 +28,71 @@ def capture(model: nn.Module, shape: Shape) -> FloatGraph:
     (one number or one per channel; 0 and 1 without them). It runs in eval mode on a copy. The graph
     is as written: nothing is folded (`passes.simplify` does that).
 
-    Raises ModelError for parameters that are not finite, for a model that cannot be exported, and
-    for an operation without an integer form, naming its module path.
+    Raises ModelError for parameters that are not finite, for a model that cannot be exported, for
+    an operation without an integer form, naming its module path and line, and where the graph does
+    not compute on random images what the model does (`agree`).
     """
-    model = copy.deepcopy(model).cpu().float().eval()
+    model = in_eval(model)
     check_parameters(model)
-    exported = export(model, shape)
+    exported = export(copy.deepcopy(model), shape)
     names = output_names(exported)
     scope = Scope(set(names))
     image = Image(output=scope.unique("image"), origin="", shape=shape)
     scope.nodes[image.output] = image
-    scope.nodes["normalised"] = normalisation(model, image)
+    scope.nodes["normalised"] = normal = normalisation(model, image)
     scope.taken.add("normalised")
-    values: dict[fx.Node, Value] = dict(constants(exported))
+    pixels = samples(shape)
+    x = pixels * per_channel(normal.scale) + per_channel(normal.shift)
+    paths, tensors = constants(exported)
+    memory, failed = replayed(exported, tensors, x.float())
+    own = copied(tensors)  # calls on constants alone may write to them
+    values: dict[fx.Node, Value] = {n: Const(own[n], paths[n]) for n in own}
+    for node in exported.graph.nodes:
+        if node.op == "placeholder":
+            values.setdefault(node, Map("normalised", shape))
+    translation = Translation(exported.graph, memory, values, scope)
     results: list[Value] = []
     for node in exported.graph.nodes:
-        if node.op == "placeholder" and node not in values:
-            values[node] = Map("normalised", shape)
-        elif node.op == "output":
-            results = [fx.map_arg(v, values.__getitem__) for v in node.args[0]]
-        elif node.op not in ("placeholder", "output"):
-            values[node] = translate(node, values, scope)
-    return FloatGraph(tuple(scope.nodes.values()), scope.weights, outputs(names, results))
+        if node.op == "output":
+            results = [fx.map_arg(v, translation.values.__getitem__) for v in node.args[0]]
+        elif node.op != "placeholder":
+            translation.call(node)
+    if failed is not None:
+        raise ModelError(
+            f"{type(model).__name__} must run on random images, not stop:"
+            f" {first_line(failed)}; mend its forward."
+        ) from failed
+    graph = FloatGraph(tuple(scope.nodes.values()), scope.weights, outputs(names, results))
+    check_agreement(graph, Origin(model, exported, tensors, translation.made, pixels, x))
+    return graph
+
+
+def replayed(
+    exported: ExportedProgram, tensors: Mapping[fx.Node, torch.Tensor], x: torch.Tensor
+) -> tuple[Memory, Exception | None]:
+    """Which nodes share memory; none, and why, where an operation stops: it may be one that has a
+    sentence of its own."""
+    try:
+        return replay(exported, tensors, x), None
+    except Exception as error:  # torch's, of any kind
+        return {}, error
+
+
+def in_eval(model: nn.Module) -> nn.Module:
+    """A copy on the CPU, in float32 and eval mode. Raises ModelError where it cannot be copied."""
+    try:
+        return copy.deepcopy(model).cpu().float().eval()
+    except Exception as error:  # the user's own attributes
+        raise ModelError(
+            f"{type(model).__name__} must be one that copy.deepcopy can copy, not:"
+            f" {first_line(error)}; keep no results of forward on it, or call it under"
+            " torch.no_grad() before."
+        ) from error
+
+
+def per_channel(values: Floats) -> torch.Tensor:
+    """(C,) as (C, 1, 1)."""
+    return torch.from_numpy(values)[:, None, None]
 
 
 def check_parameters(model: nn.Module) -> None:
@@ -64,50 +102,6 @@ def check_parameters(model: nn.Module) -> None:
             raise ModelError(
                 f"Parameter {name!r} must be finite, not NaN or infinite; load other weights."
             )
-
-
-def export(model: nn.Module, shape: Shape) -> ExportedProgram:
-    """torch.export, with its failures in one sentence."""
-    try:
-        with warnings.catch_warnings(), torch.no_grad(), quiet():
-            warnings.simplefilter("ignore")
-            return torch.export.export(model, (torch.zeros(BATCH, *shape),))
-    except Exception as error:  # torch.export documents no common base of what it raises
-        text = str(error).strip()
-        reason = text.splitlines()[0] if text else type(error).__name__
-        raise ModelError(
-            f"{type(model).__name__} must be exportable by torch.export on {BATCH} images of shape"
-            f" {shape}, not: {reason.rstrip('.')}; quantise the part that returns the raw maps,"
-            " without decoding or control flow that depends on the data."
-        ) from error
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """torch.export prints whole graphs to stderr, and logs, when it fails."""
-    log = logging.getLogger("torch")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        log.setLevel(before)
-
-
-def output_names(exported: ExportedProgram) -> list[str]:
-    """`cls.0` for {"cls": [map]}, `out0.1` for a sequence of sequences, `out0` for one map."""
-    spec = exported.call_spec.out_spec
-    count = len(exported.graph_signature.user_outputs)
-    if spec is None or count == 0:
-        raise ModelError("The model must return at least one map, not nothing.")
-    paths, _ = pytree.tree_flatten_with_path(pytree.tree_unflatten(list(range(count)), spec))
-    names = []
-    for path, _ in paths:
-        keys = [str(getattr(k, "idx", getattr(k, "key", getattr(k, "name", k)))) for k in path]
-        name = ".".join(keys) or "0"
-        names.append(name if not name[0].isdigit() else f"out{name}")
-    return names
 
 
 def outputs(names: list[str], results: list[Value]) -> dict[str, str]:
@@ -149,131 +143,3 @@ def channel_values(
             f"{name} of the model must be 1 or {channels} finite numbers, not {value.tolist()}."
         )
     return np.broadcast_to(value, (channels,)).copy()
-
-
-def constants(exported: ExportedProgram) -> dict[fx.Node, Const]:
-    """Parameters, buffers and constant tensors by placeholder; one name per tied parameter."""
-    signature = exported.graph_signature
-    paths = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    lifted = signature.inputs_to_lifted_tensor_constants
-    names: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
-    found = {}
-    for node in exported.graph.nodes:
-        if node.op != "placeholder":
-            continue
-        if node.name in paths:
-            path = paths[node.name]
-            stored = exported.state_dict.get(path)
-            tensor = exported.constants[path] if stored is None else stored
-        elif node.name in lifted:
-            path, tensor = lifted[node.name], exported.constants[lifted[node.name]]
-        else:
-            continue
-        key = (tensor.data_ptr(), tensor.shape, tensor.stride())
-        name = names.setdefault(key, path) if tensor.numel() else path
-        found[node] = Const(tensor.detach(), name)
-    return found
-
-
-def translate(node: fx.Node, values: dict[fx.Node, Value], scope: Scope) -> Value:
-    """The value of one call: a map, a constant where no operand is a map, or a tuple."""
-    if not isinstance(node.target, torch._ops.OpOverload):
-        return python_call(node, values)
-    schema = node.target._schema
-    args = bind(node, values)
-    result = node.meta.get("val")
-    if not any(has_map(v) for v in args.values()):
-        return constant_call(node, values)
-    if result is None:
-        return None  # an assertion that export wrote down
-    base = schema.name.split("::")[1]
-    op = base.rstrip("_")
-    origin, is_layer = module_path(node)
-    shape = tuple((result[0] if isinstance(result, (tuple, list)) else result).shape)
-    name = origin if is_layer else f"{origin}.{op}".lstrip(".")
-    site = Site(op, origin, scope.unique(name), args, node.target, shape, scope)
-    if op not in TRANSLATIONS:
-        remedy = REMEDIES.get(
-            op, "it has no integer form; replace it, or return the map before it."
-        )
-        raise site.refuse(remedy)
-    made = placed(TRANSLATIONS[op](site), scope, len(shape) == 2)
-    if base.endswith("_") and isinstance(node.args[0], fx.Node):
-        values[node.args[0]] = made  # an in-place call: later readers see the result
-    return made
-
-
-def placed(value: Value, scope: Scope, flat: bool) -> Value:
-    """New nodes join the graph and become maps."""
-    if isinstance(value, tuple):
-        return tuple(placed(v, scope, flat) for v in value)
-    if isinstance(value, Node):
-        scope.nodes[value.output] = value
-        return Map(value.output, value.shape, flat)
-    return value
-
-
-def bind(node: fx.Node, values: dict[fx.Node, Value]) -> dict[str, Any]:
-    """Arguments by their schema names, defaults filled in, nodes replaced by values."""
-    assert isinstance(node.target, torch._ops.OpOverload)
-    bound = {}
-    for i, argument in enumerate(node.target._schema.arguments):
-        given: Any = argument.default_value if argument.has_default_value() else None
-        if i < len(node.args):
-            given = node.args[i]
-        given = node.kwargs.get(argument.name, given)
-        bound[argument.name] = fx.map_arg(given, values.__getitem__)
-    return bound
-
-
-def has_map(value: Value) -> bool:
-    """Whether a map is in `value`."""
-    if isinstance(value, (tuple, list)):
-        return any(has_map(v) for v in value)
-    return isinstance(value, Map)
-
-
-def constant_call(node: fx.Node, values: dict[fx.Node, Value]) -> Value:
-    """Run a call on constants alone (weight standardisation, folded buffers)."""
-
-    def tensor(n: fx.Node) -> Any:
-        value = values[n]
-        return value.value if isinstance(value, Const) else value
-
-    assert callable(node.target)
-    with torch.no_grad():
-        result = node.target(*fx.map_arg(node.args, tensor), **fx.map_arg(node.kwargs, tensor))
-    if isinstance(result, torch.Tensor):
-        return Const(result)
-    if isinstance(result, (tuple, list)):
-        return tuple(Const(r) if isinstance(r, torch.Tensor) else r for r in result)
-    return result
-
-
-def python_call(node: fx.Node, values: dict[fx.Node, Value]) -> Value:
-    """`getitem` of an operation with several results; checks that export adds are constant."""
-    args: list[Any] = [fx.map_arg(a, values.__getitem__) for a in node.args]
-    if getattr(node.target, "__name__", "") == "getitem" and isinstance(args[0], tuple):
-        picked = args[0][args[1]]
-        if picked is None and node.users:
-            raise ModelError(
-                f"Result {args[1]} of {node.args[0]} must not be used; only values can."
-            )
-        return picked
-    if any(has_map(a) for a in args):
-        origin, _ = module_path(node)
-        raise ModelError(
-            f"{node.target} in layer {origin!r}: it has no integer form; replace it, or return the"
-            " map before it."
-        )
-    return constant_call(node, values)
-
-
-def module_path(node: fx.Node) -> tuple[str, bool]:
-    """The path of the innermost module around a call, and whether that is a torch.nn layer."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    if not stack:
-        return "", False
-    path, kind = stack[-1]
-    kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-    return re.sub(r"@\d+", "", path), kind.startswith("torch.nn.modules.") and bool(path)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import fx
 
 from intaglio.errors import ModelError
 from intaglio.ops import Padding, Pair, Shape
@@ -68,12 +71,14 @@ class Scope:
 class Site:
     """A call: `op` without its namespace and in-place underscore; `args` by their schema names.
 
-    `origin` is the path of the module whose forward made the call, and `output` a unique name for
-    the result, of which `result` is torch's shape (batch of 2 first).
+    `origin` is the path of the module whose forward made the call, `line` where in its source
+    ("net.py:12", empty if export does not say), and `output` a unique name for the result, of which
+    `result` is torch's shape (batch of 2 first).
     """
 
     op: str
     origin: str
+    line: str
     output: str
     args: dict[str, Any]
     target: Any
@@ -82,8 +87,7 @@ class Site:
 
     def refuse(self, sentence: str) -> ModelError:
         """An error that names the call in the user's words."""
-        where = f"layer {self.origin!r}" if self.origin else "the model's forward"
-        return ModelError(f"aten.{self.op} in {where}: {sentence}")
+        return ModelError(f"aten.{self.op} in {place(self.origin, self.line)}: {sentence}")
 
     def map(self, name: str = "input") -> Map:
         """An operand that must be a map."""
@@ -125,6 +129,38 @@ class Site:
             raise self.refuse(f"the result must be (N, C, H, W), not {tuple(self.result)}.")
         c, h, w = (*dims, 1, 1)[:3]
         return c, h, w
+
+
+def operation(node: fx.Node) -> str:
+    """The name of the call's operation, without namespace, overload and in-place underscore."""
+    target = node.target
+    if not isinstance(target, torch._ops.OpOverload):
+        return str(getattr(target, "__name__", target))
+    return target._schema.name.split("::")[1].rstrip("_")
+
+
+def module_path(node: fx.Node) -> tuple[str, bool]:
+    """The path of the innermost module around a call, and whether that is a torch.nn layer."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    if not stack:
+        return "", False
+    path, kind = stack[-1]
+    kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
+    return re.sub(r"@\d+", "", path), kind.startswith("torch.nn.modules.") and bool(path)
+
+
+def source_line(node: fx.Node) -> str:
+    """The last line of a forward outside torch that leads to a call, as "net.py:12"; or empty."""
+    own = str(Path(torch.__file__).parent)
+    found = re.findall(r'File "(.*?)", line (\d+)', node.meta.get("stack_trace") or "")
+    lines = [f"{Path(file).name}:{line}" for file, line in found if not file.startswith(own)]
+    return lines[-1] if lines else ""
+
+
+def place(origin: str, line: str) -> str:
+    """A call's place in words: the module path and the line of its source."""
+    where = f"layer {origin!r}" if origin else "the model's forward"
+    return f"{where} ({line})" if line else where
 
 
 def pair(value: int | list[int]) -> Pair:
