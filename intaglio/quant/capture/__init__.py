@@ -1,6 +1,7 @@
 """From torch to a graph: an `nn.Module` and an image in, a `FloatGraph` out.
 
-`export` runs torch.export and walks its graph; `aten`, with `aten_layers` and `aten_maps`, says
-what each operation means, at a `site`. `graph` is the result, which `passes` simplify without a
-change of its function, and `execute` runs on real numbers.
+`export` walks the graph of torch.export (`exported`); `translate` makes each call, a `site`, what
+`aten`, with `aten_layers` and `aten_maps`, says that it means, and follows writes through the memory
+that names share, which `replay` finds out. `graph` is the result, which `passes` simplify without a
+change of its function, and `execute` runs on real numbers; `agree` holds it against the module.
 """

@@ -38,10 +38,11 @@ def reason(model: nn.Module, shape: Shape, error: Exception) -> ModelError:
     channels, height, width = shape
     found = re.search(r"to have (\d+) channels, but got (\d+) channels", str(error))
     if found and int(found[2]) == channels and runs(model, 1, (int(found[1]), height, width)):
+        plural = "" if found[1] == "1" else "s"
         return ModelError(
-            f"Images must have {found[1]} channels for {kind}, not {channels}: pictures are read as"
-            f" RGB, and other channel counts come from .npy files; write the images as .npy of"
-            f" uint8 ({found[1]}, H, W)."
+            f"Images must have {found[1]} channel{plural} for {kind}, not {channels}: pictures are"
+            f" read as RGB, and other channel counts come from .npy files; write the images as .npy"
+            f" of uint8 ({found[1]}, H, W)."
         )
     if runs(model, 1, shape) and not runs(model, BATCH, shape):
         return ModelError(
