@@ -27,3 +27,7 @@ class BuildError(IntaglioError):
 
 class ToolError(IntaglioError):
     """An external program (a simulator, a synthesis tool) that is missing or failed."""
+
+
+class CalibrationWarning(UserWarning):
+    """Calibration images that do not show what a step needs; it does without, and says so."""

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import warnings
+from typing import TextIO
 
 from intaglio.cli import (  # noqa: F401  # they add to `app`
     divergence,
@@ -13,7 +15,7 @@ from intaglio.cli import (  # noqa: F401  # they add to `app`
     training,
 )
 from intaglio.cli.shared import app
-from intaglio.errors import IntaglioError
+from intaglio.errors import CalibrationWarning, IntaglioError
 
 EXTRAS = {
     "torch": "detect",
@@ -28,8 +30,20 @@ EXTRAS = {
 }
 
 
+def show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int,
+    file: TextIO | None = None, line: str | None = None,
+) -> None:  # fmt: skip
+    """A warning of ours as one sentence, others as Python shows them."""
+    ours = issubclass(category, CalibrationWarning)
+    shown = f"intaglio: warning: {message}\n" if ours else None
+    text = shown or warnings.formatwarning(message, category, filename, lineno, line)
+    print(text, end="", file=file or sys.stderr)
+
+
 def main() -> None:
     """Entry point: a user's mistake is one sentence and exit code 2, without a traceback."""
+    warnings.showwarning = show_warning
     try:
         app()
     except IntaglioError as error:

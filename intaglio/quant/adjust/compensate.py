@@ -8,6 +8,7 @@ are the quantised ones, and C is centred, because `correct` restores the mean af
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from intaglio.errors import CalibrationWarning
 from intaglio.fixed import IntType
 from intaglio.quant.capture.execute import padded, run
 from intaglio.quant.capture.graph import Conv, FloatGraph, Node
@@ -29,6 +31,8 @@ LARGEST = 4608  # inputs of one output (512 channels, 3x3): beyond it, C alone i
 POSITIONS = 512  # windows of an image that are looked at
 BLOCK = 64  # inputs whose errors reach the weights beyond the block in one product
 DAMPING = 0.01  # of the mean variance, added to every input's, so that C can be inverted
+STRONGER = (1, 10, 100, 1000)  # times that, where rounding leaves C without an inverse
+CONSTANT = 1e-12  # of the mean square: a variance that rounding alone can make
 
 
 def compensated(graph: FloatGraph, scales: Scales, images: NDArray[np.uint8]) -> Scales:
@@ -61,10 +65,19 @@ class Moments:
 
     @property
     def covariance(self) -> torch.Tensor:
-        """(K, K)."""
+        """(K, K); exactly 0 for inputs that are constant, of which rounding alone is left."""
         mean = self.total / self.count
         covariance: torch.Tensor = self.square / self.count - torch.outer(mean, mean)
+        constant = self.constant
+        covariance[constant] = covariance[:, constant] = 0.0
         return covariance
+
+    @property
+    def constant(self) -> torch.Tensor:
+        """Which inputs (K,) have one value in all windows."""
+        mean, square = self.total / self.count, self.square.diagonal() / self.count
+        constant: torch.Tensor = square - mean * mean <= CONSTANT * square
+        return constant
 
 
 def observe_inputs(
@@ -97,7 +110,20 @@ def observe_inputs(
         for pixels in batches(images, torch.float32):
             run(graph, pixels, visit=visit)
             values.clear()
+    for name, groups in found.items():
+        if all(moments.constant.all() for moments in groups):
+            warnings.warn(collapsed(graph, name), CalibrationWarning, stacklevel=2)
     return found
+
+
+def collapsed(graph: FloatGraph, weight: str) -> str:
+    """What to say of a weight whose inputs never vary."""
+    layer = graph.call_sites[weight][0].output
+    return (
+        f"What layer {layer!r} reads must vary over the calibration images to round its weights by,"
+        " not be constant: they are rounded to the nearest; give other images, more bits, or a"
+        " network that uses the layer."
+    )
 
 
 def rounded(
@@ -119,13 +145,13 @@ def round_rows(
     """Codes of `rows` (R, K) with a scale each (R,), for inputs of this covariance (K, K).
 
     The inputs that vary most are rounded first, while most weights are left to make up for them.
+    Where none varies there is nothing to make up for, and all are rounded to the nearest code.
     """
     order = torch.argsort(covariance.diagonal(), descending=True, stable=True)
     size = len(order)
-    damped = covariance[order][:, order] + torch.eye(size, dtype=torch.float64) * (
-        DAMPING * covariance.diagonal().mean().clamp(min=1e-12)
-    )
-    inverse = torch.linalg.cholesky(torch.linalg.inv(damped), upper=True)
+    inverse = inverse_factor(covariance[order][:, order])
+    if inverse is None:
+        return torch.floor(rows / scale[:, None] + 0.5).clamp(type.lo, type.hi)
     left = rows[:, order].clone()
     codes, errors = torch.empty_like(left), torch.empty_like(left)
     for first in range(0, size, BLOCK):
@@ -136,3 +162,18 @@ def round_rows(
             left[:, k:last] -= errors[:, k, None] * inverse[k, k:last]
         left[:, last:] -= errors[:, first:last] @ inverse[first:last, last:]
     return codes[:, torch.argsort(order)]
+
+
+def inverse_factor(covariance: torch.Tensor) -> torch.Tensor | None:
+    """The upper Cholesky factor (K, K) of the inverse of a damped covariance; None where there is
+    none, as no input varies."""
+    if not covariance.any():
+        return None
+    eye = torch.eye(len(covariance), dtype=covariance.dtype)
+    damping = DAMPING * covariance.diagonal().mean().clamp(min=1e-12)
+    for times in STRONGER:
+        inverse, singular = torch.linalg.inv_ex(covariance + eye * (times * damping))
+        factor, indefinite = torch.linalg.cholesky_ex(inverse, upper=True)
+        if not (singular or indefinite) and factor.isfinite().all():
+            return factor
+    return None

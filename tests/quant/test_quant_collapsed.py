@@ -1,0 +1,185 @@
+"""Layers that are constant, dead, saturated or empty: every method ends, in a Program or a
+sentence."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from intaglio.detect.boxes.head_spec import HeadSpec
+from intaglio.errors import IntaglioError
+from intaglio.fixed import preset
+from intaglio.quant import Budget, QuantConfig, Quantized, Reconstruction, pipeline, quantize
+from intaglio.quant.search.odol import OdolTerms
+from intaglio.sim.engine import Simulator
+
+torch.set_num_threads(1)
+
+ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardswish, nn.Identity, nn.SiLU)
+
+
+class Block(nn.Module):
+    """Convolution, norm and activation, with a skip perhaps."""
+
+    def __init__(self, inputs: int, outputs: int, rng: np.random.Generator) -> None:
+        super().__init__()
+        kernel, groups = int(rng.choice([1, 3])), int(rng.choice([1, inputs]))
+        outputs = max(1, outputs // groups) * groups if inputs != outputs else outputs
+        self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups)
+        self.norm = nn.BatchNorm2d(outputs) if rng.random() < 0.5 else nn.Identity()
+        self.act = ACTIVATIONS[rng.integers(len(ACTIVATIONS))]()
+        self.pool = nn.MaxPool2d(3, 1, 1) if rng.random() < 0.2 else nn.Identity()
+        self.skip = inputs == outputs and rng.random() < 0.3
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.pool(self.act(self.norm(self.conv(x))))
+        return x + y if self.skip else y
+
+
+class Collapsing(nn.Module):
+    """One to three blocks and an FCOS head of one level, some of whose layers are degenerate."""
+
+    def __init__(self, rng: np.random.Generator, channels: int) -> None:
+        super().__init__()
+        self.head_spec = HeadSpec("fcos", ("a", "b"), (1,))
+        sizes = [channels, *(int(rng.integers(1, 6)) for _ in range(rng.integers(1, 4)))]
+        self.body = nn.Sequential()
+        for size in sizes[1:]:
+            self.body.append(Block(channels, size, rng))
+            channels = self.body[-1].conv.out_channels
+        self.pooled = rng.random() < 0.2
+        self.heads = nn.ModuleList(nn.Conv2d(channels, c, 1) for c in (2, 4, 1))
+        for module in list(self.modules()):
+            if isinstance(module, nn.Conv2d | nn.BatchNorm2d) and rng.random() < 0.5:
+                degrade(module, rng)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        x = self.body(x)
+        if self.pooled:
+            x = functional.adaptive_avg_pool2d(x, 1)
+        return [head(x) for head in self.heads]
+
+
+def degrade(layer: nn.Conv2d | nn.BatchNorm2d, rng: np.random.Generator) -> None:
+    """Make a layer, or one of its channels, constant, dead, saturated, tiny or huge."""
+    assert layer.bias is not None
+    which = slice(None) if rng.random() < 0.7 else slice(0, 1)
+    with torch.no_grad():
+        match rng.choice(["dead", "full", "zero", "zeros", "tiny", "huge", "denormal", "still"]):
+            case "dead":
+                layer.bias[which] = -100.0
+            case "full":
+                layer.bias[which] = 100.0
+            case "zero":
+                layer.weight[which] = 0.0
+            case "zeros":
+                layer.weight[which] = 0.0
+                layer.bias[which] = 0.0
+            case "tiny":
+                layer.weight[which] *= 1e-6
+            case "huge":
+                layer.weight[which] *= 1e4
+            case "denormal":
+                layer.weight[which] *= 1e-40
+                layer.bias[which] = 0.0
+            case "still" if isinstance(layer, nn.BatchNorm2d):
+                assert layer.running_var is not None
+                layer.running_var[which] = 0.0
+
+
+def network(seed: int) -> tuple[nn.Module, NDArray[np.uint8]]:
+    """A network and calibration images: random, one, equal ones, of one colour, of one pixel."""
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    channels = int(rng.choice([1, 3]))
+    height, width = (int(s) for s in rng.choice([1, 2, 5, 8], 2))
+    images = rng.integers(0, 256, (int(rng.choice([1, 2, 6])), channels, height, width))
+    match rng.choice(["random", "random", "random", "equal", "black", "white", "grey"]):
+        case "equal":
+            images[:] = images[:1]
+        case "black" | "white" | "grey" as shade:
+            images[:] = {"black": 0, "white": 255, "grey": 7}[shade]
+    return Collapsing(rng, channels).eval(), images.astype(np.uint8)
+
+
+FAINT = OdolTerms(foreground=0.001)
+SHORT = Reconstruction(iterations=2, block_iterations=2, batch=2)
+WAYS: dict[str, dict[str, Any]] = {
+    "lp": {},
+    "mse": {"method": "mse", "symmetric": False},
+    "minmax": {"method": "minmax", "per_channel": False},
+    "percentile": {"method": "percentile", "pot_scales": True},
+    "kl": {"method": "kl", "abits": 8},
+    "detptq": {"method": "detptq", "powers": (2.0,)},
+    "equalised": {"equalize": True, "per_channel": False},
+    "equalised by tables": {"equalize": True, "symmetric": False, "sum_bits": 8},
+    "nearest": {"compensate": False, "correct_bias": False, "wbits": 2, "abits": 2},
+    "wide": {"abits": 16, "wbits": 8},
+    "reconstructed": {"reconstruct": replace(SHORT, odol=False)},
+    "by odol": {"reconstruct": replace(SHORT, augment=False, block_iterations=0)},
+    "bits": {"budgets": (Budget.parse("weight-bits=4"),)},
+    "operations": {"budgets": (Budget.parse("bops=30"),), "method": "detptq", "powers": ()},
+    "tosa": {"arithmetic": preset("tosa"), "wbits": 8, "abits": 8},
+    "shifts": {"arithmetic": preset("shift-only"), "wbits": 8, "abits": 8},
+}
+
+
+def through_every_method(
+    seed: int, monkeypatch: pytest.MonkeyPatch, ways: dict[str, dict[str, Any]] = WAYS
+) -> Counter[str]:
+    """Quantise one network in every way; refusals, by their first words, and warnings."""
+    model, images = network(seed)
+    monkeypatch.setattr(pipeline, "capture", cache(pipeline.capture))
+    said: Counter[str] = Counter()
+    for way, settings in ways.items():
+        config = QuantConfig(odol=FAINT, **settings)
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                check(quantize(model, images, config), images)
+        except IntaglioError as error:
+            said[f"{way}: {error}"] += 1
+            continue
+        except Exception as error:
+            error.add_note(f"in {way} of network {seed}")
+            raise
+        said["done"] += 1
+        said["warnings"] += bool(caught)
+        assert all("invalid value" not in str(w.message) for w in caught), (way, seed)
+    return said
+
+
+def check(done: Quantized, images: NDArray[np.uint8]) -> None:
+    """What is made is whole: it runs, its report has numbers, and the twin has them too."""
+    for result in Simulator(done.program)(images).values():
+        assert result.shape[0] == len(images)
+    for fake in done.fake(images):
+        assert np.isfinite(fake).all()
+    for row in done.layers:
+        assert np.isfinite([row.lo, row.hi, row.sqnr, row.clipped]).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_some_collapsed_networks_through_every_method(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert through_every_method(seed, monkeypatch)["done"] >= 1
+
+
+@pytest.mark.slow
+def test_many_collapsed_networks_through_every_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    total: Counter[str] = Counter()
+    for seed in range(300):
+        with monkeypatch.context() as patch:
+            total += through_every_method(seed, patch)
+    assert total["done"] >= 0.8 * 300 * len(WAYS)
