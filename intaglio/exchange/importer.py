@@ -159,6 +159,8 @@ class Importer(Layers):
             return
         if given and all(isinstance(v, np.ndarray) for v in given) and not lazy:
             opset = self.file.opsets.get("", 1)
+            if node.kind == "QuantizeLinear":
+                admit(node, self.file.opsets)
             self.values[node.outputs[0]] = evaluate(node, inputs, opset)
             return
         self.check(node, admit(node, self.file.opsets), inputs)

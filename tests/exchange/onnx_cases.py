@@ -37,12 +37,13 @@ class Raw:
 
 @dataclass(frozen=True)
 class Weight:
-    """Constant codes behind DequantizeLinear."""
+    """Constant codes behind DequantizeLinear; `real`: floats near them, quantised in the file."""
 
     codes: Array
     scale: Array
     zero: Array | None = None
     axis: int = 0
+    real: bool = False
 
 
 Operand = Any  # Act, Raw, Weight, an array, or None where it is left out
@@ -112,11 +113,26 @@ class Writer:
             name = real if isinstance(value, Act) else self.acts["raw", value.number]
             return self.node("Flatten", [name], f"flat.{name}") if self.case.flat else name
         if isinstance(value, Weight):
-            names = [self.constant(value.codes), self.constant(np.asarray(value.scale, np.float32))]
-            if value.zero is not None:
-                names.append(self.constant(value.zero))
+            scale = self.constant(np.asarray(value.scale, np.float32))
+            zero = value.zero
+            if value.real and zero is None:
+                zero = np.zeros(np.shape(value.scale), value.codes.dtype)
+            tail = [scale] if zero is None else [scale, self.constant(zero)]
             axis = {"axis": value.axis} if np.size(value.scale) > 1 else {}
             old = self.case.opset < 13
+            codes = self.constant(value.codes)
+            if value.real:
+                lines = [1] * value.codes.ndim
+                if axis:
+                    lines[value.axis] = -1
+                gaps = np.resize([0.4, -0.5, 0.5, 0.25, 200], value.codes.shape)
+                reals = (value.codes + gaps) * np.reshape(value.scale, lines)
+                reals = reals.astype(np.float32)
+                codes = self.node(
+                    "QuantizeLinear", [self.constant(reals), *tail], f"w{len(self.nodes)}",
+                    MICROSOFT if old else "", **axis,
+                )  # fmt: skip
+            names = [codes, *tail]
             return self.node(
                 "DequantizeLinear", names, f"w{len(self.nodes)}", MICROSOFT if old else "", **axis
             )
@@ -215,7 +231,8 @@ def conv(kind: str, version: int, r: Generator) -> Case:
     bias = ints(r, -500, 500, out, np.int32)
     scale = powers(r, out)
     if kind == "Conv":
-        inputs: tuple[Operand, ...] = (Act(), Weight(codes, scale))
+        weight = Weight(codes, scale, real=r.random() < 0.3)
+        inputs: tuple[Operand, ...] = (Act(), weight)
         if r.random() < 0.6:
             real = bias * (np.float32(case.scale) * scale)
             inputs += (real.astype(np.float32),)
@@ -241,7 +258,7 @@ def matrix(kind: str, version: int, r: Generator) -> Case:
     turned = kind == "Gemm" and bool(r.integers(0, 2))
     codes = ints(r, -30, 30, (out, channels) if turned else (channels, out), np.int8)
     scale = powers(r, out)
-    weight = Weight(codes, scale, None, 0 if turned else 1)
+    weight = Weight(codes, scale, None, 0 if turned else 1, r.random() < 0.3)
     if kind == "Gemm":
         a: dict[str, Any] = {"transB": 1} if turned else {}
         if r.random() < 0.3:

@@ -58,7 +58,8 @@ def stretched(old: int, new: int, read: Array) -> tuple[int, int] | None:
 
 
 def coordinates(old: int, new: int, scale: np.float32, mode: str) -> Array:
-    """Where each new pixel lies among the old ones."""
+    """Where each new pixel lies among the old ones; half_pixel_symmetric of whole sizes is
+    half_pixel."""
     i = np.arange(new, dtype=np.float32)
     match mode:
         case "asymmetric":
@@ -71,8 +72,4 @@ def coordinates(old: int, new: int, scale: np.float32, mode: str) -> Array:
             return (i + HALF) / scale - HALF if new > 1 else np.zeros(1, np.float32)
         case "tf_half_pixel_for_nn":
             return (i + HALF) / scale
-        case "half_pixel_symmetric":
-            ratio = np.float32(new) / (scale * np.float32(old))
-            offset = np.float32(old) / np.float32(2) * (ONE - ratio)
-            return offset + (i + HALF) / scale - HALF
     return (i + HALF) / scale - HALF

@@ -201,6 +201,11 @@ class Windows(Settling):
         for n in (2, 3):
             if not 1 <= new[n] <= LARGEST:
                 raise node.refuse(f"its sizes must be 1 to {LARGEST}, not {new[n]}.")
+            whole = factors[n] * np.float32(shape[n - 1]) == np.float32(new[n])
+            if mode == "half_pixel_symmetric" and not whole:
+                raise node.refuse(
+                    "its factors must make whole sizes with half_pixel_symmetric; use asymmetric."
+                )
             way = ("asymmetric", "simple") if simple else (mode, near)
             read = resizing.pixels(shape[n - 1], new[n], factors[n], *way)
             side = (
@@ -212,6 +217,11 @@ class Windows(Settling):
                     " does; export it in that mode."
                 )
             sides.append(side)
+        if tuple(new[2:]) == shape[1:] and sides != [(0, n) for n in shape[1:]]:
+            raise node.refuse(
+                "its factors must enlarge a side, not move pixels alone, which onnxruntime leaves"
+                " as they are; leave it out of the model."
+            )
         more, size = zip(*sides, strict=True)
         found, name = x, node.outputs[0]
         if any(more):

@@ -1,0 +1,86 @@
+"""Which pixel Resize reads: the same float32 as onnxruntime's, in every mode."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from intaglio.exchange.from_onnx.operators import RESIZED
+from intaglio.exchange.from_onnx.resizing import pixels, stretched, target
+
+MODES = RESIZED["coordinate_transformation_mode"].values
+OTHERS = ("tf_half_pixel_for_nn", "half_pixel_symmetric")  # not in operator set 19; half_pixel
+NEAREST = RESIZED["nearest_mode"].values
+
+
+@cache
+def session(mode: str, nearest: str, by: str) -> Any:
+    """Resize of a row whose factors or sizes are an input."""
+    kind = TensorProto.FLOAT if by == "scales" else TensorProto.INT64
+    inputs = ["x", "", "by"] if by == "scales" else ["x", "", "", "by"]
+    node = helper.make_node(
+        "Resize", inputs, ["y"], coordinate_transformation_mode=mode, nearest_mode=nearest
+    )
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 2, "w"]),
+            helper.make_tensor_value_info("by", kind, [4]),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["a", "b", "c", "d"])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def theirs(mode: str, nearest: str, by: str, old: int, value: Any) -> Any:
+    """What the runtime reads for a row of `old` pixels; its other side becomes 4, as else it may
+    leave a map whose size does not change as it is."""
+    x = np.broadcast_to(np.arange(old, dtype=np.float32), (1, 1, 2, old))
+    whole = np.array([1, 1, 2 if by == "scales" else 4, value])
+    given = whole.astype(np.float32 if by == "scales" else np.int64)
+    (y,) = session(mode, nearest, by).run(None, {"x": x, "by": given})
+    return y[0, 0, 0].astype(int)
+
+
+@pytest.mark.parametrize("nearest", NEAREST)
+@pytest.mark.parametrize("mode", [m for m in MODES if m not in OTHERS])
+@settings(max_examples=40)
+@given(st.integers(1, 90), st.floats(0.25, 6, width=32), st.integers(1, 300), st.booleans())
+def test_pixels_are_the_runtimes(
+    mode: str, nearest: str, old: int, scale: float, new: int, sizes: bool
+) -> None:
+    if sizes:
+        factor = np.float32(new) / np.float32(old)
+        found = theirs(mode, nearest, "sizes", old, new)
+    else:
+        factor, new = np.float32(scale), target(old, scale)
+        if new < 1:
+            return
+        found = theirs(mode, nearest, "scales", old, factor)
+    np.testing.assert_array_equal(pixels(old, new, factor, mode, nearest), found)
+
+
+@settings(max_examples=300)
+@given(st.integers(1, 60), st.floats(1, 5, width=32))
+def test_every_factor_is_a_stretch_of_a_longer_row(old: int, scale: float) -> None:
+    """Read as floor(i / factor), a row is the beginning of a longer one, stretched by its sizes."""
+    new = target(old, scale)
+    read = pixels(old, new, np.float32(scale), "asymmetric", "floor")
+    side = stretched(old, new, read)
+    assert side is not None
+    more, size = side
+    assert size >= new
+    np.testing.assert_array_equal((np.arange(size) * (old + more) // size)[:new], read)
