@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	@for tool in $(PYTHON) g++ perl; do command -v $$tool >/dev/null || \
 	  { echo "$$tool must be installed first (Debian: apt-get install python3-venv g++ make perl)"; exit 2; }; done
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[detect,hdl,exchange,synth,formal,cluster,conformance,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[detect,hdl,exchange,qonnx,synth,formal,cluster,conformance,dev]'
 	@# Its NumPy is older than ours, so that it has an environment of its own.
 	@$(PYTHON) -m venv $(TOSA_VENV) && $(TOSA_VENV)/bin/pip install --quiet tosa-tools==2026.8.0 || \
 	  { rm -rf $(TOSA_VENV); echo "tosa-tools is not installed; only comparisons with TOSA need it."; }

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import floor, frexp
 
 import numpy as np
+from numpy.typing import NDArray
 
 from intaglio.errors import ProgramError
 from intaglio.fixed import IntType, double
@@ -156,10 +157,18 @@ def onnxruntime_average(
         raise pool.refuse(f"its window must be smaller in onnxruntime's form, not of {n} pixels.")
     sums = np.arange(total.type.lo, total.type.hi + 1, dtype=np.int64) - n * x.zero
     mean = sums.astype(np.float32) * np.float32(x.scale) / np.float32(n)
-    near = np.rint(mean / np.float32(y.scale) + np.float32(y.zero))
-    table = np.clip(near, type.lo, type.hi).astype(np.int64)
+    table = onnxruntime_rounded(mean, y.scale, y.zero, type)
     op = Lookup(output=name, input=total.name, table=builder.constant(f"{name}.t", table, type))
     return builder.add(op, type, y.scale, (y.zero,))
+
+
+def onnxruntime_rounded(
+    mean: NDArray[np.float32], scale: float, zero: int, type: IntType
+) -> NDArray[np.int64]:
+    """Codes of averages as that operator rounds them: the zero point is added first."""
+    near = np.rint(mean / np.float32(scale) + np.float32(zero))
+    codes: NDArray[np.int64] = np.clip(near, type.lo, type.hi).astype(np.int64)
+    return codes
 
 
 def nvdla_average(builder: Builder, name: str, pool: SumPool2d) -> str:

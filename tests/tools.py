@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -64,3 +66,19 @@ def refused(result: tuple[int, str, str], *words: str) -> None:
         assert word in err, err
     assert "Traceback" not in err
     assert err.strip().count("\n") == 0, err
+
+
+def qonnx_operators() -> Any:
+    """`int_quant`, `binary_quant`, `trunc_v1` and `trunc_v2` of the qonnx package; without it the
+    test is skipped, or fails when CI is set."""
+    if find_spec("qonnx") is None and os.environ.get("CI"):
+        pytest.fail("qonnx must be installed where CI is set; `make setup` does")
+    bipolar = pytest.importorskip("qonnx.custom_op.general.bipolar_quant")
+    quant = pytest.importorskip("qonnx.custom_op.general.quant")
+    trunc = pytest.importorskip("qonnx.custom_op.general.trunc")
+    return SimpleNamespace(
+        int_quant=quant.quant,
+        binary_quant=bipolar.binary_quant,
+        trunc_v1=trunc.trunc_v1,
+        trunc_v2=trunc.trunc_v2,
+    )

@@ -26,6 +26,7 @@ EXTRAS = {
     "cocotb_tools": "hdl",
     "onnx": "exchange",
     "onnxruntime": "exchange",
+    "qonnx": "qonnx",
     "distributed": "cluster",
 }
 

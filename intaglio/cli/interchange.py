@@ -143,15 +143,26 @@ def import_program(
         str | None, typer.Option("--mean", metavar="R,G,B", help="Of pixel / 255.")
     ] = None,
     std: Annotated[str | None, typer.Option("--std", metavar="R,G,B")] = None,
+    check: Annotated[
+        int | None,
+        typer.Option("--check", metavar="IMAGES", help="Random images to compare on; 2 to 32."),
+    ] = None,
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="Do not run the file in onnxruntime or qonnx.")
+    ] = False,
     json_file: JsonOption = None,
 ) -> None:
     """Turn a quantised ONNX file (QDQ, QLinear operators, QONNX) into a Program.
+
+    Then the file itself runs in onnxruntime (QONNX: the qonnx package) on random images, beside
+    what --arithmetic onnxruntime makes of it. Exit 1 where these integers differ.
 
     The Program reads uint8 pixels where --mean, --std or --like say how the file's float input is
     made of them, or where the file has operators before its first QuantizeLinear; else the codes
     of that QuantizeLinear.
     """
-    from intaglio.exchange.importer import import_onnx
+    from intaglio.exchange import checked
+    from intaglio.exchange.importer import imported
     from intaglio.file import save
     from intaglio.fixed import preset
 
@@ -165,11 +176,32 @@ def import_program(
         if not isinstance(source, Program):
             means = means or list(getattr(source, "image_mean", [0.0]))
             stds = stds or list(getattr(source, "image_std", [1.0]))
-    program = import_onnx(model, preset(arithmetic), mean=means, std=stds, meta=meta)
+    if check is not None and check < 1:
+        raise DataError(f"--check must be at least 1, not {check}; use --no-check for none.")
+    with console.status(f"importing {model}"):
+        made = imported(model, preset(arithmetic), mean=means, std=stds, meta=meta)
+    program, found = made.program, None
     save(program, output)
     macs = sum(program.macs().values())
     console.print(f"wrote {output}: {len(program.ops)} operations, {macs / 1e6:.2f} MMAC an image")
-    write_json(json_file, {"model": str(model), "operations": len(program.ops), "macs": macs})
+    if not no_check:
+        other = "qonnx" if made.qonnx else "onnxruntime"
+        with console.status(f"running {model} in {other}"):
+            found = checked.check(model, made, mean=means, std=stds, images=check)
+        for line in found.sentences(arithmetic):
+            console.print(line)
+    write_json(
+        json_file,
+        {
+            "model": str(model),
+            "operations": len(program.ops),
+            "macs": macs,
+            "float32": made.notes,
+            "check": found and found.to_json(),
+        },
+    )
+    if found is not None and found.wrong:
+        raise typer.Exit(1)
 
 
 def numbers(option: str, text: str | None) -> list[float] | None:

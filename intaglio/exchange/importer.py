@@ -8,8 +8,9 @@ reads it settles it as one Requant, Add, Lookup or Concat of the Program.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,17 @@ from intaglio.errors import ModelError, ProgramError
 from intaglio.exchange.from_onnx import shapes
 from intaglio.exchange.from_onnx.door import admit
 from intaglio.exchange.from_onnx.folding import evaluate
-from intaglio.exchange.from_onnx.layers import Layers
+from intaglio.exchange.from_onnx.functions import FUNCTIONS
+from intaglio.exchange.from_onnx.linear import rounded_product
 from intaglio.exchange.from_onnx.onnx_file import TYPES, Node, read
 from intaglio.exchange.from_onnx.operators import LARGEST, Operator
+from intaglio.exchange.from_onnx.pointwise import Pointwise
+from intaglio.exchange.from_onnx.qonnx import QONNX_KINDS
+from intaglio.exchange.from_onnx.settling import tabulated
 from intaglio.exchange.from_onnx.values import (
     Bordered,
     Codes,
+    Floats,
     Grid,
     Joined,
     Part,
@@ -39,6 +45,18 @@ from intaglio.fixed import Arithmetic, IntType
 from intaglio.program import Program
 
 U8 = IntType(8, False)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A Program made of a file. `notes` names the layers that onnxruntime has in float32 where the
+    Program has integers, and why: codes next to a half may differ by one. They are known in its
+    arithmetic alone. `qonnx`: the file is one for the qonnx package."""
+
+    program: Program
+    notes: dict[str, str]
+    qonnx: bool
+    reads_floats: bool
 
 
 def import_onnx(
@@ -58,6 +76,18 @@ def import_onnx(
     Raises ModelError naming the node for what no Program can do, and ProgramError where the
     arithmetic cannot hold a layer.
     """
+    return imported(path, arithmetic, mean=mean, std=std, meta=meta).program
+
+
+def imported(
+    path: Path,
+    arithmetic: Arithmetic | None = None,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    meta: Mapping[str, Any] | None = None,
+) -> Imported:
+    """`import_onnx`, with what is known of the file besides."""
     file = read(path)
     if len(file.inputs) != 1:
         raise ModelError(f"{path} must have one input, not {len(file.inputs)}.")
@@ -67,10 +97,16 @@ def import_onnx(
         importer.add(node)
     for name in file.outputs:
         importer.output(name)
-    return importer.builder.build(meta)
+    kinds = {node.kind for node in file.nodes}
+    return Imported(
+        importer.builder.build(meta),
+        importer.notes,
+        bool(kinds & set(QONNX_KINDS)),
+        file.inputs[0].type.tensor_type.elem_type not in TYPES,
+    )
 
 
-class Importer(Layers):
+class Importer(Pointwise):
     """Quantisers, functions and everything that is no layer with weights."""
 
     def image(
@@ -108,8 +144,9 @@ class Importer(Layers):
             admit(first, self.file.opsets)
             if first.kind == "QuantizeLinear" and len({n.inputs[1:] for n in readers}) == 1:
                 grid = self.grid(first, first.inputs[1:])
-            elif first.kind == "Quant" and len(readers) == 1 and self.fake(first)[0].size == 1:
-                grid = self.fake(first)[1]
+            elif first.kind in QONNX_KINDS[:3] and len(readers) == 1:
+                scales, found = self.fake(first)[:2]
+                grid = found if scales.size == 1 else grid
         op = ops.Input(output=self.unique(value.name), shape=shape, type=grid.type)
         codes = Codes(self.builder.add(op, grid.type, float(grid.scale), (grid.zero,)), grid)
         self.values[value.name] = codes if kind in TYPES else real_of(codes)
@@ -146,15 +183,11 @@ class Importer(Layers):
         made = ops.Output(output=self.unique(f"{name}.out"), input=value.name)
         self.builder.add(made, value.grid.type, float(value.grid.scale), (value.grid.zero,))
 
-    def maker(self, name: str) -> Node:
-        """The node that makes a tensor."""
-        return next(n for n in self.file.nodes if name in n.outputs)
-
     def add(self, node: Node) -> None:
         """One node."""
         inputs = [self.value(node, name) if name else None for name in node.inputs]
         given = [v for v in inputs if v is not None]
-        lazy = node.kind in ("DequantizeLinear", "Quant", "BipolarQuant", "Trunc")
+        lazy = node.kind in ("DequantizeLinear", *QONNX_KINDS)
         if node.kind == "Constant" and not node.inputs:
             return
         if given and all(isinstance(v, np.ndarray) for v in given) and not lazy:
@@ -209,14 +242,10 @@ class Importer(Layers):
                 return self.settle(self.real(node, x[0]), grid, node)
             case "DequantizeLinear":
                 return self.dequantise(node, x[0])
-            case "Quant" | "IntQuant":
+            case "Quant" | "IntQuant" | "BipolarQuant":
                 return self.quant(node, x)
             case "Trunc":
                 return self.trunc(node, x)
-            case "BipolarQuant":
-                raise node.refuse(
-                    "its weights must have 2 bits or more, not one; retrain with Quant of 2 bits."
-                )
             case "Identity" | "Dropout":
                 if np.any(self.array(node, 2, False)):
                     raise node.refuse("training_mode must be false; export it for inference.")
@@ -244,13 +273,13 @@ class Importer(Layers):
                 joined = Joined(tuple(real_of(p) for p in parts))
                 return self.settle(joined, self.grid(node, node.inputs[:2]), node)
             case "QLinearSigmoid" | "QLinearLeakyRelu":
-                real = self.function(replace(node, kind=node.kind[7:]), real_of(self.qlinear(node)))
+                plain = replace(node, kind=node.kind[7:])
+                real = self.function(plain, [real_of(self.qlinear(node))])
                 return self.settle(real, self.grid(node, node.inputs[3:]), node)
             case "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze":
                 return self.reshape(node, x[0])
         if node.kind in FUNCTIONS:
-            self.check_domain(node, x[0])
-            return self.function(node, self.real(node, x[0]))
+            return self.function(node, x)
         return self.layer(node, x)
 
     # --- quantisers ---
@@ -266,99 +295,19 @@ class Importer(Layers):
             return self.weights(node, x, self.array(node, 1), zero, node.inputs[0])
         raise node.refuse("its input must be integers.")
 
-    def fake(self, node: Node) -> tuple[Any, Grid, tuple[int, int], str]:
-        """Scales, grid (of the first scale), smallest and largest code, and rounding of a Quant."""
-        scale = np.asarray(self.array(node, 1), dtype=np.float64)
-        zeros, bits = np.asarray(self.array(node, 2)), np.asarray(self.array(node, 3))
-        signed = bool(node.attributes.get("signed", 1))
-        narrow = bool(node.attributes.get("narrow", 0))
-        mode = node.attributes.get("rounding_mode", b"ROUND").decode().upper()
-        width = float(bits.reshape(-1)[0])
-        if bits.size != 1 or width != int(width) or not 1 <= width <= 32:
-            raise node.refuse(f"its bit width must be one whole number, not {bits.tolist()}.")
-        if zeros.size != 1 or float(zeros.reshape(-1)[0]) != int(zeros.reshape(-1)[0]):
-            raise node.refuse("its zero point must be one whole number.")
-        type = IntType(int(width), signed)
-        lo = type.lo + (1 if narrow and signed else 0)
-        hi = type.hi - (1 if narrow and not signed else 0)
-        step = np.float32(scale.reshape(-1)[0])
-        return scale, Grid(type, step, int(zeros.reshape(-1)[0])), (lo, hi), mode
-
-    def quant(self, node: Node, x: list[Any]) -> Real | Weights:
-        """QONNX's Quant: fake quantisation, of constants and of activations."""
-        scale, grid, (lo, hi), mode = self.fake(node)
-        zero = grid.zero
-        if isinstance(x[0], np.ndarray):
-            near = np.clip(x[0] / scale + zero, lo, hi)
-            codes = rounded(node, near, mode).astype(np.int64) - zero
-            axes = [n for n, size in enumerate(scale.shape) if size > 1]
-            axis = axes[0] - scale.ndim + codes.ndim if axes else 0
-            flat = scale.reshape(-1).astype(np.float32)
-            return self.weights(node, codes, flat, np.zeros(1, np.int64), node.inputs[0], axis)
-        if mode not in ("ROUND", "HALF_EVEN"):
-            raise node.refuse(f"activations must be rounded to nearest (ROUND), not by {mode}.")
-        if scale.size != 1 or grid.type.bits > 16:
-            raise node.refuse("activations must have one scale and at most 16 bits.")
-        step = Fraction(float(grid.scale))
-        real = self.real(node, x[0])
-        if (lo, hi) != (grid.type.lo, grid.type.hi) and isinstance(real, Real):
-            real = real.clamped((lo - zero) * step, (hi - zero) * step)
-        return real_of(self.settle(real, grid, node))
-
-    def trunc(self, node: Node, x: list[Any]) -> Real:
-        """QONNX's Trunc: drop the lowest bits of integers, toward minus infinity.
-
-        Without a rounding of its own: (2v - (2^k - 1)) / 2^(k+1) is never a tie, and its nearest
-        integer is floor(v / 2^k).
-        """
-        scale, zero, before, after = (
-            float(np.asarray(self.array(node, n)).reshape(-1)[0]) for n in (1, 2, 3, 4)
-        )
-        mode = node.attributes.get("rounding_mode", b"FLOOR").decode().upper()
-        real, drop = self.real(node, x[0]), int(before - after)
-        if mode != "FLOOR" or zero != 0 or drop < 0 or not isinstance(real, Real):
-            raise node.refuse("it must round by FLOOR, from more bits to fewer, with zero point 0.")
-        if len(real.parts) != 1 or any(real.addend) or real.function is not None:
-            raise node.refuse("its input must be a sum of codes.")
-        (part,) = real.parts
-        factor = Fraction(float(part.scale)) * Fraction(float(part.weights[0])) * part.gain[0]
-        ratio = round(factor / Fraction(scale))
-        if (
-            len(part.weights) > 1
-            or len(part.gain) > 1
-            or abs(factor / Fraction(scale) - ratio) > 1e-4
-        ):
-            raise node.refuse("its scale must be that of the integers it truncates.")
-        signed = bool(node.attributes.get("signed", self.builder.tensors[part.tensor].lo < 0))
-        grid = Grid(IntType(int(after), signed), np.float32(scale), 0)
-        floors = self.arithmetic.rounding == "TRN"
-        m, s = (ratio, drop) if floors else (2 * ratio, drop + 1)
-        b = [-m * z - (0 if floors else (1 << drop) - 1) for z in part.zero]
-        name = self.unique(node.outputs[0])
-        op = ops.Requant(
-            output=name,
-            origin=node.name,
-            input=part.tensor,
-            multiplier=self.table(f"{name}.M", [m]),
-            bias=self.table(f"{name}.B", b),
-            shift=(s,),
-            lo=grid.code(real.lo, grid.type.lo),
-            hi=grid.code(real.hi, grid.type.hi),
-        )
-        return real_of(Codes(self.builder.add(op, grid.type, float(grid.scale), (0,)), grid))
-
     # --- between layers ---
 
     def clamp(self, node: Node, x: Any, lo: Fraction | None, hi: Fraction | None) -> Any:
         """Bounds on a real value."""
         real = self.real(node, x)
-        if not isinstance(real, Real):
-            raise node.refuse("its input must be quantised first.")
+        if isinstance(real, Joined):
+            return Joined(tuple(self.clamp(node, part, lo, hi) for part in real.parts))
         if real.function is None:
             return real.clamped(lo, hi)
         low = -np.inf if lo is None else float(lo)
         high = np.inf if hi is None else float(hi)
-        return replace(real, function=np.clip(real.function, low, high))
+        floats = real.floats and real.floats.clamped(lo, hi)
+        return replace(real, function=np.clip(real.function, low, high), floats=floats)
 
     def clip(self, node: Node, x: list[Any]) -> Any:
         """Clip of reals, or of codes."""
@@ -392,20 +341,24 @@ class Importer(Layers):
             raise node.refuse("one of its operands must be an activation, not a constant.")
         if active(a) and active(b):
             return self.combined(node, self.real(node, a), self.real(node, b))
-        if active(b) and node.kind == "Div":
-            raise node.refuse("it must divide by a constant; quantise the quotient before.")
         n = int(active(b))
         real, one = self.real(node, (a, b)[n]), np.ones(1)
         constant = self.spread(node, (b, a)[n], node.inputs[n]).astype(np.float64)
+        floats = self.stepped(node, real, constant, 1 - n)
+        if n and node.kind == "Div":
+            if floats is None:
+                raise node.refuse("it must divide by a constant; quantise the quotient before.")
+            return tabulated(floats)
         match node.kind:
             case "Mul":
-                return self.affine(node, real, constant, 0 * one)
+                return self.affine(node, real, constant, 0 * one, floats)
             case "Div":
                 with np.errstate(divide="ignore"):
-                    return self.affine(node, real, 1 / constant, 0 * one)
+                    return self.affine(node, real, 1 / constant, 0 * one, floats)
             case "Add":
-                return self.affine(node, real, one, constant)
-        return self.affine(node, real, -one if n else one, constant if n else -constant)
+                return self.affine(node, real, one, constant, floats)
+        moved = constant if n else -constant
+        return self.affine(node, real, -one if n else one, moved, floats)
 
     def combined(self, node: Node, first: Any, second: Any) -> Any:
         """Two activations."""
@@ -417,16 +370,20 @@ class Importer(Layers):
 
     def product(self, node: Node, a: Any, b: Any) -> Real:
         """x * f(x), as SiLU and hard-swish are written: one table."""
-        for x, y in ((a, b), (b, a)):
-            if not (isinstance(x, Real) and isinstance(y, Real) and x.codes and y.codes):
-                continue
-            source, values = self.derived.get(y.codes.name, (y.codes, y.function))
-            if source == x.codes and values is not None and x.function is None:
-                return Real((), codes=x.codes, function=x.codes.grid.reals() * values)
-        raise node.refuse(
-            "two tensors must not be multiplied unless one is a function of the other, as in SiLU;"
-            " remove attention or gates from the model."
-        )
+        one, two = self.rooted(a), self.rooted(b)
+        if one is None or two is None or one.root != two.root:
+            raise node.refuse(
+                "two tensors must not be multiplied unless one is a function of the other, as in"
+                " SiLU; remove attention or gates from the model."
+            )
+        values = one.reals * two.reals
+        floats = None
+        if self.runtime:
+            floats = Floats((one.root,), values)
+            if (type := self.on_codes.type_of(node)) is not None:
+                pair = (one.codes, one.grid), (two.codes, two.grid)
+                floats = replace(floats, settled=partial(rounded_product, type, *pair))
+        return Real((), codes=one.root, function=values, floats=floats)
 
     def concat(self, node: Node, x: list[Any]) -> Any:
         """Channels side by side: of codes at once, of reals when they are quantised."""
@@ -478,72 +435,7 @@ class Importer(Layers):
             raise node.refuse(f"it must fit its input, {list(old)}; export the model anew.")
         return found
 
-    def check_domain(self, node: Node, x: Any) -> None:
-        """Sqrt is no number below 0."""
-        codes = self.plain(self.real(node, x), node)
-        if node.kind == "Sqrt" and self.builder.tensors[codes.name].lo < codes.grid.zero:
-            raise node.refuse(
-                "its input must not be below 0; quantise it with its zero point at the lowest code."
-            )
-
-    def function(self, node: Node, real: Any) -> Real:
-        """A function of codes, tabulated."""
-        codes = self.plain(real, node)
-        x, a = codes.grid.reals(), node.attributes
-        match node.kind:
-            case "Sigmoid":
-                y = 1 / (1 + np.exp(-x))
-            case "HardSigmoid":
-                y = np.clip(a.get("alpha", 0.2) * x + a.get("beta", 0.5), 0, 1)
-            case "HardSwish":
-                y = x * np.clip(x / 6 + 0.5, 0, 1)
-            case "LeakyRelu":
-                y = np.where(x < 0, np.float32(a.get("alpha", 0.01)) * x, x)
-            case "Tanh":
-                y = np.tanh(x)
-            case "Exp":
-                y = np.exp(x)
-            case "Elu":
-                y = np.where(x < 0, a.get("alpha", 1.0) * np.expm1(x), x)
-            case "Softplus":
-                y = np.logaddexp(0, x)
-            case "Sqrt":
-                y = np.sqrt(np.maximum(x, 0))
-            case _:
-                y = np.abs(x)
-        return Real((), codes=codes, function=y)
-
 
 def active(value: Any) -> bool:
     """Whether it is an activation."""
     return isinstance(value, (Codes, Real, Joined, Bordered))
-
-
-FUNCTIONS = [
-    "Sigmoid",
-    "HardSigmoid",
-    "HardSwish",
-    "LeakyRelu",
-    "Tanh",
-    "Exp",
-    "Elu",
-    "Softplus",
-    "Sqrt",
-    "Abs",
-]
-
-
-def rounded(node: Node, x: Any, mode: str) -> Any:
-    """QONNX's roundings; its HALF_UP is away from zero."""
-    match mode:
-        case "ROUND" | "HALF_EVEN":
-            return np.rint(x)
-        case "FLOOR":
-            return np.floor(x)
-        case "CEIL":
-            return np.ceil(x)
-        case "ROUND_TO_ZERO" | "DOWN":
-            return np.trunc(x)
-        case "HALF_UP":
-            return np.sign(x) * np.floor(np.abs(x) + 0.5)
-    raise node.refuse(f"its rounding must be ROUND, FLOOR, CEIL, DOWN or HALF_UP, not {mode}.")

@@ -209,7 +209,6 @@ def test_resize_of_some_axes(tmp_path: Path) -> None:
             [node("QuantizeLinear", "x s0 z0", "q"), node("ConvInteger", "q q", "y")],
             "ConvInteger 'the_convinteger': its input must be an integer activation",
         ),
-        ([node("BipolarQuant", "w s", "y")], "BipolarQuant 'the_bipolarquant': .*2 bits or more"),
         ([node("Softmax", "x", "y")], "Softmax 'the_softmax': .*cut the model before it"),
         ([node("Conv", "x w", "y")], "Conv 'the_conv': its weights must be .*quantised"),
         ([node("Relu", "x", "y")], "output 'y' must be quantised, not float"),
@@ -218,7 +217,14 @@ def test_resize_of_some_axes(tmp_path: Path) -> None:
             "Quant 'the_quant': its bit width must be one whole number",
         ),
         ([node("Quant", "x three z b8", "y")], "activations must have one scale"),
-        ([node("Quant", "x s z b8", "q"), node("Mul", "q q", "y")], "Mul 'the_mul': .*SiLU"),
+        (
+            [
+                node("Quant", "x s z b8", "q"),
+                node("MaxPool", "q", "p", kernel_shape=[1, 1]),
+                node("Mul", "q p", "y"),
+            ],
+            "Mul 'the_mul': .*SiLU",
+        ),
         (
             [node("Resize", "x scales scales", "y", mode="linear")],
             "Resize 'the_resize': .*must be nearest, not linear",

@@ -10,6 +10,7 @@ import numpy as np
 
 from intaglio import ops
 from intaglio.exchange.from_onnx.door import UNKNOWN
+from intaglio.exchange.from_onnx.on_codes import BIAS_SLACK, SUMS
 from intaglio.exchange.from_onnx.onnx_file import Array, Node, int_type
 from intaglio.exchange.from_onnx.values import Codes, Grid, Part, Real, Weights, real_of
 from intaglio.exchange.from_onnx.windows import ONE, Windows
@@ -228,12 +229,18 @@ class Layers(Windows):
         scales = tuple(np.float32(v) for v in weights.scale)
         addend: tuple[Fraction, ...] = (Fraction(0),)
         given = next((b for b in bias if b is not None), None)
+        on_codes = self.on_codes(node)
+        if node.kind in SUMS and not on_codes:
+            self.note(node, self.on_codes.reason(node))
         if given is None:
             return Real((Part(name, x.grid.scale, scales, tuple(zeros)),), addend)
         real, unit = self.bias(node, given, len(w)), x.grid.scale * weights.scale
         whole = isinstance(given, np.ndarray) and int_type(given) is not None
-        if isinstance(given, Weights) and np.allclose(given.scale, unit, rtol=1e-4, atol=0):
+        slack = BIAS_SLACK if self.runtime and on_codes else 1e-4
+        if isinstance(given, Weights) and np.allclose(given.scale, unit, rtol=slack, atol=0):
             real, whole = np.resize(given.codes.reshape(-1), len(w)), True
+        elif not whole and self.runtime and self.on_codes.rounds_bias(node):
+            real, whole = np.rint(np.resize(real, len(w)).astype(np.float32) / unit), True
         if whole:
             real = np.resize(real, len(w))
             zeros = [z - int(b) for z, b in zip(zeros, real, strict=True)]

@@ -266,6 +266,7 @@ TABLE: tuple[Operator, ...] = (
     row("Clip", (6,), "input", integers=True, min=BOUND, max=BOUND),
     row("Clip", (11, 12, 13), "input min? max?", integers=True),
     row("LeakyRelu", (6, 16), "X", alpha=FLOAT),
+    row("PRelu", (7, 9, 16), "X slope"),
     row("HardSigmoid", (6, 22), "X", alpha=FLOAT, beta=FLOAT),
     row("Elu", (6, 22), "X", alpha=FLOAT),
     *(row(kind, (6, 13), "X") for kind in ("Sigmoid",)),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from math import floor
 from typing import Any
 
@@ -15,10 +16,13 @@ import onnx
 from intaglio import ops
 from intaglio.errors import ProgramError
 from intaglio.exchange.from_onnx.door import admit
+from intaglio.exchange.from_onnx.linear import rounded_sum
+from intaglio.exchange.from_onnx.on_codes import OnCodes
 from intaglio.exchange.from_onnx.onnx_file import TYPES, Array, Node, OnnxFile, int_type
 from intaglio.exchange.from_onnx.values import (
     Bordered,
     Codes,
+    Floats,
     Grid,
     Joined,
     Part,
@@ -33,8 +37,8 @@ from intaglio.program import Builder
 
 
 class Settling:
-    """The Program as it grows. `values` holds every tensor of the graph met so far; `derived` the
-    codes that are a function of other codes."""
+    """The Program as it grows. `values` holds every tensor of the graph met so far; `derived`, for
+    codes that are a function of other codes, those and the table."""
 
     def __init__(self, file: OnnxFile, arithmetic: Arithmetic) -> None:
         self.file = file
@@ -46,6 +50,10 @@ class Settling:
         self.read = {name for node in file.nodes for name in node.inputs} | set(file.outputs)
         self.ranks: dict[str, int] = {}  # of activations that have other than four dimensions
         self.batch = 1  # the first dimension, as the file has it
+        self.runtime = arithmetic.product == "single"  # the runtime's floats are to be met
+        self.precision: Any = np.float32 if self.runtime else np.float64
+        self.on_codes = OnCodes(file)
+        self.notes: dict[str, str] = {}
         for node in file.nodes:
             if node.kind == "Constant" and not node.inputs:
                 admit(node, file.opsets)
@@ -137,13 +145,20 @@ class Settling:
         rank = self.rank(node.inputs[0])
         return (self.batch, *shape) if rank == 4 else (self.batch, shape[0], *[1] * (rank - 2))
 
+    def maker(self, name: str) -> Node:
+        """The node that makes a tensor."""
+        return next(n for n in self.file.nodes if name in n.outputs)
+
     def shape(self, node: Node, x: Any) -> tuple[int, int, int]:
         """(C, H, W)."""
         real = self.real(node, x)
         if isinstance(real, Joined):
             shapes = [self.shape(node, part) for part in real.parts]
             return (sum(s[0] for s in shapes), *shapes[0][1:])
-        name = real.codes.name if real.codes is not None else real.parts[0].tensor
+        if real.codes is not None or not real.parts:
+            name = (real.codes or real.floats.codes[0]).name
+        else:
+            name = real.parts[0].tensor
         return self.builder.tensors[name].shape
 
     def real(self, node: Node, x: Any) -> Any:
@@ -220,6 +235,11 @@ class Settling:
                     " DequantizeLinear)."
                 )
 
+    def note(self, node: Node, reason: str) -> None:
+        """Where the runtime's float32 is not this Program's to the bit, and why."""
+        if self.runtime:
+            self.notes.setdefault(node.name or node.outputs[0], reason)
+
     # --- settling ---
 
     def table(self, name: str, values: Sequence[int]) -> str:
@@ -236,20 +256,38 @@ class Settling:
             ]
             name = self.unique(name)
             op: ops.Op = ops.Concat(output=name, origin=node.name, parts=tuple(parts))
+        elif (
+            value.codes is not None
+            and value.function is None
+            and (value.codes.grid == grid and value.lo is value.hi is None)
+        ):
+            return Codes(value.codes.name, grid)
+        elif (floats := self.floats(value)) is not None:
+            table = floats.on(grid)
+            op = floats.lookup(self.builder, name, table, grid.type, node.name)
+            if len(floats.codes) == 1:
+                self.derived[name] = (floats.codes[0], table)
         elif value.function is not None:
             table = grid.codes(np.nan_to_num(value.function))
             constant = self.builder.constant(f"{name}.table", table, grid.type)
             op = ops.Lookup(output=name, origin=node.name, input=value.codes.name, table=constant)
-        elif value.codes is not None and value.codes.grid == grid and value.lo is value.hi is None:
-            return Codes(value.codes.name, grid)
+            self.derived[name] = (value.codes, table)
         elif len(value.parts) == 1:
             op = self.requant(value, grid, node, name)
         else:
             op = self.added(value, grid, node, name)
-        made = Codes(self.builder.add(op, grid.type, float(grid.scale), (grid.zero,)), grid)
-        if isinstance(value, Real) and value.function is not None and value.codes is not None:
-            self.derived[made.name] = (value.codes, grid.reals()[table - grid.type.lo])
-        return made
+        return Codes(self.builder.add(op, grid.type, float(grid.scale), (grid.zero,)), grid)
+
+    def floats(self, real: Any) -> Floats | None:
+        """What the runtime has in float32 for every code behind a value, if that is to be met."""
+        if not self.runtime or not isinstance(real, Real):
+            return None
+        if real.floats is not None or real.codes is None:
+            return real.floats
+        if real.function is not None:
+            return Floats((real.codes,), real.function)
+        found = Floats.of(real.codes)
+        return found and found.clamped(real.lo, real.hi)
 
     def ratio(self, part: Part, channel: int, grid: Grid) -> Fraction:
         """Output codes of one integer of the part: in float32 where the arithmetic is."""
@@ -266,6 +304,8 @@ class Settling:
 
     def requant(self, value: Real, grid: Grid, node: Node, name: str) -> ops.Requant:
         """One tensor, scaled."""
+        if any(value.addend) or len(value.parts[0].gain) > 1:
+            self.note(node, "steps between the sum and its quantiser")
         (part,) = self.finer(value, node).parts
         t, step = self.builder.tensors[part.tensor], Fraction(float(grid.scale))
         reach = (max(abs(t.lo), abs(t.hi)),)
@@ -296,13 +336,13 @@ class Settling:
 
     def finer(self, value: Real, node: Node) -> Real:
         """In float32, and in other systems' forms, B is whole at its operand's scale: of narrow
-        codes with an addend (a norm, or pixels to be normalised) the operand is first multiplied
-        by up to 2^15, exactly."""
+        codes with an addend (a norm, or pixels to be normalised), and in float32 of sums too, the
+        operand is first multiplied by up to 2^15, exactly."""
         (part,) = value.parts
         t = self.builder.tensors[part.tensor]
         a = self.arithmetic
         fine = a.product == "exact" and a.forms == "own"
-        if fine or not any(value.addend) or t.type.bits > 9:
+        if fine or not any(value.addend) or t.type.bits > (24 if self.runtime else 9):
             return value
         unit = Fraction(float(part.scale))
         moved = [
@@ -312,7 +352,10 @@ class Settling:
             )
             if w and gain
         ]
-        spare = 30 - floor(max(moved, default=Fraction(0)) + max(map(abs, part.zero))).bit_length()
+        most = max(moved, default=Fraction(0)) + max(map(abs, part.zero))
+        if t.type.bits > 9:
+            most += max(abs(t.lo), abs(t.hi))
+        spare = 30 - floor(most).bit_length()
         shift = max(0, min(15, spare))
         name = self.unique(f"{part.tensor}.finer")
         op = ops.Requant(
@@ -330,6 +373,8 @@ class Settling:
 
     def added(self, value: Real, grid: Grid, node: Node, name: str) -> ops.Add:
         """Two tensors at the result's scale, rounded once."""
+        if not self.on_codes(self.maker(node.inputs[0])):
+            self.note(node, "a sum of floats")
         a, b = value.parts
         tensors = [self.builder.tensors[part.tensor] for part in value.parts]
         term = Term(
@@ -361,6 +406,14 @@ class Settling:
 
     def sum(self, node: Node, a: Any, b: Any, sign: int) -> Real:
         """a + b or a - b of two quantised tensors."""
+        first, other = self.floats(a), self.floats(b)
+        type = self.on_codes.type_of(node)
+        if first is not None and other is not None and (type is None or self.on_codes.moved(node)):
+            both = first.plus(other, sign)
+            if both is not None and type is not None:
+                both = replace(both, settled=partial(rounded_sum, type, *both.pairs()))
+            if both is not None:
+                return tabulated(both)
         for x in (a, b):
             if (
                 not isinstance(x, Real)
@@ -378,24 +431,30 @@ class Settling:
         second = replace(second, gain=(second.gain[0] * sign,))
         return Real((one.parts[0], second), (one.addend[0] + sign * two.addend[0],))
 
-    def affine(self, node: Node, real: Any, gain: Any, addend: Any) -> Real:
-        """real * gain + addend, one value for each channel or one for all."""
+    def affine(
+        self, node: Node, real: Any, gain: Any, addend: Any, floats: Floats | None = None
+    ) -> Real:
+        """real * gain + addend, one value for each channel or one for all; `floats` are the
+        result's."""
         channels = self.shape(node, real)[0]
         gains, addends = (self.per_channel(node, v, channels) for v in (gain, addend))
         if not isinstance(real, Real):
             raise node.refuse("its input must be quantised first.")
+        if floats is not None and (not real.parts or real.lo is not None or real.hi is not None):
+            return tabulated(floats)
         if real.function is not None and len(gains) == len(addends) == 1:
             values = real.function * float(gains[0]) + float(addends[0])
             return replace(real, function=values)
         if real.function is not None or real.lo is not None or real.hi is not None:
             real = real_of(self.plain(real, node))
-        if len(real.parts) > 1 and (len(gains) > 1 or len(addends) > 1):
+        several = len(gains) > 1 or len(addends) > 1
+        if not real.parts or (len(real.parts) > 1 and several):
             raise node.refuse("its input must be quantised first.")
         parts = tuple(replace(p, gain=times(p.gain, gains)) for p in real.parts)
         shifted = [
             a + b for a, b in zip(*same_length(times(real.addend, gains), addends), strict=True)
         ]
-        return Real(parts, tuple(shifted))
+        return Real(parts, tuple(shifted), floats=floats)
 
     def per_channel(self, node: Node, value: Any, channels: int) -> tuple[Fraction, ...]:
         """A constant that is one value, or one for each channel."""
@@ -420,6 +479,13 @@ class Settling:
             "its constant must have one value, or one for each channel, and no more dimensions than"
             f" {'N x C x H x W' if rank == 4 else rank}; write it as 1 x C x 1 x 1."
         )
+
+
+def tabulated(floats: Floats) -> Real:
+    """A value that is a table of codes."""
+    if len(floats.codes) > 1:
+        return Real((), floats=floats)
+    return Real((), codes=floats.codes[0], function=floats.reals, floats=floats)
 
 
 def same_length(*values: Sequence[Any]) -> list[list[Any]]:

@@ -5,16 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from intaglio import forms, ops
 from intaglio.exchange.from_onnx import resizing
+from intaglio.exchange.from_onnx.linear import run_as
 from intaglio.exchange.from_onnx.onnx_file import Node
 from intaglio.exchange.from_onnx.operators import LARGEST
 from intaglio.exchange.from_onnx.settling import Settling
-from intaglio.exchange.from_onnx.values import Bordered, Codes, Grid, Part, Real, real_of
+from intaglio.exchange.from_onnx.values import (
+    TABLE_BITS,
+    Bordered,
+    Codes,
+    Floats,
+    Grid,
+    Part,
+    Real,
+    real_of,
+)
 from intaglio.fixed import IntType
 
 ONE = np.float32(1)
@@ -29,12 +40,25 @@ class Windows(Settling):
         count = pool.kernel[0] * pool.kernel[1]
         name = self.builder.add(pool)
         part = Part(name, x.grid.scale, (ONE,), (x.grid.zero * count,), (Fraction(1, count),))
-        return Real((part,))
+        return Real((part,), floats=self.mean_floats(node, name, x.grid, count))
+
+    def mean_floats(self, node: Node, total: str, grid: Grid, count: int) -> Floats | None:
+        """The runtime's average, as a table of the sum: it adds reals one by one, whose sum may be
+        the next float32 where their scale is no power of two."""
+        self.note(node, "an average adds floats")
+        run = self.on_codes.type_of(node)
+        type = self.builder.tensors[total].type
+        if not self.runtime or type.bits > TABLE_BITS or (run and node.kind != "AveragePool"):
+            return None
+        codes = Codes(total, Grid(type, grid.scale, grid.zero * count))
+        mean = codes.grid.reals(np.float32) / np.float32(count)
+        return Floats((codes,), mean, partial(rounded_mean, mean, run) if run else None)
 
     def linear_mean(self, node: Node, x: Codes, grid: Grid) -> Codes:
         """QLinearAveragePool and its global kind; the first has a form of its own in float32."""
         if node.kind == "QLinearGlobalAveragePool" or self.arithmetic.product != "single":
-            return self.settle(self.mean(node, x), grid, node)
+            return self.settle(replace(self.mean(node, x), floats=None), grid, node)
+        self.note(node, "an average adds floats")
         reals = (
             forms.Real(float(x.grid.scale), x.grid.zero),
             forms.Real(float(grid.scale), grid.zero),
@@ -180,7 +204,7 @@ class Windows(Settling):
         lowest, highest = grid.type.lo, grid.type.hi
         fill = lowest if x.value < 0 else highest
         if np.isfinite(x.value):
-            fill = int(grid.codes(np.array(x.value)))
+            fill = int(grid.codes(np.array(x.value, self.precision)))
         op = ops.Pad(
             output=self.unique(node.outputs[0]), origin=node.name, input=inside.name,
             padding=x.padding, value=fill,
@@ -278,6 +302,12 @@ class Windows(Settling):
         if new[:2] != list(full[:2]) or factors[:2] != [resizing.ONE] * 2:
             raise node.refuse("it must enlarge height and width only.")
         return factors, new
+
+
+def rounded_mean(mean: Any, type: IntType, grid: Grid) -> Any:
+    """Codes of averages as the runtime's operator on codes of `type` rounds them."""
+    less, there = run_as(type, np.zeros(1, np.int64), grid)
+    return forms.onnxruntime_rounded(mean, float(there.scale), there.zero, there.type) - less
 
 
 def four(node: Node, axes: Sequence[int] | None) -> list[int]:

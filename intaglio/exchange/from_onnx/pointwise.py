@@ -1,0 +1,109 @@
+"""Values that are functions of one tensor's codes: tables, as every arithmetic has them, and the
+floats of the runtime behind them where its own is chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from intaglio.exchange.from_onnx.functions import tabulate
+from intaglio.exchange.from_onnx.linear import rounded_product, rounded_sum
+from intaglio.exchange.from_onnx.onnx_file import Node
+from intaglio.exchange.from_onnx.qonnx import Qonnx
+from intaglio.exchange.from_onnx.settling import tabulated
+from intaglio.exchange.from_onnx.values import Codes, Floats, Grid, Real, real_of
+from intaglio.fixed import IntType
+
+U8 = IntType(8, False)
+
+
+@dataclass(frozen=True)
+class Rooted:
+    """A function of the codes of `root`: reals, and the codes on `grid` that they stand for."""
+
+    root: Codes
+    reals: Any
+    codes: Any
+    grid: Grid
+
+
+class Pointwise(Qonnx):
+    """Functions of one value, and operators with one constant."""
+
+    def stepped(self, node: Node, real: Any, constant: Any, place: int) -> Floats | None:
+        """The runtime's floats behind an elementwise operator with one constant, its input number
+        `place`; where it runs that on codes, its codes."""
+        floats = self.floats(real)
+        if floats is None or constant.size != 1:
+            return None
+        made = floats.step(node.kind, constant.reshape(-1)[0], place == 0)
+        type = self.on_codes.type_of(node)
+        if type is None:
+            return made
+        grid = real.codes.grid
+        codes = np.arange(grid.type.lo, grid.type.hi + 1)
+        source = self.maker(node.inputs[place])
+        other = self.grid(source, source.inputs[1:], self.types.get(source.inputs[0], U8))
+        code = np.full_like(codes, int(np.asarray(self.array(source, 0)).reshape(-1)[0]))
+        rule = partial(rounded_sum if node.kind == "Add" else rounded_product, type)
+        one, two = (codes, grid), (code, other)
+        return replace(made, settled=partial(rule, *((one, two) if place else (two, one))))
+
+    def rooted(self, real: Any) -> Rooted | None:
+        """A value as a function of the first codes that it comes from."""
+        floats = self.floats(real)
+        if floats is not None and len(floats.codes) == 1:
+            (root,), reals = floats.codes, floats.reals
+        elif isinstance(real, Real) and real.codes is not None:
+            root, reals = real.codes, self.reals(real)
+        else:
+            return None
+        grid = root.grid
+        codes = np.arange(grid.type.lo, grid.type.hi + 1)
+        while root.name in self.derived:
+            source, table = self.derived[root.name]
+            reals, codes = (v[table - root.grid.type.lo] for v in (reals, codes))
+            root = source
+        return Rooted(root, reals, codes, grid)
+
+    def reals(self, real: Real) -> Any:
+        """The real value of every code of `real.codes`, bounds applied."""
+        assert real.codes is not None
+        if real.function is not None:
+            return real.function
+        low, high = (None if v is None else float(v) for v in (real.lo, real.hi))
+        reals = real.codes.grid.reals(self.precision)
+        return reals if low is high is None else np.clip(reals, low, high)
+
+    def function(self, node: Node, x: list[Any]) -> Real:
+        """A function of codes, tabulated."""
+        real, slope = self.real(node, x[0]), None
+        if node.kind == "PRelu":
+            slope = np.asarray(self.constant(x[1]))
+            if not isinstance(self.constant(x[1]), np.ndarray) or slope.size != 1:
+                raise node.refuse("its slope must be one constant; use LeakyRelu.")
+        floats = self.floats(real)
+        if node.kind == "Sqrt":
+            self.check_root(node, real, floats)
+        if floats is not None:
+            return tabulated(Floats(floats.codes, tabulate(node, floats.reals, slope)))
+        if not isinstance(real, Real) or real.codes is None:
+            codes = self.plain(real, node)
+            real = real_of(codes)
+        assert real.codes is not None
+        return Real((), codes=real.codes, function=tabulate(node, self.reals(real), slope))
+
+    def check_root(self, node: Node, real: Any, floats: Floats | None) -> None:
+        """Sqrt is no number below 0."""
+        if floats is not None:
+            low = floats.reals.min() < 0
+        else:
+            codes = self.plain(real, node)
+            low = self.builder.tensors[codes.name].lo < codes.grid.zero
+        if low:
+            raise node.refuse(
+                "its input must not be below 0; quantise it with its zero point at the lowest code."
+            )
