@@ -408,7 +408,8 @@ class Settling:
         """a + b or a - b of two quantised tensors."""
         first, other = self.floats(a), self.floats(b)
         type = self.on_codes.type_of(node)
-        if first is not None and other is not None and (type is None or self.on_codes.moved(node)):
+        linear = node.kind == "QLinearAdd" or (type is not None and not self.on_codes.moved(node))
+        if first is not None and other is not None and not linear:
             both = first.plus(other, sign)
             if both is not None and type is not None:
                 both = replace(both, settled=partial(rounded_sum, type, *both.pairs()))
