@@ -41,7 +41,8 @@ class Grid:
 
     def codes(self, x: Array) -> Array:
         """Codes of real values, ties to even, divided in the precision of x."""
-        near = np.rint(x / x.dtype.type(self.scale)) + self.zero
+        with np.errstate(over="ignore"):
+            near = np.rint(x / x.dtype.type(self.scale)) + self.zero
         codes: Array = np.clip(near, self.type.lo, self.type.hi).astype(np.int64)
         return codes
 
@@ -109,7 +110,8 @@ class Floats:
         """Limited, in float32."""
         if lo is hi is None:
             return self
-        low, high = (None if v is None else np.float32(float(v)) for v in (lo, hi))
+        with np.errstate(over="ignore"):  # beyond float32 there is no bound
+            low, high = (None if v is None else np.float32(float(v)) for v in (lo, hi))
         return replace(self, reals=np.clip(self.reals, low, high))
 
     def step(self, kind: str, constant: Any, first: bool) -> Floats:
