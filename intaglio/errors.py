@@ -25,6 +25,10 @@ class BuildError(IntaglioError):
     """A `Program` or a target that the hardware generator cannot meet."""
 
 
+class PrecisionWarning(UserWarning):
+    """A layer whose multipliers have too few bits for some channels; no error, and never silent."""
+
+
 class ToolError(IntaglioError):
     """An external program (a simulator, a synthesis tool) that is missing or failed."""
 

@@ -33,6 +33,7 @@ def save(program: Program, path: str | Path) -> None:
     """Write the Program; the file appears whole or not at all."""
     path = Path(path)
     arithmetic = asdict(program.arithmetic)
+    del arithmetic["split_shift"]  # of quantising
     newer = any(arithmetic[name] != getattr(Arithmetic(), name) for name in NEWER)
     for name in NEWER if not newer else ():
         del arithmetic[name]

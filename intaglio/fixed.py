@@ -220,6 +220,9 @@ class Arithmetic:
     forms            whose biases, sums and averages quantising writes (see docs/arithmetic.md);
                      "own" are the most exact. The tables say what is computed, so that no
                      execution reads this.
+    split_shift      whether quantising may give a layer a second S, and more, for channels to which
+                     one would leave too few bits of M (`channels.tables`); its Program then has
+                     `per_channel_shift`. Tables say which, and a Program does not keep this.
     """
 
     name: str = "intaglio"
@@ -235,6 +238,7 @@ class Arithmetic:
     product: Product = "exact"
     per_layer: bool = False
     forms: Forms = field(default="own", repr=False)
+    split_shift: bool = field(default=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.rounding not in ROUNDINGS:
@@ -296,6 +300,7 @@ PRESETS: dict[str, Arithmetic] = {
         multiplier_bits=16,
         shift_range=(0, 62),
         bias_bits=49,
+        split_shift=False,
     ),
     "onnxruntime": Arithmetic(
         name="onnxruntime",
@@ -313,6 +318,7 @@ PRESETS: dict[str, Arithmetic] = {
         shift_range=(0, 16),
         bias_bits=40,
         per_layer=True,
+        split_shift=False,
     ),
 }
 

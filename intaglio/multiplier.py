@@ -29,13 +29,25 @@ class Scaling:
 class Term:
     """One requantised value: sum of ratios[i] * (codes_i - zeros[i]) + addend, in output codes.
 
-    `reach[i]` is the largest |code_i|. `zeros[i]` may be a sum, as zero point times sum of weights.
+    `reach[i]` is the largest |code_i| of all channels, for which the datapath must be wide enough;
+    `span` the [lo, hi] that the codes of this channel are proved to lie in, where that is known.
+    `zeros[i]` may be a sum, as zero point times sum of weights.
     """
 
     ratios: tuple[Fraction, ...]
     zeros: tuple[int, ...]
     reach: tuple[int, ...]
     addend: Fraction
+    span: tuple[int, int] | None = None
+
+    @property
+    def codes(self) -> tuple[int, int]:
+        """What the codes of a term of one ratio are proved to lie in."""
+        return self.span or (-self.reach[0], self.reach[0])
+
+    def at(self, code: int) -> Fraction:
+        """The value of one code, for a term of one ratio, in output codes without zero point."""
+        return self.ratios[0] * (code - self.zeros[0]) + self.addend
 
 
 def exact(*factors: float) -> Fraction:

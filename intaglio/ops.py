@@ -271,22 +271,30 @@ class Requant(Unary):
             raise self.refuse("M must be one value per layer in this arithmetic.")
         rounding, lo, hi = context.arithmetic.rounding, [], []
         for c in range(max(m.size, b.size, len(self.shift))):
-            mc, bc = int(m.flat[c % m.size]), int(b.flat[c % b.size])
-            if context.arithmetic.product == "single":
-                if not IntType(32, True).holds(x.lo + bc, x.hi + bc):
-                    raise self.refuse(
-                        "x + B must fit into i32 in this arithmetic; use another one, or weights"
-                        " of fewer bits."
-                    )
-                ends = [int(scaled_single(v, mc, bc)) for v in (x.lo, x.hi)]
-            else:
-                ends = [x.lo * mc + bc, x.hi * mc + bc]
-            s = self.shift[c % len(self.shift)]
+            bc = int(b.flat[c % b.size])
+            if context.arithmetic.product == "single" and not IntType(32, True).holds(
+                x.lo + bc, x.hi + bc
+            ):
+                raise self.refuse(
+                    "x + B must fit into i32 in this arithmetic; use another one, or weights of"
+                    " fewer bits."
+                )
+            ends, s = self.totals(c, (x.lo, x.hi), context)
             check_exact(self, ends, s)
             got = [requantise(t, s, self.offset, self.lo, self.hi, rounding) for t in ends]
             lo.append(min(got))
             hi.append(max(got))
         return x.shape, min(lo), max(hi)
+
+    def totals(self, channel: int, sums: Sequence[int], context: Context) -> tuple[list[int], int]:
+        """Of some x of one channel: every t, and S."""
+        m = context.constants[self.multiplier].array.flat
+        b = context.constants[self.bias].array.flat
+        mc, bc = int(m[channel % len(m)]), int(b[channel % len(b)])
+        shift = self.shift[channel % len(self.shift)]
+        if context.arithmetic.product == "single":
+            return [int(scaled_single(x, mc, bc)) for x in sums], shift
+        return [x * mc + bc for x in sums], shift
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -325,20 +333,24 @@ class Add(Op):
         low = min(a.lo * ma, a.hi * ma) + min(b.lo * mb, b.hi * mb) + self.bias
         high = max(a.lo * ma, a.hi * ma) + max(b.lo * mb, b.hi * mb) + self.bias
         check_exact(self, [low, high], self.shift)
-        if floats:  # monotone in either operand
-            least, most = (
-                ((a.lo, a.hi) if ma >= 0 else (a.hi, a.lo)),
-                ((b.lo, b.hi) if mb >= 0 else (b.hi, b.lo)),
-            )
-            low, high = (
-                int(summed_single(v, w, ma, mb, self.bias))
-                for v, w in zip(least, most, strict=True)
-            )
+        low, high = self.totals((a.lo, a.hi), (b.lo, b.hi), context)
         got = [
             requantise(t, self.shift, self.offset, self.lo, self.hi, context.arithmetic.rounding)
             for t in (low, high)
         ]
         return a.shape, got[0], got[1]
+
+    def totals(self, a: Pair, b: Pair, context: Context) -> tuple[int, int]:
+        """The least and the largest t of operands within [lo, hi]: it is monotone in either."""
+        ma, mb = self.multiplier_a, self.multiplier_b
+        sides = [(a[::-1] if ma < 0 else a), (b[::-1] if mb < 0 else b)]
+        if context.arithmetic.product == "single":
+            low, high = (
+                int(summed_single(v, w, ma, mb, self.bias)) for v, w in zip(*sides, strict=True)
+            )
+        else:
+            low, high = (v * ma + w * mb + self.bias for v, w in zip(*sides, strict=True))
+        return low, high
 
 
 def check_scaling(

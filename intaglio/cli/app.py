@@ -15,7 +15,7 @@ from intaglio.cli import (  # noqa: F401  # they add to `app`
     training,
 )
 from intaglio.cli.shared import app
-from intaglio.errors import CalibrationWarning, IntaglioError
+from intaglio.errors import CalibrationWarning, IntaglioError, PrecisionWarning
 
 EXTRAS = {
     "torch": "detect",
@@ -36,7 +36,7 @@ def show_warning(
     file: TextIO | None = None, line: str | None = None,
 ) -> None:  # fmt: skip
     """A warning of ours as one sentence, others as Python shows them."""
-    ours = issubclass(category, CalibrationWarning)
+    ours = issubclass(category, CalibrationWarning | PrecisionWarning)
     shown = f"intaglio: warning: {message}\n" if ours else None
     text = shown or warnings.formatwarning(message, category, filename, lineno, line)
     print(text, end="", file=file or sys.stderr)

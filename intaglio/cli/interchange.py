@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from intaglio.cli.quantizing import ProgramArgument
+from intaglio.cli.quantizing import ProgramArgument, losses
 from intaglio.cli.shared import JsonOption, app, console, write_json
 from intaglio.disk import whole_file
 from intaglio.errors import DataError
@@ -197,6 +197,7 @@ def import_program(
             "operations": len(program.ops),
             "macs": macs,
             "float32": made.notes,
+            "losses": losses(program),
             "check": found and found.to_json(),
         },
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
+from intaglio.channels import losses_of
 from intaglio.cli.shared import (
     JsonOption,
     ResizeOption,
@@ -120,6 +121,11 @@ def calibrate(
         return quantize(model, pixels, config, device=device, state=state, pool=pool, progress=step)
 
 
+def losses(program: Program) -> list[dict[str, Any]]:
+    """Which channels' multipliers have too few bits, as JSON; a warning has said it."""
+    return [loss.to_json() for loss in losses_of(program.meta)]
+
+
 def parse_overrides(items: list[str]) -> dict[str, tuple[int, int]]:
     """`backbone.*=8x8` as {glob: (weight bits, activation bits)}."""
     found = {}
@@ -224,13 +230,18 @@ def quantize(
     save(done.program, output)
     widths = f"W{wbits}A{abits}" if done.mixed is None else ", ".join(budget or [])
     table = Table(title=f"{model} {widths} {method.value}")
-    for column in ("layer", "weights", "codes", "range", "clip %", "SQNR dB", "acc", "p (w a)"):
+    for column in (
+        "layer", "weights", "codes", "range", "clip %", "SQNR dB", "fake dB", "acc", "p (w a)",
+    ):  # fmt: skip
         table.add_column(column, justify="left" if column == "layer" else "right")
-    for row in done.layers:
+    with progress("running the integers"):
+        layers = done.layers
+    for row in layers:
         table.add_row(*row.cells())
     console.print(table)
     console.print(f"wrote {output}: {sum(done.program.macs().values()) / 1e6:.2f} MMAC an image")
-    record: dict[str, Any] = {"model": model, "layers": [row.to_json() for row in done.layers]}
+    record: dict[str, Any] = {"model": model, "layers": [row.to_json() for row in layers]}
+    record["losses"] = losses(done.program)
     if done.mixed is not None:
         console.print(done.mixed.sentence())
         record["mixed"] = done.mixed.to_json()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from intaglio.cli.quantizing import DeviceOption, SizeOption, WeightsOption, open_model
+from intaglio.cli.quantizing import DeviceOption, SizeOption, WeightsOption, losses, open_model
 from intaglio.cli.shared import (
     JsonOption,
     ResizeOption,
@@ -116,4 +116,4 @@ def train(
     console.print(checked.sentence())
     console.print(f"wrote {output}: {sum(done.program.macs().values()) / 1e6:.2f} MMAC an image")
     record = {"model": model, "epochs": epochs, "agreement": asdict(checked)}
-    write_json(json_file, record)
+    write_json(json_file, record | {"losses": losses(done.program)})

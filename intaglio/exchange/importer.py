@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 
 from intaglio import ops
+from intaglio.channels import announce, with_losses
 from intaglio.errors import ModelError, ProgramError
 from intaglio.exchange.from_onnx import shapes
 from intaglio.exchange.from_onnx.door import admit
@@ -97,9 +98,10 @@ def imported(
         importer.add(node)
     for name in file.outputs:
         importer.output(name)
+    announce(importer.losses)
     kinds = {node.kind for node in file.nodes}
     return Imported(
-        importer.builder.build(meta),
+        importer.builder.build(with_losses(meta or {}, importer.losses)),
         importer.notes,
         bool(kinds & set(QONNX_KINDS)),
         file.inputs[0].type.tensor_type.elem_type not in TYPES,

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from intaglio.channels import announce, losses_of
 from intaglio.detect.decode import HeadSpec
 from intaglio.errors import ModelError
 from intaglio.program import Program
 from intaglio.quant.adjust.compensate import compensated
 from intaglio.quant.adjust.correct import corrected
 from intaglio.quant.adjust.equalize import equalized
+from intaglio.quant.adjust.silence import silenced
 from intaglio.quant.capture.export import capture, channel_values
 from intaglio.quant.capture.graph import FloatGraph
 from intaglio.quant.capture.passes import own_weights, simplify
@@ -102,6 +104,8 @@ def quantize(
     if config.equalize:
         graph = equalized(graph, images, config)
     calibration = calibrate(graph, images, config)
+    if not config.by_channel:
+        graph = silenced(graph, calibration)
     mixed = None
     if config.budgets:
         mixed = mix(
@@ -129,6 +133,7 @@ def quantize(
         )
         shifted, scales = learned.graph, learned.scales
     program = lower(shifted, scales, config.arithmetic, meta(model, config, calibration))
+    announce(losses_of(program.meta))
     fake = FakeQuant(shifted, scales)
     return Quantized(program, fake, graph, scales, calibration, images, found, mixed, learned)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from intaglio.channels import announce, losses_of
 from intaglio.detect.coco import CocoData, load_image
 from intaglio.detect.decode import HeadSpec
 from intaglio.detect.losses import detection_loss
@@ -172,6 +173,7 @@ def trained(
         "head": spec.to_json(),
     }
     program = lower(graph, scales, config.arithmetic, record)
+    announce(losses_of(program.meta))
     return Trained(program, done.cpu(), graph, scales)
 
 

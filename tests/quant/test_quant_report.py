@@ -26,7 +26,7 @@ def test_the_report_has_a_row_for_each_requantisation() -> None:
         n.output for n in done.graph.nodes if not isinstance(n, (Image, *PASSING))
     ]
     for name, row in rows.items():
-        assert len(row.cells()) == 8
+        assert len(row.cells()) == 9
         assert row.sqnr > 10, name
         assert 0 <= row.clipped < 0.05, name
         assert row.to_json()["layer"] == name

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from intaglio import ops
+from intaglio.channels import Loss, constant_code, tables, without_constants
 from intaglio.errors import ProgramError
 from intaglio.exchange.from_onnx.door import admit
 from intaglio.exchange.from_onnx.linear import rounded_sum
@@ -31,9 +32,10 @@ from intaglio.exchange.from_onnx.values import (
     real_of,
 )
 from intaglio.fixed import Arithmetic, IntType
-from intaglio.multiplier import Scaling, Term, scaling, short
+from intaglio.multiplier import Term, scaling, short
 from intaglio.multiplier import exact as product
 from intaglio.program import Builder
+from intaglio.spans import Spans
 
 
 class Settling:
@@ -44,6 +46,8 @@ class Settling:
         self.file = file
         self.arithmetic = arithmetic
         self.builder = Builder(arithmetic)
+        self.spans = Spans(self.builder)
+        self.losses: list[Loss] = []
         self.values: dict[str, Any] = dict(file.constants)
         self.types: dict[str, IntType] = dict(file.types)
         self.derived: dict[str, tuple[Codes, Any]] = {}
@@ -306,51 +310,56 @@ class Settling:
         """One tensor, scaled."""
         if any(value.addend) or len(value.parts[0].gain) > 1:
             self.note(node, "steps between the sum and its quantiser")
-        (part,) = self.finer(value, node).parts
-        t, step = self.builder.tensors[part.tensor], Fraction(float(grid.scale))
-        reach = (max(abs(t.lo), abs(t.hi)),)
-        terms = [
+        ends = (grid.code(value.lo, grid.type.lo), grid.code(value.hi, grid.type.hi))
+        part, terms = self.finer(value, grid, node, ends)
+        found = tables(terms, grid.zero, ends, self.arithmetic, node.name or node.outputs[0])
+        self.losses += found.losses
+        if len(set(found.shifts)) > 1:
+            self.builder.arithmetic = replace(self.builder.arithmetic, per_channel_shift=True)
+        return ops.Requant(
+            output=name,
+            origin=node.name,
+            input=part.tensor,
+            multiplier=self.table(f"{name}.M", found.multipliers),
+            bias=self.table(f"{name}.B", found.bias),
+            shift=tuple(short(found.shifts)),
+            lo=ends[0],
+            hi=ends[1],
+            offset=found.offset,
+        )
+
+    def terms(self, value: Real, grid: Grid) -> list[Term]:
+        """What each channel's requantisation computes, in rational numbers."""
+        (part,) = value.parts
+        t, span = self.builder.tensors[part.tensor], self.spans[part.tensor]
+        step, reach = Fraction(float(grid.scale)), (max(abs(t.lo), abs(t.hi)),)
+        return [
             Term(
                 (self.ratio(part, c, grid),),
                 (part.zero[c % len(part.zero)],),
                 reach,
                 value.addend[c % len(value.addend)] / step,
+                (int(span.lo[c]), int(span.hi[c])),
             )
             for c in range(t.shape[0])
         ]
-        if self.arithmetic.per_channel_shift:
-            found = [self.scaling([term], grid, node) for term in terms]
-        else:
-            found = [self.scaling(terms, grid, node)]
-        return ops.Requant(
-            output=name,
-            origin=node.name,
-            input=part.tensor,
-            multiplier=self.table(f"{name}.M", [m for s in found for m in s.multipliers]),
-            bias=self.table(f"{name}.B", [b for s in found for b in s.bias]),
-            shift=tuple(short([s.shift for s in found])),
-            lo=grid.code(value.lo, grid.type.lo),
-            hi=grid.code(value.hi, grid.type.hi),
-            offset=found[0].offset,
-        )
 
-    def finer(self, value: Real, node: Node) -> Real:
-        """In float32, and in other systems' forms, B is whole at its operand's scale: of narrow
-        codes with an addend (a norm, or pixels to be normalised), and in float32 of sums too, the
-        operand is first multiplied by up to 2^15, exactly."""
+    def finer(
+        self, value: Real, grid: Grid, node: Node, ends: tuple[int, int]
+    ) -> tuple[Part, list[Term]]:
+        """The operand and its terms. In float32, and in other systems' forms, B is whole at its
+        operand's scale: of narrow codes with an addend (a norm, or pixels to be normalised), and in
+        float32 of sums too, the operand is first multiplied by up to 2^15, exactly."""
         (part,) = value.parts
         t = self.builder.tensors[part.tensor]
-        a = self.arithmetic
+        a, terms = self.arithmetic, self.terms(value, grid)
         fine = a.product == "exact" and a.forms == "own"
         if fine or not any(value.addend) or t.type.bits > (24 if self.runtime else 9):
-            return value
-        unit = Fraction(float(part.scale))
+            return part, terms
         moved = [
-            abs(addend / (unit * Fraction(float(w)) * gain))
-            for addend, w, gain in zip(
-                *same_length(value.addend, part.weights, part.gain), strict=True
-            )
-            if w and gain
+            abs(term.addend / term.ratios[0])
+            for term in terms
+            if term.ratios[0] and constant_code(term, grid.zero, ends, a) is None
         ]
         most = max(moved, default=Fraction(0)) + max(map(abs, part.zero))
         if t.type.bits > 9:
@@ -369,7 +378,7 @@ class Settling:
             part, tensor=name, zero=tuple(z << shift for z in part.zero),
             gain=tuple(g / (1 << shift) for g in part.gain),
         )  # fmt: skip
-        return replace(value, parts=(part,))
+        return part, self.terms(replace(value, parts=(part,)), grid)
 
     def added(self, value: Real, grid: Grid, node: Node, name: str) -> ops.Add:
         """Two tensors at the result's scale, rounded once."""
@@ -383,7 +392,9 @@ class Settling:
             tuple(max(abs(t.lo), abs(t.hi)) for t in tensors),
             value.addend[0] / Fraction(float(grid.scale)),
         )
-        found = self.scaling([term], grid, node)
+        spans = [self.spans[part.tensor] for part in value.parts]
+        term = without_constants(term, spans, self.arithmetic)
+        found = scaling([term], grid.zero, self.arithmetic, node.name or node.outputs[0])
         return ops.Add(
             output=name,
             origin=node.name,
@@ -397,10 +408,6 @@ class Settling:
             hi=grid.code(value.hi, grid.type.hi),
             offset=found.offset,
         )
-
-    def scaling(self, terms: Sequence[Term], grid: Grid, node: Node) -> Scaling:
-        """M, B, S."""
-        return scaling(terms, grid.zero, self.arithmetic, node.name or node.outputs[0])
 
     # --- sums and scalings of reals ---
 

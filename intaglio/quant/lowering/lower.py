@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from intaglio import forms, ops
+from intaglio.channels import Loss, tables, with_losses, without_constants
 from intaglio.fixed import Arithmetic
-from intaglio.multiplier import Scaling, Term, exact, scaling, short
+from intaglio.multiplier import Term, exact, scaling, short
 from intaglio.program import Builder, Program
 from intaglio.quant.capture.graph import (
     Add,
@@ -30,6 +31,7 @@ from intaglio.quant.capture.graph import (
 )
 from intaglio.quant.ranges.grids import Grid
 from intaglio.quant.ranges.scales import Scales
+from intaglio.spans import Spans
 
 
 def lower(
@@ -46,7 +48,7 @@ def lower(
     for name, tensor in graph.outputs.items():
         origin = graph.producer[tensor].origin
         lowering.builder.add(ops.Output(output=name, origin=origin, input=tensor))
-    return lowering.builder.build(meta)
+    return lowering.builder.build(with_losses(meta, lowering.losses))
 
 
 class Lowering:
@@ -57,6 +59,8 @@ class Lowering:
         self.scales = scales
         self.arithmetic = arithmetic
         self.builder = Builder(arithmetic)
+        self.spans = Spans(self.builder)
+        self.losses: list[Loss] = []
 
     def add(self, node: Node) -> None:
         """One node."""
@@ -196,7 +200,7 @@ class Lowering:
             sums = codes.codes.sum(axis=(1, 2, 3)).tolist()
         elif isinstance(node, SumPool):
             sums = [node.kernel[0] * node.kernel[1]] * channels
-        y = Fraction(grid.scale)
+        y, span = Fraction(grid.scale), self.spans[acc.name]
         reach = (max(abs(acc.lo), abs(acc.hi)),)
         return [
             Term(
@@ -204,28 +208,30 @@ class Lowering:
                 (x.zero_point * sums[c],),
                 reach,
                 exact(node.shift[c]) / y,
+                (int(span.lo[c]), int(span.hi[c])),
             )
             for c in range(channels)
         ]
 
     def requant(self, node: Scaled, acc: str, grid: Grid) -> ops.Requant:
         """Requant of `acc` by tables: one value where all channels agree."""
+        name, layer = node.output, node.origin or node.output
+        ends = (grid.code(node.lo), grid.code(node.hi))
         terms = self.terms(node, self.builder.tensors[acc], grid)
-        if self.arithmetic.per_channel_shift:
-            found = [self.scaling([term], grid, node) for term in terms]
-        else:
-            found = [self.scaling(terms, grid, node)]
-        name = node.output
+        found = tables(terms, grid.zero_point, ends, self.arithmetic, layer)
+        self.losses += found.losses
+        if len(set(found.shifts)) > 1:
+            self.builder.arithmetic = replace(self.builder.arithmetic, per_channel_shift=True)
         return ops.Requant(
             output=name,
             origin=node.origin,
             input=acc,
-            multiplier=self.table(f"{name}.M", [m for s in found for m in s.multipliers]),
-            bias=self.table(f"{name}.B", [b for s in found for b in s.bias]),
-            shift=tuple(short([s.shift for s in found])),
-            lo=grid.code(node.lo),
-            hi=grid.code(node.hi),
-            offset=found[0].offset,
+            multiplier=self.table(f"{name}.M", found.multipliers),
+            bias=self.table(f"{name}.B", found.bias),
+            shift=tuple(short(found.shifts)),
+            lo=ends[0],
+            hi=ends[1],
+            offset=found.offset,
         )
 
     def sum(self, node: Add, grid: Grid) -> ops.Add:
@@ -240,6 +246,7 @@ class Lowering:
             exact(node.shift) / y,
         )
         arithmetic = self.arithmetic
+        term = without_constants(term, [self.spans[name] for name in node.inputs], arithmetic)
         if arithmetic.forms != "own":  # both products are int32 there
             bits = min(forms.XNNPACK_BITS, 30 - max(t.type.bits for t in reach))
             arithmetic = replace(arithmetic, multiplier_bits=bits)
@@ -257,10 +264,6 @@ class Lowering:
             hi=grid.code(node.hi),
             offset=found.offset,
         )
-
-    def scaling(self, terms: Sequence[Term], grid: Grid, node: Node) -> Scaling:
-        """M, B, S of a node."""
-        return scaling(terms, grid.zero_point, self.arithmetic, node.origin or node.output)
 
     def lookup(self, node: Lookup, grid: Grid) -> ops.Lookup:
         """The function of every code that the operand's type has."""

@@ -30,7 +30,9 @@ class LayerReport:
                   `weight_sqnr` their signal to error in dB
     codes         type of the result's codes; `why` says why they are wider than the network's
     lo, hi        the real range the codes span; `clipped` is the share of values beyond it
-    sqnr          signal to error in dB, with the errors of all layers before it
+    sqnr          signal to error in dB of the Program's integers, run in the simulator, with the
+                  errors of all layers before it; `fake_sqnr` that of the fake-quantised twin, which
+                  is the same but for multipliers M / 2^S
     acc_bits      the accumulator's proved width; None where there is none
     p, weight_p   of the Lp metric, as DetPTQ chose them for the codes and the weights; else None
     odol          {p: ODOL over that of the chosen p} of the codes, `weight_odol` of the weights
@@ -46,6 +48,7 @@ class LayerReport:
     hi: float
     clipped: float
     sqnr: float
+    fake_sqnr: float
     acc_bits: int | None
     p: float | None = None
     weight_p: float | None = None
@@ -53,7 +56,8 @@ class LayerReport:
     weight_odol: Mapping[float, float] = field(default_factory=dict)
 
     def cells(self) -> tuple[str, ...]:
-        """Text: layer, weights, codes, range, clip %, SQNR dB, acc, p of weights and codes."""
+        """Text: layer, weights, codes, range, clip %, SQNR dB of integers and of the fake-quantised
+        twin, acc, p of weights and codes."""
         return (
             self.layer,
             self.weights or "-",
@@ -61,6 +65,7 @@ class LayerReport:
             f"[{self.lo:.3g}, {self.hi:.3g}]",
             f"{100 * self.clipped:.2f}",
             f"{self.sqnr:.1f}",
+            f"{self.fake_sqnr:.1f}",
             "-" if self.acc_bits is None else str(self.acc_bits),
             " ".join("-" if p is None else f"{p:g}" for p in (self.weight_p, self.p)),
         )
@@ -74,12 +79,15 @@ class Sums:
     """Signal and error energy, and values beyond the range, added up over batches."""
 
     def __init__(self) -> None:
-        self.signal = self.error = self.clipped = self.count = 0.0
+        self.signal = self.error = self.fake_error = self.clipped = self.count = 0.0
 
-    def add(self, real: torch.Tensor, fake: torch.Tensor, lo: float, hi: float) -> None:
-        """One batch."""
+    def add(
+        self, real: torch.Tensor, made: torch.Tensor, fake: torch.Tensor, lo: float, hi: float
+    ) -> None:
+        """One batch: of the real values, of what the integers stand for, and of the twin."""
         self.signal += float(real.double().square().sum())
-        self.error += float((fake - real).double().square().sum())
+        self.error += float((made - real).double().square().sum())
+        self.fake_error += float((fake - real).double().square().sum())
         self.clipped += float(((real < lo) | (real > hi)).sum())
         self.count += real.numel()
 
@@ -101,21 +109,28 @@ def layer_reports(
 ) -> tuple[LayerReport, ...]:
     """One row per requantised tensor, in order; `graph` is the real-valued network, and `choices`
     are those of a DetPTQ search."""
+    from intaglio.sim.engine import Simulator
+
     sums: dict[str, Sums] = {}
+    simulator = Simulator(program, trace=True)
     with torch.no_grad():
         for pixels in batches(images, fake.dtype):
+            integers = simulator(pixels.numpy().astype(np.uint8))
             real: dict[str, torch.Tensor] = {}
 
             def remember(node: Node, value: torch.Tensor, real: Any = real) -> torch.Tensor:
                 real[node.output] = value
                 return value
 
-            def compare(node: Node, value: torch.Tensor, real: Any = real) -> torch.Tensor:
+            def compare(
+                node: Node, value: torch.Tensor, real: Any = real, integers: Any = integers
+            ) -> torch.Tensor:
                 grid = fake.scales.grids[node.output]
                 half = grid.scale / 2
                 lo, hi = grid.range
                 row = sums.setdefault(node.output, Sums())
-                row.add(real.pop(node.output), value, lo - half, hi + half)
+                made = grid.real(torch.from_numpy(integers[node.output]).double())
+                row.add(real.pop(node.output), made, value, lo - half, hi + half)
                 return value
 
             run(graph, pixels, visit=remember)
@@ -161,6 +176,7 @@ def row(fake: FakeQuant, program: Program, node: Node, sums: Sums, why: str) -> 
         hi=grid.range[1],
         clipped=sums.clipped / max(sums.count, 1),
         sqnr=sqnr(sums.signal, sums.error),
+        fake_sqnr=sqnr(sums.signal, sums.fake_error),
         acc_bits=acc_bits,
     )
 
