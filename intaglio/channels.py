@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from intaglio.errors import PrecisionWarning
+from intaglio.errors import ModelError, PrecisionWarning
 from intaglio.fixed import Arithmetic, IntType, Rounding, clamp, requantise, scaled_single
 from intaglio.multiplier import Scaling, Term, float32_parts, nearest, scaling
 from intaglio.spans import Span
@@ -91,7 +91,8 @@ def tables(
         elif thin:
             losses.append(lost(thin, group, made, zero_point, ends, arithmetic, layer))
     for n, code in still.items():
-        found[n] = standing(terms[n], code, zero_point, ends, [found[i] for i in live], arithmetic)
+        beside = [found[i] for i in live]
+        found[n] = standing(terms[n], code, zero_point, ends, beside, arithmetic, layer)
     ordered = [found[n] for n in range(len(terms))]
     return Tables(
         tuple(s.multipliers[0] for s in ordered),
@@ -166,10 +167,10 @@ def whole(x: Fraction, rounding: Rounding) -> int:
 
 def standing(
     term: Term, code: int, zero_point: int, ends: tuple[int, int], live: Sequence[Scaling],
-    arithmetic: Arithmetic,
+    arithmetic: Arithmetic, layer: str,
 ) -> Scaling:  # fmt: skip
     """M, B and S that give `code` for every sum that the channel can reach: M = 0 where the
-    datapath allows, and the S of a channel beside it."""
+    datapath allows, and the S of a channel beside it. Raises ModelError where none do."""
     after = offset(zero_point, arithmetic)
     shifts = [min((s.shift for s in live), default=arithmetic.shift_range[0])]
     shifts.append(arithmetic.shift_range[0])
@@ -178,15 +179,19 @@ def standing(
         made = Scaling((m,), (b,), s, after)
         if gives(made, term, code, ends, arithmetic):
             return made
-    raise TypeError(f"A constant {code} must be expressible in {arithmetic.name!r}.")
+    raise ModelError(
+        f"Layer {layer!r} must have constants that arithmetic {arithmetic.name!r} can hold beside"
+        f" sums of {term.codes[0]} to {term.codes[1]}, not {code}; give that channel weights of 0."
+    )
 
 
 def attempts(
     term: Term, value: int, shifts: Sequence[int], fixed: tuple[int, ...] | None,
     arithmetic: Arithmetic,
 ) -> Iterator[tuple[int, int, int]]:  # fmt: skip
-    """(M, B, S) to try, the simplest first. In float32, B times 0 is no constant, and B times 2^-S
-    is; where M is the layer's, B makes up for the sums, from below, above or the middle."""
+    """(M, B, S) to try, the simplest first. In float32 a B with M = 0 is nothing, so that the own
+    ratio is tried, and 2^-S; where M is the layer's, B makes up for the sums, from below, above or
+    the middle."""
     lo, hi = term.codes
     for s in shifts:
         half = (1 << s) >> 1 if arithmetic.rounding == "TRN" else 0
@@ -198,6 +203,9 @@ def attempts(
         for moved in (low, high, (low + high) >> 1):
             yield m, (value << s) + half - moved, s
     if arithmetic.product == "single":
+        m, s = float32_parts(term.ratios[0])
+        if m:
+            yield m, nearest(term.addend / term.ratios[0]) - term.zeros[0], s
         yield from ((1, value << s, s) for s in range(31))
 
 

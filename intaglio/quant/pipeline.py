@@ -19,6 +19,7 @@ from intaglio.channels import announce, losses_of
 from intaglio.detect.decode import HeadSpec
 from intaglio.errors import ModelError
 from intaglio.program import Program
+from intaglio.quant.adjust.biases import fitted
 from intaglio.quant.adjust.compensate import compensated
 from intaglio.quant.adjust.correct import corrected
 from intaglio.quant.adjust.equalize import equalized
@@ -132,6 +133,7 @@ def quantize(
             graph, shifted, scales, calibration.groups, images, config, spec, progress
         )
         shifted, scales = learned.graph, learned.scales
+    shifted, scales = fitted(shifted, scales, config.arithmetic)
     program = lower(shifted, scales, config.arithmetic, meta(model, config, calibration))
     announce(losses_of(program.meta))
     fake = FakeQuant(shifted, scales)
