@@ -19,17 +19,18 @@ from intaglio.multiplier import Scaling, Term, float32_parts, nearest, scaling
 from intaglio.spans import Span
 
 LEAST_BITS = 10  # of |M|, so that it is within 2^-10 of its ratio
+LARGEST = 1 << 20  # ratio with an S of its own; what is larger is a step in all that can be coded
 FELT = Fraction(1, 16)  # of a code; what moves a result by less needs no bits
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Channels of a layer whose M has too few bits: the fewest bits, and by how many codes a result
-    can be wrong at most; `beside` is the channel whose ratio chose their S."""
+    """Channels of a layer that M cannot serve: what it would have to be, and by how many codes a
+    result can be wrong at most; `beside` is the channel whose ratio chose their S."""
 
     layer: str
     channels: tuple[int, ...]
-    bits: int
+    must: str
     codes: float
     beside: int
     arithmetic: str
@@ -39,10 +40,10 @@ class Loss:
         names = ", ".join(map(str, self.channels[:8]))
         names += f" and {len(self.channels) - 8} more" if len(self.channels) > 8 else ""
         return (
-            f"Layer {self.layer!r}, channel{'s' * (len(self.channels) > 1)} {names}: M must have"
-            f" {LEAST_BITS} significant bits, not {self.bits}, or codes move by up to"
-            f" {self.codes:.2g}; arithmetic {self.arithmetic!r} has one S for a layer, and channel"
-            f" {self.beside} chooses it: use arithmetic 'intaglio' or 'tosa'."
+            f"Layer {self.layer!r}, channel{'s' * (len(self.channels) > 1)} {names}:"
+            f" {self.must}, or codes move by up to {self.codes:.2g}; arithmetic"
+            f" {self.arithmetic!r} has one S for a layer, and channel {self.beside} chooses it: use"
+            " arithmetic 'intaglio' or 'tosa'."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -74,7 +75,11 @@ def tables(
     `split_shift`. Raises ModelError where the ratios of channels that are no constants do not fit.
     """
     codes = [constant_code(term, zero_point, ends, arithmetic) for term in terms]
-    live = {n: term for n, term in enumerate(terms) if codes[n] is None}
+    live = {
+        n: stepped(term, zero_point, ends, arithmetic)
+        for n, term in enumerate(terms)
+        if codes[n] is None
+    }
     still = {n: code for n, code in enumerate(codes) if code is not None}
     found: dict[int, Scaling] = {}
     losses: list[Loss] = []
@@ -90,6 +95,11 @@ def tables(
             groups.append(thin)
         elif thin:
             losses.append(lost(thin, group, made, zero_point, ends, arithmetic, layer))
+    narrow = ends[1] - ends[0] - step_of(ends, arithmetic)
+    cut = tuple(n for n in live if narrow > 0 and live[n] is not terms[n])
+    if cut:
+        must = f"M must be up to {ends[1] - ends[0]}, not {step_of(ends, arithmetic)}"
+        losses.append(Loss(layer, cut, must, float(narrow), cut[0], arithmetic.name))
     for n, code in still.items():
         beside = [found[i] for i in live]
         found[n] = standing(terms[n], code, zero_point, ends, beside, arithmetic, layer)
@@ -153,6 +163,36 @@ def constant_single(term: Term, zero_point: int, ends: tuple[int, int]) -> int |
         sums = [int(scaled_single(code, m, bias - term.zeros[0])) for code in term.codes]
         codes = {requantise(t, shift, zero_point, *ends, "RND_CONV") for t in sums}
     return codes.pop() if len(codes) == 1 else None
+
+
+def stepped(
+    term: Term, zero_point: int, ends: tuple[int, int], arithmetic: Arithmetic
+) -> Term:  # fmt: skip
+    """The same codes by a smaller ratio, where at most one sum lies between the ends of the clamp:
+    all that such a channel says is on which side of it a sum is. Where M cannot even be as large as
+    the clamp is wide, the sums next to that one are off."""
+    step = step_of(ends, arithmetic)
+    if abs(term.ratios[0]) <= (max(step, LARGEST) if arithmetic.per_channel_shift else step):
+        return term
+    up = 1 if term.ratios[0] > 0 else -1
+
+    def code(at: int) -> int:
+        value = whole(term.at(at), arithmetic.rounding) + zero_point
+        return clamp(value, *ends)
+
+    # the sum next to the one whose value is the lower end, on the side that rises
+    turn = term.zeros[0] + nearest((ends[0] - zero_point - term.addend) / term.ratios[0])
+    first = next(x for x in range(turn - 2 * up, turn + 3 * up, up) if code(x) > ends[0])
+    return replace(
+        term, ratios=(Fraction(up * step),), zeros=(first,),
+        addend=Fraction(code(first) - zero_point),
+    )  # fmt: skip
+
+
+def step_of(ends: tuple[int, int], arithmetic: Arithmetic) -> int:
+    """The power of two that goes from one end of the clamp to the other, if M can be so large."""
+    wide = 1 << max(ends[1] - ends[0] - 1, 0).bit_length()
+    return min(wide, 1 << arithmetic.multiplier_max.bit_length() - 1)
 
 
 def whole(x: Fraction, rounding: Rounding) -> int:
@@ -262,10 +302,11 @@ def lost(
     zero_point: int, ends: tuple[int, int], arithmetic: Arithmetic, layer: str,
 ) -> Loss:  # fmt: skip
     """What the group's thin channels lose."""
+    bits = min(abs(made[n].multipliers[0]).bit_length() for n in thin)
     return Loss(
         layer=layer,
         channels=tuple(thin),
-        bits=min(abs(made[n].multipliers[0]).bit_length() for n in thin),
+        must=f"M must have {LEAST_BITS} significant bits, not {bits}",
         codes=float(max(moved(t, made[n], zero_point, ends) for n, t in thin.items())),
         beside=max(group, key=lambda n: abs(group[n].ratios[0])),
         arithmetic=arithmetic.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import floor
 
@@ -90,6 +90,7 @@ def scaling(terms: Sequence[Term], zero_point: int, arithmetic: Arithmetic, laye
         return scaling_single(terms[0], zero_point, layer)
     if arithmetic.power_of_two:
         check_powers(terms, layer)
+        terms = [without_negligible(term, arithmetic) for term in terms]
         check_smallest(terms, arithmetic, layer)
     inside = arithmetic.rounding in ("RND", "TRN")
     extra = Fraction(zero_point if inside else 0)
@@ -182,6 +183,17 @@ def float32_parts(x: Fraction) -> tuple[int, int]:
     exactly = Fraction(float(float32(x)))
     s = exactly.denominator.bit_length() - 1
     return (exactly.numerator, s) if s <= 62 else (nearest(exactly * (1 << 62)), 62)
+
+
+def without_negligible(term: Term, arithmetic: Arithmetic) -> Term:
+    """Ratios below the smallest power of two are 0, where they move the result by less than
+    NEGLIGIBLE: one operand of a sum may be far smaller than the other."""
+    finest = Fraction(1, 1 << arithmetic.shift_range[1])
+    ratios = tuple(
+        Fraction(0) if abs(r) < finest and abs(r) * (reach + abs(z)) < NEGLIGIBLE else r
+        for r, z, reach in zip(term.ratios, term.zeros, term.reach, strict=True)
+    )
+    return replace(term, ratios=ratios)
 
 
 def check_smallest(terms: Sequence[Term], arithmetic: Arithmetic, layer: str) -> None:

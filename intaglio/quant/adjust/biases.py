@@ -1,7 +1,7 @@
 """Biases of systems that add them, as whole numbers, before they multiply.
 
-Their unit is that of a sum, a weight's scale times the input's, so that a bias is off by up to half a
-unit, which is many codes where sums are coarse. That belongs to the network that is quantised for
+Their unit is that of a sum, a weight's scale times the input's, so that a bias is off by up to half
+a unit, which is many codes where sums are coarse. That belongs to the network that is quantised for
 such a system: its fake-quantised twin has it as the integers do.
 """
 
