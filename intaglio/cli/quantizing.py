@@ -231,7 +231,7 @@ def quantize(
     widths = f"W{wbits}A{abits}" if done.mixed is None else ", ".join(budget or [])
     table = Table(title=f"{model} {widths} {method.value}")
     for column in (
-        "layer", "weights", "codes", "range", "clip %", "SQNR dB", "fake dB", "acc", "p (w a)",
+        "layer", "weights", "codes", "range", "clip %", "SQNR dB", "fake", "acc", "p (w a)",
     ):  # fmt: skip
         table.add_column(column, justify="left" if column == "layer" else "right")
     with progress("running the integers"):
