@@ -155,6 +155,7 @@ def test_what_reads_only_dead_channels_is_dead_too() -> None:
         net[0][1].weight[2] = net[0][1].bias[2] = 0
         net[1][1].running_var[2] = 1e-12
         net[1][1].weight[2] = 1e4
+        net[1][1].running_mean[2] = net[1][1].bias[2] = 0
     config = QuantConfig(wbits=8, abits=8, compensate=False)
     program = quantize(net, pixels((3, 9, 9), 4), config).program
     found = tables(program)
