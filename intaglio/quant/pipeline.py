@@ -30,7 +30,7 @@ from intaglio.quant.capture.passes import own_weights, simplify
 from intaglio.quant.learn.reconstruct import Reconstructed, reconstruct
 from intaglio.quant.lowering.lower import lower
 from intaglio.quant.lowering.report import Differences, LayerReport, differences, layer_reports
-from intaglio.quant.ranges.fake import FakeQuant
+from intaglio.quant.ranges.fake import FakeQuant, Rules
 from intaglio.quant.ranges.groups import BUDGETED, groups
 from intaglio.quant.ranges.observe import batches, check_images
 from intaglio.quant.ranges.scales import Calibration, Scales, calibrate, choose
@@ -72,7 +72,7 @@ class Quantized:
         self, integers: Mapping[str, NDArray[np.integer[Any]]], images: NDArray[np.uint8]
     ) -> Differences:
         """Where `fake`, in float64, departs from a simulator's tensors (all of them, by name)."""
-        fake = FakeQuant(self.fake.graph, self.scales, torch.float64)
+        fake = FakeQuant(self.fake.graph, self.scales, torch.float64, self.fake.rules)
         return differences(fake, integers, images)
 
 
@@ -136,7 +136,7 @@ def quantize(
     shifted, scales = fitted(shifted, scales, config.arithmetic)
     program = lower(shifted, scales, config.arithmetic, meta(model, config, calibration))
     announce(losses_of(program.meta))
-    fake = FakeQuant(shifted, scales)
+    fake = FakeQuant(shifted, scales, rules=Rules.of(program))
     return Quantized(program, fake, graph, scales, calibration, images, found, mixed, learned)
 
 

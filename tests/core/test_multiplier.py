@@ -118,9 +118,9 @@ def test_truncation_is_made_to_round_to_nearest(ratio: float, code: int) -> None
             " folded into them.",
         ),
         (
-            2.0**-20,
+            2.0**-17,
             PRESETS["dpu"],
-            "Layer 'head.0' must scale by at least 2^-16 in this arithmetic, not by 9.54e-07; use"
+            "Layer 'head.0' must scale by at least 2^-16 in this arithmetic, not by 7.63e-06; use"
             " wider activations or another arithmetic.",
         ),
         (
@@ -136,6 +136,14 @@ def test_what_no_multiplier_can_express(ratio: float, arithmetic: Arithmetic, wo
     with pytest.raises(ModelError) as refused:
         scaling([term], 0, arithmetic, "head.0")
     assert str(refused.value) == words
+
+
+def test_an_operand_too_small_for_a_power_of_two_is_left_out() -> None:
+    """Where it moves the sum by less than 1/256 code."""
+    ratios = (Fraction(1, 2), Fraction(1, 1 << 20))
+    found = scaling([Term(ratios, (0, 0), (255, 255), Fraction(0))], 0, PRESETS["dpu"], "skip")
+    assert Fraction(found.multipliers[0], 1 << found.shift) == ratios[0]
+    assert found.multipliers[1] == 0
 
 
 @given(terms(1), st.integers(-128, 127), st.data())

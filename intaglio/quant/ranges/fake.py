@@ -3,34 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from intaglio import ops
+from intaglio.fixed import Rounding
+from intaglio.program import Program
 from intaglio.quant.capture.execute import Visit, run
-from intaglio.quant.capture.graph import PASSING, FloatGraph, Image, Node
+from intaglio.quant.capture.graph import PASSING, Add, FloatGraph, Image, Node, Scaled
 from intaglio.quant.ranges.grids import Grid
 from intaglio.quant.ranges.observe import batches
 from intaglio.quant.ranges.scales import Scales
 
 
+@dataclass(frozen=True)
+class Rules:
+    """How a Program rounds. DOUBLE rounds first at bit 31 of the product, which leaves
+    `rests`[name] bits behind the point, one value for each channel or one for all."""
+
+    rounding: Rounding = "RND"
+    rests: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(program: Program) -> Rules:
+        """Those of a Program."""
+        rests = {
+            op.output: np.maximum(np.array(op.shift).reshape(-1) - 31, 0)
+            for op in program.ops
+            if isinstance(op, ops.Requant | ops.Add)
+        }
+        return Rules(program.arithmetic.rounding, rests)
+
+    def applied(self, name: str, value: torch.Tensor, grid: Grid) -> torch.Tensor:
+        """The value on its grid, by a rule that minds signs or parity: before the zero point."""
+        codes = value / grid.scale
+        if self.rounding == "RND_CONV":
+            near = torch.round(codes)
+        else:
+            if self.rounding == "DOUBLE":
+                one = torch.from_numpy(np.ldexp(1.0, self.rests[name])).to(value)[:, None, None]
+                codes = torch.floor(codes * one + 0.5) / one
+            near = torch.sign(codes) * torch.floor(codes.abs() + 0.5)
+        return grid.real((near + grid.zero_point).clamp(grid.type.lo, grid.type.hi))
+
+
 class FakeQuant:
     """uint8 images (N, C, H, W) to real-valued result maps (N, c, h, w), in the graph's order.
 
-    Weights are codes times scale and every tensor is rounded to its grid, halves up, at exactly the
-    points where the Program requantises. Between them the arithmetic is torch's in `dtype`, where
-    the Program has integers and multipliers M / 2^S; a code can differ where the real value lies
-    within that difference of a tie.
+    Weights are codes times scale and every tensor is rounded to its grid at exactly the points
+    where the Program requantises, by `rules`: halves up without. Between them the arithmetic is
+    torch's in `dtype`, where the Program has integers and multipliers M / 2^S; a code can differ
+    where the real value lies within that difference of a tie.
     """
 
     def __init__(
-        self, graph: FloatGraph, scales: Scales, dtype: torch.dtype = torch.float32
+        self,
+        graph: FloatGraph,
+        scales: Scales,
+        dtype: torch.dtype = torch.float32,
+        rules: Rules | None = None,
     ) -> None:
         self.graph = graph
         self.scales = scales
         self.dtype = dtype
+        self.rules = rules or Rules()
         self.weights = {n: torch.from_numpy(w.real).to(dtype) for n, w in scales.weights.items()}
 
     def __call__(self, images: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
@@ -52,7 +92,9 @@ class FakeQuant:
 
     def rounded(self, node: Node, value: torch.Tensor) -> torch.Tensor:
         """The value brought to its grid."""
-        return rounded(node, value, self.scales.grids)
+        if not isinstance(node, Scaled | Add) or self.rules.rounding in ("RND", "TRN"):
+            return rounded(node, value, self.scales.grids)
+        return self.rules.applied(node.output, value, self.scales.grids[node.output])
 
     def codes(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.int64]]:
         """Integer codes (N, C, H, W) of every tensor, by the name it has in the Program."""
