@@ -182,6 +182,13 @@ class Importer(Pointwise):
                 f"{self.file.path}: output {name!r} must be quantised, not float; quantise the"
                 " operator that makes it too."
             )
+        view, shape = self.views.get(name), self.builder.tensors[value.name].shape
+        if view is not None and not self.plainly(view, shape):
+            raise ModelError(
+                f"{self.file.path}: output {name!r} must be N x C, or N x C x H x W, not"
+                f" {list(view)}; leave its last Reshape out, and give the values another shape"
+                " outside."
+            )
         made = ops.Output(output=self.unique(f"{name}.out"), input=value.name)
         self.builder.add(made, value.grid.type, float(value.grid.scale), (value.grid.zero,))
 
@@ -203,10 +210,18 @@ class Importer(Pointwise):
             self.values[node.outputs[0]] = self.result(node, inputs)
         except ProgramError as error:
             raise node.refuse(str(error)) from error
-        ranks = [self.rank(n) for n, v in zip(node.inputs, inputs, strict=True) if active(v)]
-        if ranks and ranks[0] != 4:
-            self.ranks.setdefault(node.outputs[0], ranks[0])
+        self.follow(node)
         self.check_size(node)
+
+    def follow(self, node: Node) -> None:
+        """The result has as many dimensions as the activation that it is made of."""
+        view = next((self.views[n] for n in node.inputs if n in self.views), None)
+        value, name = self.values[node.outputs[0]], node.outputs[0]
+        if view is None or name in self.views or not active(value) or isinstance(value, Bordered):
+            return
+        channels = self.shape(node, value)[0]
+        same = prod(view) == self.batch * channels
+        self.views[name] = view if same else (self.batch, channels, *view[2:])
 
     def check(self, node: Node, row: Operator, x: list[Any]) -> None:
         """What the door cannot know: types and dimensions of inputs, readers of outputs."""
@@ -220,7 +235,12 @@ class Importer(Pointwise):
             raise node.refuse(
                 "its input must be float, not integer codes; put DequantizeLinear before it."
             )
-        if row.maps and self.rank(node.inputs[0]) != 4 and not isinstance(x[0], Weights):
+        if (
+            row.maps
+            and active(x[0])
+            and not isinstance(x[0], Bordered)
+            and (len(self.view(node)) != 4 or not self.channels_first(node))
+        ):
             raise node.refuse("its input must be N x C x H x W; keep maps four-dimensional.")
 
     def check_size(self, node: Node) -> None:
@@ -254,7 +274,7 @@ class Importer(Pointwise):
                 return x[0]
             case "Shape":
                 start, end = node.attributes.get("start", 0), node.attributes.get("end")
-                return np.array(self.dims(node), dtype=np.int64)[start:end]
+                return np.array(self.view(node), dtype=np.int64)[start:end]
             case "Relu":
                 return self.clamp(node, x[0], Fraction(0), None)
             case "Clip":
@@ -263,6 +283,7 @@ class Importer(Pointwise):
                 return self.elementwise(node, x)
             case "QLinearAdd":
                 a, b = (self.qlinear(node, n) for n in (0, 3))
+                self.check_views(node, 0, 3)
                 added = self.sum(node, real_of(a), real_of(b), 1)
                 return self.settle(added, self.grid(node, node.inputs[6:]), node)
             case "Concat":
@@ -270,7 +291,7 @@ class Importer(Pointwise):
             case "QLinearConcat":
                 if len(x) % 3 != 2 or len(x) < 5:
                     raise node.refuse("it must have three inputs for each part; export it anew.")
-                self.check_axis(node, node.inputs[2::3])
+                self.check_axis(node, range(2, len(x), 3))
                 parts = [self.qlinear(node, n) for n in range(2, len(x), 3)]
                 joined = Joined(tuple(real_of(p) for p in parts))
                 return self.settle(joined, self.grid(node, node.inputs[:2]), node)
@@ -337,15 +358,14 @@ class Importer(Pointwise):
     def elementwise(self, node: Node, x: list[Any]) -> Any:
         """Sums of two tensors; a constant's scaling or shift; x * f(x)."""
         a, b = (self.constant(v) for v in x[:2])
-        if active(a) and active(b) and len({self.rank(n) for n in node.inputs}) > 1:
-            raise node.refuse("its operands must have the same number of dimensions.")
         if not active(a) and not active(b):
             raise node.refuse("one of its operands must be an activation, not a constant.")
         if active(a) and active(b):
+            self.check_views(node, 0, 1)
             return self.combined(node, self.real(node, a), self.real(node, b))
         n = int(active(b))
         real, one = self.real(node, (a, b)[n]), np.ones(1)
-        constant = self.spread(node, (b, a)[n], node.inputs[n]).astype(np.float64)
+        constant = self.spread(node, (b, a)[n], n).astype(np.float64)
         floats = self.stepped(node, real, constant, 1 - n)
         if n and node.kind == "Div":
             if floats is None:
@@ -389,7 +409,7 @@ class Importer(Pointwise):
 
     def concat(self, node: Node, x: list[Any]) -> Any:
         """Channels side by side: of codes at once, of reals when they are quantised."""
-        self.check_axis(node, node.inputs)
+        self.check_axis(node, range(len(x)))
         if all(isinstance(v, Codes) for v in x):
             if len({v.grid for v in x}) > 1:
                 raise node.refuse("its integer operands must share type, scale and zero point.")
@@ -400,29 +420,37 @@ class Importer(Pointwise):
             parts += real.parts if isinstance(real, Joined) else (real,)
         return Joined(tuple(parts))
 
-    def check_axis(self, node: Node, names: Sequence[str]) -> None:
+    def check_axis(self, node: Node, places: Sequence[int]) -> None:
         """Operands of a Concat must be joined along their channels."""
-        ranks = {self.rank(n) for n in names}
-        if len(ranks) > 1 or node.attributes["axis"] not in (1, 1 - max(ranks)):
+        views = [self.view(node, n) for n in places]
+        first = all(self.channels_first(node, n) for n in places)
+        if len({len(v) for v in views}) > 1 or not first:
+            raise node.refuse("its operands must all be N x C x H x W, or all N x C.")
+        if node.attributes["axis"] not in (1, 1 - len(views[0])):
             raise node.refuse("it must join channels (axis 1).")
+
+    def check_views(self, node: Node, *places: int) -> None:
+        """Operands of a sum must have one shape, so that none is repeated."""
+        views = [self.view(node, n) for n in places]
+        if len(set(views)) > 1:
+            raise node.refuse(f"its operands must have one shape, not {views[0]} and {views[1]}.")
 
     def reshape(self, node: Node, x: Any) -> Any:
         """Another view of N x C, with or without ones behind it; anything else moves data between
         channels and pixels."""
-        old, new = self.dims(node), self.view(node)
-        size = self.shape(node, x)[1:]
-        ones = len(new) > 1 and set(new[2:]) <= {1}
-        if new != old and not (size == (1, 1) and ones and new[:2] == old[:2]):
+        old, new = self.view(node), self.viewed(node)
+        one = self.batch == 1 or new[:1] == (self.batch,)
+        if new != old and not (self.shape(node, x)[1:] == (1, 1) and one):
             raise node.refuse(
-                f"it must only drop or add sizes of 1 behind N x C, as behind a pool, not make"
-                f" {list(new)} of {list(old)}; cut the model before it."
+                f"it must only drop or add sizes of 1, as behind a pool, not make {list(new)} of"
+                f" {list(old)}; cut the model before it."
             )
-        self.ranks[node.outputs[0]] = len(new)
+        self.views[node.outputs[0]] = new
         return x
 
-    def view(self, node: Node) -> tuple[int, ...]:
+    def viewed(self, node: Node) -> tuple[int, ...]:
         """The shape that Flatten, Reshape, Squeeze or Unsqueeze makes of its input's."""
-        old = self.dims(node)
+        old = self.view(node)
         if node.kind == "Reshape":
             shape = self.ints(node, "shape", 1) or []
             whole = node.attributes.get("allowzero", 0)

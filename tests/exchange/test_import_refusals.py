@@ -121,7 +121,7 @@ PAIRS: dict[str, tuple[Case, str, Case]] = {
     ),
     "channels made of pixels": (
         Case("Reshape", 13, (Act(), sizes(1, 2, 2, 2)), shape=(8, 1, 1)),
-        "not make [1, 2, 2, 2] of [1, 8, 1, 1]; cut the model before it.",
+        "output 'y' must be N x C, or N x C x H x W, not [1, 2, 2, 2]; leave its last Reshape out",
         Case("Reshape", 13, (Act(), sizes(0, -1)), shape=(8, 1, 1)),
     ),
     "a bound that is no code": (

@@ -61,6 +61,8 @@ class Layers(Windows):
             self.finite(node, self.array(node, n), "its constants") for n in (1, 2, 3, 4)
         )
         var = var + node.attributes.get("epsilon", 1e-5)
+        if not self.channels_first(node):
+            raise node.refuse("its input must be N x C, or N x C x H x W.")
         if {v.shape for v in (gain, shift, mean, var)} != {(channels,)} or var.min() <= 0:
             raise node.refuse(
                 f"its constants must be {channels} numbers each, one for each channel, and its"
@@ -163,7 +165,7 @@ class Layers(Windows):
 
     def matrix(self, node: Node) -> None:
         """Its operand must be one row, N x C."""
-        if self.rank(node.inputs[0]) != 2:
+        if len(self.view(node)) != 2 or not self.channels_first(node):
             raise node.refuse(
                 "its input must be N x C, one value for each channel, as behind a pool and Flatten."
             )

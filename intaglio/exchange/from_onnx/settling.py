@@ -52,7 +52,7 @@ class Settling:
         self.types: dict[str, IntType] = dict(file.types)
         self.derived: dict[str, tuple[Codes, Any]] = {}
         self.read = {name for node in file.nodes for name in node.inputs} | set(file.outputs)
-        self.ranks: dict[str, int] = {}  # of activations that have other than four dimensions
+        self.views: dict[str, tuple[int, ...]] = {}  # shapes of those that are not N x C x H x W
         self.batch = 1  # the first dimension, as the file has it
         self.runtime = arithmetic.product == "single"  # the runtime's floats are to be met
         self.precision: Any = np.float32 if self.runtime else np.float64
@@ -138,16 +138,21 @@ class Settling:
             lines[value.axis] = -1
         return value.codes * value.scale.astype(np.float64).reshape(lines or [1])[()]
 
-    def rank(self, name: str) -> int:
-        """How many dimensions an activation has in the file: N and C, and ones behind them where it
-        is not four."""
-        return self.ranks.get(name, 4)
+    def view(self, node: Node, index: int = 0) -> tuple[int, ...]:
+        """The shape of a node's input in the file: N x C x H x W, or other sizes of the same C
+        values of each image."""
+        name = node.inputs[index]
+        return self.views.get(name) or (self.batch, *self.shape(node, self.value(node, name)))
 
-    def dims(self, node: Node) -> tuple[int, ...]:
-        """The shape of a node's first input in the file."""
-        shape = self.shape(node, self.value(node, node.inputs[0]))
-        rank = self.rank(node.inputs[0])
-        return (self.batch, *shape) if rank == 4 else (self.batch, shape[0], *[1] * (rank - 2))
+    def channels_first(self, node: Node, index: int = 0) -> bool:
+        """Whether an input is N x C, and what is behind is a map or ones."""
+        shape = self.shape(node, self.value(node, node.inputs[index]))
+        return self.plainly(self.view(node, index), shape)
+
+    def plainly(self, view: tuple[int, ...], shape: tuple[int, int, int]) -> bool:
+        """Whether a shape in the file is the Program's, but for ones behind it."""
+        ones = (1,) * (len(view) - 2)
+        return view[:2] == (self.batch, shape[0]) and view[2:] in (shape[1:], ones)
 
     def maker(self, name: str) -> Node:
         """The node that makes a tensor."""
@@ -471,21 +476,21 @@ class Settling:
             raise node.refuse("its constant must have one value, or one for each channel.")
         return tuple(Fraction(float(v)) for v in array)
 
-    def spread(self, node: Node, value: Any, name: str) -> Array:
-        """A constant beside the activation `name`, as ONNX repeats it: one value, or (C,)."""
-        array, shape = np.asarray(value), self.shape(node, self.value(node, name))
-        rank = self.rank(name)
-        full = (1, *shape) if rank == 4 else (1, shape[0], *[1] * (rank - 2))
-        lines = (1,) * (rank - array.ndim) + array.shape
-        fits = array.ndim <= rank and all(n in (1, m) for n, m in zip(lines, full, strict=False))
-        if fits:
-            array = array.reshape(lines)
-            first = array[(slice(0, 1), slice(None), *[slice(0, 1)] * (rank - 2))]
-            if (array == first).all():
-                return first.reshape(-1)
+    def spread(self, node: Node, value: Any, index: int) -> Array:
+        """A constant beside an activation, the node's input `index`, as ONNX repeats it: one value,
+        or (C,)."""
+        view, array = (1, *self.view(node, index)[1:]), np.asarray(value)
+        if array.size == 1 and array.ndim <= len(view):
+            return array.reshape(1)
+        lines = (1,) * (len(view) - array.ndim) + array.shape
+        if len(lines) == len(view) and all(n in (1, m) for n, m in zip(lines, view, strict=True)):
+            channels, height, width = self.shape(node, self.value(node, node.inputs[index]))
+            wide = np.broadcast_to(array.reshape(lines), view).reshape(channels, height * width)
+            if (wide == wide[:, :1]).all():
+                return wide[:, 0]
         raise node.refuse(
             "its constant must have one value, or one for each channel, and no more dimensions than"
-            f" {'N x C x H x W' if rank == 4 else rank}; write it as 1 x C x 1 x 1."
+            f" {' x '.join(map(str, view))}; write it as 1 x C x 1 x 1."
         )
 
 

@@ -75,7 +75,8 @@ class Windows(Settling):
         if node.kind == "ReduceMean":
             if sorted(four(node, self.ints(node, "axes", 1))) != [2, 3]:
                 raise node.refuse("it must average over height and width (axes 2 and 3).")
-            self.ranks[node.outputs[0]] = 4 if a.get("keepdims", 1) else 2
+            if not a.get("keepdims", 1):
+                self.views[node.outputs[0]] = (self.batch, self.builder.tensors[x.name].shape[0])
         elif node.kind.endswith("AveragePool") and "Global" not in node.kind:
             fields = self.walk(node, (h, w))
             plain = replace(node, attributes=a | {"ceil_mode": 0})
@@ -97,7 +98,8 @@ class Windows(Settling):
             self.pair(node, name) for name in ("kernel_shape", "strides", "dilations")
         )
         auto = node.attributes.get("auto_pad", b"NOTSET")
-        if auto.startswith(b"SAME") and dilation != (1, 1):
+        distant = any(d > 1 < k for d, k in zip(dilation, kernel, strict=True))
+        if auto.startswith(b"SAME") and distant:
             raise node.refuse(
                 "auto_pad SAME and dilations must not come together, as runtimes differ; give pads."
             )
