@@ -100,6 +100,8 @@ def check(node: Node, name: str, attribute: Attribute, value: Any) -> None:
         return
     if attribute.kind == "string":
         values = [v.decode(errors="replace") for v in values]
+        if not all(v.isascii() for v in values):
+            raise node.refuse(f"its attribute {name!r} must be a word, not {short(value)!r}.")
     remedy = f"; {attribute.remedy}." if attribute.remedy else "."
     if attribute.remedy and not all(v in attribute.values for v in values):
         allowed = " or ".join(map(str, attribute.values)) or "absent"

@@ -36,20 +36,28 @@ QONNX_KINDS = ("Quant", "IntQuant", "BipolarQuant", "Trunc")
 class Qonnx(Layers):
     """Fake quantisation with any number of bits."""
 
+    def float32(self, node: Node, index: int) -> Any:
+        """A constant input of one value or more, all finite, in float32."""
+        with np.errstate(over="ignore"):
+            array = np.asarray(self.array(node, index)).astype(np.float32)
+        if not array.size or not np.isfinite(array).all():
+            raise node.refuse(f"its input {node.inputs[index]!r} must be finite float32 numbers.")
+        return array
+
     def fake(self, node: Node) -> tuple[Any, Grid, tuple[int, int], str]:
         """Scales, grid (of the first scale), smallest and largest code, and rounding of a Quant."""
-        scale = np.asarray(self.array(node, 1), dtype=np.float32)
+        scale = self.float32(node, 1)
         if node.kind == "BipolarQuant":
             return scale, Grid(SIGNS, np.float32(scale.reshape(-1)[0]), 0), (-1, 1), "SIGN"
-        zeros, bits = np.asarray(self.array(node, 2)), np.asarray(self.array(node, 3))
+        zeros, bits = self.float32(node, 2), self.float32(node, 3)
         signed = bool(node.attributes.get("signed", 1))
         narrow = bool(node.attributes.get("narrow", 0))
         mode = node.attributes.get("rounding_mode", b"ROUND").decode().upper()
         width = float(bits.reshape(-1)[0])
         if bits.size != 1 or width != int(width) or not 1 <= width <= 32:
             raise node.refuse(f"its bit width must be one whole number, not {bits.tolist()}.")
-        if zeros.size != 1 or float(zeros.reshape(-1)[0]) != int(zeros.reshape(-1)[0]):
-            raise node.refuse("its zero point must be one whole number.")
+        if zeros.size != 1 or zeros.item() != int(zeros.item()) or abs(zeros.item()) > 1 << 31:
+            raise node.refuse("its zero point must be one whole number of at most 32 bits.")
         step, zero = np.float32(scale.reshape(-1)[0]), int(zeros.reshape(-1)[0])
         if width == 1 and signed:
             return scale, Grid(SIGNS, step, zero), (-1, 1), "SIGN"
@@ -65,9 +73,10 @@ class Qonnx(Layers):
             raise node.refuse(f"its scale must be finite and above 0, not {scale.min():g}.")
         zero = grid.zero
         if isinstance(x[0], np.ndarray):
-            near = x[0].astype(np.float32)
+            near = self.float32(node, 0)
             if node.kind != "BipolarQuant":
-                near = near / scale + np.float32(zero)
+                with np.errstate(over="ignore"):
+                    near = near / scale + np.float32(zero)
             codes = rounded(node, np.clip(near, lo, hi) if mode != "SIGN" else near, mode)
             codes = codes.astype(np.int64) - zero
             axes = [n for n, size in enumerate(scale.shape) if size > 1]
@@ -143,13 +152,13 @@ class Qonnx(Layers):
         Operator set 1 has five inputs, the last two the widths, whose difference is k, and keeps
         the scale; set 2 has six, takes k from the ratio of the scales, and clamps to its width.
         """
-        numbers = [float(np.asarray(self.array(node, n)).reshape(-1)[0]) for n in range(1, 5)]
+        numbers = [float(self.float32(node, n).reshape(-1)[0]) for n in range(1, 5)]
         scale, zero, before, after = numbers
         mode = node.attributes.get("rounding_mode", b"FLOOR").decode().upper()
         step = np.float32(scale)
         if len(node.inputs) == 6:
             step = np.float32(after)
-            after = float(np.asarray(self.array(node, 5)).reshape(-1)[0])
+            after = float(self.float32(node, 5).reshape(-1)[0])
             drop = round(log2(float(step) / scale)) if step > 0 and scale > 0 else -1
         else:
             drop = int(before - after)

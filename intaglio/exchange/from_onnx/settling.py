@@ -346,7 +346,7 @@ class Settling:
                 value.addend[c % len(value.addend)] / step,
                 (int(span.lo[c]), int(span.hi[c])),
             )
-            for c in range(t.shape[0])
+            for c in range(max(map(len, (part.weights, part.zero, part.gain, value.addend))))
         ]
 
     def finer(

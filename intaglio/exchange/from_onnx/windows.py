@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
+from math import ceil, floor
 from typing import Any
 
 import numpy as np
@@ -189,6 +190,8 @@ class Windows(Settling):
         number = float(value.item())
         grid, fill = codes.grid, codes.grid.zero
         if isinstance(x, Codes):
+            if not (np.isfinite(number) and grid.type.holds(floor(number), ceil(number))):
+                raise node.refuse(f"it must pad with a code of {grid.type}, not {number:g}.")
             fill = int(number)
         elif np.isfinite(number) and grid.exactly(Fraction(number)) is not None:
             fill = grid.exactly(Fraction(number)) or 0

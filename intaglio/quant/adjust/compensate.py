@@ -175,5 +175,6 @@ def inverse_factor(covariance: torch.Tensor) -> torch.Tensor | None:
         inverse, singular = torch.linalg.inv_ex(covariance + eye * (times * damping))
         factor, indefinite = torch.linalg.cholesky_ex(inverse, upper=True)
         if not (singular or indefinite) and factor.isfinite().all():
-            return factor
+            found: torch.Tensor = factor
+            return found
     return None
