@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Engine = Literal["float", "fake", "sim", "reference", "rtl"]
 Progress = Callable[[int, int], None]
+Size = tuple[int, int]
 
 
 def quantize(
@@ -143,6 +144,38 @@ def input_size(model: Program | nn.Module) -> tuple[int, int] | None:
     return (int(size[0]), int(size[1])) if size is not None else None
 
 
+def input_channels(model: Program | nn.Module, files: Sequence[Path], size: Size | None) -> int:
+    """Channels of pictures as the network reads them: a Program's own; 3, but 1 for a torch model
+    that takes one and not three, where all `files` are grey pictures."""
+    if isinstance(model, Program):
+        return model.inputs[0].shape[0]
+    from intaglio.detect.pictures import header, is_array
+    from intaglio.quant import float_predictor
+
+    if not all(not is_array(file) and header(file).grey for file in files):
+        return 3
+    predict, (height, width) = float_predictor(model), size or header(files[0]).size
+
+    def takes(channels: int) -> bool:
+        try:
+            predict(np.zeros((1, channels, height, width), np.uint8))
+        except Exception:  # a module of the user's: whatever it raises, it does not take this
+            return False
+        return True
+
+    return 1 if not takes(3) and takes(1) else 3
+
+
+def images_for(
+    program: Program, files: Sequence[Path], *, resize: bool = False, quiet: bool = False
+) -> NDArray[np.uint8]:
+    """Image files (N, C, H, W) as a Program reads them; see `detect.images.stack`."""
+    from intaglio.detect.images import stack
+
+    channels, height, width = program.inputs[0].shape
+    return stack(list(files), (height, width), resize=resize, channels=channels, quiet=quiet)
+
+
 def evaluate(
     model: Program | nn.Module,
     data: CocoData,
@@ -166,6 +199,7 @@ def evaluate(
     size = size or input_size(model)
     if size is None:
         raise ModelError("The model must say its input_size (H, W), or --size must be given.")
+    files = [data.file(i) for i in data.ids[:limit]]
     return run(
         predict or predictor(model, engine, pool.threads),
         data,
@@ -173,6 +207,7 @@ def evaluate(
         size,
         limit=limit,
         resize=resize,
+        channels=input_channels(model, files, size),
         pool=pool,
         progress=progress,
     )

@@ -25,7 +25,11 @@ class BuildError(IntaglioError):
     """A `Program` or a target that the hardware generator cannot meet."""
 
 
-class PrecisionWarning(UserWarning):
+class IntaglioWarning(UserWarning):
+    """Base of what the command line says in one sentence and goes on."""
+
+
+class PrecisionWarning(IntaglioWarning):
     """A layer whose multipliers have too few bits for some channels; no error, and never silent."""
 
 
@@ -33,5 +37,9 @@ class ToolError(IntaglioError):
     """An external program (a simulator, a synthesis tool) that is missing or failed."""
 
 
-class CalibrationWarning(UserWarning):
+class CalibrationWarning(IntaglioWarning):
     """Calibration images that do not show what a step needs; it does without, and says so."""
+
+
+class DataWarning(IntaglioWarning):
+    """What was done to data that can be used, where a user may think otherwise."""

@@ -2,11 +2,13 @@
 
 No pickle. The graph carries a format version; a newer one is refused by name. A file states the
 oldest format that can say what it holds: 1, 2 with constants declared odd, or 3 with an
-arithmetic that needs the fields of NEWER.
+arithmetic that needs the fields of NEWER. A digest of the rest tells a file that was damaged from
+one that was written; files without it are older.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
@@ -22,6 +24,7 @@ from intaglio.errors import ProgramError
 from intaglio.fixed import Arithmetic, IntType
 from intaglio.ops import OPS, Constant, Op, Tensor
 from intaglio.program import Program
+from intaglio.stored import fields_of, parsed, typed
 
 FORMATS = PLAIN, ODD, PROFILES = 1, 2, 3
 NEWER = ("product", "per_layer", "forms")  # fields of Arithmetic that older readers do not know
@@ -47,9 +50,11 @@ def save(program: Program, path: str | Path) -> None:
         "meta": program.meta,
     } | ({"odd": odd} if odd else {})
     arrays = {name: narrowest(c.array) for name, c in program.constants.items()}
+    graph = json.loads(json.dumps(graph))
+    text = json.dumps(graph | {"sha256": fingerprint(graph, arrays)}, sort_keys=True)
     with whole_file(path) as part:
         try:
-            save_file(arrays, part, metadata={"intaglio": json.dumps(graph, sort_keys=True)})
+            save_file(arrays, part, metadata={"intaglio": text})
         except SafetensorError as error:
             raise OSError from error
 
@@ -63,18 +68,20 @@ def load(path: str | Path) -> Program:
         with safe_open(path, framework="numpy") as stored:
             text = (stored.metadata() or {}).get("intaglio")
             arrays = {name: stored.get_tensor(name) for name in list(stored.keys())}
-        graph = json.loads(text) if text else None
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        graph = parsed(text) if text else None
+    except (SafetensorError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise damaged(path) from error
-    if any(not np.issubdtype(array.dtype, np.integer) for array in arrays.values()):
+    if any(array.dtype not in STORED for array in arrays.values()):
         raise damaged(path)
-    if not isinstance(graph, dict) or "format" not in graph:
+    if not isinstance(graph, dict) or type(graph.get("format")) is not int:
         raise damaged(path)
     if graph["format"] not in FORMATS:
         raise ProgramError(
             f"{path} must have format {PLAIN} to {PROFILES}, not {graph['format']}; it was written"
             " by another version of intaglio: install that one, or quantise again."
         )
+    if "sha256" in graph and graph.pop("sha256") != fingerprint(graph, arrays):
+        raise damaged(path)
     try:
         return from_json(graph, arrays).verify()
     except ProgramError as error:
@@ -92,14 +99,18 @@ def damaged(path: Path) -> ProgramError:
 
 def from_json(graph: Mapping[str, Any], arrays: Mapping[str, Any]) -> Program:
     """The Program described by the graph and its arrays, not yet verified."""
+    if graph["constants"].keys() != arrays.keys() or type(graph["meta"]) is not dict:
+        raise TypeError("the graph must name every array, and meta be an object")
     constants = {
-        name: Constant(name, arrays[name].astype(np.int64), IntType.parse(kind))
+        typed(str, name): Constant(name, arrays[name].astype(np.int64), typed(IntType, kind))
         for name, kind in graph["constants"].items()
     }
     for name in graph["odd"] if graph["format"] == ODD else graph.get("odd", ()):
         constants[name] = replace(constants[name], odd=True)
-    tensors = {t["name"]: tensor_from(t) for t in graph["tensors"]}
-    arithmetic = Arithmetic(**freeze(graph["arithmetic"]))
+    tensors = {t["name"]: Tensor(**fields_of(Tensor, t)) for t in graph["tensors"]}
+    if len(tensors) < len(graph["tensors"]):
+        raise TypeError("no two tensors must have one name")
+    arithmetic = Arithmetic(**fields_of(Arithmetic, graph["arithmetic"]))
     ops = tuple(op_from(o) for o in graph["ops"])
     return Program(ops, tensors, constants, arithmetic, graph["meta"])
 
@@ -116,11 +127,6 @@ def tensor_json(tensor: Tensor) -> dict[str, Any]:
     return {f.name: getattr(tensor, f.name) for f in fields(tensor)} | {"type": str(tensor.type)}
 
 
-def tensor_from(stored: Mapping[str, Any]) -> Tensor:
-    """Inverse of `tensor_json`."""
-    return Tensor(**freeze(stored) | {"type": IntType.parse(stored["type"])})
-
-
 def op_json(op: Op) -> dict[str, Any]:
     """JSON form of an operation."""
     values = {f.name: getattr(op, f.name) for f in fields(op)}
@@ -131,13 +137,14 @@ def op_json(op: Op) -> dict[str, Any]:
 
 def op_from(stored: Mapping[str, Any]) -> Op:
     """Inverse of `op_json`."""
-    values = freeze(stored)
-    kind = KINDS[values.pop("op")]
-    if "type" in values:
-        values["type"] = IntType.parse(values["type"])
-    return kind(**values)
+    kind = KINDS[stored["op"]]
+    return kind(**fields_of(kind, {name: v for name, v in stored.items() if name != "op"}))
 
 
-def freeze(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON lists become the tuples that the dataclasses hold."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+def fingerprint(graph: Mapping[str, Any], arrays: Mapping[str, Any]) -> str:
+    """SHA-256 of a graph of JSON values, and of names, dtypes, shapes and bytes of arrays."""
+    sha = hashlib.sha256(json.dumps(graph, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        sha.update(repr((name, array.dtype.str, array.shape)).encode() + array.tobytes())
+    return sha.hexdigest()

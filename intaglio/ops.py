@@ -412,7 +412,8 @@ class MaxPool2d(Windowed):
             (left, x.shape[2], kw, dw, self.stride[1], size[1]),
         ):
             for i in range(count):
-                if not any(0 <= i * s + j * d - pad_lo < n for j in range(k)):
+                first = max(0, -(-(pad_lo - i * s) // d))  # of the taps, the first not before 0
+                if first >= k or i * s + first * d - pad_lo >= n:
                     raise self.refuse("every window must contain a pixel; use less padding.")
         return (x.shape[0], *size), x.lo, x.hi
 

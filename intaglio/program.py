@@ -7,6 +7,7 @@ A Program is a value. `Builder` makes one step by step, inferring every shape an
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -30,6 +31,8 @@ from intaglio.ops import (
     SumPool2d,
 )
 from intaglio.ops import Tensor as Tensor
+
+SIDE, VALUES = 1 << 20, 1 << 31  # of one image's tensor: more is a damaged file
 
 SomeOp = TypeVar("SomeOp", bound=Op)
 
@@ -134,6 +137,13 @@ class Program:
             )
         if not tensor.type.holds(tensor.lo, tensor.hi):
             raise op.refuse(f"{tensor.type} must hold [{tensor.lo}, {tensor.hi}].")
+        if not all(1 <= n <= SIDE for n in tensor.shape) or math.prod(tensor.shape) > VALUES:
+            raise op.refuse(
+                f"its output must have 1 to {SIDE} channels, rows and columns and at most {VALUES}"
+                f" values, not {tensor.shape}."
+            )
+        if not (math.isfinite(tensor.scale) and tensor.scale > 0):
+            raise op.refuse(f"its scale must be a finite number above 0, not {tensor.scale}.")
         if len(tensor.zero_point) not in (1, tensor.shape[0]):
             raise op.refuse(f"zero_point must have 1 or {tensor.shape[0]} entries.")
 

@@ -15,7 +15,7 @@ from intaglio.cli import (  # noqa: F401  # they add to `app`
     training,
 )
 from intaglio.cli.shared import app
-from intaglio.errors import CalibrationWarning, IntaglioError, PrecisionWarning
+from intaglio.errors import IntaglioError, IntaglioWarning
 
 EXTRAS = {
     "torch": "detect",
@@ -36,7 +36,7 @@ def show_warning(
     file: TextIO | None = None, line: str | None = None,
 ) -> None:  # fmt: skip
     """A warning of ours as one sentence, others as Python shows them."""
-    ours = issubclass(category, CalibrationWarning | PrecisionWarning)
+    ours = issubclass(category, IntaglioWarning)
     shown = f"intaglio: warning: {message}\n" if ours else None
     text = shown or warnings.formatwarning(message, category, filename, lineno, line)
     print(text, end="", file=file or sys.stderr)
@@ -57,6 +57,13 @@ def main() -> None:
         print(
             f"intaglio: {error.name} must be installed for this command:"
             f" pip install 'intaglio[{extra}]'.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    except MemoryError as error:
+        print(
+            f"intaglio: The work must fit into memory, but: {error or 'it does not'}; give it"
+            " fewer or smaller images at once.",
             file=sys.stderr,
         )
         sys.exit(2)

@@ -40,9 +40,9 @@ def diverge(
     The Program's tables stay as they are. Without --arithmetic, --rounding and --acc-bits: every
     rounding and preset that the tables allow.
     """
-    from intaglio.api import input_size
+    from intaglio.api import images_for
     from intaglio.detect.coco import CocoData
-    from intaglio.detect.images import image_files, spread, stack
+    from intaglio.detect.images import image_files, spread
     from intaglio.diverge import asked_for, every_variant
     from intaglio.diverge import diverge as run
     from intaglio.file import load
@@ -57,7 +57,7 @@ def diverge(
         variants, refused = every_variant(program)
     coco = CocoData(data, images) if data else None
     files = spread(image_files(images, coco), count)
-    pixels = stack(files, input_size(program), resize=resize)
+    pixels = images_for(program, files, resize=resize)
     with progress(f"{model} under {len(variants)} other arithmetics") as step:
         report = run(
             program, variants, pixels, data=coco, limit=limit, resize=resize, refused=refused,

@@ -50,10 +50,9 @@ def build(
     program = load(model)
     pixels = None
     if image:
-        from intaglio.detect.images import stack
+        from intaglio.api import images_for
 
-        _, height, width = program.inputs[0].shape
-        pixels = stack(image, (height, width), resize=resize)
+        pixels = images_for(program, image, resize=resize)
     with console.status(f"building {model} for {target}"):
         bundle = make(
             program, target=target, fps=fps, lanes=lanes, share=share, clock_mhz=clock,

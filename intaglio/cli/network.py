@@ -93,8 +93,9 @@ def run(
     json_file: JsonOption = None,
 ) -> None:
     """Run images through the bit-accurate simulator; draw boxes, or write the raw integers."""
-    from intaglio.api import head_of
-    from intaglio.detect.images import batch_size, stack
+    from intaglio.api import head_of, images_for
+    from intaglio.detect.images import batch_size
+    from intaglio.detect.pictures import header, tell
     from intaglio.file import load
     from intaglio.sim.engine import Simulator
 
@@ -104,12 +105,13 @@ def run(
     twice = [p for n, p in enumerate(images) if p.stem in {q.stem for q in images[:n]}]
     if twice:
         raise DataError(f"Images must have different names, but {twice[0].stem} comes twice.")
+    tell({path: header(path) for path in images})
     simulator = Simulator(program, threads=threads)
     found: list[dict[str, Any]] = []
     step = batch_size((height, width))
     for first in range(0, len(images), step):
         part = images[first : first + step]
-        maps = simulator(stack(part, (height, width), resize=resize))
+        maps = simulator(images_for(program, part, resize=resize, quiet=True))
         make_folder(output)
         for n, path in enumerate(part):
             codes = {name: array[n] for name, array in maps.items()}
@@ -140,8 +142,9 @@ def drawn_boxes(
     from intaglio.detect.images import read
     from intaglio.sim.engine import dequantise
 
-    picture = read(path, None)
-    own, size = ((shape[1], shape[2]) for shape in (picture.shape, program.inputs[0].shape))
+    channels, height, width = program.inputs[0].shape
+    picture = read(path, None, channels=channels)
+    own, size = (picture.shape[1], picture.shape[2]), (height, width)
     real = [dequantise(t, codes[t.name][None])[0] for t in program.outputs]
     seen = decode_fitted(spec, real, own, size)
     zoom = max(1, DRAWN // max(own))
@@ -259,16 +262,14 @@ def compare(
     json_file: JsonOption = None,
 ) -> None:
     """First difference between two Programs: layer, channel, pixel, got, expected."""
-    from intaglio.api import input_size
+    from intaglio.api import images_for
     from intaglio.file import load
     from intaglio.sim.compare import compare_programs
 
     first, second = load(a), load(b)
     pixels = None
     if image:
-        from intaglio.detect.images import stack
-
-        pixels = stack(image, input_size(first))
+        pixels = images_for(first, image)
     result = compare_programs(first, second, pixels)
     console.print(result.sentence())
     write_json(json_file, result.to_json())

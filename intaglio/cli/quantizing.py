@@ -107,7 +107,7 @@ def calibrate(
     state: Path | None = None, pool: Pool = HERE,
 ) -> "Quantized":  # fmt: skip
     """Quantise `model` on `count` images of a folder; `state` is where a search resumes from."""
-    from intaglio.api import input_size
+    from intaglio.api import input_channels, input_size
     from intaglio.detect.coco import CocoData
     from intaglio.detect.images import image_files, spread, stack
     from intaglio.quant import quantize
@@ -116,7 +116,8 @@ def calibrate(
     shape = parse_size(size) or input_size(model)
     if resize and shape is None:
         raise DataError("--resize must come with --size HxW for a model without input_size.")
-    pixels = stack(files, shape, resize=resize)
+    channels = input_channels(model, files, shape)
+    pixels = stack(files, shape, resize=resize, channels=channels)
     with progress(f"quantising on {len(files)} images") as step:
         return quantize(model, pixels, config, device=device, state=state, pool=pool, progress=step)
 

@@ -44,8 +44,7 @@ def pictures_of(
     program: Program, model: Path, files: list[Path], threshold: float, resize: bool
 ) -> "list[Picture]":
     """What the simulator finds in each image file, drawn."""
-    from intaglio.api import head_of
-    from intaglio.detect.images import stack
+    from intaglio.api import head_of, images_for
     from intaglio.report.page import Picture
     from intaglio.sim.engine import Simulator
 
@@ -53,10 +52,9 @@ def pictures_of(
     if not files:
         return found
     spec = head_of(program, str(model))
-    _, height, width = program.inputs[0].shape
     simulator = Simulator(program)
     for file in files:
-        maps = simulator(stack([file], (height, width), resize=resize))
+        maps = simulator(images_for(program, [file], resize=resize))
         codes = {name: array[0] for name, array in maps.items()}
         picture, seen = drawn_boxes(file, program, spec, codes, threshold)
         data = BytesIO()

@@ -35,13 +35,12 @@ def trace(
     json_file: JsonOption = None,
 ) -> None:
     """Write every tensor of a run, accumulators too, for a bench: a folder with an index.json."""
-    from intaglio.api import input_size
+    from intaglio.api import images_for
     from intaglio.cosim.trace import write_trace
-    from intaglio.detect.images import stack
     from intaglio.file import load
 
     program = load(model)
-    pixels = stack(images, input_size(program), resize=resize)
+    pixels = images_for(program, images, resize=resize)
     with progress(f"tracing {len(images)} images") as step:
         written = write_trace(
             program, pixels, output, format=format.value, lanes=lanes, tensors=tensor,

@@ -68,7 +68,7 @@ def train(
     """
     import numpy as np
 
-    from intaglio.api import check_trained, head_of, input_size
+    from intaglio.api import check_trained, head_of, input_channels, input_size
     from intaglio.detect.coco import CocoData
     from intaglio.detect.images import image_files
     from intaglio.file import save
@@ -92,8 +92,10 @@ def train(
     if shape is None:
         raise ModelError("The model must say its input_size (H, W), or --size must be given.")
     coco = CocoData(data, images)
-    image_files(images, coco)
-    pictures = Pictures(coco, head_of(module, model).classes, shape, resize=resize)
+    with console.status(f"looking at {len(coco)} images"):
+        channels = input_channels(module, image_files(images, coco), shape)
+        classes = head_of(module, model).classes
+        pictures = Pictures(coco, classes, shape, resize=resize, channels=channels)
     last = ""
     with progress(f"training {model} on {len(coco)} images") as step:
 

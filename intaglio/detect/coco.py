@@ -1,54 +1,108 @@
-"""COCO data sets on disk: images as uint8 arrays, and mAP by pycocotools. No torch."""
+"""COCO data sets on disk: files, true boxes, and mAP by pycocotools. No torch."""
 
 import contextlib
 import io
-import json
-from collections.abc import Sequence
+import os.path
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from intaglio.detect.annotations import read_annotations
 from intaglio.detect.decode import Detections
-from intaglio.errors import DataError
+from intaglio.detect.pictures import Header, header, tell
+from intaglio.errors import DataError, DataWarning
 
-EIGHT_BIT_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
-LETTERBOX_GREY = 114  # close to the ImageNet mean, so the margin normalises to about zero
+SLACK = 1.0  # pixels by which rounding carries boxes over an edge
 
 
 class CocoData:
     """The images and boxes of a COCO annotation file.
 
     `ids` are the image ids in the file's order, `names` the category names in the order of their
-    ids. Raises DataError where the file cannot be read or lacks what detection needs.
+    ids; `annotations.read_annotations` says how ids are numbered. Raises DataError where the file
+    cannot be read, or an entry has no single meaning.
     """
 
     def __init__(self, annotations: Path | str, images: Path | str) -> None:
         self.path = Path(annotations)
         self.folder = Path(images)
-        document = _read_json(self.path)
+        document = read_annotations(self.path)
         if not self.folder.is_dir():
             raise DataError(f"{self.folder} must be the folder of the images of {self.path}")
-        document.setdefault("info", {})
         self.coco = COCO()
-        self.coco.dataset = document
+        self.coco.dataset = {"info": {}, **document}
         with contextlib.redirect_stdout(io.StringIO()):
             self.coco.createIndex()
         self.ids: list[int] = [image["id"] for image in document["images"]]
         categories = sorted(document["categories"], key=lambda category: category["id"])
         self.names = tuple(str(category["name"]) for category in categories)
         self._category_ids = {str(c["name"]): int(c["id"]) for c in categories}
+        self._checked: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def file(self, image_id: int) -> Path:
-        """Where the image `image_id` lies; the file need not exist."""
-        return self.folder / str(self.coco.imgs[image_id]["file_name"])
+        """Where the image `image_id` lies; the file need not exist.
+
+        A name that Windows wrote, with backslashes between its folders, is read so too.
+        """
+        name = str(self.coco.imgs[image_id]["file_name"])
+        if "\\" in name and not os.path.isfile(self.folder / name):
+            name = name.replace("\\", "/")
+        return self.folder / name
+
+    def check_files(self, ids: Iterable[int]) -> None:
+        """Hold the sizes of images against their files, before their boxes are used.
+
+        Boxes whose image has the size that the file has before it is turned (EXIF) are turned with
+        it. Warns, once for all, of that, of what `pictures.tell` knows, and of boxes that reach
+        beyond their picture, which stay. Raises DataError where a size is another, and as
+        `pictures.header`.
+        """
+        headers = {i: header(self.file(i)) for i in ids if i not in self._checked}
+        turned = [i for i, about in headers.items() if self._turn(i, about)]
+        self._checked.update(headers)
+        tell({self.file(i): about for i, about in headers.items()})
+        if turned:
+            self._warn(
+                f"Boxes in {self.path} are turned with their pictures, whose width and height are"
+                f" given as before their EXIF orientation turns them: {len(turned)} of"
+                f" {len(headers)}, {self.file(turned[0])} first."
+            )
+        boxes = [(a, about.size) for i, about in headers.items() for a in self.coco.imgToAnns[i]]
+        beyond = [annotation["id"] for annotation, size in boxes if is_beyond(annotation, size)]
+        if beyond:
+            self._warn(
+                f"Boxes in {self.path} reach beyond their pictures and count as they are:"
+                f" {len(beyond)} of {len(boxes)}, annotations[{beyond[0] - 1}] first; a bbox is"
+                " [x, y, width, height]."
+            )
+
+    def _warn(self, sentence: str) -> None:
+        warnings.warn(sentence, DataWarning, stacklevel=4)
+
+    def _turn(self, image_id: int, about: Header) -> bool:
+        """Whether boxes were of the unturned picture; now they are of the turned one."""
+        image = self.coco.imgs[image_id]
+        if "height" not in image or (image["height"], image["width"]) == about.size:
+            return False
+        if (image["height"], image["width"]) != about.stored:
+            (height, width), file = about.size, self.file(image_id)
+            raise DataError(
+                f"{self.path} must give {file} the width and height that it has, {width} and"
+                f" {height}, not {image['width']} and {image['height']}, or its boxes are of"
+                " another picture; correct them, or remove the two fields if the boxes are right."
+            )
+        for annotation in self.coco.imgToAnns[image_id]:
+            annotation["bbox"] = turned_box(annotation["bbox"], about)
+        image["height"], image["width"] = about.size
+        return True
 
     def truth(self, image_id: int) -> Detections:
         """The boxes annotated in an image, in its own pixels, with labels into `names`.
@@ -78,12 +132,13 @@ class CocoData:
         if all(i is None for i in ids):
             raise DataError(
                 f"the categories of {self.path} must share a name with the detector's classes "
-                f"({', '.join(classes[:3])}, ...), not be {', '.join(self.names[:3])}, ..."
+                f"({', '.join(classes[:3])}, ...), not be {', '.join(self.names[:3])}, ...; rename"
+                " the classes of one of the two."
             )
         if not any(len(self.truth(image_id).labels) for image_id, _ in found):
             raise DataError(
                 f"{self.path} must have at least one box in the {len(found)} images evaluated, not"
-                " 0; take more images"
+                " 0; take more images."
             )
         rows = [
             {
@@ -110,91 +165,16 @@ class CocoData:
         return ap, ap50, ap75
 
 
-def load_image(
-    path: Path | str, size: tuple[int, int], *, resize: bool = False
-) -> tuple[NDArray[np.uint8], float]:
-    """An image as uint8 (3, H, W) RGB of `size` (H, W), and the scale it was resized by.
-
-    With `resize` the image is scaled to fit, kept in the top left corner and the rest made grey,
-    so its own pixels are those of the result divided by the scale. Without, its size must be
-    `size`. Raises DataError where the file is missing, no RGB image or of another size.
-    """
-    height, width = size
-    try:
-        with Image.open(path) as file:
-            if file.mode not in EIGHT_BIT_MODES:
-                raise DataError(
-                    f"{path} must be an image with 8 bits per channel, not of mode {file.mode!r};"
-                    " convert it to RGB."
-                )
-            picture = file.convert("RGB")
-    except FileNotFoundError:
-        raise DataError(f"{path} must be an image file, but does not exist") from None
-    except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise DataError(f"{path} must be an image that Pillow can read as RGB: {error}") from None
-    if picture.size == (width, height):
-        return _channels_first(picture), 1.0
-    if not resize:
-        raise DataError(
-            f"{path} must be {height}x{width} pixels (height x width), "
-            f"not {picture.height}x{picture.width}; resize it or ask for letterboxing"
-        )
-    scale = letterbox_scale((picture.height, picture.width), size)
-    fitted = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    canvas = Image.new("RGB", (width, height), (LETTERBOX_GREY,) * 3)
-    canvas.paste(picture.resize(fitted, Image.Resampling.BILINEAR), (0, 0))
-    return _channels_first(canvas), scale
+def is_beyond(annotation: Mapping[str, Any], size: tuple[int, int]) -> bool:
+    """Whether a box leaves a picture of `size` (H, W) by more than SLACK."""
+    x, y, width, height = annotation["bbox"]
+    return bool(min(x, y) < -SLACK or x + width > size[1] + SLACK or y + height > size[0] + SLACK)
 
 
-def letterbox_scale(own: tuple[int, int], size: tuple[int, int]) -> float:
-    """By how much a picture of `own` (H, W) is scaled to fit into `size` (H, W)."""
-    return min(size[0] / own[0], size[1] / own[1])
-
-
-def _channels_first(picture: Image.Image) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path} must be a COCO annotation file, but does not exist") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} must be a COCO annotation file in JSON: {error}") from None
-    needs = {
-        "images": ("id", "file_name"),
-        "annotations": ("image_id", "category_id", "bbox"),
-        "categories": ("id", "name"),
-    }
-    for section, fields in needs.items():
-        entries = document.get(section) if isinstance(document, dict) else None
-        if not isinstance(entries, list):
-            raise DataError(f"{path} must have a list named {section!r}, as COCO detection data do")
-        for i, entry in enumerate(entries):
-            missing = [f for f in fields if not isinstance(entry, dict) or f not in entry]
-            if missing:
-                raise DataError(f"{path}: {section}[{i}] must have the field {missing[0]!r}")
-    _check_annotations(path, document)
-    for number, entry in enumerate(document["annotations"], start=1):
-        # pycocotools reads these three, which matter little to boxes and are often left out.
-        entry.setdefault("id", number)
-        entry.setdefault("iscrowd", 0)
-        entry.setdefault("area", float(entry["bbox"][2] * entry["bbox"][3]))
-    checked: dict[str, Any] = document
-    return checked
-
-
-def _check_annotations(path: Path, document: dict[str, Any]) -> None:
-    """Boxes must be four numbers and refer to an image and a category of the file."""
-    images = {image["id"] for image in document["images"]}
-    categories = {category["id"] for category in document["categories"]}
-    for i, entry in enumerate(document["annotations"]):
-        box = entry["bbox"]
-        numbers = isinstance(box, list) and all(isinstance(v, int | float) for v in box)
-        if not numbers or len(box) != 4 or not np.isfinite(box).all():
-            raise DataError(f"{path}: annotations[{i}] must have a bbox of 4 numbers, not {box}")
-        if entry["image_id"] not in images or entry["category_id"] not in categories:
-            raise DataError(
-                f"{path}: annotations[{i}] must refer to an image and a category of the file"
-            )
+def turned_box(box: Sequence[float], about: Header) -> list[float]:
+    """x, y, width, height in a picture once its orientation, 5 to 8, has turned it."""
+    x, y, width, height = box
+    right, below = about.stored[1] - x - width, about.stored[0] - y - height
+    left = y if about.orientation in (5, 8) else below
+    top = x if about.orientation in (5, 6) else right
+    return [left, top, height, width]

@@ -30,8 +30,10 @@ def draw(
     zoom: int = 1,
     threshold: float = 0.3,
 ) -> Image.Image:
-    """The image (3, H, W), enlarged `zoom` times, with every box scored above `threshold`."""
-    picture = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    """The image (C, H, W), enlarged `zoom` times, with every box scored above `threshold`: three
+    channels in colour; of others the first, in grey."""
+    shown = pixels if len(pixels) == 3 else pixels[:1].repeat(3, axis=0)
+    picture = Image.fromarray(np.ascontiguousarray(shown.transpose(1, 2, 0)))
     picture = picture.resize(
         (picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST
     )
@@ -41,6 +43,7 @@ def draw(
             continue
         colour = COLOURS[int(label) % len(COLOURS)]
         corners = [float(v) * zoom for v in box]
+        corners[2:] = np.maximum(corners[2:], corners[:2]).tolist()  # of an untrained network
         pen.rectangle(corners, outline=colour, width=max(1, zoom // 2))
         text = f"{classes[int(label)]} {score:.2f}" if score < 1 else classes[int(label)]
         where = (corners[0] + 2, max(0.0, corners[1] - 11))

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from intaglio.detect.coco import CocoData, letterbox_scale, load_image
+from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import Detections, HeadSpec, decode
-from intaglio.detect.images import batch_size, own_size
+from intaglio.detect.images import batch_size
+from intaglio.detect.pictures import header, letterbox_scale, load_image
 from intaglio.errors import DataError
 from intaglio.spread import HERE, Pool
 
@@ -37,26 +38,28 @@ def evaluate(
     limit: int | None = None,
     batch: int | None = None,
     resize: bool = False,
+    channels: int = 3,
     pool: Pool = HERE,
     progress: Callable[[int, int], None] | None = None,
 ) -> EvalResult:
     """mAP of `predict` on the first `limit` images of `data` (all without a limit).
 
-    `predict` maps uint8 (N, 3, H, W) RGB pixels of `size` (H, W) to the maps that `spec` describes,
+    `predict` maps uint8 (N, `channels`, H, W) pixels of `size` (H, W) to the maps `spec` describes,
     as real values (N, C, h, w), in the order of `spec.channels`. `batch` images run together,
     fewer where they are large by default. `pool` runs the batches; the result does not depend on
-    it. `progress` is told (done, total) after each batch. Raises DataError as `load_image` and
-    `CocoData.mean_ap` do, and what the pool raises.
+    it. `progress` is told (done, total) after each batch. Raises DataError as `load_image`,
+    `CocoData.check_files` and `CocoData.mean_ap` do, and what the pool raises.
     """
     ids = data.ids if limit is None else data.ids[:limit]
     if not ids:
         raise DataError(f"{data.path} must list at least one image to evaluate on, not 0")
     start = time.perf_counter()
+    data.check_files(ids)
     found: list[Detections] = []
     batch = batch or batch_size(size)
     files = [data.file(i).absolute() for i in ids]  # a worker may be in another folder
     parts = [files[first : first + batch] for first in range(0, len(files), batch)]
-    for more in pool.map(Detector(predict, spec, size, resize), parts):
+    for more in pool.map(Detector(predict, spec, size, resize, channels), parts):
         found += more
         if progress is not None:
             progress(len(found), len(ids))
@@ -72,12 +75,16 @@ class Detector:
     spec: HeadSpec
     size: tuple[int, int]
     resize: bool
+    channels: int = 3
 
     def __call__(self, files: Sequence[Path]) -> list[Detections]:
-        loaded = [load_image(file, self.size, resize=self.resize)[0] for file in files]
+        loaded = [
+            load_image(file, self.size, resize=self.resize, channels=self.channels)[0]
+            for file in files
+        ]
         outputs = self.predict(np.stack(loaded))
         return [
-            decode_fitted(self.spec, [m[n] for m in outputs], own_size(file), self.size)
+            decode_fitted(self.spec, [m[n] for m in outputs], header(file).size, self.size)
             for n, file in enumerate(files)
         ]
 

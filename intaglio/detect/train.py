@@ -23,9 +23,9 @@ from torch import nn
 from torch.nn import functional
 
 from intaglio.detect import zoo
-from intaglio.detect.coco import LETTERBOX_GREY
 from intaglio.detect.evaluate import EvalResult, Predict, evaluate
 from intaglio.detect.losses import detection_loss
+from intaglio.detect.pictures import LETTERBOX_GREY
 from intaglio.detect.scenes import MAX_DIGITS, make_scene
 
 EMA_DECAY = 0.998

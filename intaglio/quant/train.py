@@ -17,9 +17,10 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from intaglio.channels import announce, losses_of
-from intaglio.detect.coco import CocoData, load_image
+from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import HeadSpec
 from intaglio.detect.losses import detection_loss
+from intaglio.detect.pictures import load_image
 from intaglio.detect.train import follow
 from intaglio.errors import DataError, ModelError
 from intaglio.program import Program
@@ -77,13 +78,19 @@ class TrainConfig:
 class Pictures(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
     """Annotated images of a COCO set for a detector of `classes` and input `size` (H, W).
 
-    Items are uint8 (3, H, W), boxes (G, 4) x0 y0 x1 y1 and labels (G,), padded with label -1 to the
-    most boxes of any image. Small sets are kept in memory once read. Raises DataError where no
-    image or no known class is there.
+    Items are uint8 (`channels`, H, W), boxes (G, 4) x0 y0 x1 y1 and labels (G,), padded with label
+    -1 to the most boxes of any image. Small sets are kept in memory once read. Raises DataError
+    where no image or no known class is there, and as `CocoData.check_files`.
     """
 
     def __init__(
-        self, data: CocoData, classes: Sequence[str], size: tuple[int, int], *, resize: bool = False
+        self,
+        data: CocoData,
+        classes: Sequence[str],
+        size: tuple[int, int],
+        *,
+        resize: bool = False,
+        channels: int = 3,
     ) -> None:
         if len(data) == 0:
             raise DataError(f"{data.path} must list at least one image, not 0.")
@@ -92,13 +99,15 @@ class Pictures(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
                 f"The categories of {data.path} must share a name with the detector's classes"
                 f" ({', '.join(classes[:3])}, ...), not be {', '.join(data.names[:3])}, ..."
             )
+        data.check_files(data.ids)
         self.data = data
         self.size = size
         self.resize = resize
+        self.channels = channels
         position = {name: k for k, name in enumerate(classes)}
         self.labels = np.array([position.get(name, -1) for name in data.names], np.int64)
         self.most = max([1, *(len(found) for found in data.coco.imgToAnns.values())])
-        self.keep = len(data) * 3 * size[0] * size[1] <= KEPT_BYTES
+        self.keep = len(data) * channels * size[0] * size[1] <= KEPT_BYTES
         self.read: dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
 
     def __len__(self) -> int:
@@ -108,7 +117,8 @@ class Pictures(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
         if index in self.read:
             return self.read[index]
         image_id = self.data.ids[index]
-        image, scale = load_image(self.data.file(image_id), self.size, resize=self.resize)
+        file = self.data.file(image_id)
+        image, scale = load_image(file, self.size, resize=self.resize, channels=self.channels)
         truth = self.data.truth(image_id)
         boxes = np.zeros((self.most, 4), np.float32)
         labels = np.full(self.most, -1, np.int64)

@@ -201,7 +201,7 @@ def origin(about: Subject) -> str:
     text = f"An integer network of {len(about.program.ops)} operations"
     if isinstance(record, Mapping) and {"wbits", "abits", "method"} <= record.keys():
         text += f", W{record['wbits']}A{record['abits']}, ranges by {record['method']}"
-        if record["method"] == "lp" and "p" in record:
+        if record["method"] == "lp" and isinstance(record.get("p"), int | float):
             text += f" with p = {record['p']:g}"
     if about.build is not None:
         text += f"; the layer {about.build['bottleneck']} sets the rate"

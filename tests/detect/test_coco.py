@@ -139,7 +139,8 @@ def test_images_that_show_nothing_have_no_ap(coco: CocoData) -> None:
     with pytest.raises(DataError) as error:
         evaluate(Oracle(coco), coco, Oracle.spec, SIZE, resize=True)
     assert str(error.value) == (
-        f"{coco.path} must have at least one box in the 1 images evaluated, not 0; take more images"
+        f"{coco.path} must have at least one box in the 1 images evaluated, not 0; take more"
+        " images."
     )
 
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from intaglio.detect.coco import LETTERBOX_GREY, CocoData, load_image
+from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import Detections, HeadSpec
 from intaglio.detect.evaluate import evaluate
+from intaglio.detect.pictures import LETTERBOX_GREY, load_image
 from intaglio.detect.scenes import CLASSES, digits, make_scene, write_scenes
 from intaglio.errors import DataError
 
@@ -157,14 +158,14 @@ def test_bad_images_are_refused_in_words(tmp_path: Path) -> None:
     Image.new("RGB", (20, 10)).save(small)
     with pytest.raises(DataError) as error:
         load_image(missing, (96, 96))
-    assert str(error.value) == f"{missing} must be an image file, but does not exist"
+    assert str(error.value) == f"{missing} must be an image file, but does not exist."
     with pytest.raises(DataError, match=r"text\.png must be an image that Pillow can read as RGB"):
         load_image(text, (96, 96))
     with pytest.raises(DataError) as error:
         load_image(small, (96, 96))
     assert str(error.value) == (
         f"{small} must be 96x96 pixels (height x width), not 10x20; "
-        "resize it or ask for letterboxing"
+        "resize it or ask for letterboxing (--resize)."
     )
 
 
@@ -180,14 +181,14 @@ def test_bad_annotation_files_are_refused_in_words(tmp_path: Path) -> None:
         return str(error.value).removeprefix(str(path))
 
     whole = {"images": [], "annotations": [], "categories": []}
-    assert refusal(None) == " must be a COCO annotation file, but does not exist"
+    assert refusal(None) == " must be a COCO annotation file, but does not exist."
     assert refusal("{").startswith(" must be a COCO annotation file in JSON: ")
-    assert refusal("[]") == " must have a list named 'images', as COCO detection data do"
+    assert refusal("[]") == " must have a list named 'images', as COCO detection data do."
     assert refusal(json.dumps(whole | {"images": [{"id": 1}]})) == (
-        ": images[0] must have the field 'file_name'"
+        ": images[0] must have the field 'file_name'."
     )
     assert refusal(json.dumps(whole | {"annotations": [{"image_id": 1, "category_id": 1}]})) == (
-        ": annotations[0] must have the field 'bbox'"
+        ": annotations[0] must have the field 'bbox'."
     )
     path.write_text(json.dumps(whole))
     with pytest.raises(DataError, match="nowhere must be the folder of the images of"):

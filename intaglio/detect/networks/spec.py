@@ -1,10 +1,12 @@
 """What a detector's raw maps mean: what `decode` needs to make boxes of them. No torch."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from intaglio.errors import ModelError
+from intaglio.stored import fields_of, parsed
 
 Kind = Literal["fcos", "retinanet"]
 
@@ -40,6 +42,30 @@ class HeadSpec:
                 f"not {len(self.anchor_sizes)}"
             )
 
+        counts = {len(sizes) for sizes in self.anchor_sizes}
+        if self.kind == "retinanet" and not (
+            len(counts) == 1 and min(counts) and self.anchor_ratios
+        ):
+            raise ModelError(
+                "anchor_sizes and anchor_ratios must be as many on each level, not none."
+            )
+        if not self.classes or not self.strides:
+            raise ModelError("classes and strides must not be empty; name what the maps are of.")
+        lengths = [
+            *self.strides,
+            *self.anchor_ratios,
+            *(s for sizes in self.anchor_sizes for s in sizes),
+        ]
+        if not all(0 < value < math.inf for value in lengths):
+            raise ModelError("strides, anchor_sizes and anchor_ratios must be numbers above 0.")
+        if not all(math.isfinite(v) for v in (self.score_threshold, self.nms_iou)):
+            raise ModelError("score_threshold and nms_iou must be finite numbers.")
+        if self.topk < 1 or self.max_detections < 1:
+            raise ModelError(
+                f"topk and max_detections must be at least 1, not {self.topk} and"
+                f" {self.max_detections}."
+            )
+
     @property
     def levels(self) -> int:
         """Number of pyramid levels."""
@@ -67,12 +93,8 @@ class HeadSpec:
     def from_json(cls, text: str) -> "HeadSpec":
         """Raises ModelError where `text` is not what `to_json` writes."""
         try:
-            fields: dict[str, Any] = json.loads(text)
-            for name in ("classes", "strides", "anchor_ratios"):
-                fields[name] = tuple(fields[name])
-            fields["anchor_sizes"] = tuple(tuple(sizes) for sizes in fields["anchor_sizes"])
-            return cls(**fields)
-        except (ValueError, KeyError, TypeError) as error:
+            return cls(**fields_of(cls, parsed(text)))
+        except (ValueError, TypeError, AttributeError) as error:
             raise ModelError(
                 f"head description must be JSON written by HeadSpec.to_json, but: {error}"
             ) from None
