@@ -33,6 +33,7 @@ from intaglio.ops import (
 from intaglio.ops import Tensor as Tensor
 
 SIDE, VALUES = 1 << 20, 1 << 31  # of one image's tensor: more is a damaged file
+SCALE = 1e18  # with which every code is a number of float32
 
 SomeOp = TypeVar("SomeOp", bound=Op)
 
@@ -142,8 +143,8 @@ class Program:
                 f"its output must have 1 to {SIDE} channels, rows and columns and at most {VALUES}"
                 f" values, not {tensor.shape}."
             )
-        if not (math.isfinite(tensor.scale) and tensor.scale > 0):
-            raise op.refuse(f"its scale must be a finite number above 0, not {tensor.scale}.")
+        if not 0 < tensor.scale <= SCALE:
+            raise op.refuse(f"its scale must be above 0 and at most {SCALE}, not {tensor.scale}.")
         if len(tensor.zero_point) not in (1, tensor.shape[0]):
             raise op.refuse(f"zero_point must have 1 or {tensor.shape[0]} entries.")
 
