@@ -208,12 +208,15 @@ def cleaned_annotation(
     """One box, numbered from 1: pycocotools takes the id 0 for "not matched", and one id that comes
     twice for one box."""
     numbers = {}
-    for kind, known in (("image", images), ("category", categories)):
+    for kind, one, known in (
+        ("image", "an image", images),
+        ("category", "a category", categories),
+    ):
         name = f"{kind}_id"
         found = key(entry[name])
         if found is None or found not in known:
             place.refuse(
-                f"have the {name} of one of the file's own", entry[name],
+                f"have the {name} of {one} in the file", entry[name],
                 f"add the {kind} or remove the annotation",
             )  # fmt: skip
         numbers[name] = known[found]

@@ -244,7 +244,7 @@ def test_annotations_that_make_no_sense(cli: Cli, tmp_path: Path) -> None:
     for change, words in (
         ({"bbox": [1, 2, 3]}, "must have a bbox of 4 numbers"),
         ({"bbox": [1, 2, 3, "4"]}, "must have a bbox of 4 numbers"),
-        ({"category_id": 99}, "must refer to an image and a category"),
+        ({"category_id": 99}, "must have the category_id of a category in the file, not 99"),
     ):
         broken = whole | {"annotations": [whole["annotations"][0] | change]}
         (tmp_path / "broken.json").write_text(json.dumps(broken))

@@ -174,17 +174,17 @@ REFUSED: dict[str, tuple[Document, str]] = {
     ),
     "an unknown image": (
         fields("annotations", "image_id", 1, 99),
-        "annotations[1] must have the image_id of one of the file's own, not 99; add the image or"
+        "annotations[1] must have the image_id of an image in the file, not 99; add the image or"
         " remove the annotation.",
     ),
     "an unknown category": (
         fields("annotations", "category_id", "dogs"),
-        'annotations[0] must have the category_id of one of the file\'s own, not "dogs"; add the'
+        'annotations[0] must have the category_id of a category in the file, not "dogs"; add the'
         " category or remove the annotation.",
     ),
     "a reference to null": (
         fields("annotations", "image_id", None),
-        "annotations[0] must have the image_id of one of the file's own, not null; add the image"
+        "annotations[0] must have the image_id of an image in the file, not null; add the image"
         " or remove the annotation.",
     ),
     "two files of one id": (
