@@ -10,7 +10,7 @@ from tools import Cli, refused
 
 from intaglio.detect.pictures import TURNS
 
-TURNED = "Pictures are turned as their EXIF orientation says, as viewers and cv2.imread do"
+TURNED = "warning: Pictures are turned as their EXIF orientation says, as viewers and cv2.imread do"
 
 NETWORKS = '''
 import torch
@@ -98,13 +98,13 @@ def test_grey_pictures_fit_a_network_of_one_channel(cli: Cli, here: Path) -> Non
     refused(cli("run", "grey.intaglio", colours, "--raw"), f"{colours} {words}")
     refused(cli("trace", "grey.intaglio", colours, "-o", "other"), f"{colours} {words}")
     Image.new("RGB", (9, 8)).save(folder / "4.png")
-    refused(cli(*model, folder), "picture files are read as RGB", ".npy")
+    refused(cli(*model, folder), "pictures are read as RGB", ".npy")
 
 
 def test_other_channels_are_told_of_arrays(cli: Cli, here: Path) -> None:
     folder = grey_files(here / "grey")
     model = ("quantize", "nets_of_pictures:four", "-o", "four.intaglio", "--images")
-    refused(cli(*model, folder), "picture files are read as RGB", ".npy")
+    refused(cli(*model, folder), "pictures are read as RGB", ".npy")
     for file in folder.iterdir():
         file.unlink()
     np.save(folder / "0.npy", np.random.default_rng(1).integers(0, 256, (4, 8, 9), np.uint8))
@@ -131,15 +131,15 @@ def test_turned_pictures_are_evaluated_as_they_are_seen(cli: Cli, here: Path, ne
     command = ("eval", f"nets_of_pictures:{network}", "--data", "data.json", "--images", here)
     annotated(here, (16, 32), [0, 16, 16, 16], 6)
     code, out, told = cli(*command)
-    assert (code, told) == (0, f"intaglio: warning: {TURNED}: 2 of 2, {here}/0.png first.\n")
+    assert (code, told) == (0, f"intaglio: {TURNED}: 2 of 2, {here}/0.png first.\n")
     assert "AP 1.0000" in out
     annotated(here, (32, 16), [16, 0, 16, 16], 6)  # the same box before the picture is turned
     code, out, told = cli(*command)
     assert code == 0
     assert told == (
-        f"intaglio: warning: {TURNED}: 2 of 2, {here}/0.png first.\n"
-        "intaglio: warning: Boxes in data.json are turned with their pictures, whose width and height are"
-        f" given as before their EXIF orientation turns them: 2 of 2, {here}/0.png first.\n"
+        f"intaglio: {TURNED}: 2 of 2, {here}/0.png first.\n"
+        "intaglio: warning: Boxes in data.json are turned with their pictures, whose width and"
+        f" height are given as before their EXIF orientation turns them: 2 of 2, {here}/0.png first.\n"
     )
     assert "AP 1.0000" in out
     annotated(here, (32, 32), [0, 16, 16, 16], 6)
@@ -165,7 +165,7 @@ def test_boxes_are_drawn_where_they_are_seen(cli: Cli, here: Path, orientation: 
         run = ("run", f"{name}.intaglio", f"{name}/a.png", "-o", f"{name}/runs", "--threshold", 0.1)
         code, _, told = cli(*run, "--json", f"{name}.json")
         assert code == 0
-        assert told == ("" if mark == 1 else f"intaglio: warning: {TURNED}: 1 of 1, lying/a.png first.\n")
+        assert told == ("" if mark == 1 else f"intaglio: {TURNED}: 1 of 1, lying/a.png first.\n")
     assert (here / "upright.intaglio").read_bytes() == (here / "lying.intaglio").read_bytes()
     upright, turned = (
         json.loads((here / f"{name}.json").read_text())["detections"][0]

@@ -54,12 +54,6 @@ def reason(model: nn.Module, shape: Shape, error: Exception) -> ModelError:
             f"{kind} must be exportable by torch.export, which cannot follow .data; use detach()"
             " instead, or leave it out."
         )
-    if "channels" in said:
-        return ModelError(
-            f"{kind} must take images of shape {shape}, not: {said}; picture files are read as RGB,"
-            " or as one channel where all of them are grey: for other channels give .npy files of"
-            " uint8 (C, H, W)."
-        )
     return ModelError(
         f"{kind} must be exportable by torch.export on {BATCH} images of shape {shape}, not:"
         f" {said}; quantise the part that returns the raw maps, without decoding or control flow"
