@@ -139,7 +139,8 @@ def test_turned_pictures_are_evaluated_as_they_are_seen(cli: Cli, here: Path, ne
     assert told == (
         f"intaglio: {TURNED}: 2 of 2, {here}/0.png first.\n"
         "intaglio: warning: Boxes in data.json are turned with their pictures, whose width and"
-        f" height are given as before their EXIF orientation turns them: 2 of 2, {here}/0.png first.\n"
+        " height are given as before their EXIF orientation turns them: 2 of 2,"
+        f" {here}/0.png first.\n"
     )
     assert "AP 1.0000" in out
     annotated(here, (32, 32), [0, 16, 16, 16], 6)
