@@ -235,6 +235,11 @@ def train(
             optimiser.step()
             schedule.step()
             follow(average, network, config.average)
+            if not all(value.isfinite() for value in terms.values()):
+                raise ModelError(
+                    f"Losses of the training must stay finite, not overflow in epoch {epoch + 1};"
+                    " lower its rate."
+                )
             for term, value in terms.items():
                 totals[term] = totals.get(term, 0.0) + value.item()
             if report is not None:

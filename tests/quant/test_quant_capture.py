@@ -133,6 +133,7 @@ FACTORS = torch.arange(1.0, 7.0).reshape(1, 6, 1, 1)
         (lambda x: FACTORS - x, Affine),
         (lambda x: torch.clamp(x, min=-0.1, max=0.2), Affine),
         (lambda x: x.clamp_min(0.05), Affine),
+        (lambda x: torch.clamp(x, 0.2, 0.1) + x, None),  # the upper bound everywhere
         (lambda x: functional.prelu(x, torch.full((1,), 0.2, dtype=x.dtype)), Lookup),
         (lambda x: x.mean((2, 3), keepdim=True), SumPool),
         (lambda x: functional.adaptive_avg_pool2d(x, (4, 3)), SumPool),
@@ -230,6 +231,19 @@ def test_a_model_that_cannot_be_exported() -> None:
         capture(Branching(), (3, 8, 8))
     with pytest.raises(ModelError, match="quantise the part that returns the raw maps"):
         capture(nn.Conv2d(4, 4, 9), (4, 8, 8))
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+def test_networks_without_channels_and_images_without_room() -> None:
+    with pytest.raises(ModelError) as refused:
+        capture(nn.Sequential(nn.Conv2d(3, 0, 1), nn.ReLU()), (3, 8, 8))
+    assert str(refused.value) == (
+        "Parameter '0.weight' must have values, not none; remove its layer, which has no channels."
+    )
+    with pytest.raises(ModelError) as refused:
+        capture(nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2)), (3, 2, 9))
+    assert str(refused.value).startswith("Images must be larger than 2x9 for Sequential, not: ")
+    assert str(refused.value).endswith("; give larger ones, or --size.")
 
 
 def test_images_of_another_channel_count() -> None:

@@ -17,13 +17,23 @@ from torch import nn
 from torch.nn import functional
 
 from intaglio.detect.networks.spec import HeadSpec
-from intaglio.errors import CalibrationWarning, IntaglioError
+from intaglio.errors import CalibrationWarning, IntaglioError, ModelError
 from intaglio.fixed import preset
 from intaglio.quant import Budget, QuantConfig, Quantized, Reconstruction, pipeline, quantize
+from intaglio.quant.adjust.compensate import Moments, rounded
+from intaglio.quant.adjust.correct import corrected
+from intaglio.quant.capture.export import capture
+from intaglio.quant.capture.passes import simplify
+from intaglio.quant.learn.aqd import TrainedNetwork
+from intaglio.quant.learn.learned_weight import WeightGrid
+from intaglio.quant.lowering.lower import lower
+from intaglio.quant.ranges.grids import weight_codes
+from intaglio.quant.ranges.scales import calibrate, choose
 from intaglio.quant.search.odol import OdolTerms
 from intaglio.sim.engine import Simulator
 
 torch.set_num_threads(1)
+pytestmark = pytest.mark.filterwarnings("ignore::intaglio.errors.CalibrationWarning")
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardswish, nn.Identity, nn.SiLU)
 
@@ -217,9 +227,165 @@ def test_a_constant_input_is_named_and_the_weights_are_rounded_to_the_nearest(
         assert len(said) == len(layers)
         for sentence, layer in zip(said, layers, strict=True):
             assert sentence == (
-                f"What layer {layer!r} reads must vary over the calibration images to round its"
-                " weights by, not be constant: they are rounded to the nearest; give other images,"
-                " more bits, or a network that uses the layer."
+                f"What layer {layer!r} reads must vary over the calibration images, not be"
+                " constant: its weights are rounded to the nearest codes alone; give other images"
+                " or more bits, or prune the layer."
             )
     for name in ("b.weight", "c.weight"):
         np.testing.assert_array_equal(made[0][name].codes, made[1][name].codes)
+
+
+# --- training -----------------------------------------------------------------------------------
+
+TRAINED: tuple[tuple[dict[str, Any], WeightGrid, int], ...] = (
+    ({}, WeightGrid(), 2),
+    ({"wbits": 2, "abits": 2}, WeightGrid(odd=False), 1),
+    ({"wbits": 8, "abits": 8}, WeightGrid(standardise=True), 4),
+    ({"arithmetic": preset("shift-only"), "wbits": 8, "abits": 8}, WeightGrid(odd=False), 2),
+)
+
+
+def through_training(seed: int) -> Counter[str]:
+    """Three steps of quantisation-aware training of one network in every way, and its Program."""
+    model, images = network(seed)
+    said: Counter[str] = Counter()
+    for settings, grid, batch in TRAINED:
+        config = QuantConfig(**settings)
+        try:
+            training = TrainedNetwork(model, images, config, grid).train()
+            adam = torch.optim.AdamW(training.parameters(), lr=4e-3)
+            pixels = torch.from_numpy(np.resize(images, (batch, *images.shape[1:]))).float()
+            for _ in range(3):
+                errors = [(result - 0.3).square().mean() for result in training(pixels)]
+                adam.zero_grad()
+                torch.stack(errors).sum().backward()  # type: ignore[no-untyped-call]  # torch's
+                nn.utils.clip_grad_norm_(training.parameters(), 10.0)
+                adam.step()
+            training.settle([pixels, pixels])
+            graph, scales = training.eval().exported(images)
+            Simulator(lower(graph, scales, config.arithmetic, {}))(images)
+        except IntaglioError as error:
+            said[str(error)] += 1
+            continue
+        said["done"] += 1
+    return said
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_some_collapsed_networks_are_trained(seed: int) -> None:
+    assert through_training(seed)["done"] >= 2
+
+
+@pytest.mark.slow
+def test_many_collapsed_networks_are_trained() -> None:
+    total: Counter[str] = Counter()
+    for seed in range(300):
+        total += through_training(seed)
+    assert total["done"] >= 0.8 * 300 * len(TRAINED)
+
+
+def test_a_norm_of_one_value_cannot_be_trained() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)).eval()
+    images = np.full((1, 3, 1, 1), 9, np.uint8)
+    training = TrainedNetwork(model, images, QuantConfig()).train()
+    with pytest.raises(ModelError, match="A batch must hold more than one value of each channel"):
+        training(torch.from_numpy(images).float())
+    assert len(training(torch.ones(2, 3, 1, 1))) == 1
+
+
+# --- sentences ----------------------------------------------------------------------------------
+
+
+class Bare(nn.Module):
+    """A detector without a weight."""
+
+    head_spec = HeadSpec("fcos", ("a",), (1,))
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        x = x * 3 - 1
+        return [x, torch.cat([x, x, x, x], 1), x * 2]
+
+
+IMAGES = np.random.default_rng(5).integers(0, 256, (4, 3, 4, 4), dtype=np.uint8)
+
+
+def detector(logit: float) -> nn.Module:
+    """One whose heads give constants; 1 is sure of what it sees, -100 sees nothing."""
+    model = Collapsing(np.random.default_rng(1), 3)
+    for head, value in zip(model.heads, (logit, 1.0, 1.0), strict=True):
+        assert isinstance(head, nn.Conv2d)
+        nn.init.zeros_(head.weight)
+        nn.init.constant_(head.bias, value)  # type: ignore[arg-type]  # there is a bias
+    return model.eval()
+
+
+BITS = (Budget.parse("weight-bits=4"),)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "words"),
+    [
+        (
+            Bare(),
+            {"budgets": BITS},
+            "A model for a budget must have convolutions or linear",
+        ),
+        (detector(-100), {"budgets": BITS}, "Calibration images must show what the model detects"),
+        (detector(-100), {"method": "detptq"}, "Calibration images must show what the model detec"),
+        (detector(-100), {"reconstruct": SHORT}, "Calibration images must show what the model de"),
+    ],
+)
+def test_what_needs_more_than_there_is(
+    model: nn.Module, settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(IntaglioError) as refused:
+        quantize(model, IMAGES[:, : 1 if isinstance(model, Bare) else 3], QuantConfig(**settings))
+    assert words in str(refused.value)
+
+
+def test_heads_of_constants_and_widths_that_are_all_given() -> None:
+    model = detector(1.0)
+    check(quantize(model, IMAGES, QuantConfig(method="detptq", powers=())), IMAGES)
+    check(quantize(model, IMAGES, QuantConfig(reconstruct=SHORT)), IMAGES)
+    done = quantize(model, IMAGES, QuantConfig(budgets=BITS, overrides={"*": (4, 4)}))
+    assert done.mixed is not None
+    assert done.mixed.chosen == ()
+    assert [float(s.used) for s in done.mixed.spending] == [4.0]
+
+
+def test_values_beyond_float32_name_their_layer() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), nn.ReLU(), nn.Conv2d(2, 2, 1)).eval()
+    nn.init.constant_(model[0].weight, 1e38)
+    sentence = r"Layer '2' must be finite on the calibration images, not \["
+    for settings in ({}, {"equalize": True}):
+        nn.init.constant_(model[2].weight, 3e38)
+        with pytest.raises(ModelError, match=sentence):
+            quantize(model, IMAGES, QuantConfig(**settings))
+    nn.init.constant_(model[2].weight, 0.1)
+    graph = simplify(capture(model, (3, 4, 4)))
+    config = QuantConfig()
+    scales = choose(graph, calibrate(graph, IMAGES, config), config)
+    name, codes = next(iter(scales.weights.items()))
+    wider = replace(codes, scale=codes.scale * 4)
+    wide = replace(scales, weights={**scales.weights, name: wider})
+    with pytest.raises(ModelError, match="Layer '0' must stay finite on the calibration images"):
+        corrected(graph, wide, IMAGES)
+
+
+def test_rounding_where_nothing_can_be_inverted() -> None:
+    """Inputs that vary far less than they are large, and some that repeat others."""
+    rng = torch.Generator().manual_seed(0)
+    base = torch.rand(400, 3, generator=rng, dtype=torch.float64)
+    inputs = [
+        torch.cat([base, base, base[:, :1] * 0 + 7.7], dim=1),
+        base * 1e-9 + torch.tensor([1e5, 1.0, 0.0]),
+        base.expand(-1, 3) * 1e-30,
+    ]
+    for x in inputs:
+        moments = Moments()
+        moments.add(x)
+        weight = torch.randn(4, x.shape[1], 1, 1, generator=rng, dtype=torch.float64).numpy()
+        nearest = weight_codes(weight, 4, QuantConfig())
+        found = rounded(weight, nearest, [moments])
+        assert (np.abs(found) <= 8).all()
+    assert (Moments(1, base[0], torch.outer(base[0], base[0])).covariance == 0).all()

@@ -112,7 +112,7 @@ def observe_inputs(
             values.clear()
     for name, groups in found.items():
         if all(moments.constant.all() for moments in groups):
-            warnings.warn(collapsed(graph, name), CalibrationWarning, stacklevel=2)
+            warnings.warn(collapsed(graph, name), CalibrationWarning, stacklevel=1)
     return found
 
 
@@ -120,9 +120,9 @@ def collapsed(graph: FloatGraph, weight: str) -> str:
     """What to say of a weight whose inputs never vary."""
     layer = graph.call_sites[weight][0].output
     return (
-        f"What layer {layer!r} reads must vary over the calibration images to round its weights by,"
-        " not be constant: they are rounded to the nearest; give other images, more bits, or a"
-        " network that uses the layer."
+        f"What layer {layer!r} reads must vary over the calibration images, not be constant: its"
+        " weights are rounded to the nearest codes alone; give other images or more bits, or prune"
+        " the layer."
     )
 
 
@@ -173,6 +173,7 @@ def inverse_factor(covariance: torch.Tensor) -> torch.Tensor | None:
     damping = DAMPING * covariance.diagonal().mean().clamp(min=1e-12)
     for times in STRONGER:
         inverse, singular = torch.linalg.inv_ex(covariance + eye * (times * damping))
+        factor: torch.Tensor
         factor, indefinite = torch.linalg.cholesky_ex(inverse, upper=True)
         if not (singular or indefinite) and factor.isfinite().all():
             found: torch.Tensor = factor

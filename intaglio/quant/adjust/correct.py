@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from intaglio.errors import ModelError
 from intaglio.quant.capture.execute import compute, tensors
 from intaglio.quant.capture.graph import Conv, FloatGraph, Image, Node
 from intaglio.quant.ranges.fake import FakeQuant
@@ -46,6 +47,11 @@ def corrected(graph: FloatGraph, scales: Scales, images: NDArray[np.uint8]) -> F
                 open_node = replace(node, lo=-inf, hi=inf)
                 error = compute(open_node, theirs, weights) - compute(open_node, ours, fake.weights)
                 mean = error.double().mean(dim=(0, 2, 3)).numpy()
+                if not np.isfinite(mean).all():
+                    raise ModelError(
+                        f"Layer {node.output!r} must stay finite on the calibration images when it"
+                        " is rounded, not overflow float32; give it smaller weights."
+                    )
                 made = replace(node, shift=node.shift + mean)
             real[node.output] = compute(node, theirs, weights)
             rounded[node.output] = fake.rounded(node, compute(made, ours, fake.weights))

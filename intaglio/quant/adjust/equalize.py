@@ -34,7 +34,7 @@ from intaglio.quant.capture.graph import (
     Upsample,
 )
 from intaglio.quant.capture.passes import per_input
-from intaglio.quant.ranges.observe import batches
+from intaglio.quant.ranges.observe import batches, check_finite
 from intaglio.quant.settings.config import QuantConfig
 
 SWEEPS = 50  # over all links; most networks settle in a few
@@ -196,6 +196,7 @@ def channel_ranges(
 
     def visit(node: Node, value: torch.Tensor) -> torch.Tensor:
         if node.output in wanted:
+            check_finite(node, float(value.amin()), float(value.amax()))
             largest = value.abs().amax(dim=(0, 2, 3)).double().numpy()
             ranges[node.output] = np.maximum(ranges[node.output], largest)
         return value

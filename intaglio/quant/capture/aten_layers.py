@@ -131,10 +131,10 @@ def clamp(site: Site) -> Node:
 
 
 def clamped(site: Site, lo: float, hi: float) -> Node:
-    """clamp(x, lo, hi)."""
+    """clamp(x, lo, hi); hi everywhere if lo is above it, as in torch."""
     x = site.map("input" if "input" in site.args else "self")
     c = x.shape[0]
-    return affine(site, x, np.ones(c), np.zeros(c), float(lo), float(hi))
+    return affine(site, x, np.ones(c), np.zeros(c), min(float(lo), float(hi)), float(hi))
 
 
 def add(site: Site) -> Node:

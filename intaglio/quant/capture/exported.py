@@ -19,6 +19,8 @@ from intaglio.errors import ModelError
 from intaglio.ops import Shape
 from intaglio.quant.capture.agree import BATCH
 
+TOO_SMALL = ("Kernel size can't be greater", "Output size is too small")
+
 
 def export(model: nn.Module, shape: Shape) -> ExportedProgram:
     """torch.export on two images, with its failures in one sentence. What forward stores on the
@@ -43,6 +45,17 @@ def reason(model: nn.Module, shape: Shape, error: Exception) -> ModelError:
             f"Images must have {found[1]} channel{plural} for {kind}, not {channels}: pictures are"
             f" read as RGB, and other channel counts come from .npy files; write the images as .npy"
             f" of uint8 ({found[1]}, H, W)."
+        )
+    empty = next((name for name, p in model.named_parameters() if p.numel() == 0), None)
+    if empty is not None:
+        return ModelError(
+            f"Parameter {empty!r} must have values, not none; remove its layer, which has no"
+            " channels."
+        )
+    if any(words in said for words in TOO_SMALL) and runs(model, 1, (channels, 64, 64)):
+        return ModelError(
+            f"Images must be larger than {height}x{width} for {kind}, not: {said}; give larger"
+            " ones, or --size."
         )
     if runs(model, 1, shape) and not runs(model, BATCH, shape):
         return ModelError(

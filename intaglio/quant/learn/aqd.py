@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from intaglio.errors import ModelError
 from intaglio.fixed import Arithmetic
 from intaglio.quant.capture.execute import compute, convolved, run, tensors
 from intaglio.quant.capture.export import capture
@@ -144,6 +145,11 @@ class TrainedNetwork(nn.Module):
             replaced: torch.Tensor = norm(z)
             return replaced
         assert norm.running_var is not None
+        if self.training and z.numel() == z.shape[1]:
+            raise ModelError(
+                f"A batch must hold more than one value of each channel of {node.output!r} to train"
+                " its norm, not one; give a larger batch, or larger images."
+            )
         gamma: torch.Tensor = norm.weight
         if node.output in self.grids:
             with torch.no_grad():

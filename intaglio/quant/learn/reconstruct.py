@@ -27,7 +27,7 @@ from intaglio.quant.learn.blocks import Block, blocks
 from intaglio.quant.learn.learner import Learner, Values, mixed, product
 from intaglio.quant.ranges.groups import PIXEL_BITS, Group
 from intaglio.quant.ranges.scales import Scales
-from intaglio.quant.search.odol import OutputLoss
+from intaglio.quant.search.odol import OutputLoss, nothing_found
 from intaglio.quant.settings.config import QuantConfig, Reconstruction
 
 Progress = Callable[[int, int], None]
@@ -42,6 +42,7 @@ EVERY = 10  # some more after so many
 # Times the rate: small for a block, which has little to go by.
 BLOCK_RATES = {"codes": 1.0, "steps": 0.3, "gains": 0.2, "shifts": 10.0}
 WHOLE_RATES = {"codes": 10.0, "steps": 1.0, "gains": 1.0, "shifts": 5.0}
+CONSTANT = 1e-4  # of a tensor's largest value: what counts as its deviation at least
 NHWC = torch.channels_last  # a quarter faster than NCHW where channels are few
 
 
@@ -83,6 +84,8 @@ def reconstruct(
     """
     training = Training(real, graph, scales, groups, images, config, spec, progress)
     start = training.loss_now()
+    if spec is not None and not training.foreground:
+        raise nothing_found(config.odol)
     training.learner.unround()
     training.by_block()
     training.as_a_whole()
@@ -124,6 +127,7 @@ class Training:
         )
         self.image = next(n.output for n in graph.nodes if isinstance(n, Image))
         self.progress = progress
+        self.foreground = False  # whether the images show anything to the detector
         self.done = 0
         self.total = len(self.blocks) * settings.block_iterations + settings.iterations
 
@@ -253,6 +257,7 @@ class Training:
         if self.spec is None:
             return self.distance(values, wanted, self.results) / len(self.results)
         odol = OutputLoss(self.spec, [wanted[t] for t in self.results], self.terms)
+        self.foreground = self.foreground or bool(odol.total.any())
         return odol([values[t] for t in self.results]).mean().float()
 
     def loss_now(self) -> float:
@@ -357,15 +362,19 @@ def picked(values: Values, which: torch.Tensor) -> Values:
 def measured(
     graph: FloatGraph, weights: Values, images: torch.Tensor, names: set[str]
 ) -> dict[str, float]:
-    """Standard deviations, over images and positions, about each channel's mean."""
+    """Standard deviations, over images and positions, about each channel's mean; for a tensor that
+    is constant a small share of its size, so that it does not outweigh all others."""
     sums: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+    least = dict.fromkeys(names, 1e-6)
 
     def visit(node: Node, value: torch.Tensor) -> torch.Tensor:
         if node.output in names:
             sums[node.output].append(value.var(dim=(0, 2, 3), correction=0).mean())
+            size = CONSTANT * float(value.abs().amax())
+            least[node.output] = max(least[node.output], size)
         return value
 
     with torch.no_grad():
         for part in torch.split(images, RUN):
             run(graph, part.float(), weights=weights, visit=visit)
-    return {n: max(float(torch.stack(v).mean()) ** 0.5, 1e-6) for n, v in sums.items()}
+    return {n: max(float(torch.stack(v).mean()) ** 0.5, least[n]) for n, v in sums.items()}

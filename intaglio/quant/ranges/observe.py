@@ -65,6 +65,15 @@ def batches(images: NDArray[np.uint8], dtype: torch.dtype) -> Iterator[torch.Ten
         yield torch.from_numpy(np.ascontiguousarray(images[first : first + size])).to(dtype)
 
 
+def check_finite(node: Node, low: float, high: float) -> None:
+    """Refuse values of a layer that are NaN or infinite."""
+    if not np.isfinite([low, high]).all():
+        raise ModelError(
+            f"Layer {node.output!r} must be finite on the calibration images, not"
+            f" [{low}, {high}]; check the weights and the normalisation."
+        )
+
+
 def observe(
     graph: FloatGraph, images: NDArray[np.uint8], group_of: Mapping[str, str]
 ) -> dict[str, Histogram]:
@@ -77,11 +86,7 @@ def observe(
     def extend(node: Node, value: torch.Tensor) -> torch.Tensor:
         if node.output in group_of:
             low, high = (float(end) for end in torch.aminmax(value))
-            if not np.isfinite([low, high]).all():
-                raise ModelError(
-                    f"Layer {node.output!r} must be finite on the calibration images, not"
-                    f" [{low}, {high}]; check the weights and the normalisation."
-                )
+            check_finite(node, low, high)
             lo, hi = ends[group_of[node.output]]
             ends[group_of[node.output]] = (min(lo, low), max(hi, high))
         return value

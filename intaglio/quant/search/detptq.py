@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from math import ceil, sqrt
+from math import ceil, isfinite, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ class Search:
         return (
             f"ODOL {self.start:.4f} -> {self.end:.4f}{won}; {self.forwards:,.0f} full-network"
             f" forwards instead of {self.naive_forwards:,}"
-            f" ({self.naive_forwards / self.forwards:.1f} times fewer)"
+            f" ({self.naive_forwards / max(self.forwards, 1):.1f} times fewer)"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -116,6 +116,11 @@ def search(
         start = float(network.losses().mean())
         if start == 0:
             raise nothing_found(config.odol)
+        if not isfinite(start):
+            raise ModelError(
+                "Results of the quantised network must be finite on the calibration images, not"
+                " overflow float32; give its layers smaller weights."
+            )
         choices = [read_choice(entry) for entry in journal.entries]
         scales = candidates.untouched()
         for step, choice in zip(steps, choices, strict=False):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
-from math import ceil, floor
+from math import ceil, floor, isfinite
 from typing import Any
 
 import numpy as np
@@ -152,6 +152,11 @@ def mix(
     real-valued network finds nothing.
     """
     start = time.perf_counter()
+    if not graph.weights:
+        raise ModelError(
+            "A model for a budget must have convolutions or linear layers, not none; leave the"
+            " budget out."
+        )
     items = items_of(graph, config)
     limits = {b: limit(graph, config, items, b) for b in config.budgets}
     for budget, (found, total) in limits.items():
@@ -165,7 +170,7 @@ def mix(
             graph, some, loss, correct_bias=config.correct_bias, device=torch_device(device)
         )  # fmt: skip
         costs = Sensitivity(graph, calibration, images, config, network).of(items, progress)
-    if not any(odol for each in costs.values() for odol in each.values()):
+    if items and not any(odol for each in costs.values() for odol in each.values()):
         raise nothing_found(config.odol)
     solution = allocate(costs, [found for found, _ in limits.values()])
     return Mixed(
@@ -318,6 +323,12 @@ class Sensitivity:
             for bits, change in changes.items():
                 sums[bits] += float(self.network.run(batch, nodes, change, kept).sum())
         count = sum(batch.size for batch in self.network.batches)
+        for bits, total in sums.items():
+            if not isfinite(total):
+                raise ModelError(
+                    f"{item.name!r} at {bits} bits must leave the results finite on the calibration"
+                    f" images, not {total}; give its layer smaller weights, or an override."
+                )
         return {bits: total / count for bits, total in sums.items()}
 
     def change(self, item: Item, bits: int) -> Scales:
