@@ -63,6 +63,11 @@ PAIRS: dict[str, tuple[Case, str, Case]] = {
         "it must enlarge and read pixel floor(i / factor), as 'asymmetric' with 'floor' does",
         BY,
     ),
+    "a factor that float32 divides by unevenly": (
+        replace(BY, shape=(1, 16, 3), inputs=(Act(), None, floats(1, 1, 2.4, 2))),
+        "its factor 2.4 must read pixel floor(i / factor), but in float32 its quotients do not;",
+        replace(BY, shape=(1, 16, 3), inputs=(Act(), None, floats(1, 1, 2.25, 2))),
+    ),
     "a crop": (
         replace(BY, inputs=(Act(), floats(0, 0, 0, 0, 1, 1, 0.5, 0.5), floats(1, 1, 1.3, 2)),
                 attributes={"coordinate_transformation_mode": "tf_crop_and_resize"}),

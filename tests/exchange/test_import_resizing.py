@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
@@ -57,7 +57,8 @@ def theirs(mode: str, nearest: str, by: str, old: int, value: Any) -> Any:
 
 @pytest.mark.parametrize("nearest", NEAREST)
 @pytest.mark.parametrize("mode", [m for m in MODES if m not in OTHERS])
-@settings(max_examples=40)
+@settings(max_examples=60)
+@example(9, 1.0, 42, True)  # 35 of 42 lies at 7.5000005: a half, for the runtime
 @given(st.integers(1, 90), st.floats(0.25, 6, width=32), st.integers(1, 300), st.booleans())
 def test_pixels_are_the_runtimes(
     mode: str, nearest: str, old: int, scale: float, new: int, sizes: bool
@@ -74,11 +75,11 @@ def test_pixels_are_the_runtimes(
 
 
 @settings(max_examples=300)
-@given(st.integers(1, 60), st.floats(1, 5, width=32))
-def test_every_factor_is_a_stretch_of_a_longer_row(old: int, scale: float) -> None:
+@given(st.integers(1, 60), st.integers(4, 20))
+def test_every_factor_of_quarters_is_a_stretch_of_a_longer_row(old: int, quarters: int) -> None:
     """Read as floor(i / factor), a row is the beginning of a longer one, stretched by its sizes."""
-    new = target(old, scale)
-    read = pixels(old, new, np.float32(scale), "asymmetric", "floor")
+    new = target(old, quarters / 4)
+    read = pixels(old, new, np.float32(quarters / 4), "asymmetric", "floor")
     side = stretched(old, new, read)
     assert side is not None
     more, size = side

@@ -10,6 +10,7 @@ import numpy as np
 
 from intaglio.exchange.from_onnx.onnx_file import Array
 
+ABOUT = 1e-6  # from a half: the runtime takes it for one
 ONE, HALF = np.float32(1), np.float32(0.5)
 
 
@@ -29,15 +30,13 @@ def pixels(old: int, new: int, scale: np.float32, mode: str, nearest: str) -> Ar
             found = np.floor(at)
         case "ceil":
             found = np.ceil(at)
-        case "round_prefer_ceil":  # halves away from zero
-            found = np.sign(at) * np.floor(np.abs(at.astype(np.float64)) + 0.5)
         case "simple":
             found = np.trunc(at) if scale > ONE else np.ceil(at)
         case _:
-            exact = at.astype(np.float64)
-            half = exact == np.trunc(exact) + 0.5
-            away = np.sign(exact) * np.floor(np.abs(exact) + 0.5)
-            found = np.where(half, np.trunc(exact), away)
+            whole, exact = np.floor(at), at.astype(np.float64)
+            up = whole + 1 if nearest == "round_prefer_ceil" else whole
+            half = np.abs(exact - whole - 0.5) < ABOUT
+            found = np.where(half, up, np.floor(exact + 0.5))
     clipped: Array = np.clip(found.astype(np.int64), 0, old - 1)
     return clipped
 
@@ -47,9 +46,10 @@ def stretched(old: int, new: int, read: Array) -> tuple[int, int] | None:
     by floor(i * in / out) to the second, begins with the pixels `read`; None if nothing does.
 
     A sequence floor(i * a), i < new, is also that of the largest p / q <= a with q < new, and so of
-    every multiple of p and q: at most `old` pixels need be added.
+    every multiple of p and q: at most `old` pixels need be added. No more than 256 are tried.
+    Quotients in float32 can be no such sequence: 12 / 2.4 is rounded up to 5, 36 / 2.4 down to 14.
     """
-    for more in range(old + 1):
+    for more in range(min(old, 256) + 1):
         whole = old + more
         for size in range(max(new, whole * new // old), -(-whole * (new + 1) // old) + 1):
             if np.array_equal(np.arange(new) * whole // size, read):

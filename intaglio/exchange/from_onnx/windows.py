@@ -30,6 +30,7 @@ from intaglio.exchange.from_onnx.values import (
 from intaglio.fixed import IntType
 
 ONE = np.float32(1)
+FLOORS = (("asymmetric", "floor"), ("asymmetric", "simple"))
 
 
 class Windows(Settling):
@@ -237,13 +238,16 @@ class Windows(Settling):
                 )
             way = ("asymmetric", "simple") if simple else (mode, near)
             read = resizing.pixels(shape[n - 1], new[n], factors[n], *way)
-            side = (
-                resizing.stretched(shape[n - 1], new[n], read) if new[n] >= shape[n - 1] else None
-            )
-            if side is None:
+            side = resizing.stretched(shape[n - 1], new[n], read)
+            if new[n] < shape[n - 1] or (side is None and way not in FLOORS):
                 raise node.refuse(
                     "it must enlarge and read pixel floor(i / factor), as 'asymmetric' with 'floor'"
                     " does; export it in that mode."
+                )
+            if side is None:
+                raise node.refuse(
+                    f"its factor {factors[n]:.7g} must read pixel floor(i / factor), but in float32"
+                    " its quotients do not; use a multiple of 1/4, as 2.25."
                 )
             sides.append(side)
         if tuple(new[2:]) == shape[1:] and sides != [(0, n) for n in shape[1:]]:
