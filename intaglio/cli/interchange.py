@@ -189,7 +189,7 @@ def import_program(
         with console.status(f"running {model} in {other}"):
             found = checked.check(model, made, mean=means, std=stds, images=check)
         for line in found.sentences(arithmetic):
-            console.print(line)
+            console.print(line, markup=False)
     write_json(
         json_file,
         {

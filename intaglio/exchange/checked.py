@@ -151,7 +151,7 @@ def check(
     runtime = "qonnx" if chosen.qonnx else "onnxruntime"
     if find_spec(runtime) is None:
         extra = "qonnx" if chosen.qonnx else "exchange"
-        return Check(runtime, reason=f"it is not installed (pip install intaglio[{extra}])")
+        return Check(runtime, reason=f"it is not installed (pip install 'intaglio[{extra}]')")
     exact = chosen
     if chosen.program.arithmetic != preset("onnxruntime"):
         try:
