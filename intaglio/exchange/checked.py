@@ -33,18 +33,20 @@ from intaglio.sim.engine import Simulator
 Array = NDArray[Any]
 WORKER = Path(__file__).with_name("runtime_worker.py")
 SECONDS = 120.0  # for the other program to run the file
-SHARE = 0.01  # of an output's codes that may differ where layers are float32 there
+NEAR, FAR = 0.25, 0.01  # of all codes: by one, and by more, where layers are float32 there
 PIXELS = 1 << 16  # of all images together
 SHOWN = 3  # layers that a sentence names
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Codes of one output compared, how many differ, and the largest difference."""
+    """Codes of one output compared, how many differ, how many by more than one, and the largest
+    difference."""
 
     output: str
     compared: int
     differing: int
+    farther: int
     largest: int
 
 
@@ -81,14 +83,22 @@ class Check:
         return sum(d.differing for d in self.differences)
 
     @property
-    def allowed(self) -> int:
-        """How many may: none, but where layers are float32 there."""
-        return int(max(SHARE * self.compared, 2 * self.own)) if self.floats else 0
+    def allowed(self) -> tuple[int, int]:
+        """How many may, and how many by more than one: none, but where layers are float32 there.
+
+        Ties of round numbers fall to either side in float32, so that a quarter may differ by one.
+        """
+        if not self.floats:
+            return 0, 0
+        most, far = (int(max(share * self.compared, 2 * self.own)) for share in (NEAR, FAR))
+        return most, far
 
     @property
     def wrong(self) -> bool:
         """Whether more differ than may, or outputs of another kind."""
-        return bool(self.fault) or self.differing > self.allowed
+        most, far = self.allowed
+        farther = sum(d.farther for d in self.differences)
+        return bool(self.fault) or self.differing > most or farther > far
 
     def sentences(self, arithmetic: str) -> list[str]:
         """For people."""
@@ -115,7 +125,9 @@ class Check:
                 for d in self.chosen
             ]
         if self.wrong:
-            lines.append(f"at most {self.allowed:,} may differ; {self.plea()}")
+            most, far = self.allowed
+            limit = f"at most {most:,} may differ, and {far:,} by more than one"
+            lines.append(f"{limit if self.floats else 'none may differ'}; {self.plea()}")
         return lines
 
     def plea(self) -> str:
@@ -230,7 +242,13 @@ def differences(program: Program, codes: Array, theirs: list[Array]) -> tuple[Di
     for tensor, other in zip(program.outputs, theirs, strict=True):
         gaps = np.abs(ours[tensor.name].astype(np.int64) - other)
         found.append(
-            Difference(tensor.name, gaps.size, int(np.count_nonzero(gaps)), int(gaps.max()))
+            Difference(
+                tensor.name,
+                gaps.size,
+                int(np.count_nonzero(gaps)),
+                int(np.count_nonzero(gaps > 1)),
+                int(gaps.max()),
+            )
         )
     return tuple(found)
 

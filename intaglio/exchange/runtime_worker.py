@@ -32,6 +32,8 @@ def in_onnxruntime(path: Path, images: np.ndarray, optimised: bool) -> list[list
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    # Two pairs in a row would become one of a third scale, whose values are no codes of the file's.
+    options.add_session_config_entry("session.disable_double_qdq_remover", "1")
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

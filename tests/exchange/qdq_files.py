@@ -87,6 +87,7 @@ def session(model: onnx.ModelProto, folder: Path | None = None) -> onnxruntime.I
     """As it runs by default; the graph that it runs goes into the folder."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.add_session_config_entry("session.disable_double_qdq_remover", "1")
     options.intra_op_num_threads = 1
     if folder is not None:
         options.optimized_model_filepath = str(folder / "optimised.onnx")

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from qdq_files import KINDS, File, agree, all_codes, scales
@@ -55,7 +56,7 @@ def test_what_only_scales_or_moves(data: st.DataObject, tmp_path_factory: Any) -
     kind = data.draw(st.sampled_from(["int8", "uint8"]))
     file = File(data.draw, (1, 1, 16, 16))
     x = file.qdq("x", kind)
-    for _ in range(data.draw(st.integers(1, 3))):
+    for _ in range(data.draw(st.integers(0, 3))):
         step = data.draw(st.sampled_from(["Add", "Sub", "Mul", "Div", "Relu", "Clip", "Sigmoid"]))
         number = np.float32(data.draw(st.sampled_from([3, 6, 0.1, 1 / 6, 0.7, 2, -1.5])))
         if step in ("Relu", "Sigmoid"):
@@ -71,7 +72,6 @@ def test_what_only_scales_or_moves(data: st.DataObject, tmp_path_factory: Any) -
             x = file.add(step, *pair)
         if data.draw(st.booleans()):
             x = file.qdq(x, data.draw(st.sampled_from(["int8", "uint8"])))
-            x = file.add("Mul", x, file.constant(np.float32(1.1)))  # two pairs in a row are merged
     out = file.qdq(x, kind)
     agree(file.model(out), tmp_path_factory.mktemp("f"), all_codes(kind))
 
@@ -112,3 +112,19 @@ def test_residual_sums_and_joins(data: st.DataObject, tmp_path_factory: Any) -> 
     info = np.iinfo(KINDS[kinds[0]])
     codes = np.random.default_rng(0).integers(info.min, info.max + 1, (1, 2, 64, 64))
     agree(file.model(out), tmp_path_factory.mktemp("f"), codes)
+
+
+# --- the same, many times; half an hour ----------------------------------------------------------
+
+LAWS = [
+    test_functions_of_every_code,
+    test_what_only_scales_or_moves,
+    test_silu_as_it_is_written,
+    test_residual_sums_and_joins,
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("law", LAWS)
+def test_many_draws(law: Any, tmp_path_factory: Any) -> None:
+    settings(max_examples=2000, deadline=None)(law)(tmp_path_factory=tmp_path_factory)
