@@ -23,9 +23,7 @@ EXACT = {  # by what float32 does alone
 NEAR = {"Sigmoid": {}, "Tanh": {}, "Elu": {}, "Softplus": {}, "Exp": {}}
 
 
-@settings(max_examples=60)
-@given(data=st.data())
-def test_functions_of_every_code(data: st.DataObject, tmp_path_factory: Any) -> None:
+def functions_of_every_code(data: st.DataObject, tmp_path_factory: Any) -> None:
     kind = data.draw(st.sampled_from(["int8", "uint8", "int16"]))
     word = data.draw(st.sampled_from(sorted(EXACT) if kind == "int16" else sorted(EXACT | NEAR)))
     file = File(data.draw, (1, 1, 16, 16 if kind != "int16" else 4096))
@@ -49,9 +47,7 @@ def test_functions_of_every_code(data: st.DataObject, tmp_path_factory: Any) -> 
     agree(file.model(out, opset), tmp_path_factory.mktemp("f"), all_codes(kind))
 
 
-@settings(max_examples=60)
-@given(data=st.data())
-def test_what_only_scales_or_moves(data: st.DataObject, tmp_path_factory: Any) -> None:
+def what_only_scales_or_moves(data: st.DataObject, tmp_path_factory: Any) -> None:
     """DequantizeLinear and QuantizeLinear of other scales, with steps in float32 between them."""
     kind = data.draw(st.sampled_from(["int8", "uint8"]))
     file = File(data.draw, (1, 1, 16, 16))
@@ -76,9 +72,7 @@ def test_what_only_scales_or_moves(data: st.DataObject, tmp_path_factory: Any) -
     agree(file.model(out), tmp_path_factory.mktemp("f"), all_codes(kind))
 
 
-@settings(max_examples=40)
-@given(data=st.data())
-def test_silu_as_it_is_written(data: st.DataObject, tmp_path_factory: Any) -> None:
+def silu_as_it_is_written(data: st.DataObject, tmp_path_factory: Any) -> None:
     """x * f(x), with codes of f(x) between or without: on codes in uint8, in float32 in int8."""
     kind = data.draw(st.sampled_from(["int8", "uint8"]))
     file = File(data.draw, (1, 1, 16, 16))
@@ -91,9 +85,7 @@ def test_silu_as_it_is_written(data: st.DataObject, tmp_path_factory: Any) -> No
     agree(file.model(out), tmp_path_factory.mktemp("f"), all_codes(kind))
 
 
-@settings(max_examples=60)
-@given(data=st.data())
-def test_residual_sums_and_joins(data: st.DataObject, tmp_path_factory: Any) -> None:
+def residual_sums_and_joins(data: st.DataObject, tmp_path_factory: Any) -> None:
     """Of a tensor and of the largest of its neighbours, in any types."""
     kinds = [data.draw(st.sampled_from(["int8", "uint8"])) for _ in range(3)]
     if data.draw(st.booleans()):
@@ -114,17 +106,27 @@ def test_residual_sums_and_joins(data: st.DataObject, tmp_path_factory: Any) -> 
     agree(file.model(out), tmp_path_factory.mktemp("f"), codes)
 
 
-# --- the same, many times; half an hour ----------------------------------------------------------
+def many(law: Any, count: int) -> Any:
+    """The law as a test of this many draws."""
+    return settings(max_examples=count)(given(data=st.data())(law))
+
 
 LAWS = [
-    test_functions_of_every_code,
-    test_what_only_scales_or_moves,
-    test_silu_as_it_is_written,
-    test_residual_sums_and_joins,
+    functions_of_every_code,
+    what_only_scales_or_moves,
+    silu_as_it_is_written,
+    residual_sums_and_joins,
 ]
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_the_runtimes_codes(law: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    many(law, 60)(tmp_path_factory=tmp_path_factory)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("law", LAWS)
-def test_many_draws(law: Any, tmp_path_factory: Any) -> None:
-    settings(max_examples=2000, deadline=None)(law)(tmp_path_factory=tmp_path_factory)
+def test_the_runtimes_codes_in_many_draws(
+    law: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    many(law, 2000)(tmp_path_factory=tmp_path_factory)
