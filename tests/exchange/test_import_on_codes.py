@@ -21,7 +21,10 @@ MADE = {
     "QLinearMul": "Mul",
     "QLinearAveragePool": "AveragePool",
     "QLinearSigmoid": "Sigmoid",
+    "QLinearLeakyRelu": "LeakyRelu",
+    "QLinearConcat": "Concat",
 }
+WORDS = ["conv", "conv", "pair", "mean", "max", "function", "join", "add"]
 CHANNELS = 4
 
 
@@ -48,9 +51,9 @@ class Network(File):
         codes = np.random.default_rng(0).integers(0, 100, shape).astype(KINDS[kind])
         return self.dq(self.constant(codes), self.grid(kind, np.float32(0.01), 0))
 
-    def conv(self, x: str) -> str:
+    def conv(self, x: str, channels: int = CHANNELS) -> str:
         """With no bias, a float one, or one of int32 at the sum's scale or another."""
-        inputs = [x, self.constant_codes(CHANNELS, CHANNELS, 1, 1)]
+        inputs = [x, self.constant_codes(CHANNELS, channels, 1, 1)]
         bias = self.draw(st.sampled_from(["none", "float", "codes", "other"]))
         if bias == "float":
             inputs.append(self.constant(np.ones(CHANNELS, np.float32)))
@@ -59,8 +62,11 @@ class Network(File):
             codes = self.constant(np.arange(CHANNELS, dtype=np.int32))
             inputs.append(self.add("DequantizeLinear", codes, self.constant(np.float32(unit))))
         out, lowest = self.add("Conv", *inputs), False
-        if self.draw(st.booleans()):
-            out, lowest = self.add("Relu", out), self.draw(st.booleans())
+        clamp = self.draw(st.sampled_from(["", "Relu", "Clip"]))
+        if clamp:
+            ends = [self.constant(np.float32(v)) for v in (0, self.draw(st.sampled_from([1, 20])))]
+            out = self.add(clamp, out, *(ends if clamp == "Clip" else []))
+            lowest = self.draw(st.booleans())
         if self.draw(st.integers(0, 4)) == 0:
             out = self.add("MaxPool", out, kernel_shape=[1, 1])
         return self.quantised(out, lowest)
@@ -68,7 +74,7 @@ class Network(File):
     def layer(self) -> None:
         """One more, which reads the last tensor or an older one."""
         x = self.draw(st.sampled_from([self.pool[-1], *self.pool]))
-        match self.draw(st.sampled_from(["conv", "conv", "pair", "mean", "max", "sigmoid", "add"])):
+        match self.draw(st.sampled_from(WORDS)):
             case "conv":
                 made = self.conv(x)
             case "pair":
@@ -81,8 +87,12 @@ class Network(File):
                 made = self.add("MaxPool", x, kernel_shape=[1, 1])
                 self.scale[made] = self.scale[x]
                 made = self.quantised(made) if self.draw(st.booleans()) else made
-            case "sigmoid":
-                made = self.quantised(self.add("Sigmoid", x))
+            case "function":
+                word = self.draw(st.sampled_from(["Sigmoid", "LeakyRelu", "Tanh"]))
+                made = self.quantised(self.add(word, x))
+            case "join":
+                both = self.add("Concat", x, self.draw(st.sampled_from(self.pool)), axis=1)
+                made = self.conv(self.quantised(both), 2 * CHANNELS)
             case _:
                 made = self.quantised(self.add("Add", x, self.constant_codes(1, CHANNELS, 1, 1)))
         self.pool.append(made)
