@@ -361,8 +361,9 @@ class Importer(Pointwise):
         if not active(a) and not active(b):
             raise node.refuse("one of its operands must be an activation, not a constant.")
         if active(a) and active(b):
+            made = self.combined(node, self.real(node, a), self.real(node, b))
             self.check_views(node, 0, 1)
-            return self.combined(node, self.real(node, a), self.real(node, b))
+            return made
         n = int(active(b))
         real, one = self.real(node, (a, b)[n]), np.ones(1)
         constant = self.spread(node, (b, a)[n], n).astype(np.float64)
@@ -427,13 +428,16 @@ class Importer(Pointwise):
         if len({len(v) for v in views}) > 1 or not first:
             raise node.refuse("its operands must all be N x C x H x W, or all N x C.")
         if node.attributes["axis"] not in (1, 1 - len(views[0])):
-            raise node.refuse("it must join channels (axis 1).")
+            raise node.refuse("it must join channels (axis 1); cut the model before it.")
 
     def check_views(self, node: Node, *places: int) -> None:
         """Operands of a sum must have one shape, so that none is repeated."""
         views = [self.view(node, n) for n in places]
         if len(set(views)) > 1:
-            raise node.refuse(f"its operands must have one shape, not {views[0]} and {views[1]}.")
+            raise node.refuse(
+                f"its operands must have one shape, not {views[0]} and {views[1]}; enlarge the"
+                " smaller one before, with Resize."
+            )
 
     def reshape(self, node: Node, x: Any) -> Any:
         """Another view of N x C, with or without ones behind it; anything else moves data between

@@ -17,6 +17,7 @@ from onnx_cases import DRAWN, ROWS, behind, draw
 from onnx_judge import Verdict, judge
 from onnx_runtime import Runtime
 from onnx_walk import Schema, bases, changes, current, schemas, tabled
+from tools import qonnx_operators
 
 from intaglio.errors import ModelError
 from intaglio.exchange.from_onnx.door import admit
@@ -49,7 +50,9 @@ def test_the_table_is_what_the_schemas_say() -> None:
 
 def test_the_table_is_what_qonnx_says() -> None:
     """Attributes of its operators, in each version; there are no schemas of inputs."""
-    general = pytest.importorskip("qonnx.custom_op.general")
+    qonnx_operators()
+    from qonnx.custom_op import general
+
     node = helper.make_node("Quant", ["x", "s", "z", "b"], ["y"], domain=QONNX)
     for row in (r for r in TABLE if r.domain == QONNX):
         for version in row.versions:

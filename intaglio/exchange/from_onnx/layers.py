@@ -107,7 +107,7 @@ class Layers(Windows):
     def linear_weights(self, node: Node, codes: Any, scale: int, axis: int) -> Weights:
         """Weights of a QLinear operator, whose scale is input number `scale`."""
         if not isinstance(codes, np.ndarray):
-            raise node.refuse("its weights must be constant.")
+            raise node.refuse("its weights must be constant; fold constants first (onnxsim).")
         self.check_integers(node, codes)
         zero = np.asarray(self.array(node, scale + 1, 0)).astype(np.int64).reshape(-1)
         scales = self.array(node, scale)
@@ -124,7 +124,9 @@ class Layers(Windows):
         if matrix:
             self.matrix(node)
         if zeros[0].size != 1 or (matrix and zeros[1].size != 1):
-            raise node.refuse("activations must have one zero point for all channels.")
+            raise node.refuse(
+                "activations must have one zero point for all channels; quantise them by tensor."
+            )
         lines = [-1] + [1] * (x[1].ndim - 1) if zeros[1].size > 1 else [1] * x[1].ndim
         if int_type(x[1]) is None or zeros[1].size not in (
             1,
@@ -140,7 +142,10 @@ class Layers(Windows):
     def conv(self, node: Node, x: Codes, weights: Any, bias: list[Any]) -> Real:
         """The exact sum, and what it stands for."""
         if not isinstance(weights, Weights) or weights.codes.ndim != 4:
-            raise node.refuse("its weights must be 4-dimensional and quantised (constants).")
+            raise node.refuse(
+                "its weights must be 4-dimensional and quantised (constants); quantise the model,"
+                " as by onnxruntime's quantize_static."
+            )
         if weights.scale.size > 1 and weights.axis != 0:
             raise node.refuse(
                 "scales of its weights must follow axis 0, the output channels, not axis"
@@ -167,13 +172,17 @@ class Layers(Windows):
         """Its operand must be one row, N x C."""
         if len(self.view(node)) != 2 or not self.channels_first(node):
             raise node.refuse(
-                "its input must be N x C, one value for each channel, as behind a pool and Flatten."
+                "its input must be N x C, one value for each channel, as behind a pool; make"
+                " a convolution of the map's size of it."
             )
 
     def matmul(self, node: Node, x: Codes, weights: Any, bias: list[Any]) -> Real:
         """A 1x1 convolution of a 1x1 map."""
         if not isinstance(weights, Weights) or weights.codes.ndim != 2:
-            raise node.refuse("its weights must be a quantised constant matrix.")
+            raise node.refuse(
+                "its weights must be a quantised constant matrix; quantise the model first, as by"
+                " onnxruntime's quantize_static, and remove products of two activations."
+            )
         a = node.attributes
         self.matrix(node)
         if a.get("transA"):
@@ -200,7 +209,7 @@ class Layers(Windows):
         """A bias as real values: one for each output channel, or one for all."""
         array = self.constant(given)
         if not isinstance(array, np.ndarray):
-            raise node.refuse("its bias must be constant.")
+            raise node.refuse("its bias must be constant; fold constants first (onnxsim).")
         matrix = node.kind == "Gemm"
         allowed = [(channels,)] + ([(), (1,), (1, 1), (1, channels)] if matrix else [])
         if array.shape not in allowed:

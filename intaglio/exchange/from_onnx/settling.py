@@ -103,7 +103,7 @@ class Settling:
         """A constant of at least one number, by name."""
         found = self.constant(self.value(node, name))
         if not isinstance(found, np.ndarray):
-            raise node.refuse(f"its input {name!r} must be constant.")
+            raise node.refuse(f"its input {name!r} must be constant; fold constants (onnxsim).")
         if found.dtype.kind in "OUS":
             raise node.refuse(f"its input {name!r} must hold numbers.")
         return found
@@ -181,7 +181,9 @@ class Settling:
                 " for; pad with 0, or quantise behind the Pad."
             )
         if not isinstance(x, (Real, Joined)):
-            raise node.refuse("its operand must be an activation, not a constant.")
+            raise node.refuse(
+                "its operand must be an activation, not a constant; fold constants first (onnxsim)."
+            )
         return x
 
     def grid(self, node: Node, names: Sequence[str], type: IntType | None = None) -> Grid:
@@ -189,7 +191,10 @@ class Settling:
         scale, zero = self.numbers(node, names[0]), 0
         zeros = self.numbers(node, names[1]) if len(names) > 1 and names[1] else None
         if scale.size != 1 or (zeros is not None and zeros.size != 1):
-            raise node.refuse("activations must have one scale and zero point for all channels.")
+            raise node.refuse(
+                "activations must have one scale and zero point for all channels; quantise them by"
+                " tensor."
+            )
         if scale.dtype != np.float32:
             raise node.refuse(f"its scale must be float32, not {scale.dtype}; quantise in float32.")
         given = node.attributes.get("output_dtype", 0) if node.kind == "QuantizeLinear" else 0
@@ -206,7 +211,9 @@ class Settling:
         made = made or IntType(8, False)
         step = np.float32(scale.item())
         if made.bits > 16 or not (step > 0 and np.isfinite(step)):
-            raise node.refuse("activations must have at most 16 bits and a finite scale above 0.")
+            raise node.refuse(
+                "activations must have at most 16 bits and a finite scale above 0; quantise anew."
+            )
         return Grid(made, step, zero)
 
     def qlinear(self, node: Node, first: int = 0) -> Codes:
@@ -435,7 +442,10 @@ class Settling:
                 or max(map(len, (x.parts[0].weights, x.parts[0].gain, x.addend))) > 1
                 or len(set(x.parts[0].zero)) > 1
             ):
-                raise node.refuse("its operands must be quantised before they are added.")
+                raise node.refuse(
+                    "its operands must be quantised before they are added; put QuantizeLinear and"
+                    " DequantizeLinear behind each."
+                )
         one, two = (
             real_of(self.plain(x, node)) if x.lo is not None or x.hi is not None else x
             for x in (a, b)
@@ -452,7 +462,9 @@ class Settling:
         channels = self.shape(node, real)[0]
         gains, addends = (self.per_channel(node, v, channels) for v in (gain, addend))
         if not isinstance(real, Real):
-            raise node.refuse("its input must be quantised first.")
+            raise node.refuse(
+                "its input must be quantised; put QuantizeLinear and DequantizeLinear in front."
+            )
         if floats is not None and (not real.parts or real.lo is not None or real.hi is not None):
             return tabulated(floats)
         if real.function is not None and len(gains) == len(addends) == 1:
@@ -462,7 +474,9 @@ class Settling:
             real = real_of(self.plain(real, node))
         several = len(gains) > 1 or len(addends) > 1
         if not real.parts or (len(real.parts) > 1 and several):
-            raise node.refuse("its input must be quantised first.")
+            raise node.refuse(
+                "its input must be quantised; put QuantizeLinear and DequantizeLinear in front."
+            )
         parts = tuple(replace(p, gain=times(p.gain, gains)) for p in real.parts)
         shifted = [
             a + b for a, b in zip(*same_length(times(real.addend, gains), addends), strict=True)

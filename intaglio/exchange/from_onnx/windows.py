@@ -76,7 +76,10 @@ class Windows(Settling):
         fields: dict[str, Any] = {"kernel": (h, w)}
         if node.kind == "ReduceMean":
             if sorted(four(node, self.ints(node, "axes", 1))) != [2, 3]:
-                raise node.refuse("it must average over height and width (axes 2 and 3).")
+                raise node.refuse(
+                    "it must average over height and width (axes 2 and 3), as GlobalAveragePool;"
+                    " cut the model before it."
+                )
             if not a.get("keepdims", 1):
                 self.views[node.outputs[0]] = (self.batch, self.builder.tensors[x.name].shape[0])
         elif node.kind.endswith("AveragePool") and "Global" not in node.kind:
@@ -179,7 +182,9 @@ class Windows(Settling):
             )
         ends = dict(zip(axes, zip(pads[: len(axes)], pads[len(axes) :], strict=True), strict=True))
         if any(any(ends.get(n, ())) for n in (0, 1)):
-            raise node.refuse("it must pad height and width only.")
+            raise node.refuse(
+                "it must pad height and width only; give the layer before it more filters, of 0."
+            )
         padding = (*ends.get(2, (0, 0)), *ends.get(3, (0, 0)))
         if not all(0 <= p <= LARGEST for p in padding):
             raise node.refuse(
@@ -309,7 +314,7 @@ class Windows(Settling):
             else:
                 new[n], factors[n] = resizing.target(full[n], value), np.float32(value)
         if new[:2] != list(full[:2]) or factors[:2] != [resizing.ONE] * 2:
-            raise node.refuse("it must enlarge height and width only.")
+            raise node.refuse("it must enlarge height and width only; leave channels alone.")
         return factors, new
 
 
