@@ -449,7 +449,8 @@ class Importer(Pointwise):
                 f"it must only drop or add sizes of 1, as behind a pool, not make {list(new)} of"
                 f" {list(old)}; cut the model before it."
             )
-        self.views[node.outputs[0]] = new
+        if new != (self.batch, *self.shape(node, x)):
+            self.views[node.outputs[0]] = new
         return x
 
     def viewed(self, node: Node) -> tuple[int, ...]:

@@ -86,7 +86,7 @@ PAIRS: dict[str, tuple[Case, str, Case]] = {
     ),
     "a factor for channels": (
         replace(BY, inputs=(Act(), None, floats(1, 2, 2, 2))),
-        "it must enlarge height and width only.",
+        "it must enlarge height and width only; leave channels alone.",
         replace(BY, inputs=(Act(), None, floats(1, 1, 2, 2))),
     ),
     "windows of two sizes": (
@@ -188,7 +188,7 @@ PAIRS: dict[str, tuple[Case, str, Case]] = {
     "sums without codes, added": (
         Case("Conv", 13, (Act(), replace(NET, codes=NET.codes[:3], scale=0.5)), zero=99,
              attributes={"pads": [1, 1, 0, 0]}, then=(("Add", (Act(),), {}),)),
-        "its operands must be quantised before they are added.",
+        "its operands must be quantised before they are added; put QuantizeLinear and",
         Case("Conv", 13, (Act(), replace(NET, codes=NET.codes[:3], scale=0.5)), zero=99,
              attributes={"pads": [1, 1, 0, 0]}, then=(*AGAIN, ("Add", (Act(),), {}))),
     ),
@@ -231,6 +231,11 @@ RIGHT: dict[str, Case] = {
     ),
     "the last axis of N x C": Case(
         "Concat", 13, (Act(), Act(1)), {"axis": -1}, shape=(6, 1, 1), flat=True
+    ),
+    "a map that keeps its shape, and another behind it": Case(
+        "Reshape", 13, (Act(), sizes(0, 0, 0, 0)),
+        then=(("MaxPool", (), {"kernel_shape": [2, 3]}),
+              ("Add", (floats(1, 2, 3).reshape(3, 1, 1),), {})),
     ),
     "a part of a shape": Case("Shape", 15, (Act(),), {"start": -4, "end": 4}, feeds="Reshape"),
 }  # fmt: skip

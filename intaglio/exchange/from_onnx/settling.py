@@ -345,15 +345,19 @@ class Settling:
         (part,) = value.parts
         t, span = self.builder.tensors[part.tensor], self.spans[part.tensor]
         step, reach = Fraction(float(grid.scale)), (max(abs(t.lo), abs(t.hi)),)
+        count = max(map(len, (part.weights, part.zero, part.gain, value.addend)))
+        ends = list(zip(span.lo.tolist(), span.hi.tolist(), strict=True))
+        if count == 1:  # one computation for all channels, however many
+            ends = [(min(span.lo.tolist()), max(span.hi.tolist()))]
         return [
             Term(
                 (self.ratio(part, c, grid),),
                 (part.zero[c % len(part.zero)],),
                 reach,
                 value.addend[c % len(value.addend)] / step,
-                (int(span.lo[c]), int(span.hi[c])),
+                ends[c],
             )
-            for c in range(max(map(len, (part.weights, part.zero, part.gain, value.addend))))
+            for c in range(count)
         ]
 
     def finer(
