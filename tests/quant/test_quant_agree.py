@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,9 +17,10 @@ from torch import nn
 from torch.nn import functional
 
 from intaglio.errors import ModelError
-from intaglio.quant.capture import agree, aten, aten_layers
+from intaglio.quant.capture import agree, aten, aten_layers, export
 from intaglio.quant.capture.execute import run
 from intaglio.quant.capture.export import capture
+from intaglio.quant.capture.graph import Affine
 
 torch.set_num_threads(1)
 
@@ -427,3 +429,48 @@ def test_common_networks_end_at_the_first_step(
 
     monkeypatch.setattr(agree, "second", never)
     capture(trained(model), (3, 24, 30))
+
+
+def test_a_factor_that_is_a_little_off_is_found_and_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: list[Any] = []
+    monkeypatch.setattr(export, "check_agreement", lambda *given: kept.extend(given))
+    capture(trained(Pyramid()), (3, 24, 30))
+    graph, origin = kept
+    norms = [n for n in graph.nodes if isinstance(n, Affine) and n.origin and (n.scale != 1).any()]
+    assert len(norms) == 5
+    for node in norms:
+        scale = node.scale.copy()
+        scale *= 1.001
+        wrong = replace(node, scale=scale)
+        nodes = tuple(wrong if n is node else n for n in graph.nodes)
+        with pytest.raises(ModelError, match=rf"aten\.batch_norm in layer '{node.origin}'"):
+            agree.check_agreement(replace(graph, nodes=nodes), origin)
+
+
+class Shared(nn.Module):
+    """One weight in several forms: as it is, scaled, turned, mirrored, and as a Linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.linear = nn.Linear(27, 3)
+        self.linear.weight = nn.Parameter(self.conv.weight.data.view(3, 27))
+
+    def forward(self, x: torch.Tensor) -> Maps:
+        w = self.conv.weight
+        whole = functional.adaptive_avg_pool2d(x, 3).flatten(1)
+        return [
+            self.norm(self.conv(x)),
+            self.conv(torch.relu(x)),
+            functional.conv2d(x, w * 0.5),
+            functional.conv2d(x, w.transpose(0, 1)),
+            functional.conv2d(x, w.flip(2, 3)),
+            self.linear(whole),
+        ]
+
+
+def test_one_weight_in_several_forms() -> None:
+    torch.manual_seed(0)
+    assert agrees(trained(Shared()), (3, 6, 9))

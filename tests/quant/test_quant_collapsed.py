@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from intaglio.cli.app import show_warning
 from intaglio.detect.networks.spec import HeadSpec
 from intaglio.errors import CalibrationWarning, IntaglioError, ModelError
 from intaglio.fixed import preset
@@ -389,3 +390,12 @@ def test_rounding_where_nothing_can_be_inverted() -> None:
         found = rounded(weight, nearest, [moments])
         assert (np.abs(found) <= 8).all()
     assert (Moments(1, base[0], torch.outer(base[0], base[0])).covariance == 0).all()
+
+
+def test_a_warning_is_one_sentence_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    show_warning("Layer 'b' must vary.", CalibrationWarning, "net.py", 3)
+    show_warning("Anything else.", UserWarning, "net.py", 3)
+    assert capsys.readouterr().err.splitlines() == [
+        "intaglio: warning: Layer 'b' must vary.",
+        "net.py:3: UserWarning: Anything else.",
+    ]
