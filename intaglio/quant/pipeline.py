@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -24,7 +23,7 @@ from intaglio.quant.adjust.compensate import compensated
 from intaglio.quant.adjust.correct import corrected
 from intaglio.quant.adjust.equalize import equalized
 from intaglio.quant.adjust.silence import silenced
-from intaglio.quant.capture.export import capture, channel_values
+from intaglio.quant.capture.export import capture, channel_values, in_eval
 from intaglio.quant.capture.graph import FloatGraph
 from intaglio.quant.capture.passes import own_weights, simplify
 from intaglio.quant.learn.reconstruct import Reconstructed, reconstruct
@@ -199,7 +198,7 @@ def meta(model: nn.Module, config: QuantConfig, calibration: Calibration) -> dic
 
 def float_predictor(model: nn.Module) -> Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]:
     """A function from uint8 images (N, C, H, W) to the torch model's own result maps, flattened."""
-    model = copy.deepcopy(model).cpu().float().eval()
+    model = in_eval(model)
 
     def predict(images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         channels = check_images(images)[0]

@@ -250,8 +250,8 @@ def test_images_of_another_channel_count() -> None:
     with pytest.raises(ModelError) as refused:
         capture(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()), (3, 8, 9))
     assert str(refused.value) == (
-        "Images must have 1 channel for Sequential, not 3: pictures are read as RGB, and other"
-        " channel counts come from .npy files; write the images as .npy of uint8 (1, H, W)."
+        "Images must have 1 channel for Sequential, not 3: picture files are read as RGB, or as one"
+        " channel where all are grey; write others as .npy of uint8 (1, H, W)."
     )
 
 

@@ -42,9 +42,9 @@ def reason(model: nn.Module, shape: Shape, error: Exception) -> ModelError:
     if found and int(found[2]) == channels and runs(model, 1, (int(found[1]), height, width)):
         plural = "" if found[1] == "1" else "s"
         return ModelError(
-            f"Images must have {found[1]} channel{plural} for {kind}, not {channels}: pictures are"
-            f" read as RGB, and other channel counts come from .npy files; write the images as .npy"
-            f" of uint8 ({found[1]}, H, W)."
+            f"Images must have {found[1]} channel{plural} for {kind}, not {channels}: picture files"
+            f" are read as RGB, or as one channel where all are grey; write others as .npy of uint8"
+            f" ({found[1]}, H, W)."
         )
     empty = next((name for name, p in model.named_parameters() if p.numel() == 0), None)
     if empty is not None:
