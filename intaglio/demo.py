@@ -19,7 +19,7 @@ from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import decode
 from intaglio.detect.draw import draw, sheet
 from intaglio.detect.images import stack
-from intaglio.disk import make_folder, write_text
+from intaglio.disk import make_folder, write_bytes, write_text
 from intaglio.file import save
 
 if TYPE_CHECKING:
@@ -141,7 +141,9 @@ def draw_detections(
                 for image, seen in zip(images, found, strict=True)
             ]
         )
-    sheet(rows, list(engines)).save(out / "detections.png")
+    data = BytesIO()
+    sheet(rows, list(engines)).save(data, format="PNG")
+    write_bytes(out / "detections.png", data.getvalue())
 
 
 def report_page(done: Quantized, build: Path, images: NDArray[np.uint8]) -> str:

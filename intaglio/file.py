@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as as_bytes
 
-from intaglio.disk import whole_file
+from intaglio.disk import write_bytes
 from intaglio.errors import ProgramError
 from intaglio.fixed import Arithmetic, IntType
 from intaglio.ops import OPS, Constant, Op, Tensor
@@ -52,11 +52,7 @@ def save(program: Program, path: str | Path) -> None:
     arrays = {name: narrowest(c.array) for name, c in program.constants.items()}
     graph = json.loads(json.dumps(graph))
     text = json.dumps(graph | {"sha256": fingerprint(graph, arrays)}, sort_keys=True)
-    with whole_file(path) as part:
-        try:
-            save_file(arrays, part, metadata={"intaglio": text})
-        except SafetensorError as error:
-            raise OSError from error
+    write_bytes(path, as_bytes(arrays, metadata={"intaglio": text}))
 
 
 def load(path: str | Path) -> Program:

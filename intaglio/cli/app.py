@@ -1,8 +1,10 @@
 """Every command in one application, and the one place where errors become sentences."""
 
+import errno
 import os
 import sys
 import warnings
+from contextlib import suppress
 from typing import TextIO
 
 from intaglio.cli import (  # noqa: F401  # they add to `app`
@@ -31,6 +33,21 @@ EXTRAS = {
 }
 
 
+# What a disk, a file system or a limit refuses; other system errors are mistakes of intaglio's own.
+REFUSED = {
+    errno.ENOSPC: "free some space, or write elsewhere",
+    errno.EDQUOT: "free some space, or write elsewhere",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f), or write elsewhere",
+    errno.EROFS: "write elsewhere",
+    errno.EACCES: "write elsewhere, or change who may write there",
+    errno.EPERM: "write elsewhere, or change who may write there",
+    errno.EIO: "write elsewhere",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close some programs",
+}
+
+
 def show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int,
     file: TextIO | None = None, line: str | None = None,
@@ -46,29 +63,53 @@ def main() -> None:
     """Entry point: a user's mistake is one sentence and exit code 2, without a traceback."""
     warnings.showwarning = show_warning
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # what is printed may be refused too
     except IntaglioError as error:
-        print(f"intaglio: {error}", file=sys.stderr)
-        sys.exit(2)
+        fail(str(error))
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
-        print(
-            f"intaglio: {error.name} must be installed for this command:"
-            f" pip install 'intaglio[{extra}]'.",
-            file=sys.stderr,
-        )
-        sys.exit(2)
+        fail(f"{error.name} must be installed for this command: pip install 'intaglio[{extra}]'.")
     except MemoryError as error:
-        print(
-            f"intaglio: The work must fit into memory, but: {error or 'it does not'}; give it"
-            " fewer or smaller images at once.",
-            file=sys.stderr,
+        fail(
+            f"The work must fit into memory, but: {error or 'it does not'}; give it fewer or smaller"
+            " images at once."
         )
-        sys.exit(2)
     except KeyboardInterrupt:
-        print("intaglio: interrupted.", file=sys.stderr)
-        sys.exit(130)
+        fail("interrupted.", code=130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
+    except OSError as error:
+        fail(refusal(error))
+
+
+def refusal(error: OSError) -> str:
+    """What the system refused, as a sentence. Raises the error where it is intaglio's mistake."""
+    if error.errno == errno.ENOENT and "temporary directory" in str(error):
+        return f"A temporary folder must be writable, not: {error.strerror}; set TMPDIR to another."
+    remedy = REFUSED.get(error.errno or 0)
+    if remedy is None:
+        raise error
+    what = error.filename if isinstance(error.filename, str) else "What is written"
+    return f"{what} must be writable, not: {error.strerror}; {remedy}."
+
+
+def fail(sentence: str, code: int = 2) -> None:
+    """End with a sentence on the standard error, even where nothing more can be printed."""
+    silence(sys.stdout)
+    with suppress(OSError):
+        print(f"intaglio: {sentence}", file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def silence(stream: TextIO) -> None:
+    """What is still to be printed goes nowhere: Python would print it at its end, and fail."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from enum import StrEnum
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,7 +35,7 @@ from intaglio.cli.shared import (
     progress,
     write_json,
 )
-from intaglio.disk import make_folder, whole_file
+from intaglio.disk import make_folder, whole_file, write_bytes
 from intaglio.errors import DataError, ModelError
 from intaglio.program import Program
 from intaglio.spread import spread
@@ -158,8 +159,9 @@ def write_boxes(
     """Draw one image's boxes as FOLDER/NAME.png; what was found, in the picture's own pixels."""
     picture, seen = drawn_boxes(path, program, spec, codes, threshold)
     target = folder / f"{path.stem}.png"
-    with whole_file(target) as part:
-        picture.save(part)
+    data = BytesIO()  # Pillow does not say why it could not write a file
+    picture.save(data, format="PNG")
+    write_bytes(target, data.getvalue())
     kept = [i for i in range(len(seen.scores)) if seen.scores[i] > threshold]
     names = [f"{spec.classes[seen.labels[i]]} {seen.scores[i]:.2f}" for i in kept]
     console.print(f"{path}: {', '.join(names) or 'nothing'} -> {target}")

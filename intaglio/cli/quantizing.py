@@ -18,7 +18,6 @@ from intaglio.cli.shared import (
     progress,
     write_json,
 )
-from intaglio.disk import make_folder
 from intaglio.errors import DataError, ModelError
 from intaglio.program import Program
 from intaglio.spread import HERE, Pool, spread
@@ -80,7 +79,6 @@ def scenes(
         raise DataError(
             f"--count must be at least 1, --size 32 and --seed 0, not {count}, {size}, {seed}."
         )
-    make_folder(folder)
     path = write_scenes(folder, count, size, seed, known[split])
     console.print(f"{count} scenes in {folder / 'images'}, boxes in {path}")
     write_json(json_file, {"scenes": count, "images": str(folder / "images"), "data": str(path)})

@@ -12,6 +12,7 @@ Words of text are two's complement, as many digits as a code, or a beat in whole
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -132,12 +133,7 @@ def write_trace(
         arrays = {}
         if format == "npy":
             arrays = {
-                name: np.lib.format.open_memmap(
-                    part / files[name],
-                    mode="w+",
-                    dtype=numpy_type(port.type),
-                    shape=(len(images), *port.shape),
-                )
+                name: mapped(part / files[name], numpy_type(port.type), (len(images), *port.shape))
                 for name, port in ports.items()
             }
         for n in range(len(images)):  # one at a time: a trace holds every tensor
@@ -162,6 +158,16 @@ def write_trace(
         }
         (part / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
     return Trace(Path(folder), index)
+
+
+def mapped(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """A .npy file as an array. It has its place on the disk from the start: where that were found
+    to be missing later, while a page is written, the system would end the process."""
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def words_text(port: Port, frames: Ints, format: TraceFormat) -> str:

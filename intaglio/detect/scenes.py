@@ -9,6 +9,7 @@ Recognition of Handwritten Digits", CC BY 4.0). The split `train` uses the first
 import json
 from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from intaglio.disk import whole_files
 from intaglio.errors import DataError
 
 Split = Literal["train", "held-out"]
@@ -82,33 +84,37 @@ def make_scene(index: int, *, size: int, seed: int, split: Split) -> Scene:
 
 
 def write_scenes(folder: Path, count: int, size: int, seed: int, split: Split) -> Path:
-    """Write `count` scenes under `folder`: images/*.png and scenes.json, whose path is returned."""
-    pictures = folder / "images"
-    pictures.mkdir(parents=True, exist_ok=True)
+    """Write `count` scenes under `folder`: images/*.png and scenes.json, whose path is returned.
+
+    They appear together or not at all. Raises DataError where they cannot be written.
+    """
     images: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
-    for index in range(count):
-        scene = make_scene(index, size=size, seed=seed, split=split)
-        name = f"{index:06d}.png"
-        Image.fromarray(scene.image.transpose(1, 2, 0)).save(pictures / name)
-        images.append({"id": index + 1, "file_name": name, "width": size, "height": size})
-        for box, label in zip(scene.boxes.tolist(), scene.labels.tolist(), strict=True):
-            width, height = box[2] - box[0], box[3] - box[1]
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": index + 1,
-                    "category_id": label + 1,
-                    "bbox": [box[0], box[1], width, height],
-                    "area": width * height,
-                    "iscrowd": 0,
-                }
-            )
-    categories = [{"id": i + 1, "name": name} for i, name in enumerate(CLASSES)]
-    document = {"images": images, "annotations": annotations, "categories": categories}
-    path = folder / "scenes.json"
-    path.write_text(json.dumps(document))
-    return path
+    with whole_files(folder) as part:
+        (part / "images").mkdir()
+        for index in range(count):
+            scene = make_scene(index, size=size, seed=seed, split=split)
+            name = f"{index:06d}.png"
+            picture = BytesIO()  # Pillow does not say why it could not write a file
+            Image.fromarray(scene.image.transpose(1, 2, 0)).save(picture, format="PNG")
+            (part / "images" / name).write_bytes(picture.getvalue())
+            images.append({"id": index + 1, "file_name": name, "width": size, "height": size})
+            for box, label in zip(scene.boxes.tolist(), scene.labels.tolist(), strict=True):
+                width, height = box[2] - box[0], box[3] - box[1]
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": index + 1,
+                        "category_id": label + 1,
+                        "bbox": [box[0], box[1], width, height],
+                        "area": width * height,
+                        "iscrowd": 0,
+                    }
+                )
+        categories = [{"id": i + 1, "name": name} for i, name in enumerate(CLASSES)]
+        document = {"images": images, "annotations": annotations, "categories": categories}
+        (part / "scenes.json").write_text(json.dumps(document))
+    return folder / "scenes.json"
 
 
 def _background(rng: np.random.Generator, size: int) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import save as as_bytes
 from torch import nn
 from torch.nn import functional
 
@@ -27,6 +27,7 @@ from intaglio.detect.evaluate import EvalResult, Predict, evaluate
 from intaglio.detect.losses import detection_loss
 from intaglio.detect.pictures import LETTERBOX_GREY
 from intaglio.detect.scenes import MAX_DIGITS, make_scene
+from intaglio.disk import make_folder, write_bytes
 
 EMA_DECAY = 0.998
 CROP_BATCH = 64
@@ -166,8 +167,8 @@ def save(model: zoo.Detector, path: Path, notes: dict[str, str]) -> None:
         key: value.half().contiguous() if value.ndim == 4 else value.contiguous()
         for key, value in model.state_dict().items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, path, metadata=notes)
+    make_folder(path.parent)
+    write_bytes(path, as_bytes(state, metadata=notes))
 
 
 def count_macs(model: nn.Module, size: tuple[int, int]) -> int:

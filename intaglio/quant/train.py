@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from intaglio.detect.decode import HeadSpec
 from intaglio.detect.losses import detection_loss
 from intaglio.detect.pictures import load_image
 from intaglio.detect.train import follow
+from intaglio.disk import write_bytes
 from intaglio.errors import DataError, ModelError
 from intaglio.program import Program
 from intaglio.quant.capture.graph import FloatGraph
@@ -288,12 +289,9 @@ def kept(state: Path | None, key: str, epoch: int, parts: Mapping[str, Any]) -> 
         return
     record = {name: part.state_dict() for name, part in parts.items()}
     record |= {"key": key, "epoch": epoch, "random": torch.get_rng_state()}
-    part = state.with_name(f".{state.name}.part")
-    try:
-        torch.save(record, part)
-        os.replace(part, state)
-    except OSError as error:
-        raise DataError(f"{state} must be writable, not: {error.strerror}.") from error
+    data = BytesIO()  # torch does not say why it could not write a file
+    torch.save(record, data)
+    write_bytes(state, data.getvalue())
 
 
 def resumed(state: Path | None, key: str, parts: Mapping[str, Any]) -> int:

@@ -5,18 +5,18 @@ under a name that holds the sources of all kernels, the types, the processor and
 Python and Numba: an edit anywhere in them compiles anew. What was kept starts without the part of
 Numba that compiles, which takes longer to import than most images take to run.
 
-The files lie in NUMBA_CACHE_DIR, else in the user's cache folder; where nothing can be written,
-each process compiles for itself.
+The files lie in NUMBA_CACHE_DIR, else in the user's cache folder, else in a temporary one; where
+nothing can be written, each process compiles for itself.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import pickle
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,12 @@ import llvmlite
 import numba
 from llvmlite import ir
 from numba import types
+from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
+from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
-from intaglio.disk import whole_file
+from intaglio.disk import private_folder, user_cache, whole_file
 from intaglio.errors import DataError
 
 Kernel = Callable[..., Any]
@@ -59,13 +61,13 @@ def named(kernel: Kernel, name: str) -> Kernel:
 @functools.cache
 def address_of(kernel: Any, signature: tuple[Any, ...]) -> int:
     """The machine code of a `jit` kernel for arguments of these Numba types."""
-    path = cache_folder() / file_name(kernel, signature)
-    made = kept(path)
+    file = file_name(kernel, signature)
+    made = kept(file)
     if made is None:
         kernel.compile(signature)
         compiled = kernel.overloads[signature]
         name, library = compiled.fndesc.llvm_cfunc_wrapper_name, compiled.library
-        keep(path, (name, library.serialize_using_object_code()))
+        keep(file, pickle.dumps((name, library.serialize_using_object_code())))
     else:
         name, state = made
         library = cpu_target.target_context.codegen().unserialize_library(state)
@@ -77,47 +79,81 @@ def address_of(kernel: Any, signature: tuple[Any, ...]) -> int:
 LIBRARIES: list[Any] = []  # own the machine code of every address given out
 
 
-def kept(path: Path) -> Any:
+def ready(kernel: Any, *arguments: Any) -> Any:
+    """A plain `numba.njit` function, with machine code for arguments like these: Numba's own cache
+    asks for a folder beside the source or in the user's home."""
+    signature = tuple(map(numba.typeof, arguments))
+    if signature not in kernel.overloads:
+        file = file_name(kernel, signature)
+        made = kept(file)
+        if made is None:
+            kernel.compile(signature)
+            state = kernel.overloads[signature]._reduce()
+            keep(file, dumps(state))  # type: ignore[no-untyped-call]  # Numba's own
+        else:
+            again = CompileResult._rebuild(kernel.targetctx, *made)  # type: ignore[no-untyped-call]  # as above
+            kernel.add_overload(again)
+    return kernel
+
+
+def kept(file: str) -> Any:
     """What `keep` wrote; None where there is nothing whole."""
-    try:
-        return pickle.loads(path.read_bytes())
-    except (OSError, EOFError, pickle.UnpicklingError):
-        return None
+    for folder in folders():
+        try:
+            return pickle.loads((folder / file).read_bytes())
+        except Exception:  # pickle names no base class for what damaged bytes raise
+            continue
+    return None
 
 
-def keep(path: Path, made: Any) -> None:
-    """Write it, if that can be done."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as part:
-            part.write_bytes(pickle.dumps(made))
-    except (OSError, DataError):
+def keep(file: str, made: bytes) -> None:
+    """Write it, if that can be done; where that is the temporary folder, say so."""
+    for number, folder in enumerate(places := folders(make=True)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with whole_file(folder / file) as part:
+                part.write_bytes(made)
+        except (OSError, DataError):
+            continue
+        if number:
+            tell(f"intaglio: compiled code is kept in {folder}: {places[0]} cannot be written.")
         return
+
+
+@functools.cache
+def tell(sentence: str) -> None:
+    """Once in a process, on the standard error."""
+    print(sentence, file=sys.stderr)
 
 
 def file_name(kernel: Any, signature: tuple[Any, ...]) -> str:
     """Of a kernel's machine code."""
     function = kernel.py_func
     target = cpu_target.target_context.codegen().magic_tuple()
-    parts = (sources(), sys.version, numba.__version__, llvmlite.__version__, target, signature)
+    own = Path(function.__code__.co_filename).read_bytes()
+    parts = (
+        sources(), own, sys.version, numba.__version__, llvmlite.__version__, target, signature
+    )  # fmt: skip
     digest = hashlib.sha256(repr(parts).encode()).hexdigest()
     return f"{function.__module__}.{function.__qualname__}-{digest[:24]}.kernel"
 
 
 @functools.cache
 def sources() -> str:
-    """A digest of everything that kernels are made from."""
+    """A digest of everything that the simulator's kernels are made from."""
     here = Path(__file__).parent
     files = [here.parent / "fixed.py", *sorted(here.glob("*.py"))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
-def cache_folder() -> Path:
-    """Where machine code is kept."""
-    stated = vars(numba.config)["CACHE_DIR"]
-    if stated:
-        return Path(stated)
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "intaglio"
+def folders(*, make: bool = False) -> list[Path]:
+    """Where machine code is kept, in the first that can be written, and looked for: the one that is
+    stated or the user's, and a temporary one, if it is there or to `make`."""
+    stated, cache = vars(numba.config)["CACHE_DIR"], user_cache()
+    found = [Path(stated)] if stated else [cache / "intaglio"] if cache else []
+    with suppress(OSError):
+        found.append(private_folder(make=make))
+    return found
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 import pytest
 from numba import types
 
 from intaglio.sim import compiled
-from intaglio.sim.compiled import jit
+from intaglio.sim.compiled import jit, ready
 
 address_of: Any = vars(compiled.address_of)["__wrapped__"]
 PAIR = (types.int64, types.int64)
@@ -21,6 +25,14 @@ PAIR = (types.int64, types.int64)
 @jit
 def weighted(a: int, b: int) -> int:
     return 3 * a + b
+
+
+@numba.njit()
+def plain_sum(numbers: Any, start: int) -> Any:
+    total = start
+    for number in numbers:
+        total += number
+    return total
 
 
 def call(address: int, *values: int) -> int:
@@ -81,5 +93,45 @@ def test_a_folder_that_cannot_be_written_is_no_error(
 
 def test_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert compiled.cache_folder() == tmp_path / "intaglio"
+    assert compiled.folders() == [tmp_path / "intaglio"]
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # a user without an entry
+    assert compiled.folders(make=True) == []
+
+
+def test_without_a_home_code_is_kept_in_a_temporary_folder(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    no_compiler: Callable[[], None],
+) -> None:
+    (tmp_path / "home").write_text("in the way")
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    compiled.tell.cache_clear()
+    address_of(weighted, PAIR)
+    private = tmp_path / f"intaglio-{os.getuid()}"
+    assert capsys.readouterr().err == (
+        f"intaglio: compiled code is kept in {private}: {tmp_path}/home/intaglio cannot be"
+        " written.\n"
+    )
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
+    no_compiler()
+    assert call(address_of(weighted, PAIR), 5, 7) == 22
+    private.chmod(0o777)  # somebody else may have put code there
+    assert compiled.folders() == [tmp_path / "home" / "intaglio"]
+
+
+def test_a_function_of_arrays_runs_without_compiling(
+    folder: Path, no_compiler: Callable[[], None]
+) -> None:
+    numbers = np.arange(6)
+    assert ready(plain_sum, numbers, 2)(numbers, 2) == 17
+    no_compiler()
+    fresh = numba.njit()(plain_sum.py_func)  # as the next process has it
+    assert ready(fresh, numbers, 3)(numbers, 3) == 18
+    with pytest.raises(AssertionError, match="compiled again"):
+        ready(fresh, numbers.astype(np.float64), 2)

@@ -20,6 +20,7 @@ from intaglio.errors import BuildError
 from intaglio.hdl.fifo import LUT_RAM_DEPTH
 from intaglio.hdl.stream import ceil_div
 from intaglio.ops import Ints
+from intaglio.sim.compiled import ready
 
 SIMULATED, MOST = 4, 64  # frames from which the interval is read off: at least, and at most
 SEARCHED = 2  # frames with which queue depths are searched
@@ -166,14 +167,16 @@ class Model:
         times, pushes = np.zeros(ends[-1], np.int64), np.zeros(ends[-1], np.int64)
         pauses = NO_PAUSES if seed is None else random_pauses(seed, ends[-1])
         lines = self._lines(rows, frames)
-        done = tokens.run(rows.reshape(-1), rows.shape[1], wires, times, pushes, pauses, lines,
-                          frames, interval, growing)  # fmt: skip
+        given = (rows.reshape(-1), rows.shape[1], wires, times, pushes, pauses, lines, frames,
+                 interval, growing)  # fmt: skip
+        done = ready(tokens.run, *given)(*given)
         return rows, done, tuple(np.split(times, ends[:-1]))
 
     def peak(self, index: int, taken: tuple[Ints, ...]) -> int:
         """The most beats that queue `index` held."""
         cell = self.netlist.cells[index]
-        return int(tokens.fullest(taken[cell.ins[0]], taken[cell.outs[0]]))
+        ends = taken[cell.ins[0]], taken[cell.outs[0]]
+        return int(ready(tokens.fullest, *ends)(*ends))
 
     def _beats(self, wire: int) -> int:
         """Beats of a wire for one image."""

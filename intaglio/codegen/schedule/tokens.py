@@ -53,7 +53,7 @@ SOURCE_OF, READER_OF, BEGIN, TOTAL, COUNT, OFFER, ROOM = range(7)
 UNKNOWN = -1
 
 
-@njit(cache=True)
+@njit()
 def wake(cell: int, stack: Numbers, state: Numbers) -> None:
     """Have the cell looked at again; `state` is the height of the stack, then a flag a cell."""
     if cell >= 0 and state[1 + cell] == 0:
@@ -62,7 +62,7 @@ def wake(cell: int, stack: Numbers, state: Numbers) -> None:
         state[0] += 1
 
 
-@njit(cache=True)
+@njit()
 def meet(w: int, wires: Numbers, times: Numbers, stack: Numbers, state: Numbers) -> None:
     """The next beat of wire `w` is taken, once it is known when it is offered and has room."""
     if wires[w, READER_OF] < 0 and wires[w, OFFER] != UNKNOWN:
@@ -77,25 +77,25 @@ def meet(w: int, wires: Numbers, times: Numbers, stack: Numbers, state: Numbers)
         wake(wires[w, READER_OF], stack, state)
 
 
-@njit(cache=True)
+@njit()
 def after(w: int, n: int, wires: Numbers, times: Numbers) -> int:
     """The cycle after beat `n` of wire `w`, which has been taken; 0 for a beat before the first."""
     return int(times[wires[w, BEGIN] + n] + 1) if n >= 0 else 0
 
 
-@njit(cache=True)
+@njit()
 def wants_offer(w: int, wires: Numbers) -> bool:
     """Whether the next beat of wire `w` is still to be offered."""
     return bool(wires[w, OFFER] == UNKNOWN and wires[w, COUNT] < wires[w, TOTAL])
 
 
-@njit(cache=True)
+@njit()
 def wants_room(w: int, wires: Numbers) -> bool:
     """Whether it is open when the next beat of wire `w` has room."""
     return bool(wires[w, ROOM] == UNKNOWN and wires[w, COUNT] < wires[w, TOTAL])
 
 
-@njit(cache=True)
+@njit()
 def offer_queued(
     m: Numbers, b: int, o: int, push: int, wires: Numbers, times: Numbers, stack: Numbers,
     state: Numbers,
@@ -105,7 +105,7 @@ def offer_queued(
     meet(o, wires, times, stack, state)
 
 
-@njit(cache=True)
+@njit()
 def queue_room(m: Numbers, b: int, a: int, o: int, wires: Numbers, times: Numbers) -> int:
     """When the queue between `a` and `o` has a place for the next beat of `a`; or UNKNOWN."""
     n = wires[a, COUNT]
@@ -115,7 +115,7 @@ def queue_room(m: Numbers, b: int, a: int, o: int, wires: Numbers, times: Number
     return max(after(a, n - 1, wires, times), after(o, leaves, wires, times))
 
 
-@njit(cache=True)
+@njit()
 def step_fifo(
     m: Numbers, b: int, wires: Numbers, times: Numbers, stack: Numbers, state: Numbers
 ) -> None:
@@ -131,14 +131,14 @@ def step_fifo(
         offer_queued(m, b, o, push, wires, times, stack, state)
 
 
-@njit(cache=True)
+@njit()
 def full(m: Numbers, b: int, wires: Numbers) -> bool:
     """Whether every place of a queue is taken."""
     a, o = m[b + WIRES], m[b + WIRES + 1]
     return bool(wires[a, COUNT] - wires[o, COUNT] >= m[b + PLACES])
 
 
-@njit(cache=True)
+@njit()
 def step_pipe(
     m: Numbers, b: int, wires: Numbers, times: Numbers, stack: Numbers, state: Numbers
 ) -> None:
@@ -163,7 +163,7 @@ def step_pipe(
         offer_queued(m, b, o, push, wires, times, stack, state)
 
 
-@njit(cache=True)
+@njit()
 def step_fork(
     m: Numbers, b: int, wires: Numbers, times: Numbers, stack: Numbers, state: Numbers
 ) -> None:
@@ -186,7 +186,7 @@ def step_fork(
         meet(a, wires, times, stack, state)
 
 
-@njit(cache=True)
+@njit()
 def step_turns(
     m: Numbers, b: int, wires: Numbers, times: Numbers, stack: Numbers, state: Numbers
 ) -> None:
@@ -214,7 +214,7 @@ def step_turns(
             meet(o, wires, times, stack, state)
 
 
-@njit(cache=True)
+@njit()
 def inside(m: Numbers, b: int, beat: int) -> bool:
     """Whether output beat `beat` of a border block lies within its input frame."""
     pixel = beat // m[b + WORDS] % (m[b + OUTER_H] * m[b + OUTER_W])
@@ -222,7 +222,7 @@ def inside(m: Numbers, b: int, beat: int) -> bool:
     return bool(0 <= y < m[b + INNER_H] and 0 <= x < m[b + INNER_W])
 
 
-@njit(cache=True)
+@njit()
 def step_pad(
     m: Numbers, b: int, wires: Numbers, times: Numbers, stack: Numbers, state: Numbers
 ) -> None:
@@ -247,7 +247,7 @@ def step_pad(
             meet(o, wires, times, stack, state)
 
 
-@njit(cache=True)
+@njit()
 def step_repack(
     m: Numbers, b: int, wires: Numbers, times: Numbers, stack: Numbers, state: Numbers
 ) -> None:
@@ -281,7 +281,7 @@ def step_repack(
             return
 
 
-@njit(cache=True)
+@njit()
 def aim(m: Numbers, b: int, time: int, rows: Numbers) -> None:
     """Set what output pixel (OUT_Y, OUT_X) waits for, and let rows in from cycle `time` on."""
     s = b + LEVEL_DATA + GROUP * m[b + READ_LEVEL]
@@ -305,7 +305,7 @@ def aim(m: Numbers, b: int, time: int, rows: Numbers) -> None:
         m[b + LIMIT] += 1
 
 
-@njit(cache=True)
+@njit()
 def next_pixel(m: Numbers, b: int, time: int, rows: Numbers) -> None:
     """The walk goes to the next output pixel, row, or frame; `time` is the cycle after."""
     s = b + LEVEL_DATA + GROUP * m[b + READ_LEVEL]
@@ -320,7 +320,7 @@ def next_pixel(m: Numbers, b: int, time: int, rows: Numbers) -> None:
     aim(m, b, time + (m[b + PIXELS] > 1), rows)
 
 
-@njit(cache=True)
+@njit()
 def step_window(
     m: Numbers, b: int, wires: Numbers, times: Numbers, pushes: Numbers, rows: Numbers,
     stack: Numbers, state: Numbers,
@@ -349,7 +349,7 @@ def step_window(
             return
 
 
-@njit(cache=True)
+@njit()
 def issue(
     m: Numbers, b: int, wires: Numbers, times: Numbers, pushes: Numbers, rows: Numbers
 ) -> bool:
@@ -380,7 +380,7 @@ def issue(
     return True
 
 
-@njit(cache=True)
+@njit()
 def step_source(
     m: Numbers, b: int, wires: Numbers, times: Numbers, pauses: Numbers, stack: Numbers,
     state: Numbers,
@@ -395,7 +395,7 @@ def step_source(
         meet(o, wires, times, stack, state)
 
 
-@njit(cache=True)
+@njit()
 def step_sink(
     m: Numbers, b: int, wires: Numbers, times: Numbers, pauses: Numbers, stack: Numbers,
     state: Numbers,
@@ -409,7 +409,7 @@ def step_sink(
         meet(a, wires, times, stack, state)
 
 
-@njit(cache=True)
+@njit()
 def step(
     m: Numbers, b: int, wires: Numbers, times: Numbers, pushes: Numbers, pauses: Numbers,
     rows: Numbers, stack: Numbers, state: Numbers,
@@ -436,7 +436,7 @@ def step(
         step_sink(m, b, wires, times, pauses, stack, state)
 
 
-@njit(cache=True)
+@njit()
 def run(
     m: Numbers, row: int, wires: Numbers, times: Numbers, pushes: Numbers, pauses: Numbers,
     rows: Numbers, frames: int, interval: int, growing: int,
@@ -493,7 +493,7 @@ def run(
             done, before = done + 1, end
 
 
-@njit(cache=True)
+@njit()
 def fullest(entered: Numbers, left: Numbers) -> int:
     """The most beats that were in a queue at once: both ascending, cycles of entry and leaving."""
     most, gone = 0, 0

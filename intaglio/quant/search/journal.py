@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from intaglio.disk import write_text
 from intaglio.errors import DataError
 from intaglio.quant.capture.graph import FloatGraph
 
@@ -46,12 +46,7 @@ class Journal:
         self.entries.append(entry)
         if self.path is None:
             return
-        part = self.path.with_name(f".{self.path.name}.part")
-        try:
-            part.write_text(json.dumps({"key": self.key, "entries": self.entries}))
-            os.replace(part, self.path)
-        except OSError as error:
-            raise DataError(f"{self.path} must be writable, not: {error.strerror}.") from error
+        write_text(self.path, json.dumps({"key": self.key, "entries": self.entries}))
 
     def remove(self) -> None:
         """Delete the file: the search is done."""

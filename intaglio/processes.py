@@ -1,0 +1,69 @@
+"""Programs that intaglio starts: all of them start in the environment made here.
+
+Those that came with this installation are found first, whether or not it was activated: a package
+calls its scripts by name, and a system may have none of that name, or another. What they keep
+between runs goes to the user's cache folder, and where that cannot be written, as in containers, to
+a temporary one: several of them end with an error otherwise.
+"""
+
+import os
+import shutil
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+from intaglio.disk import private_folder, user_cache
+
+
+def environment() -> dict[str, str]:
+    """The environment of a child process."""
+    found = dict(os.environ)
+    found["PATH"] = os.pathsep.join([*own_folders(), found.get("PATH") or os.defpath])
+    kept = user_cache()
+    if kept is None or not can_keep(kept):
+        with suppress(OSError):
+            found["XDG_CACHE_HOME"] = str(private_folder(make=True))
+    return found
+
+
+def own_folders() -> list[str]:
+    """Where the programs of this installation lie."""
+    beside = [str(Path(sys.executable).parent)] if sys.executable else []
+    return list(dict.fromkeys([*beside, sysconfig.get_path("scripts")]))
+
+
+@cache
+def can_keep(folder: Path) -> bool:
+    """Whether a file of some size can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(1 << 16))
+    except OSError:
+        return False
+    return True
+
+
+def find_program(name: str) -> str | None:
+    """The path of a program as a child process finds it; None where there is none."""
+    return shutil.which(name, path=environment()["PATH"])
+
+
+@contextmanager
+def for_libraries() -> Iterator[None]:
+    """The same environment for libraries that start programs by themselves."""
+    before = dict(os.environ)
+    changed = {name: value for name, value in environment().items() if before.get(name) != value}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name in changed:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                del os.environ[name]
