@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 
 from intaglio.errors import DataError, IntaglioError
 
@@ -21,6 +22,22 @@ def make_folder(path: Path) -> Path:
         raise DataError(
             f"{path} must be a folder that can be made, not: {reason(error)}."
         ) from error
+    return path
+
+
+def empty_folder(path: Path, pattern: str = "*") -> Path:
+    """`path` as an existing folder in which can be written, without the files and folders of this
+    pattern. Raises DataError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+        for old in path.glob(pattern):
+            if old.is_dir() and not old.is_symlink():
+                shutil.rmtree(old)
+            else:
+                old.unlink()
+    except OSError as error:
+        raise DataError(f"{path} must be writable, not: {reason(error)}.") from error
     return path
 
 
@@ -39,7 +56,8 @@ def whole_file(path: Path) -> Iterator[Path]:
                 yield part
                 target.write_bytes(part.read_bytes())
             return
-        part = target.with_name(f".{target.stem[:99]}.{os.getpid()}.part{target.suffix}")
+        name = f".{target.stem[:99]}.{token_hex(4)}.part{target.suffix}"  # threads may do the same
+        part = target.with_name(name)
         try:
             yield part
             os.replace(part, target)

@@ -23,11 +23,20 @@ def environment() -> dict[str, str]:
     """The environment of a child process."""
     found = dict(os.environ)
     found["PATH"] = os.pathsep.join([*own_folders(), found.get("PATH") or os.defpath])
-    kept = user_cache()
-    if kept is None or not can_keep(kept):
-        with suppress(OSError):
-            found["XDG_CACHE_HOME"] = str(private_folder(make=True))
+    kept = kept_folder()
+    if kept is not None and kept != user_cache():
+        found["XDG_CACHE_HOME"] = str(kept)
     return found
+
+
+def kept_folder() -> Path | None:
+    """Where programs can keep what they need again; None where nothing can be written."""
+    cache = user_cache()
+    if cache is not None and can_keep(cache):
+        return cache
+    with suppress(OSError):
+        return private_folder(make=True)
+    return None
 
 
 def own_folders() -> list[str]:
@@ -67,3 +76,9 @@ def for_libraries() -> Iterator[None]:
                 os.environ[name] = before[name]
             else:
                 del os.environ[name]
+
+
+def complaint(printed: str) -> str:
+    """The line of a failed program's words that says most: the first error, else the last."""
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    return next((line for line in lines if "rror" in line), lines[-1] if lines else "no message")

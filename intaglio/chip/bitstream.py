@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -29,6 +29,7 @@ from intaglio.codegen.area.devices import Device, device
 from intaglio.codegen.folder.manifest import read_manifest
 from intaglio.codegen.folder.scripts import SOURCES
 from intaglio.cosim.port import Port
+from intaglio.disk import empty_folder
 from intaglio.errors import BuildError, ToolError
 from intaglio.hdl.uart import divisor
 
@@ -223,9 +224,7 @@ def on_board(manifest: Mapping[str, Any], chip: Device, name: str, baud: int) ->
 
 def synthesise_within(folder: Path, around: Surrounding) -> dict[str, float]:
     """Write the surrounding into an empty bitstream folder, and synthesise it with the build."""
-    work = folder / FOLDER
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
+    work = empty_folder(folder / FOLDER)
     for name, text in around.files.items():
         (work / name).write_text(text, encoding="utf-8")
     chip = device(read_manifest(folder)["target"])
@@ -309,14 +308,15 @@ def fmax(report: Path) -> float:
 def pack(folder: Path, chip: Device, seed: int, top: str) -> str:
     """The routed design of a seed as a bitstream; returns its name, relative to the build."""
     base, made = f"{FOLDER}/seed{seed}", f"{FOLDER}/{top}.{PACKED[chip.family]}"
-    log = f"{FOLDER}/pack.log"
+    part, log = f"{FOLDER}/part.{PACKED[chip.family]}", f"{FOLDER}/pack.log"
     match chip.family:
         case "ecp5":
-            run_tool("ecppack", ["--compress", f"{base}.config", made], folder, log)
+            run_tool("ecppack", ["--compress", f"{base}.config", part], folder, log)
         case "ice40":
-            run_tool("icepack", [f"{base}.asc", made], folder, log)
+            run_tool("icepack", [f"{base}.asc", part], folder, log)
         case _:
-            run_tool("gowin_pack", ["-d", chip.chipdb, "-o", made, f"{base}.pnr.json"], folder, log)
-    if not (folder / made).is_file():
+            run_tool("gowin_pack", ["-d", chip.chipdb, "-o", part, f"{base}.pnr.json"], folder, log)
+    if not (folder / part).is_file():
         raise ToolError(f"{made} must have been written; see {folder / log}.")
+    os.replace(folder / part, folder / made)  # nobody loads half a bitstream
     return made

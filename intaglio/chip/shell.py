@@ -5,7 +5,6 @@ that link behind a serial line."""
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.back import verilog
 from amaranth.hdl import (
     ClockDomain,
     ClockSignal,
@@ -22,7 +21,7 @@ from amaranth.lib.wiring import connect
 
 from intaglio.chip.host import QUEUE
 from intaglio.chip.pll import Pll, instance
-from intaglio.codegen.structure.assemble import plain_names
+from intaglio.codegen.structure.assemble import converted
 from intaglio.cosim.port import Port
 from intaglio.hdl.fifo import Fifo
 from intaglio.hdl.link import Link
@@ -90,8 +89,7 @@ class Shell(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
 def shell_verilog(core: Core) -> str:
     """Module `shell`: ports clk, rst and those of `Shell`."""
     shell = Shell(core)
-    text = verilog.convert(shell, name=SHELL, ports=list(shell.pins.values()), emit_src=False)
-    return plain_names(text)
+    return converted(shell, name=SHELL, ports=list(shell.pins.values()))
 
 
 class BoardTop(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
@@ -150,7 +148,7 @@ class BoardTop(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
 def board_verilog(top: BoardTop) -> str:
     """Module `board`: ports clk, rx, tx and those held at 1."""
     ports = [top.clk, top.rx, top.tx, *top.high]
-    return plain_names(verilog.convert(top, name=BOARD, ports=ports, emit_src=False))
+    return converted(top, name=BOARD, ports=ports)
 
 
 def shell_pins() -> list[str]:

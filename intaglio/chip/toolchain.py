@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from intaglio.disk import write_text
 from intaglio.errors import ToolError
+from intaglio.processes import environment, find_program
 
 # Name of the program, that of its Python package's command, and the package.
 TOOLS = {
@@ -34,9 +34,8 @@ def find_tool(name: str) -> str | None:
     wheel, _ = TOOLS[name]
     chosen = os.environ.get(name.upper().replace("-", "_"))
     if chosen:
-        return shutil.which(chosen)
-    beside = shutil.which(wheel, path=str(Path(sys.executable).parent))
-    return beside or shutil.which(wheel) or shutil.which(name)
+        return find_program(chosen)
+    return find_program(wheel) or find_program(name)
 
 
 def run_tool(name: str, arguments: Sequence[str], folder: Path, log: str) -> str:
@@ -52,10 +51,11 @@ def run_tool(name: str, arguments: Sequence[str], folder: Path, log: str) -> str
             f"{name} must be installed to make a bitstream: pip install {TOOLS[name][1]}."
         )
     done = subprocess.run(
-        [program, *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
+        [program, *arguments], cwd=folder, env=environment(), capture_output=True, text=True,
+        errors="replace",
+    )  # fmt: skip
     printed = done.stdout + done.stderr
-    (folder / log).write_text(printed, encoding="utf-8")
+    write_text(folder / log, printed)
     if done.returncode:
         # The packaged tools announce that they are being compiled, once.
         lines = [line for line in printed.splitlines() if line and "Preparing to run" not in line]

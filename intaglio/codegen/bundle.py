@@ -123,6 +123,7 @@ def build(
         "bench/bench.v": bench.bench_verilog(name, top.source, top.sinks, len(frames)),
         "bench/test_top.py": bench.cocotb_test(top.sinks),
         "bench/run.py": bench.RUN_SCRIPT,
+        "bench/verilated.py": bench.compiler_script(),
         "bench/stimulus.hex": bench.hex_beats(top.source, frames),
         QUEUES: to_text(queue_trace(top.netlist, schedule)),
     }

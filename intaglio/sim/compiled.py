@@ -30,7 +30,7 @@ from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
-from intaglio.disk import private_folder, user_cache, whole_file
+from intaglio.disk import private_folder, reason, user_cache, write_bytes
 from intaglio.errors import DataError
 
 Kernel = Callable[..., Any]
@@ -91,6 +91,7 @@ def ready(kernel: Any, *arguments: Any) -> Any:
             state = kernel.overloads[signature]._reduce()
             keep(file, dumps(state))  # type: ignore[no-untyped-call]  # Numba's own
         else:
+            kernel.targetctx.refresh()
             again = CompileResult._rebuild(kernel.targetctx, *made)  # type: ignore[no-untyped-call]  # as above
             kernel.add_overload(again)
     return kernel
@@ -108,16 +109,19 @@ def kept(file: str) -> Any:
 
 def keep(file: str, made: bytes) -> None:
     """Write it, if that can be done; where that is the temporary folder, say so."""
-    for number, folder in enumerate(places := folders(make=True)):
+    refused = ""
+    for folder in folders(make=True):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with whole_file(folder / file) as part:
-                part.write_bytes(made)
-        except (OSError, DataError):
-            continue
-        if number:
-            tell(f"intaglio: compiled code is kept in {folder}: {places[0]} cannot be written.")
-        return
+            write_bytes(folder / file, made)
+        except OSError as error:
+            refused = refused or f"{folder} must be writable, not: {reason(error)}."
+        except DataError as error:
+            refused = refused or str(error)
+        else:
+            if refused:
+                tell(f"intaglio: compiled code is kept in {folder}. {refused}")
+            return
 
 
 @functools.cache

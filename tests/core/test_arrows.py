@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent.parent / "intaglio"
 CORE = {
     "errors", "disk", "fixed", "forms", "ops", "program", "file", "stored", "summary", "multiplier",
-    "spread", "channels", "spans",
+    "spread", "channels", "spans", "processes",
 }  # fmt: skip
 # Every room, and the rooms whose modules it may import besides its own and the core's.
 ROOMS: dict[str, str] = {

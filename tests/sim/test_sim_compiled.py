@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -29,10 +31,9 @@ def weighted(a: int, b: int) -> int:
 
 @numba.njit()
 def plain_sum(numbers: Any, start: int) -> Any:
-    total = start
-    for number in numbers:
-        total += number
-    return total
+    sums = np.empty(len(numbers), np.int64)  # Numba's runtime must be there for it
+    sums[:] = numbers
+    return start + sums.sum()
 
 
 def call(address: int, *values: int) -> int:
@@ -115,8 +116,8 @@ def test_without_a_home_code_is_kept_in_a_temporary_folder(
     address_of(weighted, PAIR)
     private = tmp_path / f"intaglio-{os.getuid()}"
     assert capsys.readouterr().err == (
-        f"intaglio: compiled code is kept in {private}: {tmp_path}/home/intaglio cannot be"
-        " written.\n"
+        f"intaglio: compiled code is kept in {private}. {tmp_path}/home/intaglio must be writable,"
+        " not: Not a directory.\n"
     )
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
     no_compiler()
@@ -135,3 +136,25 @@ def test_a_function_of_arrays_runs_without_compiling(
     assert ready(fresh, numbers, 3)(numbers, 3) == 18
     with pytest.raises(AssertionError, match="compiled again"):
         ready(fresh, numbers.astype(np.float64), 2)
+
+
+def test_the_next_process_runs_what_was_kept(tmp_path: Path) -> None:
+    """The token-time model, whose inner loop makes arrays of its own."""
+    script = """
+from networks import skip
+from numba.core.dispatcher import Dispatcher
+from intaglio.codegen.area.devices import device
+from intaglio.codegen.folding.design import designed
+compiled, compile = [], Dispatcher.compile
+Dispatcher.compile = lambda self, types: (compiled.append(self.py_func), compile(self, types))[1]
+print(designed(skip(), device("generic"), None, 40, 75.0).schedule.interval, len(compiled))
+"""
+    env = dict(os.environ, NUMBA_CACHE_DIR=str(tmp_path), PYTHONPATH=os.pathsep.join(sys.path))
+    done = [
+        subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
+        for _ in range(2)
+    ]
+    first, again = (one.stdout.split() for one in done)
+    assert first[0] == again[0], done
+    assert int(first[1]) > 0
+    assert again[1] == "0"

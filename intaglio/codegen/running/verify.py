@@ -18,8 +18,10 @@ from intaglio.codegen.folder.manifest import read_manifest
 from intaglio.codegen.running.tools import SimulatorName, check_tools
 from intaglio.cosim.port import Port
 from intaglio.cosim.score import Mismatch, Recording, compare
+from intaglio.disk import empty_folder, write_text
 from intaglio.errors import BuildError, ToolError
 from intaglio.file import load
+from intaglio.processes import complaint, environment, kept_folder
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
 
@@ -138,22 +140,22 @@ def run_bench(
 ) -> None:
     """bench/run.py in a process of its own; its recordings appear under sim/."""
     check_tools(simulator)
-    for old in (folder / "sim").glob("*.txt"):
-        old.unlink()
+    empty_folder(folder / "sim", "*.txt")
     command = [
         sys.executable, "bench/run.py", "--simulator", simulator,
         "--frames", str(frames), "--patience", str(patience),
     ]  # fmt: skip
+    kept = kept_folder()
+    command += ["--kept", str(kept / "intaglio")] if kept else []
     done = subprocess.run(
-        command + ["--stalls"] * stalls, cwd=folder, capture_output=True, text=True, check=False
-    )
-    (folder / "sim").mkdir(exist_ok=True)
+        command + ["--stalls"] * stalls, cwd=folder, env=environment(), capture_output=True,
+        text=True, errors="replace",
+    )  # fmt: skip
     log = folder / "sim" / f"{simulator}.log"
-    log.write_text(done.stdout + done.stderr, encoding="utf-8")
+    write_text(log, done.stdout + done.stderr)
     if not any((folder / "sim").glob("*.txt")):
-        lines = (done.stdout + done.stderr).strip().splitlines() or ["no output"]
-        wrong = next((line for line in lines if "rror" in line), lines[-1])
-        raise ToolError(f"{simulator} must run the bench, but stopped: {wrong.strip()}; see {log}.")
+        wrong = complaint(done.stdout + done.stderr)
+        raise ToolError(f"{simulator} must run the bench, but stopped: {wrong}; see {log}.")
 
 
 def read_recording(path: Path) -> Recording:

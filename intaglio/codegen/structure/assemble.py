@@ -19,6 +19,7 @@ from intaglio.codegen.area.mapping import style_of
 from intaglio.codegen.structure.graph import Block, unique
 from intaglio.codegen.structure.netlist import Cell, Netlist
 from intaglio.codegen.structure.ports import Port, ports_of
+from intaglio.errors import ToolError
 from intaglio.fixed import IntType
 from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.add import Add as AddBlock
@@ -38,6 +39,7 @@ from intaglio.hdl.rom import Rom
 from intaglio.hdl.stream import Frame
 from intaglio.hdl.upsample import Upsample as UpsampleBlock
 from intaglio.ops import Add, Conv2d, Lookup, MaxPool2d, Pad, Requant, SumPool2d, Upsample
+from intaglio.processes import complaint, for_libraries
 from intaglio.program import Program
 
 Component = Any  # a wiring.Component; Amaranth gives its ports no static types
@@ -283,13 +285,24 @@ def scaling(program: Program, op: Requant) -> Scaling:
 
 def to_verilog(top: Top, name: str) -> str:
     """The design as Verilog-2005 whose every name is a plain identifier."""
-    text = verilog.convert(top, name=name, ports=list(top.pins.values()), emit_src=False)
-    return plain_names(text)
+    return converted(top, name=name, ports=list(top.pins.values()))
 
 
 def to_verilog_block(component: Component, name: str) -> str:
     """A component by itself, as Verilog-2005 with plain identifiers."""
-    return plain_names(verilog.convert(component, name=name, emit_src=False))
+    return converted(component, name=name)
+
+
+def converted(design: Elaboratable, **named: Any) -> str:
+    """Amaranth's Verilog, which yosys writes; it starts in the environment of every program."""
+    try:
+        with for_libraries():
+            text = verilog.convert(design, emit_src=False, **named)
+    except verilog.YosysError as error:
+        raise ToolError(
+            f"yosys must write the Verilog, but stopped: {complaint(str(error))}."
+        ) from error
+    return plain_names(text)
 
 
 def plain_names(text: str) -> str:

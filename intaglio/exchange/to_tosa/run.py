@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from intaglio.errors import ToolError
 from intaglio.exchange.to_tosa.file import Graph
 from intaglio.exchange.to_tosa.pieces import held
+from intaglio.processes import environment
 from intaglio.program import Program
 
 Array = NDArray[Any]
@@ -41,6 +42,7 @@ class ReferenceModel:
         """A new worker."""
         self.process = subprocess.Popen(
             [str(self.python), "-I", str(WORKER)],  # this folder's modules are not for it
+            env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,

