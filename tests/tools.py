@@ -4,8 +4,11 @@ what the command line answers."""
 from __future__ import annotations
 
 import os
+import resource
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,6 +59,45 @@ def tosa_python() -> Path:
     if os.environ.get("CI"):
         pytest.fail("tosa-tools must be installed where CI is set; `make setup` does")
     pytest.skip("tosa-tools is not installed; `make setup` installs it")
+
+
+def stock_path(folder: Path) -> str:
+    """PATH as Debian has it: no `python`. Where this system has one, links to everything else."""
+    system = [Path(part) for part in ("/usr/bin", "/bin")]
+    if not any((part / "python").exists() for part in system):
+        return os.pathsep.join(map(str, system))
+    folder.mkdir()
+    for program in sorted({path.name: path for part in system for path in part.iterdir()}.items()):
+        if not program[0].startswith("python"):
+            (folder / program[0]).symlink_to(program[1])
+    return str(folder)
+
+
+def namespace() -> list[str]:
+    """What starts a command that can mount file systems for itself alone; without it the test is
+    skipped, or fails when CI is set."""
+    for command in (["unshare", "--mount"], ["unshare", "--mount", "--map-root-user"]):
+        try:
+            subprocess.run([*command, "mount", "-t", "tmpfs", "none", "/mnt"], check=True,
+                           capture_output=True)  # fmt: skip
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return command
+    if os.environ.get("CI"):
+        pytest.fail("unshare must be installed and allowed to mount where CI is set")
+    pytest.skip("unshare is not installed, or may not mount")
+
+
+@contextmanager
+def smallest_files(most: int) -> Iterator[None]:
+    """No file may have more than `most` bytes: what is written beyond them is refused, as on a
+    full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def refused(result: tuple[int, str, str], *words: str) -> None:

