@@ -4,7 +4,6 @@ import os
 import stat
 import tempfile
 import threading
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -141,9 +140,9 @@ def test_an_emptied_folder_keeps_what_the_pattern_spares(tmp_path: Path) -> None
 
 
 @pytest.fixture
-def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    yield tmp_path / f"intaglio-{os.getuid()}"
+    return tmp_path / f"intaglio-{os.getuid()}"
 
 
 def test_a_temporary_folder_is_not_shared_with_others(shared: Path, tmp_path: Path) -> None:
