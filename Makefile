@@ -15,8 +15,8 @@ help: ## list the targets
 setup: $(READY) ## virtual environment with every package, Icarus Verilog and Chromium where apt can bring them
 
 $(READY): pyproject.toml constraints.txt
-	@for tool in $(PYTHON) g++ perl; do command -v $$tool >/dev/null || \
-	  { echo "$$tool must be installed first (Debian: apt-get install python3-venv g++ make perl)"; exit 2; }; done
+	@for tool in $(PYTHON) g++; do command -v $$tool >/dev/null || \
+	  { echo "$$tool must be installed first (Debian: apt-get install python3-venv python3-dev g++ make)"; exit 2; }; done
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[detect,hdl,exchange,qonnx,synth,formal,cluster,conformance,dev]'
 	@# Its NumPy is older than ours, so that it has an environment of its own.

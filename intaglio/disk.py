@@ -45,9 +45,11 @@ def empty_folder(path: Path, pattern: str = "*") -> Path:
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields a temporary name beside `path`, which takes its place when the block succeeds.
 
-    A link stays one, and the file that it names is replaced. What is no file (a pipe, a device)
-    gets the bytes. Nothing is left behind otherwise; an OSError becomes a DataError.
+    Folders above it are made. A link stays one, and the file that it names is replaced. What is no
+    file (a pipe, a device) gets the bytes. Nothing is left behind otherwise; an OSError becomes a
+    DataError.
     """
+    above: list[Path] = []
     try:
         target = Path(os.path.realpath(path)) if path.is_symlink() else path
         if target.exists() and not target.is_file() and not target.is_dir():
@@ -58,6 +60,8 @@ def whole_file(path: Path) -> Iterator[Path]:
             return
         name = f".{target.stem[:99]}.{token_hex(4)}.part{target.suffix}"  # threads may do the same
         part = target.with_name(name)
+        above = missing(target.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield part
             os.replace(part, target)
@@ -66,6 +70,8 @@ def whole_file(path: Path) -> Iterator[Path]:
                 part.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"{path} must be writable, not: {reason(error)}.") from error
+    finally:
+        remove_empty(above)
 
 
 @contextmanager
@@ -198,6 +204,4 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def reason(error: OSError) -> str:
     """What the system says, without the path."""
-    if error.errno == errno.ENOENT:
-        return "there is no such folder"
     return error.strerror or str(error) or type(error).__name__

@@ -9,6 +9,11 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from intaglio.detect.decode import HeadSpec
+from intaglio.detect.scenes import CLASSES
+from intaglio.detect.networks.fcos import Fcos
+from intaglio.detect.networks.resnet import BasicBlock, ResNet
+
 
 def pixels(shape: tuple[int, int, int], count: int = 4, seed: int = 0) -> NDArray[np.uint8]:
     """Random images (N, C, H, W) with some structure, so that maps are not all noise."""
@@ -29,6 +34,16 @@ def trained(model: nn.Module, seed: int = 0) -> nn.Module:
             module.running_var = torch.rand(module.num_features, generator=generator) + 0.5
             module.weight.data = torch.rand(module.num_features, generator=generator) + 0.5
             module.bias.data = torch.randn(module.num_features, generator=generator) * 0.3
+    return model.eval()
+
+
+def tiny_detector() -> Fcos:
+    """Random weights, three levels."""
+    torch.manual_seed(1)
+    spec = HeadSpec("fcos", CLASSES, strides=(8, 16, 32), nms_iou=0.6, score_threshold=0)
+    body = ResNet(BasicBlock, (1, 1, 1, 1), (4, 4, 6, 6), stem_kernel=3)
+    model = Fcos(body, spec, channels=4, convs=1)
+    model.input_size = (32, 32)
     return model.eval()
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from models import tiny_detector
 from networks import skip
 from strategies import random_images
 from tools import Cli, needs, refused
@@ -18,10 +18,6 @@ from tools import Cli, needs, refused
 from intaglio.api import quantize
 from intaglio.codegen.bundle import Bundle, build
 from intaglio.codegen.running.compile import Function, load
-from intaglio.detect.decode import HeadSpec
-from intaglio.detect.networks.fcos import Fcos
-from intaglio.detect.networks.resnet import BasicBlock, ResNet
-from intaglio.detect.scenes import CLASSES
 from intaglio.errors import BuildError, DataError, ToolError
 from intaglio.file import save
 from intaglio.hdl.pack import frame_beats, frames_words, words_frames
@@ -158,16 +154,6 @@ def test_words_hold_the_beats(data: st.DataObject, lanes: int, bits: int, signed
         beats = [sum(int(w) << (32 * k) for k, w in enumerate(row)) for row in rows]
         assert beats == frame_beats(frame, lanes, bits)
     assert np.array_equal(words_frames(words, shape, lanes, bits, signed), frames)
-
-
-def tiny_detector() -> Fcos:
-    """Random weights, three levels."""
-    torch.manual_seed(1)
-    spec = HeadSpec("fcos", CLASSES, strides=(8, 16, 32), nms_iou=0.6, score_threshold=0)
-    body = ResNet(BasicBlock, (1, 1, 1, 1), (4, 4, 6, 6), stem_kernel=3)
-    model = Fcos(body, spec, channels=4, convs=1)
-    model.input_size = (32, 32)
-    return model.eval()
 
 
 @pytest.mark.slow

@@ -202,14 +202,15 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
     for path, reason in (
         (tmp_path / "folder", "Is a directory"),
-        (tmp_path / "absent" / "a.intaglio", "there is no such folder"),
+        (tmp_path / "file" / "a.intaglio", "File exists"),
     ):
         with pytest.raises(DataError) as refused:
             save(network(), path)
         assert str(refused.value) == f"{path} must be writable, not: {reason}."
-    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
 
 
 # --- digest, text, ranges -----------------------------------------------------------------------
