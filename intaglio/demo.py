@@ -19,7 +19,7 @@ from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import decode
 from intaglio.detect.draw import draw, sheet
 from intaglio.detect.images import stack
-from intaglio.disk import make_folder, write_bytes, write_text
+from intaglio.disk import write_bytes, write_text
 from intaglio.file import save
 
 if TYPE_CHECKING:
@@ -55,7 +55,6 @@ def run_demo(out: Path, console: Console) -> dict[str, Any]:
     from intaglio.quant import QuantConfig, quantize
 
     story = Story(console, time.perf_counter())
-    make_folder(out)
     story.say(f"writing {EVALUATED} held-out and {CALIBRATED} calibration scenes")
     model = zoo.load(DETECTOR)
     held_out = zoo.held_out(DETECTOR, out / "held-out", EVALUATED)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from models import tiny_detector
 from networks import skip
+from onnx import TensorProto, helper
 
 import intaglio.cli
 from intaglio.codegen.bundle import build
@@ -54,13 +55,36 @@ def prepare(into: Path) -> None:
     write_scenes(into / "data", 4, 32, 1, "train")
     save(skip(), into / "net.intaglio")
     build(skip(), target="ice40-up5k", clock_mhz=12).write(into / "build")
+    pooled(into / "pooled.onnx")
+    float_net = ("quantize", "every_command:detector", *data[2:])
     for step in (
-        ("quantize", "every_command:detector", *data[2:], "-o", into / "det.intaglio"),
-        ("export", into / "net.intaglio", "-o", into / "net.onnx"),
-        ("build", into / "det.intaglio", "--target", "generic", "-o", into / "detector"),
+        (*float_net, "-o", into / "det.intaglio"),
+        (*float_net, "--arithmetic", "tosa", "-o", into / "tosa.intaglio"),
     ):
         code, err = command(*step)
-        assert code == 0, err
+        assert code == 0, (step, err)
+
+
+def pooled(path: Path) -> None:
+    """An ONNX file as quantisers write them: codes, one operator, codes."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+        helper.make_node("MaxPool", ["d"], ["m"], kernel_shape=[2, 2]),
+        helper.make_node("QuantizeLinear", ["m", "scale", "zero"], ["r"]),
+        helper.make_node("DequantizeLinear", ["r", "scale", "zero"], ["y"]),
+    ]
+    shapes = {"x": [1, 3, 6, 6], "y": [1, 3, 5, 5]}
+    x, y = (helper.make_tensor_value_info(k, TensorProto.FLOAT, v) for k, v in shapes.items())
+    constants = [
+        helper.make_tensor("scale", TensorProto.FLOAT, [], [0.25]),
+        helper.make_tensor("zero", TensorProto.UINT8, [], [7]),
+    ]
+    graph = helper.make_graph(nodes, "pooled", [x], [y], constants)
+    opset = helper.make_opsetid("", 17)
+    path.write_bytes(
+        helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
+    )
 
 
 def quick(into: Path, out: Path) -> Iterator[tuple[object, ...]]:
@@ -73,7 +97,7 @@ def quick(into: Path, out: Path) -> Iterator[tuple[object, ...]]:
     data = ("--data", into / "data/scenes.json", "--images", into / "data/images")
     yield "scenes", out / "scenes", "--count", 3, "--size", 32
     yield "quantize", "every_command:detector", *data[2:], "-o", out / "deep/q.intaglio"
-    yield "import", into / "net.onnx", "-o", out / "i.intaglio"
+    yield "import", into / "pooled.onnx", "-o", out / "i.intaglio"
     yield "info", det, "--json", out / "info.json"
     yield "run", det, picture, "-o", out / "runs"
     yield "run", det, picture, "--raw", "-o", out / "raw"
@@ -83,8 +107,8 @@ def quick(into: Path, out: Path) -> Iterator[tuple[object, ...]]:
     yield "trace", det, picture, "-o", out / "trace"
     yield "trace", det, picture, "--format", "hex", "-o", out / "hex"
     yield "export", net, "-o", out / "net.onnx"
-    yield "export", net, "--check", 0, "-o", out / "net.tosa"
-    yield "build", net, "--target", "generic", "-o", out / "b"
+    yield "export", into / "tosa.intaglio", "--check", 0, "-o", out / "net.tosa"
+    yield "build", net, "--target", "generic", "--lanes", 40, "-o", out / "b"
     yield "verify", out / "build", "--simulator", "icarus"
     yield "report", into / "build", "-o", out / "page.html"
 
@@ -94,7 +118,7 @@ def long(into: Path, out: Path) -> Iterator[tuple[object, ...]]:
     data = ("--data", into / "data/scenes.json", "--images", into / "data/images")
     yield "train", "every_command:detector", *data, "--epochs", 1, "-o", out / "t.intaglio"
     yield "verify", out / "build"
-    yield "eval", out / "detector", *data, "--engine", "rtl"
+    yield "eval", out / "rtl", *data, "--engine", "rtl"
     yield "verify", out / "build", "--gates"
     yield "bitstream", out / "build", "--seeds", 1
 
@@ -119,8 +143,11 @@ def main() -> None:
     if mode == "prepare":
         prepare(into)
         return
-    for name in ("build", "detector"):
-        shutil.copytree(into / name, out / name)
+    shutil.copytree(into / "build", out / "build")
+    if mode == "long":
+        det = into / "det.intaglio"
+        code, err = command("build", det, "--target", "generic", "--lanes", 60, "-o", out / "rtl")
+        assert code == 0, err
     found = []
     for left in map(int, pages) if pages else [None]:
         for arguments in (long if mode == "long" else quick)(into, out):

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn import functional
 
 from intaglio.detect.decode import HeadSpec
-from intaglio.detect.scenes import CLASSES
 from intaglio.detect.networks.fcos import Fcos
 from intaglio.detect.networks.resnet import BasicBlock, ResNet
+from intaglio.detect.scenes import CLASSES
 
 
 def pixels(shape: tuple[int, int, int], count: int = 4, seed: int = 0) -> NDArray[np.uint8]:

@@ -35,7 +35,7 @@ from intaglio.cli.shared import (
     progress,
     write_json,
 )
-from intaglio.disk import make_folder, whole_file, write_bytes
+from intaglio.disk import whole_file, write_bytes
 from intaglio.errors import DataError, ModelError
 from intaglio.program import Program
 from intaglio.spread import spread
@@ -113,7 +113,6 @@ def run(
     for first in range(0, len(images), step):
         part = images[first : first + step]
         maps = simulator(images_for(program, part, resize=resize, quiet=True))
-        make_folder(output)
         for n, path in enumerate(part):
             codes = {name: array[n] for name, array in maps.items()}
             if spec is None:

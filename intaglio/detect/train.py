@@ -27,7 +27,7 @@ from intaglio.detect.evaluate import EvalResult, Predict, evaluate
 from intaglio.detect.losses import detection_loss
 from intaglio.detect.pictures import LETTERBOX_GREY
 from intaglio.detect.scenes import MAX_DIGITS, make_scene
-from intaglio.disk import make_folder, write_bytes
+from intaglio.disk import write_bytes
 
 EMA_DECAY = 0.998
 CROP_BATCH = 64
@@ -167,7 +167,6 @@ def save(model: zoo.Detector, path: Path, notes: dict[str, str]) -> None:
         key: value.half().contiguous() if value.ndim == 4 else value.contiguous()
         for key, value in model.state_dict().items()
     }
-    make_folder(path.parent)
     write_bytes(path, as_bytes(state, metadata=notes))
 
 

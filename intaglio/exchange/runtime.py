@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
+
+# From 1.32 on, importing it writes an identifier of the user and a data base of what is used into
+# the home; its own function that turns this off comes too late. Who wants it can set 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime  # after the line above
 
 Array = NDArray[Any]
 

