@@ -21,7 +21,7 @@ from intaglio.disk import private_folder, user_cache
 
 def environment() -> dict[str, str]:
     """The environment of a child process."""
-    found = dict(os.environ)
+    found = {"ORT_DISABLE_TELEMETRY": "1", **os.environ}  # see `exchange.runtime`
     found["PATH"] = os.pathsep.join([*own_folders(), found.get("PATH") or os.defpath])
     kept = kept_folder()
     if kept is not None and kept != user_cache():

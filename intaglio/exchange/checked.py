@@ -27,6 +27,7 @@ from intaglio.exchange.from_onnx.values import Grid
 from intaglio.exchange.importer import Imported, imported
 from intaglio.fixed import preset
 from intaglio.ops import Tensor
+from intaglio.processes import environment
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
 
@@ -262,6 +263,7 @@ def run_there(
         np.save(folder / "images.npy", images)
         process = subprocess.Popen(
             [sys.executable, "-P", str(WORKER), runtime, str(path.resolve()), place],
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -8,8 +8,8 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
-# From 1.32 on, importing it writes an identifier of the user and a data base of what is used into
-# the home; its own function that turns this off comes too late. Who wants it can set 0.
+# Importing it (1.32) writes an identifier of the machine and a data base of events into the home;
+# its own function that turns this off comes too late. A value that is set already stays.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime  # after the line above
