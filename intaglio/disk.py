@@ -61,7 +61,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         name = f".{target.stem[:99]}.{token_hex(4)}.part{target.suffix}"  # threads may do the same
         part = target.with_name(name)
         above = missing(target.parent)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         try:
             yield part
             os.replace(part, target)
@@ -123,7 +123,7 @@ def whole_files(folder: Path) -> Iterator[Path]:
     DataError."""
     made = missing(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         part = Path(tempfile.mkdtemp(prefix=".new.", dir=folder))
         try:
             yield part

@@ -203,13 +203,16 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
-    for path, reason in (
-        (tmp_path / "folder", "Is a directory"),
-        (tmp_path / "file" / "a.intaglio", "File exists"),
+    for path, sentence in (
+        (tmp_path / "folder", f"{tmp_path}/folder must be writable, not: Is a directory."),
+        (
+            tmp_path / "file" / "a.intaglio",
+            f"{tmp_path}/file must be a folder that can be made, not: File exists.",
+        ),
     ):
         with pytest.raises(DataError) as refused:
             save(network(), path)
-        assert str(refused.value) == f"{path} must be writable, not: {reason}."
+        assert str(refused.value) == sentence
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
 
 

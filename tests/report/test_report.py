@@ -202,7 +202,8 @@ def test_the_command_draws_what_quantisation_measured(cli: Cli, tmp_path: Path) 
     other = {"layers": [{"layer": "elsewhere", "sqnr": 1, "clipped": 0}]}
     (tmp_path / "other.json").write_text(json.dumps(other))
     refused(cli("report", "own.intaglio", "--quantization", "other.json"), "not 'elsewhere'")
-    refused(cli("report", "own.intaglio", "-o", "no/a.html"), "no/a.html must be writable")
+    (tmp_path / "file").write_text("in the way")
+    refused(cli("report", "own.intaglio", "-o", "file/a.html"), "file must be a folder")
     assert not (tmp_path / "report.html").exists()
 
 
