@@ -116,7 +116,17 @@ def quick(into: Path, out: Path) -> Iterator[tuple[object, ...]]:
 def long(into: Path, out: Path) -> Iterator[tuple[object, ...]]:
     """Commands that take longer."""
     data = ("--data", into / "data/scenes.json", "--images", into / "data/images")
-    yield "train", "every_command:detector", *data, "--epochs", 1, "-o", out / "t.intaglio"
+    yield (
+        "train",
+        "every_command:detector",
+        *data,
+        "--epochs",
+        1,
+        "--batch",
+        2,
+        "-o",
+        out / "t.intaglio",
+    )
     yield "verify", out / "build"
     yield "eval", out / "rtl", *data, "--engine", "rtl"
     yield "verify", out / "build", "--gates"

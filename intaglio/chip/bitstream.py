@@ -29,7 +29,7 @@ from intaglio.codegen.area.devices import Device, device
 from intaglio.codegen.folder.manifest import read_manifest
 from intaglio.codegen.folder.scripts import SOURCES
 from intaglio.cosim.port import Port
-from intaglio.disk import empty_folder
+from intaglio.disk import empty_folder, write_text
 from intaglio.errors import BuildError, ToolError
 from intaglio.hdl.uart import divisor
 
@@ -226,7 +226,7 @@ def synthesise_within(folder: Path, around: Surrounding) -> dict[str, float]:
     """Write the surrounding into an empty bitstream folder, and synthesise it with the build."""
     work = empty_folder(folder / FOLDER)
     for name, text in around.files.items():
-        (work / name).write_text(text, encoding="utf-8")
+        write_text(work / name, text)
     chip = device(read_manifest(folder)["target"])
     return synthesise(folder, chip, around.top, (*SOURCES, f"{FOLDER}/{around.top}.v"))
 

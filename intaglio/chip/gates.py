@@ -140,8 +140,8 @@ def check_shell(
     lines = (folder / "bench/stimulus.hex").read_text().split()
     beats = [int(lines[k % len(lines)], 16) for k in range(frames * source.beats)]
     data = to_bytes(beats, source.data_width)
-    (folder / FOLDER / "sent.hex").write_text("".join(f"{byte:02x}\n" for byte in data))
-    (folder / FOLDER / "bench.v").write_text(shell_bench(len(data)), encoding="utf-8")
+    write_text(folder / FOLDER / "sent.hex", "".join(f"{byte:02x}\n" for byte in data))
+    write_text(folder / FOLDER / "bench.v", shell_bench(len(data)))
     # The design may go on without input (a border), so the bench stops when all is quiet.
     patience = manifest["cycles_per_frame"] + manifest["latency_cycles"] + 10_000
     design = f"{FOLDER}/{SHELL}.netlist.v"
@@ -240,7 +240,7 @@ def netlist(folder: Path, top: str, library: str, *, foreign: bool) -> dict[str,
     base = f"{FOLDER}/{top}"
     script = [f"read_verilog -defer {path}" for path in SOURCES]
     script += [f"synth -flatten -top {top}", f"write_verilog -noattr {base}.netlist.v"]
-    (folder / f"{base}.ys").write_text("\n".join(script) + "\n", encoding="utf-8")
+    write_text(folder / f"{base}.ys", "\n".join(script) + "\n")
     run_tool("yosys", ["-q", f"{base}.ys"], folder, f"{base}.yosys.log")
     return {}
 
@@ -282,10 +282,14 @@ endmodule
 def simulate(folder: Path, library: str, sources: Sequence[str], plusargs: Sequence[str]) -> None:
     """Compile module `bench` from `sources` and the cell models, and run it in the build folder."""
     program = compile_netlist(folder, library, "bench", sources, MAIN)
+    run_step(folder, [str(program), *plusargs])
+
+
+def run_step(folder: Path, command: Sequence[str]) -> None:
+    """Run what Verilator made in the build folder. Raises ToolError."""
     done = subprocess.run(
-        [str(program), *plusargs], cwd=folder, env=environment(), capture_output=True, text=True,
-        errors="replace",
-    )  # fmt: skip
+        command, cwd=folder, env=environment(), capture_output=True, text=True, errors="replace"
+    )
     if done.returncode:
         raise stopped(folder, done.stderr + done.stdout)
 
@@ -297,10 +301,10 @@ def compile_netlist(
     check_simulator("verilator")
     check_compiler()
     work = empty_folder(folder / "sim" / "gates").resolve()
-    (work / "main.cpp").write_text(main, encoding="utf-8")
+    write_text(work / "main.cpp", main)
     models = []
     if library in CELLS:
-        (work / "cells.v").write_text(shipped(f"verilog/{CELLS[library]}"), encoding="utf-8")
+        write_text(work / "cells.v", shipped(f"verilog/{CELLS[library]}"))
         models = ["cells.v"]
     options = ["--cc", "--prefix", f"V{top}", "--top-module", top, *OPTIONS]
     verilog = [*models, *(f"../../{path}" for path in sources)]

@@ -16,6 +16,7 @@ from typing import Any
 
 from intaglio.chip.synthesis import FOLDER
 from intaglio.chip.toolchain import run_tool
+from intaglio.disk import write_text
 from intaglio.errors import ToolError
 
 ONE_UNLESS_CONNECTED = {"CEN", "CE", "RCLKE", "WCLKE"}
@@ -36,7 +37,7 @@ def routed_netlist(folder: Path, seed: int, top: str) -> str:
     for cell in cells:
         plain(cell, unused)
     patched = {"modules": {top: module}}
-    (folder / f"{base}.json").with_suffix(".plain.json").write_text(json.dumps(patched))
+    write_text(folder / f"{base}.plain.json", json.dumps(patched))
     script = f"read_json {base}.plain.json; hierarchy -top {top}; write_verilog -noattr {base}.v"
     run_tool("yosys", ["-q", "-p", script], folder, f"{base}.log")
     return f"{base}.v"

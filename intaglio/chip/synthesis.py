@@ -9,6 +9,7 @@ from pathlib import Path
 from intaglio.chip.toolchain import run_tool
 from intaglio.codegen.area.devices import Device
 from intaglio.codegen.folder.scripts import synthesis
+from intaglio.disk import write_text
 
 FOLDER = "bitstream"  # inside the build
 # Look-up tables of the cells that hold more or less than one: a carry cell adds two bits, a LUT
@@ -53,7 +54,7 @@ def synthesise(
         f"tee -q -o {base}.stat.json stat -json",
     ]
     path = folder / FOLDER / f"{top}.ys"
-    path.write_text("\n".join(script) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(script) + "\n")
     run_tool("yosys", ["-q", f"{base}.ys"], folder, f"{base}.yosys.log")
     return stat_resources(folder / f"{base}.stat.json", chip.family)
 

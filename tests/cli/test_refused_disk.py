@@ -14,7 +14,8 @@ TESTS = Path(__file__).parent.parent
 ROOT = TESTS.parent
 SCRIPT = TESTS / "every_command.py"
 ENOUGH = "size=24m"
-WORKED_IN = {"build/sim", "build/bitstream", "rtl/sim"}  # where a build's tools work
+# Where a build's tools work.
+WORKED_IN = {"build/sim", "build/bitstream", "rtl/sim", "rtl/sim/function"}
 
 
 def run(*arguments: object, mounts: str = "", **env: str) -> Any:

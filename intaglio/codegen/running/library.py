@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -56,6 +57,7 @@ def compiled(bundle: BuildFiles, cache: Path) -> Path:
             with tempfile.TemporaryDirectory(prefix=".work.", dir=place) as work:
                 make_library(sources, place, Path(work))
         except OSError as error:
+            shutil.rmtree(place, ignore_errors=True)
             raise BuildError(f"{cache} must be writable, not: {reason(error)}.") from error
     return place / LIBRARY
 
