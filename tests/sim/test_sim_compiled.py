@@ -41,6 +41,14 @@ def call(address: int, *values: int) -> int:
     return int(kind(address)(*values))
 
 
+@pytest.fixture(autouse=True)
+def no_temporary_folder(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What other processes have kept in theirs is not looked at."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("other")))
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
