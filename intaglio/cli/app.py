@@ -76,8 +76,8 @@ def main() -> None:
         fail(f"{error.name} must be installed for this command: pip install 'intaglio[{extra}]'.")
     except MemoryError as error:
         fail(
-            f"The work must fit into memory, but: {error or 'it does not'}; give it fewer or smaller"
-            " images at once."
+            f"The work must fit into memory, but: {error or 'it does not'}; give it fewer or"
+            " smaller images at once."
         )
     except KeyboardInterrupt:
         fail("interrupted.", code=130)
