@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from intaglio.cli.quantizing import ProgramArgument
+from intaglio.cli.quantizing import ProgramArgument, read_coco
 from intaglio.cli.shared import JsonOption, ResizeOption, app, console, progress, write_json
 from intaglio.errors import DataError
 
@@ -41,7 +41,6 @@ def diverge(
     rounding and preset that the tables allow.
     """
     from intaglio.api import images_for
-    from intaglio.detect.coco import CocoData
     from intaglio.detect.images import image_files, spread
     from intaglio.diverge import asked_for, every_variant
     from intaglio.diverge import diverge as run
@@ -55,7 +54,7 @@ def diverge(
         variants = asked_for(program, arithmetic or (), rounding or (), acc_bits or ())
     else:
         variants, refused = every_variant(program)
-    coco = CocoData(data, images) if data else None
+    coco = read_coco(data, images) if data else None
     files = spread(image_files(images, coco), count)
     pixels = images_for(program, files, resize=resize)
     with progress(f"{model} under {len(variants)} other arithmetics") as step:

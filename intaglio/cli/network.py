@@ -25,6 +25,7 @@ from intaglio.cli.quantizing import (
     WeightsOption,
     calibrate,
     open_model,
+    read_coco,
 )
 from intaglio.cli.shared import (
     JsonOption,
@@ -195,7 +196,6 @@ def evaluate(
     """mAP of a detector by pycocotools: float, fake-quantised, the hardware's integers, or RTL."""
     from intaglio.api import Engine
     from intaglio.api import evaluate as measure
-    from intaglio.detect.coco import CocoData
     from intaglio.detect.images import image_files
 
     target = open_model(model, weights)
@@ -206,7 +206,7 @@ def evaluate(
         raise DataError(f"--limit must be at least 1, not {limit}.")
     if calibration is not None and engine is not EngineName.FAKE:
         raise DataError("--calibration must go with --engine fake; other engines do not calibrate.")
-    coco = CocoData(data, images)
+    coco = read_coco(data, images)
     image_files(images, coco)
     predict: Predict | None = None
     with spread(jobs, scheduler) as pool:

@@ -25,6 +25,7 @@ from intaglio.spread import HERE, Pool, spread
 if TYPE_CHECKING:
     from torch import nn
 
+    from intaglio.detect.coco import CocoData
     from intaglio.quant import QuantConfig, Quantized
 
 
@@ -84,6 +85,14 @@ def scenes(
     write_json(json_file, {"scenes": count, "images": str(folder / "images"), "data": str(path)})
 
 
+def read_coco(data: Path, images: Path) -> "CocoData":
+    """A COCO file and the folder of its images; a large one takes half a minute."""
+    from intaglio.detect.coco import CocoData
+
+    with console.status(f"reading {data}"):
+        return CocoData(data, images)
+
+
 def open_model(reference: str, weights: Path | None) -> "Program | nn.Module":
     """A `.intaglio` file, that in the folder of a build, or a torch model."""
     if Path(reference).is_dir():
@@ -106,11 +115,10 @@ def calibrate(
 ) -> "Quantized":  # fmt: skip
     """Quantise `model` on `count` images of a folder; `state` is where a search resumes from."""
     from intaglio.api import input_channels, input_size
-    from intaglio.detect.coco import CocoData
     from intaglio.detect.images import image_files, spread, stack
     from intaglio.quant import quantize
 
-    files = spread(image_files(images, CocoData(data, images) if data else None), count)
+    files = spread(image_files(images, read_coco(data, images) if data else None), count)
     shape = parse_size(size) or input_size(model)
     if resize and shape is None:
         raise DataError("--resize must come with --size HxW for a model without input_size.")

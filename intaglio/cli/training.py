@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from intaglio.cli.quantizing import DeviceOption, SizeOption, WeightsOption, losses, open_model
+from intaglio.cli.quantizing import (
+    DeviceOption,
+    SizeOption,
+    WeightsOption,
+    losses,
+    open_model,
+    read_coco,
+)
 from intaglio.cli.shared import (
     JsonOption,
     ResizeOption,
@@ -69,7 +76,6 @@ def train(
     import numpy as np
 
     from intaglio.api import check_trained, head_of, input_channels, input_size
-    from intaglio.detect.coco import CocoData
     from intaglio.detect.images import image_files
     from intaglio.file import save
     from intaglio.fixed import preset
@@ -91,7 +97,7 @@ def train(
     shape = parse_size(size) or input_size(module)
     if shape is None:
         raise ModelError("The model must say its input_size (H, W), or --size must be given.")
-    coco = CocoData(data, images)
+    coco = read_coco(data, images)
     with console.status(f"looking at {len(coco)} images"):
         channels = input_channels(module, image_files(images, coco), shape)
         classes = head_of(module, model).classes

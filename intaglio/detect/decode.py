@@ -170,3 +170,9 @@ def check_maps(spec: HeadSpec, maps: Sequence[Floats]) -> None:
                 f"output map {i} of a {spec.kind} head must have shape ({expected}, h, w), "
                 f"not {found.shape}"
             )
+        size = maps[i % spec.levels].shape[1:]
+        if found.shape[1:] != size:
+            raise ModelError(
+                f"output map {i} of a {spec.kind} head must have the {size[0]}x{size[1]} locations"
+                f" of its level's other maps, not {found.shape[1]}x{found.shape[2]}."
+            )

@@ -180,3 +180,15 @@ def test_wrong_maps_and_specs_are_refused_in_words() -> None:
         replace(FCOS, kind="yolo")  # type: ignore[arg-type]  # the refusal is the point
     with pytest.raises(ModelError, match="given for each of 2 levels, not 0"):
         replace(RETINA, anchor_sizes=())
+
+
+def test_maps_of_one_level_must_have_one_size() -> None:
+    maps = [np.zeros((c, 4 >> k % 2, 4 >> k % 2)) for k, c in enumerate(FCOS.channels)]
+    decode(FCOS, maps, (32, 32))
+    maps[2] = np.zeros((4, 7, 4))
+    with pytest.raises(ModelError) as error:
+        decode(FCOS, maps, (32, 32))
+    assert str(error.value) == (
+        "output map 2 of a fcos head must have the 4x4 locations of its level's other maps,"
+        " not 7x4."
+    )
