@@ -314,7 +314,7 @@ class Importer(Pointwise):
             return real_of(Codes(x.name, grid))
         if isinstance(x, np.ndarray):
             self.check_integers(node, x)
-            zero = np.asarray(self.array(node, 2, 0)).astype(np.int64).reshape(-1)
+            zero = self.zeros(node, 2)
             return self.weights(node, x, self.array(node, 1), zero, node.inputs[0])
         raise node.refuse("its input must be integers.")
 

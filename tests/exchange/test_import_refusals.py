@@ -276,6 +276,18 @@ def test_functions_of_the_file_are_refused(tmp_path: Path) -> None:
         import_onnx(path)
 
 
+def test_weights_in_files_of_their_own(tmp_path: Path) -> None:
+    """Read where they are there, and missed in words."""
+    path = tmp_path / "m.onnx"
+    model = changed(Case("Conv", 13, (Act(), NET)), path)
+    before = import_onnx(path).digest()
+    onnx.save(model, path, save_as_external_data=True, location="m.data", size_threshold=0)
+    assert import_onnx(path).digest() == before
+    (tmp_path / "m.data").unlink()
+    with pytest.raises(ModelError, match="must have the files of its weights beside it"):
+        import_onnx(path)
+
+
 def test_tensors_made_twice_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     model = changed(Case("Relu", 13, (Act(),)), path)

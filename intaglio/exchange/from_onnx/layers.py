@@ -109,7 +109,7 @@ class Layers(Windows):
         if not isinstance(codes, np.ndarray):
             raise node.refuse("its weights must be constant; fold constants first (onnxsim).")
         self.check_integers(node, codes)
-        zero = np.asarray(self.array(node, scale + 1, 0)).astype(np.int64).reshape(-1)
+        zero = self.zeros(node, scale + 1)
         scales = self.array(node, scale)
         return self.weights(node, codes, scales, zero, node.inputs[3], axis)
 
@@ -119,7 +119,7 @@ class Layers(Windows):
             raise node.refuse("its input must be an integer activation and its weights constant.")
         if self.arithmetic.product == "single":
             raise node.refuse("its sums are no products in float32; use another arithmetic.")
-        zeros = [np.asarray(self.array(node, n, 0)).astype(np.int64).reshape(-1) for n in (2, 3)]
+        zeros = [self.zeros(node, n) for n in (2, 3)]
         matrix = node.kind == "MatMulInteger"
         if matrix:
             self.matrix(node)

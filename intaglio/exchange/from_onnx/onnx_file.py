@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+from onnx.external_data_helper import load_external_data_for_model
 
 from intaglio.errors import ModelError
 from intaglio.fixed import IntType
@@ -59,10 +61,22 @@ def read(path: Path) -> OnnxFile:
         raise ModelError(f"{path} must be an existing .onnx file.")
     damaged = f"{path} must be a whole ONNX model, not a damaged file"
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf raises many kinds
+        raise ModelError(f"{damaged}.") from error
+    try:
+        load_external_data_for_model(model, str(path.parent))
+    except Exception as error:  # onnx raises many kinds
+        raise ModelError(
+            f"{path} must have the files of its weights beside it, as it was saved with external"
+            " data; copy them too."
+        ) from error
+    try:
         graph = model.graph
         constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
         nodes = tuple(node_of(n) for n in graph.node)
+        values = [*graph.input, *graph.output, *graph.initializer]
+        check_text([v.name for v in values] + [s.domain for s in model.opset_import])
     except Exception as error:  # protobuf and onnx raise many kinds
         raise ModelError(f"{damaged}.") from error
     if not nodes:
@@ -93,9 +107,7 @@ def read(path: Path) -> OnnxFile:
 def node_of(proto: onnx.NodeProto) -> Node:
     """A node as Python values. Raises ValueError for an attribute without a type, or names that
     are no text."""
-    names = [proto.op_type, proto.name, proto.domain, *proto.input, *proto.output]
-    if not all(isinstance(name, str) for name in names):
-        raise ValueError("names must be text")
+    check_text([proto.op_type, proto.name, proto.domain, *proto.input, *proto.output])
     return Node(
         short_text(proto.op_type),
         standard(proto.domain),
@@ -104,6 +116,12 @@ def node_of(proto: onnx.NodeProto) -> Node:
         tuple(proto.output),
         {a.name: helper.get_attribute_value(a) for a in proto.attribute},
     )
+
+
+def check_text(names: Sequence[Any]) -> None:
+    """Raises ValueError where damaged bytes are no text."""
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("names must be text")
 
 
 def standard(domain: str) -> str:

@@ -121,6 +121,16 @@ class Settling:
             found = array.reshape(-1)
         return [int(v) for v in found]
 
+    def zeros(self, node: Node, index: int) -> Array:
+        """Zero points of constants, as int64 in one row; 0 where they are left out."""
+        found = self.array(node, index)
+        if found is None:
+            return np.zeros(1, np.int64)
+        if int_type(found) is None:
+            raise node.refuse("its zero points must be of a type of integers; quantise to int8.")
+        row: Array = found.astype(np.int64).reshape(-1)
+        return row
+
     def finite(self, node: Node, value: Any, what: str) -> Array:
         """A constant as float64, without NaN and infinity."""
         array = np.asarray(value, dtype=np.float64)
