@@ -77,6 +77,7 @@ PARTS: dict[str, Callable[[torch.Tensor], Any]] = {
     "rows": lambda x: x[:, :, 1:].mul_(2),
     "set": lambda x: x.__setitem__((slice(None), 0), 0.0),
     "select": lambda x: x.select(1, 0).add_(1),
+    "one image": lambda x: x[:1].mul_(2),
     "narrow": lambda x: x.narrow(1, 0, 2).add_(1),
     "chunk": lambda x: x.chunk(2, 1)[0].add_(1),
     "split": lambda x: x.split(2, 1)[1].relu_(),
@@ -145,6 +146,14 @@ def test_a_write_is_seen_by_every_name_of_its_memory(
     steps: list[Any], image: bool, seed: int
 ) -> None:
     """Not by the comparison's grace: it would refuse, and here nothing may be refused."""
+    torch.manual_seed(seed)
+    assert agrees(Names(steps, image).eval())
+
+
+@pytest.mark.slow
+@settings(max_examples=500, deadline=None)
+@given(steps, st.booleans(), st.integers(0, 2**16))
+def test_many_writes_are_seen_by_every_name(steps: list[Any], image: bool, seed: int) -> None:
     torch.manual_seed(seed)
     assert agrees(Names(steps, image).eval())
 
@@ -355,6 +364,12 @@ def test_modules_that_are_no_function_of_an_image(model: type[Calls], words: str
 def test_random_operations_are_refused_with_their_line(function: Any) -> None:
     with pytest.raises(ModelError, match=r"\(test_quant_agree\.py:\d+\): it must give the same "):
         capture(Calls(function), SHAPE)
+
+
+@pytest.mark.parametrize("part", [lambda x: x[:1], lambda x: x[1:], lambda x: x[0]])
+def test_a_part_of_the_batch_is_refused(part: Any) -> None:
+    with pytest.raises(ModelError, match="a map must not be"):
+        capture(Calls(part), SHAPE)
 
 
 def test_autocast_is_refused() -> None:

@@ -237,6 +237,19 @@ def test_a_stopped_training_goes_on_to_the_same_program(tmp_path: Path) -> None:
     assert not state.exists()
 
 
+def test_losses_that_overflow_end_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflowing(*_: object) -> dict[str, torch.Tensor]:
+        return {"cls": torch.tensor(float("inf"), requires_grad=True) * 1}
+
+    monkeypatch.setattr("intaglio.quant.train.detection_loss", overflowing)
+    with pytest.raises(
+        ModelError, match="must stay finite, not overflow in epoch 1; lower its rat"
+    ):
+        run(tmp_path, epochs=1)
+
+
 def test_distillation_is_nothing_for_equal_maps_and_grows_with_the_difference() -> None:
     spec = SPECS["retinanet"]
     rng = torch.Generator().manual_seed(0)

@@ -230,7 +230,7 @@ def test_a_model_that_cannot_be_exported() -> None:
     with pytest.raises(ModelError, match=r"Branching must be exportable by torch\.export on 2 "):
         capture(Branching(), (3, 8, 8))
     with pytest.raises(ModelError, match="quantise the part that returns the raw maps"):
-        capture(nn.Conv2d(4, 4, 9), (4, 8, 8))
+        capture(nn.Sequential(nn.Flatten(), nn.Linear(5, 2)), (4, 8, 8))
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element")
@@ -285,11 +285,17 @@ def test_a_number_of_images_written_into_a_shape(model: nn.Module, words: str) -
     assert "decoding" not in str(refused.value)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_models_that_cannot_be_copied_or_followed() -> None:
     model = nn.Conv2d(3, 3, 1)
     model.last = model(torch.zeros(1, 3, 2, 2))
     with pytest.raises(ModelError, match=r"Conv2d must be one that copy\.deepcopy can copy, not: "):
         capture(model, (3, 4, 4))
+    with pytest.raises(ModelError, match=r"not: Only Tensors .*; .* off \(remove_weight_norm\)\."):
+        capture(model, (3, 4, 4))
+    traced = torch.jit.script(nn.Conv2d(3, 3, 1))
+    with pytest.raises(ModelError, match="not scripted or traced; give the one that it was made"):
+        capture(traced, (3, 4, 4))
     with pytest.raises(ModelError, match=r"cannot follow \.data; use detach\(\) instead"):
         capture(Calls(lambda x: x.data * 2), (3, 8, 12))
 

@@ -32,10 +32,9 @@ from intaglio.errors import ModelError
 from intaglio.ops import Shape
 from intaglio.quant.capture.execute import compute, run, tensors
 from intaglio.quant.capture.graph import FloatGraph, Image
-from intaglio.quant.capture.replay import replay
+from intaglio.quant.capture.replay import BATCH, replay
 from intaglio.quant.capture.site import Map, module_path, operation, place, source_line
 
-BATCH = 2  # tells the batch from dimensions of size 1
 CLOSE = 256.0  # roundings of a channel's largest value: 3e-5 of it in float32
 FACTOR = 16.0
 DOUBLE, NARROW = 4096.0, 4.0  # roundings by which values are disturbed, of float64 and others,
@@ -200,13 +199,13 @@ class Beside:
                 f"{kind} must give the same results for the same images in every call, not others"
                 " in the second; remove randomness and what forward keeps for its next call."
             )
-        if (words := self.first_result(found)) is not None:
+        if (words := self.first_result(found, BATCH)) is not None:
             raise ModelError(
                 f"{kind} must compute what torch.export writes down of it, not {words}; remove"
                 " from forward what depends on how it is called."
             )
         alone = module.alone(origin, [result[:1] for result in ours])
-        if alone is not None and (words := self.first_result(alone)) is not None:
+        if alone is not None and (words := self.first_result(alone, 1)) is not None:
             raise ModelError(
                 f"{kind} must treat each image by itself, not give for a single one {words}; remove"
                 " from forward what depends on the number of images."
@@ -217,7 +216,7 @@ class Beside:
         if node not in self.origin.maps or self.first is not None:
             return
         name = self.origin.maps[node].name
-        words = self.difference(value, self.value(name))
+        words = self.difference(value, self.value(name), BATCH)
         if words is not None:
             self.first = ModelError(
                 f"aten.{operation(node)} in {place(module_path(node)[0], source_line(node))}: the"
@@ -226,29 +225,28 @@ class Beside:
             )
         self.done(name, node)
 
-    def first_result(self, found: Sequence[Any]) -> str | None:
-        """In words, the first result that differs."""
+    def first_result(self, found: Sequence[Any], images: int) -> str | None:
+        """In words, the first result that differs for the first `images`."""
         if len(found) != len(self.graph.outputs):
             return f"{len(found)} results instead of {len(self.graph.outputs)}"
         for (result, name), value in zip(self.graph.outputs.items(), found, strict=True):
-            words = self.difference(value, self.value(name))
+            words = self.difference(value, self.value(name), images)
             if words is not None:
                 return f"{words} in result {result!r}"
         return None
 
-    def difference(self, found: Any, values: torch.Tensor) -> str | None:
-        """In words, by how much some images differ from the first of the graph's `values`, if that
-        is more than the disturbance explains."""
+    def difference(self, found: Any, values: torch.Tensor, images: int) -> str | None:
+        """In words, by how much the first `images` differ from those of the graph's `values`, if
+        that is more than the disturbance explains."""
         found = found[0] if isinstance(found, (tuple, list)) else found
-        count, each = len(self.origin.pixels), values[0].numel()
-        if not isinstance(found, torch.Tensor) or found.numel() not in (each, count * each):
+        right = values[:images]
+        if not isinstance(found, torch.Tensor) or found.numel() != right.numel():
             return "values of another shape"
-        right = values[: found.numel() // each]
         right = right.to(self.dtype).double()  # overflows where torch does
         error, size = error_and_size(found.double().reshape(right.shape), right)
         far = torch.zeros_like(size)
-        for disturbed in torch.split(values, count)[1:]:
-            moved = (disturbed - values[:count]).abs().nan_to_num(nan=torch.inf)
+        for disturbed in torch.split(values, BATCH)[1:]:
+            moved = (disturbed - values[:BATCH]).abs().nan_to_num(nan=torch.inf)
             far = torch.maximum(far, moved.amax(dim=(0, 2, 3)))
         worse = error > FACTOR * far + self.disturbance * size
         if not worse.any():
@@ -273,9 +271,8 @@ class Beside:
 
     def disturbed(self, value: torch.Tensor) -> torch.Tensor:
         """All but the first two images moved by a rounding or so."""
-        count = len(self.origin.pixels)
-        amount = torch.rand(value[count:].shape, generator=self.generator, dtype=value.dtype)
-        return torch.cat([value[:count], value[count:] * (1 + self.disturbance * (2 * amount - 1))])
+        amount = torch.rand(value[BATCH:].shape, generator=self.generator, dtype=value.dtype)
+        return torch.cat([value[:BATCH], value[BATCH:] * (1 + self.disturbance * (2 * amount - 1))])
 
     def done(self, name: str, reader: Any) -> None:
         """Drop a value after its last use."""

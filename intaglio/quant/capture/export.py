@@ -80,13 +80,18 @@ def replayed(
 
 def in_eval(model: nn.Module) -> nn.Module:
     """A copy on the CPU, in float32 and eval mode. Raises ModelError where it cannot be copied."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError(
+            "The model must be an nn.Module in Python, not scripted or traced; give the one that it"
+            " was made from."
+        )
     try:
         return copy.deepcopy(model).cpu().float().eval()
     except Exception as error:  # the user's own attributes
         raise ModelError(
             f"{type(model).__name__} must be one that copy.deepcopy can copy, not:"
-            f" {first_line(error)}; keep no results of forward on it, or call it under"
-            " torch.no_grad() before."
+            f" {first_line(error).partition('.')[0]}; keep no results of forward on it but of calls"
+            " under torch.no_grad(), and take torch.nn.utils.weight_norm off (remove_weight_norm)."
         ) from error
 
 

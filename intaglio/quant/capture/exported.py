@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from intaglio.errors import ModelError
 from intaglio.ops import Shape
-from intaglio.quant.capture.agree import BATCH
+from intaglio.quant.capture.replay import BATCH
 
 TOO_SMALL = ("Kernel size can't be greater", "Output size is too small")
 

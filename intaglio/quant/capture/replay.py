@@ -12,6 +12,8 @@ from torch.export import ExportedProgram
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
+BATCH = 2  # images of a run: tells the batch from dimensions of size 1
+
 Memory = Mapping[fx.Node, frozenset[int]]
 See = Callable[[fx.Node, Any], None]
 

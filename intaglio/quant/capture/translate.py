@@ -20,7 +20,7 @@ from intaglio.errors import ModelError
 from intaglio.quant.capture.aten import PARTS, REMEDIES, TRANSLATIONS
 from intaglio.quant.capture.aten_maps import identity
 from intaglio.quant.capture.graph import Conv, Node, Scaled
-from intaglio.quant.capture.replay import Memory
+from intaglio.quant.capture.replay import BATCH, Memory
 from intaglio.quant.capture.site import (
     Const,
     Map,
@@ -90,8 +90,7 @@ class Translation:
             tuple(first.shape), self.scope,
         )  # fmt: skip
         translation = TRANSLATIONS.get(op)
-        whole = isinstance(read.get("self"), Map) and tuple(first.shape[1:]) == read["self"].shape
-        if op == "slice" and whole:  # x[:]
+        if op == "slice" and is_whole(first, read["self"]):  # x[:]
             translation = identity
         if translation is None:
             raise site.refuse(self.remedy(node, op))
@@ -229,6 +228,11 @@ def has_map(value: Value) -> bool:
     if isinstance(value, (tuple, list)):
         return any(has_map(v) for v in value)
     return isinstance(value, Map)
+
+
+def is_whole(result: torch.Tensor, x: Value) -> bool:
+    """Whether a part of a map is all of it, for all images."""
+    return isinstance(x, Map) and tuple(result.shape) == (BATCH, *x.shape)
 
 
 def same_elements(a: Const, b: Const) -> bool:
