@@ -144,10 +144,26 @@ def constant_code(
     """The code of every sum that the channel can reach, where it is one and the same."""
     if arithmetic.product == "single":
         return constant_single(term, zero_point, ends)
-    codes = {
+    found = {
         clamp(whole(term.at(code), arithmetic.rounding) + zero_point, *ends) for code in term.codes
     }
-    return codes.pop() if len(codes) == 1 else None
+    if arithmetic.rounding == "DOUBLE" and term.codes[0] < term.codes[1] and len(found) == 1:
+        found = in_two_steps(term, zero_point, ends, arithmetic)
+    return found.pop() if len(found) == 1 else None
+
+
+def in_two_steps(
+    term: Term, zero_point: int, ends: tuple[int, int], arithmetic: Arithmetic
+) -> set[int]:
+    """The codes of both ends by the channel's own M and S, as the first rounding may lift a value
+    to a tie of the second. A ratio beyond all M is a step, whose ends are what they are."""
+    try:
+        made = scaling([term], zero_point, arithmetic, "")
+    except ModelError:
+        return {clamp(whole(term.at(term.codes[0]), "DOUBLE") + zero_point, *ends)}
+    (m,), (b,) = made.multipliers, made.bias
+    totals = [code * m + b for code in term.codes]
+    return {requantise(t, made.shift, made.offset, *ends, "DOUBLE") for t in totals}
 
 
 def constant_single(term: Term, zero_point: int, ends: tuple[int, int]) -> int | None:

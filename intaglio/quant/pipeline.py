@@ -17,8 +17,9 @@ from torch.utils import _pytree as pytree
 from intaglio.channels import announce, losses_of
 from intaglio.detect.decode import HeadSpec
 from intaglio.errors import ModelError
+from intaglio.fixed import Arithmetic
 from intaglio.program import Program
-from intaglio.quant.adjust.biases import fitted
+from intaglio.quant.adjust.biases import fitted, rules
 from intaglio.quant.adjust.compensate import compensated
 from intaglio.quant.adjust.correct import corrected
 from intaglio.quant.adjust.equalize import equalized
@@ -29,7 +30,7 @@ from intaglio.quant.capture.passes import own_weights, simplify
 from intaglio.quant.learn.reconstruct import Reconstructed, reconstruct
 from intaglio.quant.lowering.lower import lower
 from intaglio.quant.lowering.report import Differences, LayerReport, differences, layer_reports
-from intaglio.quant.ranges.fake import FakeQuant, Rules
+from intaglio.quant.ranges.fake import FakeQuant
 from intaglio.quant.ranges.groups import BUDGETED, groups
 from intaglio.quant.ranges.observe import batches, check_images
 from intaglio.quant.ranges.scales import Calibration, Scales, calibrate, choose
@@ -135,8 +136,15 @@ def quantize(
     shifted, scales = fitted(shifted, scales, config.arithmetic)
     program = lower(shifted, scales, config.arithmetic, meta(model, config, calibration))
     announce(losses_of(program.meta))
-    fake = FakeQuant(shifted, scales, rules=Rules.of(program))
+    fake = FakeQuant(shifted, scales, twin_type(config.arithmetic), rules(shifted, scales, program))
     return Quantized(program, fake, graph, scales, calibration, images, found, mixed, learned)
+
+
+def twin_type(arithmetic: Arithmetic) -> torch.dtype:
+    """What the fake-quantised twin computes in: whole biases put many values on a tie, from which
+    float32 would fall to either side."""
+    plain = arithmetic.forms == "own" and arithmetic.product == "exact"
+    return torch.float32 if plain else torch.float64
 
 
 def outer_spec(model: nn.Module, config: QuantConfig) -> HeadSpec | None:

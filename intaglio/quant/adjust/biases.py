@@ -12,8 +12,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from intaglio import ops
 from intaglio.fixed import Arithmetic
-from intaglio.quant.capture.graph import Conv, FloatGraph, Floats, Scaled, SumPool
+from intaglio.program import Program
+from intaglio.quant.capture.graph import Add, Conv, FloatGraph, Floats, Scaled, SumPool
+from intaglio.quant.ranges.fake import Rules
 from intaglio.quant.ranges.scales import Scales
 
 BITS = 31  # beside the sign
@@ -45,6 +48,21 @@ def sums(node: Scaled, scales: Scales) -> tuple[Floats, Floats]:
     elif isinstance(node, SumPool):
         count *= node.kernel[0] * node.kernel[1]
     return unit, count * largest
+
+
+def rules(graph: FloatGraph, scales: Scales, program: Program) -> Rules:
+    """How `program` rounds what it makes of `graph`. In two steps, S is 31 and what brings the
+    ratio to 31 bits, whether or not the channel is a constant in the Program."""
+    rests = {}
+    for node in graph.nodes:
+        if isinstance(node, Scaled):
+            ratio = sums(node, scales)[0] / scales.grids[node.output].scale
+            rests[node.output] = np.maximum(-np.frexp(ratio)[1], 0).astype(np.int64)
+        elif isinstance(node, Add):
+            op = program.producer[node.output]
+            assert isinstance(op, ops.Add)
+            rests[node.output] = np.array([max(op.shift - 31, 0)])
+    return Rules(program.arithmetic.rounding, rests)
 
 
 def whole(node: Scaled, scales: Scales) -> Floats:

@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from intaglio import ops
 from intaglio.fixed import Rounding
-from intaglio.program import Program
 from intaglio.quant.capture.execute import Visit, run
 from intaglio.quant.capture.graph import PASSING, Add, FloatGraph, Image, Node, Scaled
 from intaglio.quant.ranges.grids import Grid
@@ -28,21 +26,11 @@ class Rules:
     rounding: Rounding = "RND"
     rests: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
-    @staticmethod
-    def of(program: Program) -> Rules:
-        """Those of a Program."""
-        rests = {
-            op.output: np.maximum(np.array(op.shift).reshape(-1) - 31, 0)
-            for op in program.ops
-            if isinstance(op, ops.Requant | ops.Add)
-        }
-        return Rules(program.arithmetic.rounding, rests)
-
     def applied(self, name: str, value: torch.Tensor, grid: Grid) -> torch.Tensor:
         """The value on its grid, by a rule that minds signs or parity: before the zero point."""
         codes = value / grid.scale
         if self.rounding == "RND_CONV":
-            near = torch.round(codes)
+            near = torch.round(codes.float()).to(value)  # a product in float32 rests on its ties
         else:
             if self.rounding == "DOUBLE":
                 one = torch.from_numpy(np.ldexp(1.0, self.rests[name])).to(value)[:, None, None]
