@@ -2,7 +2,7 @@
 
 A requantiser of 32 channels, accumulators of 20 bits to codes of 8, synthesised for an ECP5 by
 yosys without place and route: with one S, two, three, four, one for each channel, and with one S
-and a wider M, which would hold the same ratios. The table is in decision 0017.
+and a wider M, which would hold the same ratios. The table is in decision 0019.
 """
 
 import argparse

@@ -55,8 +55,9 @@ def runtimes_own(program: Program) -> Program:
             b = program.constants[op.bias].array.reshape(-1)
             size = max(m.size, b.size)
             m, b = np.resize(m, size), np.resize(b, size)
-            near = np.where(m == 0, 0, b // np.where(m == 0, 1, m) * m)
-            near = np.where(abs(near) > abs(m) << 22, 0, near)
+            s = np.resize(np.array(op.shift), size)
+            near = np.where(m == 0, b >> s << s, b // np.where(m == 0, 1, m) * m)
+            near = np.where(abs(near) > np.where(m == 0, 1 << s, abs(m)) << 22, 0, near)
             name = builder.constant(f"{op.bias}.near", near)
             low = -128 if made.type.signed else 0
             offset = max(low, min(low + 255, op.offset))

@@ -20,7 +20,7 @@ import onnx
 
 from intaglio.exchange.to_onnx.graph import MICROSOFT, Array
 from intaglio.exchange.to_onnx.integer import Writer, storage
-from intaglio.fixed import IntType
+from intaglio.fixed import IntType, round_shift
 from intaglio.multiplier import Scaling, Term, scaling
 from intaglio.ops import Add, Conv2d, Op, Padding, Requant, SumPool2d
 from intaglio.program import Program
@@ -186,15 +186,22 @@ class QuantisedWriter(Writer):
             for mc, bc, sc in zip(m, b, s, strict=True):
                 if mc and (abs(int(mc)).bit_count() > 1 or bc % mc):
                     raise self.refuse(op, "M must be a power of two and B a multiple of it")
-                if not mc and bc and 2 * abs(int(bc)) > 1 << int(sc):
-                    raise self.refuse(op, "B must be 0 where M is 0")
-                reach = max(abs(acc.lo), abs(acc.hi)) + (abs(int(bc) // int(mc)) if mc else 0)
+                if not mc and bc % (1 << int(sc)) and 2 * abs(int(bc)) > 1 << int(sc):
+                    raise self.refuse(op, "B must be a whole code where M is 0")
+                added = abs(int(bc) // int(mc)) if mc else abs(int(bc) >> int(sc))
+                reach = max(abs(acc.lo), abs(acc.hi)) + added
                 if reach > FLOAT_EXACT:
                     raise self.refuse(op, f"its sums must be below 2^24, not {reach}")
         sign, pairs = np.sign(m), list(zip(m.tolist(), b.tolist(), s.tolist(), strict=True))
         scale = np.array([abs(mc) / (1 << sc) if mc else 1.0 for mc, _, sc in pairs])
-        bias = b if self.single else np.array([bc // mc if mc else 0 for mc, bc, _ in pairs])
-        return scale.astype(np.float32), bias * sign, weight * sign[:, None, None, None]
+        if self.single:
+            bias = b * sign
+        else:  # without weights, the bias is the code itself
+            bias = np.array(
+                [bc // mc * np.sign(mc) if mc else round_shift(bc, sc, "RND_CONV")
+                 for mc, bc, sc in pairs]
+            )  # fmt: skip
+        return scale.astype(np.float32), bias, weight * sign[:, None, None, None]
 
     def scales(self, x: str, y: str, scale: Array) -> tuple[float, Array, float]:
         """(xs, ws, ys) for which the runtime's float32(float32(xs * ws) / ys) is `scale`."""
