@@ -10,7 +10,7 @@ LIMIT = 10  # seconds
 
 
 class Runtime:
-    """Runs models, unoptimised. Use as a context."""
+    """Runs models, as they are written or as the runtime does by default. Use as a context."""
 
     def __enter__(self) -> Runtime:
         self.start()
@@ -31,10 +31,10 @@ class Runtime:
         self.process.join()
         self.pipe.close()
 
-    def run(self, model: bytes, images: list[Any]) -> list[Any] | str:
+    def run(self, model: bytes, images: list[Any], optimised: bool = False) -> list[Any] | str:
         """The outputs of each image (1, C, H, W), or in words why there is none."""
         try:
-            self.pipe.send((model, images))
+            self.pipe.send((model, images, optimised))
             if self.pipe.poll(LIMIT):
                 return self.pipe.recv()
         except (EOFError, OSError):
@@ -48,12 +48,14 @@ def serve(pipe: Connection) -> None:
     """The other process."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
+    levels = onnxruntime.GraphOptimizationLevel
     while True:
-        model, images = pipe.recv()
+        model, images, optimised = pipe.recv()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 4
+        if not optimised:
+            options.graph_optimization_level = levels.ORT_DISABLE_ALL
         try:
             session = onnxruntime.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"]
