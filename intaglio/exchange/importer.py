@@ -393,12 +393,13 @@ class Importer(Pointwise):
 
     def product(self, node: Node, a: Any, b: Any) -> Real:
         """x * f(x), as SiLU and hard-swish are written: one table."""
-        one, two = self.rooted(a), self.rooted(b)
-        if one is None or two is None or one.root != two.root:
+        roots = [(v, w) for v in self.rooted(a) for w in self.rooted(b) if v.root == w.root]
+        if not roots:
             raise node.refuse(
                 "two tensors must not be multiplied unless one is a function of the other, as in"
                 " SiLU; remove attention or gates from the model."
             )
+        one, two = roots[0]
         values = one.reals * two.reals
         floats = None
         if self.runtime:

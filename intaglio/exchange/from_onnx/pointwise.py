@@ -3,6 +3,7 @@ floats of the runtime behind them where its own is chosen."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -52,22 +53,23 @@ class Pointwise(Qonnx):
         one, two = (codes, grid), (code, other)
         return replace(made, settled=partial(rule, *((one, two) if place else (two, one))))
 
-    def rooted(self, real: Any) -> Rooted | None:
-        """A value as a function of the first codes that it comes from."""
+    def rooted(self, real: Any) -> Iterator[Rooted]:
+        """A value as a function of the codes that it comes from, the nearest first."""
         floats = self.floats(real)
         if floats is not None and len(floats.codes) == 1:
             (root,), reals = floats.codes, floats.reals
         elif isinstance(real, Real) and real.codes is not None:
             root, reals = real.codes, self.reals(real)
         else:
-            return None
+            return
         grid = root.grid
         codes = np.arange(grid.type.lo, grid.type.hi + 1)
+        yield Rooted(root, reals, codes, grid)
         while root.name in self.derived:
             source, table = self.derived[root.name]
             reals, codes = (v[table - root.grid.type.lo] for v in (reals, codes))
             root = source
-        return Rooted(root, reals, codes, grid)
+            yield Rooted(root, reals, codes, grid)
 
     def reals(self, real: Real) -> Any:
         """The real value of every code of `real.codes`, bounds applied."""
