@@ -26,6 +26,8 @@ def environment() -> dict[str, str]:
     kept = kept_folder()
     if kept is not None and kept != user_cache():
         found["XDG_CACHE_HOME"] = str(kept)
+        if os.path.expanduser("~") == "~":  # some do not even look further without a home
+            found["HOME"] = str(kept)
     return found
 
 
@@ -79,6 +81,9 @@ def for_libraries() -> Iterator[None]:
 
 
 def complaint(printed: str) -> str:
-    """The line of a failed program's words that says most: the first error, else the last."""
+    """The line of a failed program's words that says most: the first error, else the last; the last
+    of a Python program that ended with a traceback."""
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    if any(line.startswith("Traceback (") for line in lines):
+        return lines[-1]
     return next((line for line in lines if "rror" in line), lines[-1] if lines else "no message")

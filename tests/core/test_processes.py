@@ -68,6 +68,11 @@ def test_what_cannot_be_kept_at_home_is_kept_in_a_temporary_folder(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     private = tmp_path / f"intaglio-{os.getuid()}"
     assert environment()["XDG_CACHE_HOME"] == str(private)
+    assert environment().get("HOME") == os.environ.get("HOME")
+    with monkeypatch.context() as nobody:  # a user without an entry, as in a container
+        nobody.delenv("HOME", raising=False)
+        nobody.setattr(os.path, "expanduser", lambda path: path)
+        assert environment()["HOME"] == environment()["XDG_CACHE_HOME"] == str(private)
     path = os.environ["PATH"]
     with for_libraries():
         assert os.environ["XDG_CACHE_HOME"] == str(private)
@@ -80,6 +85,7 @@ def test_what_cannot_be_kept_at_home_is_kept_in_a_temporary_folder(
     ("printed", "says"),
     [
         ("", "no message"),
+        ("Traceback (most recent call last):\n  raise Error(x)\nError: why\n", "Error: why"),
         ("one\n\n  two  \n", "two"),
         ("g++ -c x.cc\nx.cc:1: error: no\nmake: Error 1\n", "x.cc:1: error: no"),
     ],
