@@ -50,8 +50,10 @@ def written(layers: int) -> Path:
 
 
 def command(folder: Path, path: str, simulator: str) -> subprocess.CompletedProcess[str]:
-    """`intaglio verify` with this PATH alone, and a home where nothing is kept yet."""
-    env = {"PATH": path, "HOME": str(folder.parent), "PYTHONPATH": str(ROOT)}
+    """`intaglio verify` with this PATH alone."""
+    kept = ("HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR")
+    env = {name: os.environ[name] for name in kept if name in os.environ}
+    env |= {"PATH": path, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-m", "intaglio.cli", "verify", str(folder), "--frames", "1",
          "--simulator", simulator],
