@@ -1,6 +1,7 @@
 """Picture files of every kind: the pixels that a viewer shows, or a sentence."""
 
 import io
+import json
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from intaglio.detect.coco import CocoData
 from intaglio.detect.images import image_files, stack
 from intaglio.detect.pictures import Header, header, load_image
 from intaglio.errors import DataError, DataWarning
+from intaglio.quant.train import Pictures
 
 COLOURS = np.random.default_rng(5).integers(0, 256, (6, 9, 3)).astype(np.uint8)
 GREYS = np.random.default_rng(6).integers(0, 65536, (6, 9)).astype(np.uint16)
@@ -281,3 +284,30 @@ def test_hidden_files_and_folders_are_no_pictures(tmp_path: Path) -> None:
         Image.fromarray(COLOURS).save(tmp_path / name)
     (tmp_path / "folder.png").mkdir()
     assert [file.name for file in image_files(tmp_path)] == ["a.webp", "b.TIF"]
+
+
+def test_training_sees_turned_pictures_with_their_boxes(tmp_path: Path) -> None:
+    """The box is the white part of the picture, turned and scaled, whichever frame it is given in;
+    pictures of one channel stay so."""
+    stored = np.zeros((16, 32), np.uint8)
+    stored[4:12, 8:24] = 255
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=as_orientation(6))
+    path = tmp_path / "data.json"
+    for (width, height), box in (((32, 16), [8, 4, 16, 8]), ((16, 32), [4, 8, 8, 16])):
+        image = {"id": 0, "file_name": "a.png", "width": width, "height": height}
+        annotation = {"id": 0, "image_id": 0, "category_id": 0, "bbox": box}
+        document = {"images": [image], "annotations": [annotation]}
+        path.write_text(json.dumps(document | {"categories": [{"id": 0, "name": "cat"}]}))
+        for channels in (3, 1):
+            data = CocoData(path, tmp_path)
+            with pytest.warns(DataWarning, match="Pictures are turned"):
+                pictures = Pictures(data, ["dog", "cat"], (16, 16), resize=True, channels=channels)
+            seen, boxes, labels = pictures[0]
+            assert seen.shape == (channels, 16, 16)
+            assert labels.tolist() == [1]
+            left, top, right, below = (int(v) for v in boxes[0])
+            white = np.zeros((16, 16), bool)
+            white[top:below, left:right] = True
+            inside = seen[0].numpy()[:, :8]  # the rest is the margin
+            assert (inside[white[:, :8]] > 200).mean() > 0.8
+            assert (inside[~white[:, :8]] < 120).all()
