@@ -31,7 +31,7 @@ from intaglio.quant.lowering.lower import lower
 from intaglio.quant.ranges.grids import weight_codes
 from intaglio.quant.ranges.scales import calibrate, choose
 from intaglio.quant.search.odol import OdolTerms
-from intaglio.sim.engine import Simulator
+from intaglio.sim import reference
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.filterwarnings("ignore::intaglio.errors.CalibrationWarning")
@@ -172,8 +172,9 @@ def through_every_method(
 
 def check(done: Quantized, images: NDArray[np.uint8]) -> None:
     """What is made is whole: it runs, its report has numbers, and the twin has them too."""
-    for result in Simulator(done.program)(images).values():
-        assert result.shape[0] == len(images)
+    tensors = reference.run(done.program, images.astype(np.int64)).tensors
+    for result in done.program.outputs:
+        assert tensors[result.name].shape[0] == len(images)
     for fake in done.fake(images):
         assert np.isfinite(fake).all()
     for row in done.layers:
@@ -264,7 +265,8 @@ def through_training(seed: int) -> Counter[str]:
                 adam.step()
             training.settle([pixels, pixels])
             graph, scales = training.eval().exported(images)
-            Simulator(lower(graph, scales, config.arithmetic, {}))(images)
+            program = lower(graph, scales, config.arithmetic, {})
+            reference.run(program, images.astype(np.int64))
         except IntaglioError as error:
             said[str(error)] += 1
             continue
