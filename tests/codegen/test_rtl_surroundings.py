@@ -1,5 +1,6 @@
 """The RTL is simulated wherever the build lies and whatever programs the system has."""
 
+import atexit
 import os
 import shutil
 import subprocess
@@ -44,7 +45,9 @@ def chain(layers: int) -> Program:
 @cache
 def written(layers: int) -> Path:
     """A build, not simulated yet."""
-    folder = Path(tempfile.mkdtemp(prefix="intaglio-test-")) / "build"
+    parent = Path(tempfile.mkdtemp(prefix="intaglio-test-"))
+    atexit.register(shutil.rmtree, parent, ignore_errors=True)
+    folder = parent / "build"
     build(chain(layers), lanes=20 * layers, target="generic").write(folder)
     return folder
 
