@@ -213,3 +213,44 @@ def test_python_is_warned_too() -> None:
     first, second = (str(warning.message) for warning in seen.list)
     assert first.startswith("Layer 'convs.1', channels 1, 2, 4, 5: M must have 10 significant bits")
     assert second.startswith("Layer 'convs.2'")
+
+
+def pruned_detector() -> nn.Module:
+    """The bundled one with a filter of its stem pruned: the norm's factor and shift are 0."""
+    model = pytest.importorskip("intaglio.detect.zoo").load("fcos-nano")
+    norm = model.backbone.body.bn1
+    with torch.no_grad():
+        norm.weight[6] = norm.bias[6] = 0
+    found: nn.Module = model.eval()
+    return found
+
+
+def test_a_pruned_filter_leaves_a_detector_its_bits() -> None:
+    images = pixels((3, 96, 96), 2)
+    config = QuantConfig(wbits=8, abits=8, arithmetic=PRESETS["nvdla"], compensate=False)
+    done = quantize(pruned_detector(), images, config)
+    m, _, _ = tables(done.program)["backbone.body.conv1"]
+    assert m[6] == 0
+    assert max(m) >= 1 << 14
+    assert not losses_of(done.program.meta)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_pruned_detector_finds_in_integers_what_its_twin_finds(
+    preset: str, bits: int, tmp_path: Path
+) -> None:
+    zoo = pytest.importorskip("intaglio.detect.zoo")
+    from intaglio.api import evaluate
+    from intaglio.detect.images import stack
+
+    seen = zoo.calibration("fcos-nano", tmp_path / "calibration", 32)
+    data = zoo.held_out("fcos-nano", tmp_path / "held-out", 60)
+    images = stack([seen.file(i) for i in seen.ids], None)
+    config = QuantConfig(wbits=bits, abits=bits, arithmetic=PRESETS[preset])
+    done = quantize(pruned_detector(), images, config)
+    integers = evaluate(done.program, data).ap
+    fake = evaluate(done.program, data, predict=done.fake).ap
+    print(f"{preset} W{bits}A{bits}: AP {fake:.4f} fake-quantised, {integers:.4f} in integers")
+    assert abs(integers - fake) <= 0.003
