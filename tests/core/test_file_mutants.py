@@ -108,7 +108,7 @@ def graph_changed(rng: np.random.Generator, path: Path) -> bytes:
     for _ in range(int(rng.integers(1, 4))):
         change(rng, graph)
     if rng.random() < 0.3 and isinstance(graph.get("meta"), dict):
-        with suppress(ValueError, TypeError):
+        with suppress(ValueError, TypeError, LookupError):
             head = json.loads(graph["meta"]["head"])
             change(rng, head)
             graph["meta"]["head"] = json.dumps(head)
