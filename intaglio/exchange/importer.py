@@ -30,7 +30,6 @@ from intaglio.exchange.from_onnx.onnx_file import TYPES, Node, read
 from intaglio.exchange.from_onnx.operators import LARGEST, Operator
 from intaglio.exchange.from_onnx.pointwise import Pointwise
 from intaglio.exchange.from_onnx.qonnx import QONNX_KINDS
-from intaglio.exchange.from_onnx.settling import tabulated
 from intaglio.exchange.from_onnx.values import (
     Bordered,
     Codes,
@@ -41,6 +40,7 @@ from intaglio.exchange.from_onnx.values import (
     Real,
     Weights,
     real_of,
+    tabulated,
 )
 from intaglio.fixed import Arithmetic, IntType
 from intaglio.program import Program

@@ -11,7 +11,7 @@ import numpy as np
 from intaglio import ops
 from intaglio.exchange.from_onnx.door import UNKNOWN
 from intaglio.exchange.from_onnx.on_codes import BIAS_SLACK, SUMS
-from intaglio.exchange.from_onnx.onnx_file import Array, Node, int_type
+from intaglio.exchange.from_onnx.onnx_file import Array, Node, int_type, single
 from intaglio.exchange.from_onnx.values import Codes, Grid, Part, Real, Weights, real_of
 from intaglio.exchange.from_onnx.windows import ONE, Windows
 from intaglio.fixed import IntType
@@ -85,8 +85,7 @@ class Layers(Windows):
                 "scales must be one for the tensor or one for each output channel, and zero points"
                 " as many; quantise by tensor or by channel."
             )
-        if scale.dtype != np.float32:
-            raise node.refuse(f"its scale must be float32, not {scale.dtype}; quantise in float32.")
+        scale = single(node, scale)
         self.finite(node, scale, "its scales")
         axis = axis % max(codes.ndim, 1)
         lines = [1] * codes.ndim

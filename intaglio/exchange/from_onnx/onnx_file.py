@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
@@ -141,3 +142,11 @@ def int_type(array: Array) -> IntType | None:
 def short_text(text: str) -> str:
     """A name that is printed: on one line, of at most 200 letters."""
     return text[:200] if text.isprintable() else repr(text[:200])
+
+
+def single(node: Node, scale: Array) -> Array:
+    """Scales as float32. Those of QLinearMatMul may be float16: it scales codes alone, and float32
+    holds them exactly; between Q and DQ nodes values themselves would be float16."""
+    if scale.dtype == np.float32 or (scale.dtype == np.float16 and node.kind == "QLinearMatMul"):
+        return scale.astype(np.float32)
+    raise node.refuse(f"its scale must be float32, not {scale.dtype}; quantise in float32.")

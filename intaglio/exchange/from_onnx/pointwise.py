@@ -14,8 +14,7 @@ from intaglio.exchange.from_onnx.functions import tabulate
 from intaglio.exchange.from_onnx.linear import rounded_product, rounded_sum
 from intaglio.exchange.from_onnx.onnx_file import Node
 from intaglio.exchange.from_onnx.qonnx import Qonnx
-from intaglio.exchange.from_onnx.settling import tabulated
-from intaglio.exchange.from_onnx.values import Codes, Floats, Grid, Real, real_of
+from intaglio.exchange.from_onnx.values import Codes, Floats, Grid, Real, real_of, tabulated
 from intaglio.fixed import IntType
 
 U8 = IntType(8, False)

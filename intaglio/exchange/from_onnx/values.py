@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -230,3 +230,21 @@ def real_of(codes: Codes) -> Real:
     """What the codes stand for."""
     part = Part(codes.name, codes.grid.scale, (np.float32(1),), (codes.grid.zero,))
     return Real((part,), codes=codes)
+
+
+def tabulated(floats: Floats) -> Real:
+    """A value that is a table of codes."""
+    if len(floats.codes) > 1:
+        return Real((), floats=floats)
+    return Real((), codes=floats.codes[0], function=floats.reals, floats=floats)
+
+
+def same_length(*values: Sequence[Any]) -> list[list[Any]]:
+    """The shorter ones repeated."""
+    n = max(map(len, values))
+    return [[v[i % len(v)] for i in range(n)] for v in values]
+
+
+def times(a: Sequence[Fraction], b: Sequence[Fraction]) -> tuple[Fraction, ...]:
+    """Products, channel by channel."""
+    return tuple(x * y for x, y in zip(*same_length(a, b), strict=True))
