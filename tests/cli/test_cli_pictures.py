@@ -98,13 +98,13 @@ def test_grey_pictures_fit_a_network_of_one_channel(cli: Cli, here: Path) -> Non
     refused(cli("run", "grey.intaglio", colours, "--raw"), f"{colours} {words}")
     refused(cli("trace", "grey.intaglio", colours, "-o", "other"), f"{colours} {words}")
     Image.new("RGB", (9, 8)).save(folder / "4.png")
-    refused(cli(*model, folder), "pictures are read as RGB", ".npy")
+    refused(cli(*model, folder), "picture files are read as RGB", ".npy")
 
 
 def test_other_channels_are_told_of_arrays(cli: Cli, here: Path) -> None:
     folder = grey_files(here / "grey")
     model = ("quantize", "nets_of_pictures:four", "-o", "four.intaglio", "--images")
-    refused(cli(*model, folder), "pictures are read as RGB", ".npy")
+    refused(cli(*model, folder), "picture files are read as RGB", ".npy")
     for file in folder.iterdir():
         file.unlink()
     np.save(folder / "0.npy", np.random.default_rng(1).integers(0, 256, (4, 8, 9), np.uint8))
