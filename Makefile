@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= 2
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
-setup: $(READY) ## virtual environment with every package, Icarus Verilog and Chromium where apt can bring them
+setup: $(READY) ## virtual environment with every package, Icarus Verilog, tkinter and Chromium where apt can bring them
 
 $(READY): pyproject.toml constraints.txt
 	@for tool in $(PYTHON) g++; do command -v $$tool >/dev/null || \
@@ -25,6 +25,9 @@ $(READY): pyproject.toml constraints.txt
 	@command -v iverilog >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	  apt-get update -qq && apt-get install -y -qq iverilog >/dev/null; } || \
 	  echo "Icarus Verilog is not installed; it is optional beside Verilator."
+	@$(PYTHON) -c 'import tkinter' 2>/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -qq && apt-get install -y -qq python3-tk >/dev/null; } || \
+	  echo "Python's tkinter is not installed; only tests of Vivado scripts need its Tcl interpreter."
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	  apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || \
 	  echo "Chromium is not installed; only a test of the report's looks needs it."

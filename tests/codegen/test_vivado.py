@@ -3,6 +3,7 @@ its design through yosys' own synthesis for the same family."""
 
 import json
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,19 @@ TOOLS = (
 )  # fmt: skip
 
 
-def vivado(folder: Path, slack: float) -> list[list[str]]:
-    """The commands of the script in their order, where the longest path has this slack in ns."""
+def tkinter() -> Any:
+    """The module that brings a Tcl interpreter."""
     try:
-        import tkinter
+        return import_module("tkinter")
     except ModuleNotFoundError:
         if os.environ.get("CI"):
             pytest.fail("tkinter must be installed where CI is set")
         pytest.skip("tkinter, which brings a Tcl interpreter, is not installed")
-    tcl: Any = tkinter.Tcl()
+
+
+def vivado(folder: Path, slack: float) -> list[list[str]]:
+    """The commands of the script in their order, where the longest path has this slack in ns."""
+    tcl: Any = tkinter().Tcl()
     called: list[list[str]] = []
     for name in TOOLS:
 
@@ -71,9 +76,7 @@ def test_every_step_is_there_and_in_order(folder: Path) -> None:
 
 
 def test_a_missed_clock_is_an_error_and_leaves_no_checkpoint(folder: Path) -> None:
-    import tkinter
-
-    with pytest.raises(tkinter.TclError, match="the clock is not met"):
+    with pytest.raises(tkinter().TclError, match="the clock is not met"):
         vivado(folder, slack=-0.001)
 
 

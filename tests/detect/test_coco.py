@@ -246,9 +246,9 @@ def test_a_head_with_group_norm_is_refused_by_name(cli: Cli, tmp_path: Path) -> 
     assert json.loads((tmp_path / "ap.json").read_text())["ap"] >= 0
     refused(
         cli("quantize", *net, *size, "--count", 1, "-o", "x.intaglio"),
-        "aten.group_norm in layer 'head.classification_head.conv.1': a norm must have constant"
-        " statistics, and GroupNorm takes each image's own; train with BatchNorm2d or"
-        " MultiLevelNorm, or use a detector without it (retinanet_resnet50_fpn).",
+        "aten.group_norm in layer 'head.classification_head.conv.1' (heads.py:",
+        "): a norm must have constant statistics, and GroupNorm takes each image's own; train with"
+        " BatchNorm2d or MultiLevelNorm, or use a detector without it (retinanet_resnet50_fpn).",
     )
     assert not (tmp_path / "x.intaglio").exists()
 

@@ -25,7 +25,8 @@ from intaglio.hdl.axis import AxisSender
 from intaglio.hdl.link import Link
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "proofs.md"
-INSIDE = {"Engine", "Requantiser", "Rom"}  # the base of engines; no stream at either side
+# The bases of engines; no stream at either side.
+INSIDE = {"Engine", "WeightedEngine", "Requantiser", "Rom"}
 pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 
 

@@ -148,8 +148,8 @@ def run_bench(
     kept = kept_folder()
     command += ["--kept", str(kept / "intaglio")] if kept else []
     done = subprocess.run(
-        command + ["--stalls"] * stalls, cwd=folder, env=environment(), capture_output=True,
-        text=True, errors="replace",
+        command + ["--stalls"] * stalls, cwd=folder, capture_output=True, text=True,
+        errors="replace", env=environment() | {"PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
     log = folder / "sim" / f"{simulator}.log"
     write_text(log, done.stdout + done.stderr)
