@@ -125,7 +125,7 @@ class Pictures(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
         labels = np.full(self.most, -1, np.int64)
         boxes[: len(truth.labels)] = truth.boxes * scale
         labels[: len(truth.labels)] = self.labels[truth.labels]
-        item = torch.from_numpy(image), torch.from_numpy(boxes), torch.from_numpy(labels)
+        item = torch.tensor(image), torch.from_numpy(boxes), torch.from_numpy(labels)
         if self.keep:
             self.read[index] = item
         return item
