@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from math import floor
 from typing import Any, Literal
 
 import numpy as np
@@ -128,6 +130,21 @@ def double(t: Any, s: Any) -> Any:
     u = (t + (1 << 30)) >> 31
     r = s - 31
     return (u + ((1 << r) >> 1) - (u < 0)) >> r
+
+
+def nearest(x: Fraction) -> int:
+    """The nearest integer to a rational number; ties toward plus infinity."""
+    return floor(x + Fraction(1, 2))
+
+
+def nearest_by(x: Fraction, rounding: Rounding) -> int:
+    """The same with the ties of a rounding, of DOUBLE those of its second step; for TRN, whose B
+    holds the half that makes it round to nearest, toward plus infinity."""
+    if rounding == "RND_CONV":
+        return round(x)
+    if rounding in ("RND_INF", "DOUBLE") and x < 0:
+        return -nearest(-x)
+    return nearest(x)
 
 
 ROUNDINGS: dict[str, Callable[[Any, Any], Any]] = {

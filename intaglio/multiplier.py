@@ -10,7 +10,7 @@ from math import floor
 import numpy as np
 
 from intaglio.errors import ModelError
-from intaglio.fixed import EXACT_LIMIT, Arithmetic, IntType
+from intaglio.fixed import EXACT_LIMIT, Arithmetic, IntType, nearest
 
 NEGLIGIBLE = Fraction(1, 256)  # of a code
 
@@ -23,6 +23,17 @@ class Scaling:
     bias: tuple[int, ...]
     shift: int
     offset: int
+
+    def of_sum(self) -> dict[str, int]:
+        """The fields of an `ops.Add`, for a term of two ratios."""
+        (a, b), (bias,) = self.multipliers, self.bias
+        return {
+            "multiplier_a": a,
+            "multiplier_b": b,
+            "bias": bias,
+            "shift": self.shift,
+            "offset": self.offset,
+        }
 
 
 @dataclass(frozen=True)
@@ -58,11 +69,6 @@ def exact(*factors: float) -> Fraction:
     return product
 
 
-def nearest(x: Fraction) -> int:
-    """Nearest integer, halves up."""
-    return floor(x + Fraction(1, 2))
-
-
 def scaling(terms: Sequence[Term], zero_point: int, arithmetic: Arithmetic, layer: str) -> Scaling:
     """Multipliers of all terms, and one bias per term, at one shift S: the largest for which
 
@@ -92,8 +98,8 @@ def scaling(terms: Sequence[Term], zero_point: int, arithmetic: Arithmetic, laye
         check_powers(terms, layer)
         terms = [without_negligible(term, arithmetic) for term in terms]
         check_smallest(terms, arithmetic, layer)
-    inside = arithmetic.rounding in ("RND", "TRN")
-    extra = Fraction(zero_point if inside else 0)
+    after = offset(zero_point, arithmetic)
+    extra = Fraction(zero_point - after)
     low, high = arithmetic.shift_range
     largest = max((abs(r) for term in terms for r in term.ratios), default=Fraction(0))
     for shift in range(high, low - 1, -1):
@@ -101,12 +107,17 @@ def scaling(terms: Sequence[Term], zero_point: int, arithmetic: Arithmetic, laye
             continue
         found = at_shift(terms, extra, shift, arithmetic)
         if found is not None:
-            return Scaling(*found, shift, 0 if inside else zero_point)
+            return Scaling(*found, shift, after)
     raise ModelError(
         f"Layer {layer!r} must scale by at most {arithmetic.multiplier_max} with S in {low} to"
         f" {high} and B in {arithmetic.bias_bits} bits, not by {float(largest):.3g}; use another"
         " arithmetic or wider activations."
     )
+
+
+def offset(zero_point: int, arithmetic: Arithmetic) -> int:
+    """What is added after rounding: the zero point, where B cannot hold it."""
+    return 0 if arithmetic.rounding in ("RND", "TRN") else zero_point
 
 
 def at_shift(

@@ -219,11 +219,19 @@ class Conv2d(Windowed):
         largest = max(-int(w.min()), int(w.max())) * max(-x.type.lo, x.type.hi)
         if largest * cin * kh * kw >= EXACT_LIMIT:
             raise self.refuse("its sums must stay below 2^62; use narrower weights or inputs.")
+        forced = self.forced(x, context)
+        if forced is not None:
+            return (cout, *size), forced.lo, forced.hi
         lo, hi = self.channel_ranges(x, w)
-        forced = context.arithmetic.acc_bits
-        if forced is not None and not IntType(forced, True).holds(int(lo.min()), int(hi.max())):
-            return (cout, *size), IntType(forced, True).lo, IntType(forced, True).hi
         return (cout, *size), int(lo.min()), int(hi.max())
+
+    def forced(self, x: Tensor, context: Context) -> IntType | None:
+        """The accumulator's type, where `Arithmetic.acc_bits` is narrower than proved."""
+        if context.arithmetic.acc_bits is None:
+            return None
+        type = IntType(context.arithmetic.acc_bits, True)
+        lo, hi = self.channel_ranges(x, context.constants[self.weight].array)
+        return None if type.holds(int(lo.min()), int(hi.max())) else type
 
     def channel_ranges(self, x: Tensor, weight: Ints) -> tuple[Ints, Ints]:
         """Proved [lo, hi] of each output channel's accumulator, and of every partial sum of it

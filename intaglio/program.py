@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ import numpy as np
 
 from intaglio.errors import ProgramError
 from intaglio.fixed import Arithmetic, IntType
+from intaglio.multiplier import short
 from intaglio.ops import (
     Add,
     Constant,
@@ -253,6 +254,10 @@ class Builder:
         check_constant(constant)
         self.constants[name] = constant
         return name
+
+    def table(self, name: str, values: Sequence[int]) -> str:
+        """Store one value for each channel; a single one where all are equal."""
+        return self.constant(name, np.array(short(values), dtype=np.int64))
 
     def add(
         self,

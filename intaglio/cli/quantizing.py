@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from intaglio.channels import losses_of
+from intaglio.channels.losses import losses_of
 from intaglio.cli.shared import (
     JsonOption,
     ResizeOption,

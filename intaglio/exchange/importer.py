@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 
 from intaglio import ops
-from intaglio.channels import announce, with_losses
+from intaglio.channels.losses import announce, with_losses
 from intaglio.errors import ModelError, ProgramError
 from intaglio.exchange.from_onnx import shapes
 from intaglio.exchange.from_onnx.door import admit

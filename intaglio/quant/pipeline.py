@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from intaglio.channels import announce, losses_of
+from intaglio.channels.losses import announce, losses_of
 from intaglio.detect.decode import HeadSpec
 from intaglio.errors import ModelError
 from intaglio.fixed import Arithmetic

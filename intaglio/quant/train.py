@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from intaglio.channels import announce, losses_of
+from intaglio.channels.losses import announce, losses_of
 from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import HeadSpec
 from intaglio.detect.losses import detection_loss

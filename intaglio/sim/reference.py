@@ -123,12 +123,7 @@ def windows(op: Windowed, x: Ints, kernel: Pair, outside: Sequence[int]) -> Ints
 
 def narrowed(op: Conv2d, program: Program) -> IntType | None:
     """The accumulator's forced type, when that is narrower than proved."""
-    bits = program.arithmetic.acc_bits
-    if bits is None:
-        return None
-    lo, hi = program.proved_accumulator(op)
-    fits = IntType(bits, True).holds(int(lo.min()), int(hi.max()))
-    return None if fits else IntType(bits, True)
+    return op.forced(program.tensors[op.input], program.context)
 
 
 def conv2d(op: Conv2d, x: Ints, program: Program) -> tuple[Ints, int]:

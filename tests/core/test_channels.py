@@ -11,13 +11,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import images_for, programs
 
-from intaglio.channels import FELT, LEAST_BITS, Tables, tables
+from intaglio.channels.losses import FELT, LEAST_BITS
+from intaglio.channels.spans import Spans
+from intaglio.channels.tables import Tables, tables
 from intaglio.errors import ModelError
-from intaglio.fixed import PRESETS, Arithmetic, clamp, requantise, scaled_single
-from intaglio.multiplier import Term, nearest
+from intaglio.fixed import PRESETS, Arithmetic, clamp, nearest, requantise, scaled_single
+from intaglio.multiplier import Term
 from intaglio.program import Builder, Program
 from intaglio.sim.reference import run
-from intaglio.spans import Spans
 
 REACH = 1 << 18
 ENDS = (0, 255)

@@ -20,6 +20,7 @@ from intaglio.fixed import (
     clamp,
     code_bits,
     double,
+    nearest_by,
     odd_code,
     odd_value,
     overflow_to,
@@ -43,6 +44,15 @@ def near_ties(draw: st.DrawFn) -> tuple[int, int]:
     half = (1 << s) >> 1 or 1
     bound = 2**61 // half
     return half * draw(st.integers(-bound, bound)) + draw(st.integers(-1, 1)), s
+
+
+@given(
+    st.sampled_from(["RND", "RND_INF", "RND_CONV"]), st.one_of(st.tuples(WIDE, SHIFTS), near_ties())
+)
+def test_rationals_are_rounded_as_shifted_integers_are(rule: str, case: tuple[int, int]) -> None:
+    t, s = case
+    found = nearest_by(Fraction(t, 1 << s), rule)  # type: ignore[arg-type]  # one of its names
+    assert found == ROUNDINGS[rule](t, s)
 
 
 @given(RULES, st.one_of(st.tuples(WIDE, SHIFTS), near_ties()))

@@ -81,7 +81,7 @@ def test_what_traces_refuse(tmp_path: Path) -> None:
     ):
         write_trace(program, images, tmp_path / "t", tensors=["absent"])
     with pytest.raises(DataError, match=r"^The format must be npy, hex or beats, not 'csv'\.$"):
-        write_trace(program, images, tmp_path / "t", format="csv")  # type: ignore[arg-type]
+        write_trace(program, images, tmp_path / "t", format="csv")  # type: ignore[arg-type]  # refused
     with pytest.raises(DataError, match=r"^lanes must go with the format beats, not with hex\.$"):
         write_trace(program, images, tmp_path / "t", format="hex", lanes=2)
     with pytest.raises(ProgramError, match=r"^lanes must be at least 1, not 0\.$"):

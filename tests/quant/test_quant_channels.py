@@ -17,7 +17,7 @@ from PIL import Image
 from tools import Cli
 from torch import nn
 
-from intaglio.channels import losses_of
+from intaglio.channels.losses import losses_of
 from intaglio.errors import PrecisionWarning
 from intaglio.file import load, save
 from intaglio.fixed import PRESETS

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from intaglio.channels import Loss
+from intaglio.channels.losses import Loss
+from intaglio.channels.spans import Spans
 from intaglio.exchange.from_onnx.door import admit
 from intaglio.exchange.from_onnx.on_codes import OnCodes
 from intaglio.exchange.from_onnx.onnx_file import TYPES, Array, Node, OnnxFile, int_type, single
@@ -24,7 +25,6 @@ from intaglio.exchange.from_onnx.values import (
 )
 from intaglio.fixed import Arithmetic, IntType
 from intaglio.program import Builder
-from intaglio.spans import Spans
 
 
 class Known:

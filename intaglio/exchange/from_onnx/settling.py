@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -12,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from intaglio import ops
-from intaglio.channels import constant_code, tables, without_constants
+from intaglio.channels.constants import constant_code, without_constants
+from intaglio.channels.tables import tables
 from intaglio.errors import ProgramError
 from intaglio.exchange.from_onnx.known import Known
 from intaglio.exchange.from_onnx.linear import rounded_sum
@@ -30,7 +30,7 @@ from intaglio.exchange.from_onnx.values import (
     times,
 )
 from intaglio.fixed import IntType
-from intaglio.multiplier import Term, scaling, short
+from intaglio.multiplier import Term, scaling
 from intaglio.multiplier import exact as product
 
 
@@ -73,10 +73,6 @@ class Settling(Known):
                 )
 
     # --- settling ---
-
-    def table(self, name: str, values: Sequence[int]) -> str:
-        """A constant of one entry where all are equal."""
-        return self.builder.constant(name, np.array(short(values), dtype=np.int64))
 
     def settle(self, value: Any, grid: Grid, node: Node, name: str = "") -> Codes:
         """Codes on `grid` of a value, made by one operation."""
@@ -124,7 +120,7 @@ class Settling(Known):
     def ratio(self, part: Part, channel: int, grid: Grid) -> Fraction:
         """Output codes of one integer of the part: in float32 where the arithmetic is."""
         weight = part.weights[channel % len(part.weights)]
-        if getattr(self.arithmetic, "product", "exact") == "single":
+        if self.runtime:
             with np.errstate(over="ignore"):
                 single = np.float32(np.float32(part.scale * weight) / grid.scale)
             if not np.isfinite(single):
@@ -142,18 +138,13 @@ class Settling(Known):
         part, terms = self.finer(value, grid, node, ends)
         found = tables(terms, grid.zero, ends, self.arithmetic, node.name or node.outputs[0])
         self.losses += found.losses
-        if len(set(found.shifts)) > 1:
-            self.builder.arithmetic = replace(self.builder.arithmetic, per_channel_shift=True)
         return ops.Requant(
             output=name,
             origin=node.name,
             input=part.tensor,
-            multiplier=self.table(f"{name}.M", found.multipliers),
-            bias=self.table(f"{name}.B", found.bias),
-            shift=tuple(short(found.shifts)),
             lo=ends[0],
             hi=ends[1],
-            offset=found.offset,
+            **found.of_requant(self.builder, name),
         )
 
     def terms(self, value: Real, grid: Grid) -> list[Term]:
@@ -201,8 +192,8 @@ class Settling(Known):
         name = self.unique(f"{part.tensor}.finer")
         op = ops.Requant(
             output=name, origin=node.name, input=part.tensor,
-            multiplier=self.table(f"{name}.M", [1 << shift + a.shift_range[0]]),
-            bias=self.table(f"{name}.B", [0]), shift=(a.shift_range[0],),
+            multiplier=self.builder.table(f"{name}.M", [1 << shift + a.shift_range[0]]),
+            bias=self.builder.table(f"{name}.B", [0]), shift=(a.shift_range[0],),
             lo=t.type.lo << shift, hi=t.type.hi << shift,
         )  # fmt: skip
         self.builder.add(op, IntType(t.type.bits + shift, t.type.signed))
@@ -232,13 +223,9 @@ class Settling(Known):
             origin=node.name,
             a=a.tensor,
             b=b.tensor,
-            multiplier_a=found.multipliers[0],
-            multiplier_b=found.multipliers[1],
-            bias=found.bias[0],
-            shift=found.shift,
             lo=grid.code(value.lo, grid.type.lo),
             hi=grid.code(value.hi, grid.type.hi),
-            offset=found.offset,
+            **found.of_sum(),
         )
 
     # --- sums and scalings of reals ---

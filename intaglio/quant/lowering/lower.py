@@ -11,9 +11,12 @@ import numpy as np
 import torch
 
 from intaglio import forms, ops
-from intaglio.channels import Loss, tables, with_losses, without_constants
+from intaglio.channels.constants import without_constants
+from intaglio.channels.losses import Loss, with_losses
+from intaglio.channels.spans import Spans
+from intaglio.channels.tables import tables
 from intaglio.fixed import Arithmetic
-from intaglio.multiplier import Term, exact, scaling, short
+from intaglio.multiplier import Term, exact, scaling
 from intaglio.program import Builder, Program
 from intaglio.quant.capture.graph import (
     Add,
@@ -31,7 +34,6 @@ from intaglio.quant.capture.graph import (
 )
 from intaglio.quant.ranges.grids import Grid
 from intaglio.quant.ranges.scales import Scales
-from intaglio.spans import Spans
 
 
 def lower(
@@ -220,18 +222,13 @@ class Lowering:
         terms = self.terms(node, self.builder.tensors[acc], grid)
         found = tables(terms, grid.zero_point, ends, self.arithmetic, layer)
         self.losses += found.losses
-        if len(set(found.shifts)) > 1:
-            self.builder.arithmetic = replace(self.builder.arithmetic, per_channel_shift=True)
         return ops.Requant(
             output=name,
             origin=node.origin,
             input=acc,
-            multiplier=self.table(f"{name}.M", found.multipliers),
-            bias=self.table(f"{name}.B", found.bias),
-            shift=tuple(short(found.shifts)),
             lo=ends[0],
             hi=ends[1],
-            offset=found.offset,
+            **found.of_requant(self.builder, name),
         )
 
     def sum(self, node: Add, grid: Grid) -> ops.Add:
@@ -256,13 +253,9 @@ class Lowering:
             origin=node.origin,
             a=node.a,
             b=node.b,
-            multiplier_a=found.multipliers[0],
-            multiplier_b=found.multipliers[1],
-            bias=found.bias[0],
-            shift=found.shift,
             lo=grid.code(node.lo),
             hi=grid.code(node.hi),
-            offset=found.offset,
+            **found.of_sum(),
         )
 
     def lookup(self, node: Lookup, grid: Grid) -> ops.Lookup:
@@ -272,7 +265,3 @@ class Lowering:
         table = grid.codes(torch.nan_to_num(node.function(x.real(codes)))).numpy()
         name = self.builder.constant(f"{node.output}.table", table.astype(np.int64), grid.type)
         return ops.Lookup(output=node.output, origin=node.origin, input=node.input, table=name)
-
-    def table(self, name: str, values: Sequence[int]) -> str:
-        """A constant; a single entry where all are equal."""
-        return self.builder.constant(name, np.array(short(values), dtype=np.int64))

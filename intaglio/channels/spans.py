@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from intaglio.fixed import Arithmetic, IntType, requantise
+from intaglio.fixed import requantise
 from intaglio.ops import (
     Add,
     Concat,
@@ -108,19 +108,11 @@ def convolved(op: Conv2d, read: Span, x: Tensor, context: Context) -> Span:
         for end in read
     )
     ends = weight * low, weight * high
-    forced = forced_type(op, x, context.arithmetic, weight)
+    forced = op.forced(x, context)
     lo, hi = (pick(*ends).sum(axis=(1, 2, 3)) for pick in (np.minimum, np.maximum))
     if forced is not None:
         return Span(np.full_like(lo, forced.lo), np.full_like(hi, forced.hi))
     return Span(lo, hi)
-
-
-def forced_type(op: Conv2d, x: Tensor, arithmetic: Arithmetic, weight: Ints) -> IntType | None:
-    """The accumulator's type where sums can leave it."""
-    if arithmetic.acc_bits is None:
-        return None
-    type, (lo, hi) = IntType(arithmetic.acc_bits, True), op.channel_ranges(x, weight)
-    return None if type.holds(int(lo.min()), int(hi.max())) else type
 
 
 def requantised(op: Requant, read: Span, context: Context) -> Span:
