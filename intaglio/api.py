@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from intaglio.errors import ModelError, ProgramError
 from intaglio.program import Program
-from intaglio.spread import HERE, Pool
+from intaglio.system.spread import HERE, Pool
 
 if TYPE_CHECKING:
     from torch import nn

@@ -19,8 +19,8 @@ from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import decode
 from intaglio.detect.draw import draw, sheet
 from intaglio.detect.images import stack
-from intaglio.disk import write_bytes, write_text
 from intaglio.file import save
+from intaglio.system.disk import write_bytes, write_text
 
 if TYPE_CHECKING:
     from intaglio.quant import Quantized

@@ -19,12 +19,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as as_bytes
 
-from intaglio.disk import write_bytes
 from intaglio.errors import ProgramError
 from intaglio.fixed import Arithmetic, IntType
 from intaglio.ops import OPS, Constant, Op, Tensor
 from intaglio.program import Program
-from intaglio.stored import fields_of, parsed, typed
+from intaglio.system.disk import write_bytes
+from intaglio.system.stored import fields_of, parsed, typed
 
 FORMATS = PLAIN, ODD, PROFILES = 1, 2, 3
 NEWER = ("product", "per_layer", "forms")  # fields of Arithmetic that older readers do not know

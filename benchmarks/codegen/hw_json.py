@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from intaglio.disk import write_text
+from intaglio.system.disk import write_text
 
 HW_JSON = Path(__file__).parent.parent / "results" / "hw.json"
 

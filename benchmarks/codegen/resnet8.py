@@ -33,10 +33,10 @@ from intaglio.codegen.bundle import Bundle, build
 from intaglio.codegen.folder.scripts import SOURCES
 from intaglio.codegen.structure.ports import random_frames
 from intaglio.detect.networks.resnet import BasicBlock
-from intaglio.disk import write_text
 from intaglio.program import Program
 from intaglio.quant import QuantConfig, quantize
 from intaglio.sim.engine import Simulator
+from intaglio.system.disk import write_text
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "resnet8.md"
 CLOCK_MHZ = 75.0  # asked for; place and route has to confirm it

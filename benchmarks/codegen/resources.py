@@ -41,11 +41,11 @@ from intaglio.codegen.folder.scripts import SOURCES
 from intaglio.codegen.folding.design import fitted
 from intaglio.codegen.structure.assemble import Top, to_verilog_block
 from intaglio.codegen.structure.graph import hardware_graph
-from intaglio.disk import write_text
 from intaglio.fixed import IntType
 from intaglio.hdl.pack import hex_text
 from intaglio.ops import Concat, MaxPool2d, Upsample
 from intaglio.program import Program
+from intaglio.system.disk import write_text
 
 KINDS = (("LUT", "luts"), ("FF", "ffs"), ("block RAM", "rams"), ("DSP", "multipliers"))
 PAGE = Path(__file__).parent.parent.parent / "docs" / "hardware.md"

@@ -42,8 +42,8 @@ from intaglio.codegen.area.devices import device
 from intaglio.codegen.bundle import build
 from intaglio.codegen.folder.manifest import read_manifest
 from intaglio.codegen.folder.scripts import SOURCES
-from intaglio.disk import write_text
 from intaglio.program import Program
+from intaglio.system.disk import write_text
 
 CALIBRATED = 64
 NONE = "\N{EN DASH}"

@@ -17,11 +17,11 @@ from intaglio.api import evaluate
 from intaglio.detect import zoo
 from intaglio.detect.coco import CocoData
 from intaglio.detect.images import stack
-from intaglio.disk import make_folder
 from intaglio.program import Program
 from intaglio.quant import QuantConfig, float_predictor, quantize
 from intaglio.quant.settings.budget import BudgetKind, spent
 from intaglio.sim.engine import Simulator
+from intaglio.system.disk import make_folder
 
 ROOT = Path(__file__).parent.parent.parent
 

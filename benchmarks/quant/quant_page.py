@@ -9,7 +9,7 @@ from quant_cells import Cell, width
 from quant_methods import AQD, AQD_WIDTHS, BEST_FIXED, WIDTHS
 from quant_rows import Results, Row, results
 
-from intaglio.disk import make_folder, write_text
+from intaglio.system.disk import make_folder, write_text
 
 ABSENT = "\N{EN DASH}"
 COMMAND = "python benchmarks/quant/quant.py"

@@ -7,7 +7,7 @@ from quant_cells import width
 from quant_methods import BEST_FIXED, WIDTHS
 from quant_rows import Results
 
-from intaglio.disk import whole_file
+from intaglio.system.disk import whole_file
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from intaglio.disk import write_text
+from intaglio.system.disk import write_text
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "speed.md"
 

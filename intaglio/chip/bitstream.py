@@ -29,9 +29,9 @@ from intaglio.codegen.area.devices import Device, device
 from intaglio.codegen.folder.manifest import read_manifest
 from intaglio.codegen.folder.scripts import SOURCES
 from intaglio.cosim.port import Port
-from intaglio.disk import empty_folder, write_text
 from intaglio.errors import BuildError, ToolError
 from intaglio.hdl.uart import divisor
+from intaglio.system.disk import empty_folder, write_text
 
 BAUD = 1_000_000
 PACKED = {"ecp5": "bit", "ice40": "bin", "gowin": "fs"}

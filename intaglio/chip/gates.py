@@ -29,10 +29,10 @@ from intaglio.codegen.running.tools import check_compiler, check_simulator
 from intaglio.codegen.running.verify import expected, read_recording
 from intaglio.cosim.port import Port
 from intaglio.cosim.score import Mismatch, Recording, compare
-from intaglio.disk import empty_folder, make_folder, write_text
 from intaglio.errors import BuildError, ToolError
 from intaglio.file import load
-from intaglio.processes import complaint, environment, kept_folder
+from intaglio.system.disk import empty_folder, make_folder, write_text
+from intaglio.system.processes import complaint, environment, kept_folder
 
 CELLS = {family: f"cells_{family}.v" for family in ("ecp5", "ice40", "gowin")}
 ANY = {"ecp5": "ecp5-85k", "ice40": "ice40-up5k", "gowin": "gowin-gw2a-18"}  # one of the family

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from intaglio.processes import environment
+from intaglio.system.processes import environment
 
 POLL = 0.01  # seconds that a read waits
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from intaglio.chip.synthesis import FOLDER
 from intaglio.chip.toolchain import run_tool
-from intaglio.disk import write_text
 from intaglio.errors import ToolError
+from intaglio.system.disk import write_text
 
 ONE_UNLESS_CONNECTED = {"CEN", "CE", "RCLKE", "WCLKE"}
 WIDE = {"ICESTORM_RAM": "SB_RAM40_4K", "ICESTORM_DSP": "SB_MAC16"}  # whose models have buses

@@ -9,7 +9,7 @@ from pathlib import Path
 from intaglio.chip.toolchain import run_tool
 from intaglio.codegen.area.devices import Device
 from intaglio.codegen.folder.scripts import synthesis
-from intaglio.disk import write_text
+from intaglio.system.disk import write_text
 
 FOLDER = "bitstream"  # inside the build
 # Look-up tables of the cells that hold more or less than one: a carry cell adds two bits, a LUT

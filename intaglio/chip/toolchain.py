@@ -7,9 +7,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from intaglio.disk import write_text
 from intaglio.errors import ToolError
-from intaglio.processes import environment, find_program
+from intaglio.system.disk import write_text
+from intaglio.system.processes import environment, find_program
 
 # Name of the program, that of its Python package's command, and the package.
 TOOLS = {

@@ -8,9 +8,9 @@ import typer
 
 from intaglio.cli.quantizing import ProgramArgument, losses
 from intaglio.cli.shared import JsonOption, app, console, write_json
-from intaglio.disk import whole_file
 from intaglio.errors import DataError
 from intaglio.program import Program
+from intaglio.system.disk import whole_file
 
 if TYPE_CHECKING:
     from intaglio.exchange.compared import Agreement

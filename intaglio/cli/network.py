@@ -36,10 +36,10 @@ from intaglio.cli.shared import (
     progress,
     write_json,
 )
-from intaglio.disk import whole_file, write_bytes
 from intaglio.errors import DataError, ModelError
 from intaglio.program import Program
-from intaglio.spread import spread
+from intaglio.system.disk import whole_file, write_bytes
+from intaglio.system.spread import spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -20,7 +20,7 @@ from intaglio.cli.shared import (
 )
 from intaglio.errors import DataError, ModelError
 from intaglio.program import Program
-from intaglio.spread import HERE, Pool, spread
+from intaglio.system.spread import HERE, Pool, spread
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,8 +8,8 @@ import typer
 
 from intaglio.cli.network import drawn_boxes
 from intaglio.cli.shared import ResizeOption, app, console
-from intaglio.disk import write_text
 from intaglio.program import Program
+from intaglio.system.disk import write_text
 
 if TYPE_CHECKING:
     from intaglio.report.page import Picture

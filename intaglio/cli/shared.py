@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from typer.core import TyperGroup
 
-from intaglio.disk import write_text
 from intaglio.errors import DataError
+from intaglio.system.disk import write_text
 
 ORDER = (
     "scenes", "train", "quantize", "import", "info", "run", "eval", "compare", "diverge", "trace",

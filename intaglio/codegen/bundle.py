@@ -33,11 +33,11 @@ from intaglio.codegen.schedule.queues import QUEUES, queue_trace, to_text
 from intaglio.codegen.structure.assemble import to_verilog
 from intaglio.codegen.structure.graph import sharing_text
 from intaglio.codegen.structure.ports import random_frames
-from intaglio.disk import whole_folder
 from intaglio.errors import BuildError
 from intaglio.hdl.pack import hex_text
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
+from intaglio.system.disk import whole_folder
 
 STIMULUS = 3  # random frames when none are given
 

@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.cosim.port import Port, tensor_port
-from intaglio.disk import whole_folder
 from intaglio.errors import DataError
 from intaglio.hdl.pack import hex_text
 from intaglio.ops import Ints
 from intaglio.program import Program
+from intaglio.system.disk import whole_folder
 
 INDEX = "index.json"
 FORMAT = "intaglio-trace-1"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from intaglio.errors import DataError
-from intaglio.stored import parsed
+from intaglio.system.stored import parsed
 
 MOST = 100_000  # pixels; pycocotools leaves out, unsaid, a box of an area above its square
 FIELDS = {

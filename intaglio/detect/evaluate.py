@@ -13,7 +13,7 @@ from intaglio.detect.decode import Detections, HeadSpec, decode
 from intaglio.detect.images import batch_size
 from intaglio.detect.pictures import header, letterbox_scale, load_image
 from intaglio.errors import DataError
-from intaglio.spread import HERE, Pool
+from intaglio.system.spread import HERE, Pool
 
 Predict = Callable[[NDArray[np.uint8]], Sequence[NDArray[np.floating]]]
 

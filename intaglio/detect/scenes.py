@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from intaglio.disk import whole_files
 from intaglio.errors import DataError
+from intaglio.system.disk import whole_files
 
 Split = Literal["train", "held-out"]
 

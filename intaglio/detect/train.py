@@ -27,7 +27,7 @@ from intaglio.detect.evaluate import EvalResult, Predict, evaluate
 from intaglio.detect.losses import detection_loss
 from intaglio.detect.pictures import LETTERBOX_GREY
 from intaglio.detect.scenes import MAX_DIGITS, make_scene
-from intaglio.disk import write_bytes
+from intaglio.system.disk import write_bytes
 
 EMA_DECAY = 0.998
 CROP_BATCH = 64

@@ -27,9 +27,9 @@ from intaglio.exchange.from_onnx.values import Grid
 from intaglio.exchange.importer import Imported, imported
 from intaglio.fixed import preset
 from intaglio.ops import Tensor
-from intaglio.processes import environment
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
+from intaglio.system.processes import environment
 
 Array = NDArray[Any]
 WORKER = Path(__file__).with_name("runtime_worker.py")

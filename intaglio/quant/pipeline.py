@@ -37,7 +37,7 @@ from intaglio.quant.ranges.scales import Calibration, Scales, calibrate, choose
 from intaglio.quant.search.detptq import Progress, Search, search
 from intaglio.quant.settings.config import QuantConfig
 from intaglio.quant.widths.mixed import Mixed, mix
-from intaglio.spread import HERE, Pool
+from intaglio.system.spread import HERE, Pool
 
 REPORTED = 16  # calibration images on which the report measures
 

@@ -22,7 +22,6 @@ from intaglio.detect.decode import HeadSpec
 from intaglio.detect.losses import detection_loss
 from intaglio.detect.pictures import load_image
 from intaglio.detect.train import follow
-from intaglio.disk import write_bytes
 from intaglio.errors import DataError, ModelError
 from intaglio.program import Program
 from intaglio.quant.capture.graph import FloatGraph
@@ -35,6 +34,7 @@ from intaglio.quant.pipeline import head_of
 from intaglio.quant.ranges.scales import Scales
 from intaglio.quant.search.detptq import torch_device
 from intaglio.quant.settings.config import QuantConfig
+from intaglio.system.disk import write_bytes
 
 Report = Callable[[str, int, int], None]
 

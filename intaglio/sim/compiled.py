@@ -30,8 +30,8 @@ from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
-from intaglio.disk import private_folder, reason, user_cache, write_bytes
 from intaglio.errors import DataError
+from intaglio.system.disk import private_folder, reason, user_cache, write_bytes
 
 Kernel = Callable[..., Any]
 LONG = ir.IntType(64)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tools import smallest_files
 
-from intaglio.disk import (
+from intaglio.errors import DataError
+from intaglio.system.disk import (
     empty_folder,
     private_folder,
     whole_file,
@@ -20,7 +21,6 @@ from intaglio.disk import (
     whole_folder,
     write_bytes,
 )
-from intaglio.errors import DataError
 
 FULL = r"must be writable, not: File too large\.$"
 

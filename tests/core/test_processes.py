@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from tools import stock_path
 
-from intaglio import processes
-from intaglio.processes import complaint, environment, find_program, for_libraries
+from intaglio.system import processes
+from intaglio.system.processes import complaint, environment, find_program, for_libraries
 
-PACKAGE = Path(processes.__file__).parent
+PACKAGE = Path(processes.__file__).parent.parent
 STARTS = {"run", "Popen", "call", "check_call", "check_output"}
 
 

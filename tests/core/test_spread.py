@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from tools import Cli, refused
 
 from intaglio import api
-from intaglio import spread as room
 from intaglio.detect import evaluate
 from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import Detections, HeadSpec
@@ -36,7 +35,8 @@ from intaglio.file import save
 from intaglio.program import Program
 from intaglio.quant import QuantConfig, quantize
 from intaglio.sim.engine import Simulator
-from intaglio.spread import HERE, Cluster, Pool, spread
+from intaglio.system import spread as room
+from intaglio.system.spread import HERE, Cluster, Pool, spread
 
 if find_spec("distributed") is None:
     if os.environ.get("CI"):

@@ -27,8 +27,8 @@ from intaglio.codegen.structure.fold import (
     routing,
 )
 from intaglio.codegen.structure.graph import HardwareGraph
-from intaglio.disk import hushed
 from intaglio.errors import BuildError
+from intaglio.system.disk import hushed
 
 RESOURCES = (("luts", "LUTs"), ("ffs", "flip-flops"), ("rams", "block RAMs"),
              ("multipliers", "multipliers"))  # fmt: skip

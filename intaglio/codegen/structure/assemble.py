@@ -39,8 +39,8 @@ from intaglio.hdl.rom import Rom
 from intaglio.hdl.stream import Frame
 from intaglio.hdl.upsample import Upsample as UpsampleBlock
 from intaglio.ops import Add, Conv2d, Lookup, MaxPool2d, Pad, Requant, SumPool2d, Upsample
-from intaglio.processes import complaint, for_libraries
 from intaglio.program import Program
+from intaglio.system.processes import complaint, for_libraries
 
 Component = Any  # a wiring.Component; Amaranth gives its ports no static types
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from intaglio.errors import ModelError
-from intaglio.stored import fields_of, parsed
+from intaglio.system.stored import fields_of, parsed
 
 Kind = Literal["fcos", "retinanet"]
 

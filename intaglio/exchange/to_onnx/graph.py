@@ -12,8 +12,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from intaglio.disk import whole_file
 from intaglio.program import Program
+from intaglio.system.disk import whole_file
 
 Array = NDArray[Any]
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from intaglio.errors import ToolError
 from intaglio.exchange.to_tosa.file import Graph
 from intaglio.exchange.to_tosa.pieces import held
-from intaglio.processes import environment
 from intaglio.program import Program
+from intaglio.system.processes import environment
 
 Array = NDArray[Any]
 WORKER = Path(__file__).with_name("worker.py")

@@ -28,7 +28,7 @@ from intaglio.quant.search.judge import Ask, Judge, exactly, judged
 from intaglio.quant.search.odol import nothing_found
 from intaglio.quant.search.partial import Partial
 from intaglio.quant.settings.config import QuantConfig
-from intaglio.spread import HERE, Pool
+from intaglio.system.spread import HERE, Pool
 
 Progress = Callable[[int, int], None]
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.disk import write_text
 from intaglio.errors import DataError
 from intaglio.quant.capture.graph import FloatGraph
+from intaglio.system.disk import write_text
 
 
 class Journal:

@@ -17,7 +17,7 @@ from intaglio.quant.ranges.scales import Scales
 from intaglio.quant.search.candidates import Candidates, Powers, plan
 from intaglio.quant.search.odol import OutputLoss
 from intaglio.quant.search.partial import Partial, Values
-from intaglio.spread import Pool
+from intaglio.system.spread import Pool
 
 Ask = Callable[[int, Sequence[Powers]], list[torch.Tensor]]
 

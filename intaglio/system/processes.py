@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from intaglio.disk import private_folder, user_cache
+from intaglio.system.disk import private_folder, user_cache
 
 
 def environment() -> dict[str, str]:
