@@ -271,6 +271,9 @@ class Requant(Unary):
         m = context.constants[self.multiplier].array
         b = context.constants[self.bias].array
         channels = x.shape[0]
+        for name, array in (("multiplier", m), ("bias", b)):
+            if array.ndim != 1:
+                raise self.refuse(f"{name} must have 1 dimension, not {array.ndim}.")
         for name, n in (("multiplier", m.size), ("bias", b.size), ("shift", len(self.shift))):
             if n not in (1, channels):
                 raise self.refuse(f"{name} must have 1 or {channels} entries, not {n}.")
@@ -516,8 +519,10 @@ class Lookup(Unary):
     def infer(self, inputs: Sequence[Tensor], context: Context) -> Inferred:
         (x,) = inputs
         table = context.constants[self.table].array
-        if x.type.bits > 16 or table.size != 1 << x.type.bits:
-            raise self.refuse(f"the table must have 2^{x.type.bits} entries, not {table.size}.")
+        if x.type.bits > 16 or table.shape != (1 << x.type.bits,):
+            raise self.refuse(
+                f"the table must have the shape (2^{x.type.bits},), not {table.shape}."
+            )
         used = table[x.lo - x.type.lo : x.hi - x.type.lo + 1]
         return x.shape, int(used.min()), int(used.max())
 

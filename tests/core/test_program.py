@@ -372,6 +372,7 @@ def grown(*ops: Op, arithmetic: Arithmetic | None = None) -> Builder:
     b.constant("big", [1 << 17])
     b.constant("huge", [1 << 50])
     b.constant("table", np.zeros(16))
+    b.constant("folded", np.zeros((2, 128)))
     narrow = Requant(output="n", input="x", multiplier="one", bias="one", shift=(4,), lo=-8, hi=7)
     b.add(narrow, IntType(4, True))
     for op in ops:
@@ -434,6 +435,7 @@ def add(**fields: Any) -> Add:
             requant(multiplier="three"),
             "Requant 'y': multiplier must have 1 or 2 entries, not 3.",
         ),
+        (requant(bias="flat"), "Requant 'y': bias must have 1 dimension, not 2."),
         (requant(shift=(1, 2, 3)), "Requant 'y': shift must have 1 or 2 entries, not 3."),
         (requant(multiplier="big"), "Requant 'y': |M| must be at most 131071, not 131072."),
         (
@@ -473,7 +475,11 @@ def add(**fields: Any) -> Add:
         ),
         (
             Lookup(output="y", input="x", table="table"),
-            "Lookup 'y': the table must have 2^8 entries, not 16.",
+            "Lookup 'y': the table must have the shape (2^8,), not (16,).",
+        ),
+        (
+            Lookup(output="y", input="x", table="folded"),
+            "Lookup 'y': the table must have the shape (2^8,), not (2, 128).",
         ),
         (Output(output="x", input="n"), "Output 'x': a tensor must be made only once."),
     ],
