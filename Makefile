@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench-quant bench-sim bench-hw conformance formal lint format golden clean
+.PHONY: help setup demo test test-slow docs bench-quant bench-sim bench-hw conformance formal lint format golden clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	@for tool in $(PYTHON) g++; do command -v $$tool >/dev/null || \
 	  { echo "$$tool must be installed first (Debian: apt-get install python3-venv python3-dev g++ make)"; exit 2; }; done
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[detect,hdl,exchange,qonnx,synth,formal,cluster,conformance,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[detect,hdl,exchange,qonnx,synth,formal,cluster,conformance,docs,dev]'
 	@# Its NumPy is older than ours, so that it has an environment of its own.
 	@$(PYTHON) -m venv $(TOSA_VENV) && $(TOSA_VENV)/bin/pip install --quiet tosa-tools==2026.8.0 || \
 	  { rm -rf $(TOSA_VENV); echo "tosa-tools is not installed; only comparisons with TOSA need it."; }
@@ -41,6 +41,10 @@ test: lint ## lint, types, and every test that is not marked slow
 
 test-slow: $(READY) ## the tests that take minutes each
 	$(BIN)/pytest -m slow
+
+docs: $(READY) ## the site, into build/docs: pages, references made from the code, the tour as it ran
+	$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
+	@echo "build/docs/index.html"
 
 bench-quant: $(READY) ## AP of every method and width, hours in all (goes on where it stopped; ARGS=--quick: a minute)
 	$(if $(ARGS),,$(BIN)/python benchmarks/quant/aqd.py)

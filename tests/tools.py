@@ -51,6 +51,15 @@ def chromium() -> str:
     return found or pytest.skip("chromium is not installed")
 
 
+def docs_packages() -> None:
+    """Skip the test without what the site is built with; fail when CI is set."""
+    missing = [name for name in ("sphinx", "myst_nb", "furo") if find_spec(name) is None]
+    if missing and os.environ.get("CI"):
+        pytest.fail(f"{missing} must be installed where CI is set; `make setup` does")
+    if missing:
+        pytest.skip(f"{missing} are not installed")
+
+
 def tosa_python() -> Path:
     """An interpreter with tosa-tools; without it the test is skipped, or fails when CI is set."""
     found = Path(__file__).parent.parent / ".venv-tosa/bin/python"

@@ -1,0 +1,35 @@
+"""What the site takes from the code.
+
+A page says `<!-- from the code: NAME -->`, and the Markdown of that name stands there in the site.
+
+A page so stays readable by itself, and nothing generated is kept.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent.parent
+PLACE = re.compile(r"<!-- from the code: ([a-z ]+) -->")
+
+
+def readme() -> str:
+    """README.md below its title, its links as they are from docs/."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n")[2]
+    return re.sub(r"\]\((?!https?:|#)(?:docs/)?", lambda m: "](" if "docs/" in m[0] else "](../",
+                  text)  # fmt: skip
+
+
+PARTS: dict[str, Callable[[], str]] = {"readme": readme}
+
+
+def filled(app: Any, docname: str, source: list[str]) -> None:
+    """Sphinx's `source-read`: every place in a page gets its Markdown."""
+    source[0] = PLACE.sub(lambda place: PARTS[place[1]](), source[0])
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Sphinx's way in."""
+    app.connect("source-read", filled)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
