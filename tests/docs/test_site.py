@@ -22,12 +22,11 @@ def test_no_link_is_broken_and_nothing_is_loaded_from_elsewhere(site: Path) -> N
 
 def test_a_broken_link_is_found(site: Path, tmp_path: Path) -> None:
     (tmp_path / "there.html").write_text('<p id="here">', encoding="utf-8")
-    (tmp_path / "page.html").write_text(
-        '<a href="there.html#here">1</a> <a href="there.html#nowhere">2</a>'
-        ' <a href="gone.html">3</a> <a href="#gone">4</a> <a href="https://example.org/x">5</a> <a href="page.html">6</a>'
-        ' <script src="https://example.org/x.js"></script>',
-        encoding="utf-8",
-    )
+    links = ["there.html#here", "there.html#nowhere", "gone.html", "#gone", "page.html",
+             "https://example.org/x"]  # fmt: skip
+    text = " ".join(f'<a href="{link}">x</a>' for link in links)
+    loaded = '<script src="https://example.org/x.js"></script>'
+    (tmp_path / "page.html").write_text(text + loaded, encoding="utf-8")
     assert Site(tmp_path).broken() == [
         "page.html: there.html#nowhere", "page.html: gone.html", "page.html: #gone",
         "page.html: https://example.org/x.js",
