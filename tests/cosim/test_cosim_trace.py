@@ -14,6 +14,8 @@ from tools import Cli, refused
 from intaglio.cosim import Trace, tensor_port, write_trace
 from intaglio.errors import DataError, ProgramError
 from intaglio.file import save
+from intaglio.ops import Add, Conv2d, Lookup, Requant, SumPool2d
+from intaglio.program import Program
 from intaglio.sim import reference
 
 
@@ -31,9 +33,18 @@ def test_a_trace_holds_the_integers_of_the_reference(
     for name, codes in expected.items():
         np.testing.assert_array_equal(trace.codes(name), codes)
         assert trace.port(name) == tensor_port(program, name, lanes)
-        entry = trace.entry(name)
-        assert entry["scale"] == program.tensors[name].scale
-        assert tuple(entry["zero_point"]) == program.tensors[name].zero_point
+        assert (trace.entry(name)["scale"], trace.entry(name)["zero_point"]) == meant(program, name)
+
+
+def meant(program: Program, name: str) -> tuple[float | None, list[int] | None]:
+    """A tensor's scale and zero point: none behind a convolution, n times the zero of n codes."""
+    op, factor = program.producer[name], 1
+    while op.inputs and not isinstance(op, (Conv2d, Requant, Add, Lookup)):
+        factor *= op.kernel[0] * op.kernel[1] if isinstance(op, SumPool2d) else 1
+        op = program.producer[op.inputs[0]]
+    t = program.tensors[op.output]
+    none = isinstance(op, Conv2d)
+    return (None, None) if none else (t.scale, [factor * zero for zero in t.zero_point])
 
 
 def test_words_are_twos_complement_channels_innermost_and_little_endian(tmp_path: Path) -> None:
@@ -46,7 +57,7 @@ def test_words_are_twos_complement_channels_innermost_and_little_endian(tmp_path
         folder = tmp_path / format
         write_trace(program, images, folder, format=format, lanes=lanes, tensors=["branch.acc"])
         (entry,) = json.loads((folder / "index.json").read_text())["tensors"]
-        assert {f.name for f in folder.iterdir()} == {"index.json", entry["file"]}
+        assert {f.name for f in folder.iterdir()} == {"index.json", "tables", entry["file"]}
         texts[format] = (folder / entry["file"]).read_text().split()
         assert len(texts[format]) == 2 * entry["words"]
     order = expected.transpose(0, 2, 3, 1).ravel()
@@ -118,8 +129,11 @@ def test_the_command_writes_what_python_writes(cli: Cli, tmp_path: Path) -> None
     assert code == 0, err
     assert "2 tensors of 2 images in out" in out
     write_trace(program, images, tmp_path / "own", format="beats", lanes=3, tensors=["out2", "p4"])
-    for path in (tmp_path / "own").iterdir():
-        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
+    for path in (tmp_path / "own").rglob("*.*"):
+        assert (
+            path.read_bytes()
+            == (tmp_path / "out" / path.relative_to(tmp_path / "own")).read_bytes()
+        )
     assert json.loads((tmp_path / "made.json").read_text())["images"] == 2
     refused(cli("trace", *asked, "--tensor", "absent"), "must be one of image", "not 'absent'")
     refused(cli("trace", *asked, "--lanes", "2"), "lanes must go with the format beats")
