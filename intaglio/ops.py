@@ -30,6 +30,7 @@ from intaglio.fixed import (
 Shape = tuple[int, int, int]
 Ints = NDArray[np.int64]
 Pair = tuple[int, int]
+SIDE = 1 << 20  # channels, rows, columns of an image, and of how a window slides: more is damage
 Padding = tuple[int, int, int, int]  # top, bottom, left, right
 
 
@@ -172,6 +173,8 @@ class Windowed(Unary):
         """Checked output (H, W) of a kernel (Kh, Kw)."""
         if min(*kernel, *self.stride, *self.dilation) < 1 or min(self.padding) < 0:
             raise self.refuse("kernel, stride and dilation must be at least 1 and padding 0.")
+        if max(*self.stride, *self.dilation, *self.padding) > SIDE:
+            raise self.refuse(f"stride, dilation and padding must be at most {SIDE}.")
         size = window_shape(x.shape, kernel, self.stride, self.dilation, self.padding)
         if min(size) < 1:
             raise self.refuse(f"the window {kernel} must fit into the input {x.shape}.")

@@ -19,6 +19,7 @@ from intaglio.errors import ProgramError
 from intaglio.fixed import Arithmetic, IntType
 from intaglio.multiplier import short
 from intaglio.ops import (
+    SIDE,
     Add,
     Constant,
     Context,
@@ -33,7 +34,7 @@ from intaglio.ops import (
 )
 from intaglio.ops import Tensor as Tensor
 
-SIDE, VALUES = 1 << 20, 1 << 31  # of one image's tensor: more is a damaged file
+VALUES = 1 << 31  # of one image's tensor: more is a damaged file
 SCALE = 1e18  # with which every code is a number of float32
 
 SomeOp = TypeVar("SomeOp", bound=Op)

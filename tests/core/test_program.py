@@ -367,6 +367,7 @@ def grown(*ops: Op, arithmetic: Arithmetic | None = None) -> Builder:
     b.add(Input(output="x", shape=(2, 4, 4), type=U8))
     b.constant("w", np.ones((4, 2, 3, 3)))
     b.constant("flat", np.ones((4, 2)))
+    b.constant("point", np.ones((4, 2, 1, 1)))
     b.constant("one", [1])
     b.constant("three", [1, 2, 3])
     b.constant("big", [1 << 17])
@@ -430,6 +431,10 @@ def add(**fields: Any) -> Add:
             conv(stride=(0, 1)),
             "Conv2d 'y' (from head.0): kernel, stride and dilation must be at least 1 and padding"
             " 0.",
+        ),
+        (
+            conv(weight="point", dilation=(1 << 62, 1)),
+            "Conv2d 'y' (from head.0): stride, dilation and padding must be at most 1048576.",
         ),
         (
             requant(multiplier="three"),
