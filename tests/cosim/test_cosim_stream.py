@@ -99,7 +99,7 @@ async def passes(dut):
     monitor = Monitor(Stream.named(dut, "out"), dut.clk, board, back_pressure=0.3)
     Clock(dut.clk, 2, "ns").start()
     cocotb.start_soon(driver.play(port, frames))
-    await monitor.take()
+    await monitor.take(patience=999)
     board.check()
 """
 
@@ -109,10 +109,16 @@ async def passes(dut):
     ("valid", "data", "words"),
     [
         ("", "", ""),
+        (
+            "& 1'b0",
+            "",
+            "60 of 60 beats differ, first t: frame 0, channel 0, y 0, x 0, cycle 0: no beat"
+            " for 99 cycles",
+        ),
         ("& (flip | out_ready)", "", "valid fell before the beat was taken; it must hold."),
         ("", "^ {7'b0, flip & ~out_ready}", "the payload changed before the beat was taken"),
     ],
-    ids=["right", "withdrawn", "altered"],
+    ids=["right", "dead", "withdrawn", "altered"],
 )
 def test_a_monitor_checks_the_handshake(
     valid: str, data: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
