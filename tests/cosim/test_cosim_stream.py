@@ -112,8 +112,8 @@ async def passes(dut):
         (
             "& 1'b0",
             "",
-            "60 of 60 beats differ, first t: frame 0, channel 0, y 0, x 0, cycle 0: no beat"
-            " for 99 cycles",
+            "120 of 120 beats differ, first t: frame 0, channel 0, y 0, x 0, cycle 0: no beat"
+            " for 999 cycles",
         ),
         ("& (flip | out_ready)", "", "valid fell before the beat was taken; it must hold."),
         ("", "^ {7'b0, flip & ~out_ready}", "the payload changed before the beat was taken"),
