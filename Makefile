@@ -34,7 +34,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 demo: $(READY) ## the whole path on the bundled detector, into demo/
-	$(BIN)/intaglio demo --out demo
+	$(BIN)/intaglio demo -o demo
 
 test: lint ## lint, types, and every test that is not marked slow
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow"

@@ -5,7 +5,7 @@
     intaglio export detector.intaglio -o integers.onnx
 
     intaglio import fcos-nano.onnx --like fcos-nano -o fcos-nano.intaglio
-    intaglio scenes held-out --count 200
+    intaglio scenes -o held-out --count 200
     intaglio eval fcos-nano.intaglio --data held-out/scenes.json --images held-out/images
 
 or `python examples/other_tools.py [FOLDER]`, which makes detector.onnx and fcos-nano.onnx first,

@@ -1,24 +1,29 @@
 """The command that runs a Program under other arithmetic: diverge."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from intaglio.cli.quantizing import ProgramArgument, read_coco
-from intaglio.cli.shared import JsonOption, ResizeOption, app, console, progress, write_json
+from intaglio.cli.options import (
+    ArithmeticsOption,
+    ImagesOption,
+    JsonOption,
+    LimitOption,
+    ProgramArgument,
+    ResizeOption,
+    SomeDataOption,
+)
+from intaglio.cli.shared import command, console, progress, read_coco, write_json
 from intaglio.errors import DataError
 
 
-@app.command()
+@command()
 def diverge(
     model: ProgramArgument,
-    images: Annotated[Path, typer.Option("--images", help="Folder of images.")],
-    data: Annotated[Path | None, typer.Option("--data", help="COCO JSON, for AP.")] = None,
-    arithmetic: Annotated[
-        list[str] | None, typer.Option("--arithmetic", help="Preset that can hold the tables.")
-    ] = None,
+    images: ImagesOption,
+    data: SomeDataOption = None,
+    arithmetic: ArithmeticsOption = None,
     rounding: Annotated[
         list[str] | None, typer.Option("--rounding", help="TRN, RND, RND_INF, RND_CONV, DOUBLE.")
     ] = None,
@@ -30,18 +35,21 @@ def diverge(
             help="Accumulator of N bits that wraps (the default), or HOW: saturate, saturate-mac.",
         ),
     ] = None,
-    count: Annotated[int, typer.Option("--count", help="Images compared tensor by tensor.")] = 16,
-    limit: Annotated[int | None, typer.Option("--limit", help="Images for AP, else all.")] = None,
+    limit: LimitOption = None,
+    tensor_limit: Annotated[
+        int, typer.Option("--tensor-limit", metavar="N", help="Images compared tensor by tensor.")
+    ] = 16,
     resize: ResizeOption = False,
     json_file: JsonOption = None,
 ) -> None:
     """AP of one Program under other roundings and accumulators, and where tensors first differ.
 
     The Program's tables stay as they are. Without --arithmetic, --rounding and --acc-bits: every
-    rounding and preset that the tables allow.
+    rounding and preset that the tables allow. AP needs --data, and is of --limit images; tensors
+    are compared on --tensor-limit of them.
     """
     from intaglio.api import images_for
-    from intaglio.detect.images import image_files, spread
+    from intaglio.detect.images import image_files, listed_files, spread
     from intaglio.diverge import asked_for, every_variant
     from intaglio.diverge import diverge as run
     from intaglio.file import load
@@ -55,7 +63,7 @@ def diverge(
     else:
         variants, refused = every_variant(program)
     coco = read_coco(data, images) if data else None
-    files = spread(image_files(images, coco), count)
+    files = spread(listed_files(coco) if coco else image_files(images), tensor_limit)
     pixels = images_for(program, files, resize=resize)
     with progress(f"{model} under {len(variants)} other arithmetics") as step:
         report = run(

@@ -7,7 +7,16 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from intaglio.cli.shared import JsonOption, ResizeOption, app, console, write_json
+from intaglio.cli.options import (
+    GATES_HELP,
+    BuildOutput,
+    FolderOutput,
+    JsonOption,
+    LimitOption,
+    ResizeOption,
+    SomeImagesOption,
+)
+from intaglio.cli.shared import command, console, image_sources, write_json
 
 COLUMNS = {
     "name": "layer", "op": "op", "pe": "PE", "simd": "SIMD", "pixels": "pixels",
@@ -23,13 +32,15 @@ class SimulatorName(StrEnum):
     ICARUS = "icarus"
 
 
-@app.command()
+@command()
 def build(
     model: Annotated[Path, typer.Argument(metavar="MODEL.intaglio")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="BUILD")],
+    output: BuildOutput,
     target: Annotated[str, typer.Option("--target", help="Device.")] = "ecp5-85k",
     fps: Annotated[float | None, typer.Option("--fps", help="Frames per second wanted.")] = None,
-    lanes: Annotated[int | None, typer.Option("--lanes", help="Multipliers at most.")] = None,
+    multipliers: Annotated[
+        int | None, typer.Option("--multipliers", help="Multipliers at most.")
+    ] = None,
     share: Annotated[
         bool | None,
         typer.Option(
@@ -39,23 +50,28 @@ def build(
         ),
     ] = None,
     clock: Annotated[float, typer.Option("--clock", help="MHz.")] = 75.0,
-    image: Annotated[list[Path] | None, typer.Option("--image", help="Stimulus frames.")] = None,
+    images: SomeImagesOption = None,
+    limit: LimitOption = None,
     resize: ResizeOption = False,
     json_file: JsonOption = None,
 ) -> None:
-    """Write Verilog, ROMs, constraints, scripts and a self-checking bench for a Program."""
+    """Write Verilog, ROMs, constraints, scripts and a self-checking bench for a Program.
+
+    The images are the bench's frames; without them they are random.
+    """
     from intaglio.codegen.bundle import build as make
     from intaglio.file import load
 
     program = load(model)
     pixels = None
-    if image:
+    files = image_sources(images, limit)
+    if files:
         from intaglio.api import images_for
 
-        pixels = images_for(program, image, resize=resize)
+        pixels = images_for(program, files, resize=resize)
     with console.status(f"building {model} for {target}"):
         bundle = make(
-            program, target=target, fps=fps, lanes=lanes, share=share, clock_mhz=clock,
+            program, target=target, fps=fps, lanes=multipliers, share=share, clock_mhz=clock,
             images=pixels,
         )  # fmt: skip
     bundle.write(output)
@@ -80,7 +96,7 @@ def cell(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-@app.command()
+@command()
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="BUILD")],
     frames: Annotated[int | None, typer.Option("--frames", help="Default: all there are.")] = None,
@@ -88,9 +104,7 @@ def verify(
     simulator: Annotated[
         SimulatorName, typer.Option("--simulator", help="RTL simulator.")
     ] = SimulatorName.VERILATOR,
-    gates: Annotated[
-        bool, typer.Option("--gates", help="The netlist after synthesis, in Verilator.")
-    ] = False,
+    gates: Annotated[bool, typer.Option("--gates", help=GATES_HELP)] = False,
     cells: Annotated[
         str | None, typer.Option("--cells", help="With --gates: ecp5, ice40, gowin or generic.")
     ] = None,
@@ -117,26 +131,26 @@ def verify(
         raise typer.Exit(1)
 
 
-@app.command()
+@command()
 def bitstream(
     folder: Annotated[Path, typer.Argument(metavar="BUILD")],
     seeds: Annotated[int, typer.Option("--seeds", help="Routings; the fastest is kept.")] = 3,
-    gate: Annotated[
-        bool | None,
-        typer.Option("--gate/--no-gate", help="Simulate the netlist first. Default: small ones."),
-    ] = None,
+    gates: Annotated[bool | None, typer.Option("--gates/--no-gates", help=GATES_HELP)] = None,
     board: Annotated[
         str | None, typer.Option("--board", help="ulx3s or icebreaker. Default: bytes on pins.")
     ] = None,
     baud: Annotated[int, typer.Option("--baud", help="Of a board's serial line.")] = 1_000_000,
     json_file: JsonOption = None,
 ) -> None:
-    """Synthesise, place, route and pack with open tools. Exit 1 when the clock is missed."""
+    """Synthesise, place, route and pack with open tools. Exit 1 when the clock is missed.
+
+    Without --gates or --no-gates the netlist of a small design is simulated first.
+    """
     from intaglio.chip.bitstream import bitstream as make
     from intaglio.chip.synthesis import FOLDER
 
     with console.status(f"making a bitstream of {folder}") as status:
-        result = make(folder, seeds=seeds, gate=gate, board=board, baud=baud, say=status.update)
+        result = make(folder, seeds=seeds, gate=gates, board=board, baud=baud, say=status.update)
     console.print(result.sentence())
     if result.files and board is not None:
         console.print(f"next: load it, then python {folder / FOLDER}/host.py --port /dev/ttyUSB0")
@@ -145,15 +159,15 @@ def bitstream(
         raise typer.Exit(1)
 
 
-@app.command()
+@command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR")] = Path("demo"),
+    output: FolderOutput = Path("demo"),
     json_file: JsonOption = None,
 ) -> None:
     """The whole story on the bundled detector: data, mAP, integers, RTL, proof, pictures."""
     from intaglio.demo import run_demo
 
-    numbers = run_demo(out, console)
+    numbers = run_demo(output, console)
     write_json(json_file, numbers)
     if numbers["mismatches"]:
         raise typer.Exit(1)

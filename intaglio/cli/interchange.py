@@ -6,8 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from intaglio.cli.quantizing import ProgramArgument, losses
-from intaglio.cli.shared import JsonOption, app, console, write_json
+from intaglio.cli.options import (
+    ArithmeticOption,
+    CheckOption,
+    ExportOutput,
+    JsonOption,
+    ProgramArgument,
+    ProgramOutput,
+)
+from intaglio.cli.quantizing import losses
+from intaglio.cli.shared import command, console, write_json
 from intaglio.errors import DataError
 from intaglio.program import Program
 from intaglio.system.disk import whole_file
@@ -33,10 +41,10 @@ class Form(StrEnum):
 TOSA_PYTHON = Path(".venv-tosa/bin/python")
 
 
-@app.command("export")
+@command("export")
 def export_program(
     model: ProgramArgument,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.onnx|FILE.tosa")],
+    output: ExportOutput,
     form: Annotated[
         Form | None,
         typer.Option(
@@ -45,10 +53,7 @@ def export_program(
             " Default: by the file's ending.",
         ),
     ] = None,
-    check: Annotated[
-        int | None,
-        typer.Option("--check", help="Random images to compare with the simulator; 2 by default."),
-    ] = None,
+    check: CheckOption = None,
     tosa_python: Annotated[
         Path,
         typer.Option(
@@ -59,7 +64,10 @@ def export_program(
     ] = TOSA_PYTHON,
     json_file: JsonOption = None,
 ) -> None:
-    """Write a Program as ONNX or TOSA, run it there and compare. Exit 1 on a mismatch."""
+    """Write a Program as ONNX or TOSA, run it there and compare. Exit 1 on a mismatch.
+
+    It is compared with the simulator on 2 random images, or as many as --check says.
+    """
     from intaglio.file import load
 
     if output.suffix not in (".onnx", ".tosa"):
@@ -130,11 +138,11 @@ def export_tosa(
     return len(made.nodes), found
 
 
-@app.command("import")
+@command("import")
 def import_program(
     model: Annotated[Path, typer.Argument(metavar="FILE.onnx")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL.intaglio")],
-    arithmetic: Annotated[str, typer.Option("--arithmetic", help="Preset.")] = "intaglio",
+    output: ProgramOutput,
+    arithmetic: ArithmeticOption = "intaglio",
     like: Annotated[
         str | None,
         typer.Option("--like", metavar="MODEL", help="Takes its mean, std and head from this."),
@@ -142,11 +150,8 @@ def import_program(
     mean: Annotated[
         str | None, typer.Option("--mean", metavar="R,G,B", help="Of pixel / 255.")
     ] = None,
-    std: Annotated[str | None, typer.Option("--std", metavar="R,G,B")] = None,
-    check: Annotated[
-        int | None,
-        typer.Option("--check", metavar="IMAGES", help="Random images to compare on; 2 to 32."),
-    ] = None,
+    std: Annotated[str | None, typer.Option("--std", metavar="R,G,B", help="Of the same.")] = None,
+    check: CheckOption = None,
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Do not run the file in onnxruntime or qonnx.")
     ] = False,
@@ -154,7 +159,8 @@ def import_program(
 ) -> None:
     """Turn a quantised ONNX file (QDQ, QLinear operators, QONNX) into a Program.
 
-    Then the file itself runs in onnxruntime (QONNX: the qonnx package) on random images, beside
+    Then the file itself runs in onnxruntime (QONNX: the qonnx package) on 2 to 32 random images,
+    or as many as --check says, beside
     what --arithmetic onnxruntime makes of it. Exit 1 where these integers differ.
 
     The Program reads uint8 pixels where --mean, --std or --like say how the file's float input is

@@ -9,31 +9,37 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from intaglio.cli.quantizing import (
+from intaglio.cli.options import (
     AbitsOption,
-    CountOption,
+    BitsOption,
+    DataOption,
+    FolderOutput,
+    ImagesOption,
     JobsOption,
-    Method,
-    MethodOption,
+    JsonOption,
+    LimitOption,
     ModelArgument,
+    PicturesArgument,
     PowerOption,
     ProgramArgument,
+    ResizeOption,
     SchedulerOption,
     SizeOption,
+    SomeImagesOption,
     ThreadsOption,
+    ThresholdOption,
     WbitsOption,
     WeightsOption,
-    calibrate,
-    open_model,
-    read_coco,
 )
+from intaglio.cli.quantizing import Method, MethodOption, calibrate, open_model
 from intaglio.cli.shared import (
-    JsonOption,
-    ResizeOption,
-    app,
+    check_limit,
+    command,
     console,
+    image_sources,
     parse_size,
     progress,
+    read_coco,
     write_json,
 )
 from intaglio.errors import DataError, ModelError
@@ -62,7 +68,7 @@ class EngineName(StrEnum):
     RTL = "rtl"
 
 
-@app.command()
+@command()
 def info(model: ProgramArgument, json_file: JsonOption = None) -> None:
     """Operations, types, accumulator widths and memory of a Program."""
     from intaglio.file import load
@@ -83,14 +89,14 @@ def info(model: ProgramArgument, json_file: JsonOption = None) -> None:
     write_json(json_file, summary.to_json() | {"simulator_bytes": asdict(memory)})
 
 
-@app.command()
+@command()
 def run(
     model: ProgramArgument,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")] = Path("runs"),
+    images: PicturesArgument,
+    output: FolderOutput = Path("runs"),
     raw: Annotated[bool, typer.Option("--raw", help="Integer maps as .npz.")] = False,
     resize: ResizeOption = False,
-    threshold: Annotated[float, typer.Option("--threshold", help="Score drawn.")] = 0.3,
+    threshold: ThresholdOption = 0.3,
     threads: ThreadsOption = None,
     json_file: JsonOption = None,
 ) -> None:
@@ -173,21 +179,27 @@ def write_boxes(
     }
 
 
-@app.command("eval")
+@command("eval")
 def evaluate(
     model: ModelArgument,
-    data: Annotated[Path, typer.Option("--data", help="COCO JSON.")],
-    images: Annotated[Path, typer.Option("--images", help="Folder of its images.")],
+    data: DataOption,
+    images: ImagesOption,
     engine: Annotated[EngineName | None, typer.Option("--engine", help="Executes it.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="First images only.")] = None,
+    limit: LimitOption = None,
     size: SizeOption = None,
     weights: WeightsOption = None,
-    calibration: Annotated[Path | None, typer.Option("--calibration", help="For fake.")] = None,
-    wbits: WbitsOption = 4,
-    abits: AbitsOption = 4,
+    calibration: Annotated[
+        list[Path] | None,
+        typer.Option("--calibration", metavar="DIR|IMAGE", help="As --images, for --engine fake."),
+    ] = None,
+    calibration_limit: Annotated[
+        int, typer.Option("--calibration-limit", metavar="N", help="At most so many of those.")
+    ] = 64,
+    bits: BitsOption = 4,
+    wbits: WbitsOption = None,
+    abits: AbitsOption = None,
     method: MethodOption = Method.LP,
     p: PowerOption = 2.4,
-    count: CountOption = 64,
     resize: ResizeOption = False,
     jobs: JobsOption = 1,
     scheduler: SchedulerOption = None,
@@ -196,27 +208,31 @@ def evaluate(
     """mAP of a detector by pycocotools: float, fake-quantised, the hardware's integers, or RTL."""
     from intaglio.api import Engine
     from intaglio.api import evaluate as measure
-    from intaglio.detect.images import image_files
+    from intaglio.detect.images import listed_files
 
     target = open_model(model, weights)
     if engine is None:
         engine = EngineName.SIM if isinstance(target, Program) else EngineName.FLOAT
     name: Engine = engine.value
-    if limit is not None and limit < 1:
-        raise DataError(f"--limit must be at least 1, not {limit}.")
-    if calibration is not None and engine is not EngineName.FAKE:
+    check_limit(limit)
+    if calibration and engine is not EngineName.FAKE:
         raise DataError("--calibration must go with --engine fake; other engines do not calibrate.")
     coco = read_coco(data, images)
-    image_files(images, coco)
+    listed_files(coco)
     predict: Predict | None = None
     with spread(jobs, scheduler) as pool:
         if name == "fake":
-            if isinstance(target, Program) or calibration is None:
+            if isinstance(target, Program) or not calibration:
                 raise ModelError("--engine fake must have a torch MODEL and --calibration DIR.")
             from intaglio.quant import QuantConfig
 
-            config = QuantConfig(wbits=wbits, abits=abits, method=method.value, p=p)
-            predict = calibrate(target, config, calibration, None, size, count, resize).fake
+            config = QuantConfig(
+                wbits=bits if wbits is None else wbits, abits=bits if abits is None else abits,
+                method=method.value, p=p,
+            )  # fmt: skip
+            predict = calibrate(
+                target, config, calibration, None, size, calibration_limit, resize
+            ).fake
         if name == "rtl":
             predict = rtl_predictor(model, pool.threads)
         with progress(f"{model} ({name})") as step:
@@ -255,22 +271,26 @@ def rtl_predictor(model: str, threads: int | None) -> "Predict":
         return load_rtl(folder, folder=kept, threads=threads).run_dequantised
 
 
-@app.command()
+@command()
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A.intaglio")],
     b: Annotated[Path, typer.Argument(metavar="B.intaglio")],
-    image: Annotated[list[Path] | None, typer.Option("--image", help="Else random pixels.")] = None,
+    images: SomeImagesOption = None,
+    limit: LimitOption = None,
+    resize: ResizeOption = False,
     json_file: JsonOption = None,
 ) -> None:
-    """First difference between two Programs: layer, channel, pixel, got, expected."""
+    """First difference between two Programs: layer, channel, pixel, got, expected.
+
+    Without images they run on random pixels.
+    """
     from intaglio.api import images_for
     from intaglio.file import load
     from intaglio.sim.compare import compare_programs
 
     first, second = load(a), load(b)
-    pixels = None
-    if image:
-        pixels = images_for(first, image)
+    files = image_sources(images, limit)
+    pixels = images_for(first, files, resize=resize) if files else None
     result = compare_programs(first, second, pixels)
     console.print(result.sentence())
     write_json(json_file, result.to_json())

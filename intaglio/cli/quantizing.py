@@ -1,5 +1,6 @@
 """Commands that make a Program: scenes, quantize."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -9,15 +10,30 @@ import typer
 from rich.table import Table
 
 from intaglio.channels.losses import losses_of
-from intaglio.cli.shared import (
+from intaglio.cli.options import (
+    AbitsOption,
+    ArithmeticOption,
+    BitsOption,
+    DeviceOption,
+    ImagesOption,
+    JobsOption,
     JsonOption,
+    LastWbitsOption,
+    LimitOption,
+    ModelArgument,
+    PowerOption,
+    ProgramOutput,
     ResizeOption,
-    app,
-    console,
-    parse_size,
-    progress,
-    write_json,
+    ScenesOutput,
+    SchedulerOption,
+    SeedOption,
+    SizeOption,
+    SomeDataOption,
+    SumBitsOption,
+    WbitsOption,
+    WeightsOption,
 )
+from intaglio.cli.shared import command, console, parse_size, progress, read_coco, write_json
 from intaglio.errors import DataError, ModelError
 from intaglio.program import Program
 from intaglio.system.spread import HERE, Pool, spread
@@ -25,7 +41,6 @@ from intaglio.system.spread import HERE, Pool, spread
 if TYPE_CHECKING:
     from torch import nn
 
-    from intaglio.detect.coco import CocoData
     from intaglio.quant import QuantConfig, Quantized
 
 
@@ -40,57 +55,36 @@ class Method(StrEnum):
     KL = "kl"
 
 
-MODEL_HELP = "Bundled or torchvision's name, file.intaglio, BUILD folder, or module:factory."
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
-ProgramArgument = Annotated[Path, typer.Argument(metavar="MODEL.intaglio")]
-SizeOption = Annotated[str | None, typer.Option("--size", metavar="HxW", help="Input size.")]
-WeightsOption = Annotated[
-    Path | None, typer.Option("--weights", help="State dict, .pth or .safetensors.")
-]
-WbitsOption = Annotated[int, typer.Option("--wbits", help="Bits of the weights, 2 to 8.")]
-AbitsOption = Annotated[int, typer.Option("--abits", help="Bits of the activations, 2 to 16.")]
 MethodOption = Annotated[Method, typer.Option("--method", help="How ranges are chosen.")]
-PowerOption = Annotated[float, typer.Option("--p", help="Of --method lp; detptq's start.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="Torch's, of a detptq search.")]
-CountOption = Annotated[int, typer.Option("--count", help="Calibration images used.")]
-ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Simulator threads.")]
-JobsOption = Annotated[int, typer.Option("--jobs", help="Processes to spread the work over.")]
-SchedulerOption = Annotated[
-    str | None,
-    typer.Option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster to spread it over."),
-]
 
 
-@app.command()
+@command()
 def scenes(
-    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", hidden=True)] = None,
+    output: ScenesOutput = None,
     count: Annotated[int, typer.Option("--count", help="Number of scenes.")] = 200,
     split: Annotated[str, typer.Option("--split", help="train or held-out digits.")] = "held-out",
-    size: Annotated[int, typer.Option("--size", help="Side in pixels.")] = 96,
-    seed: Annotated[int, typer.Option("--seed", help="Same seed, same scenes.")] = 3,
+    side: Annotated[int, typer.Option("--side", help="Of a scene, in pixels.")] = 96,
+    seed: SeedOption = 3,
     json_file: JsonOption = None,
 ) -> None:
     """Write COCO-format detection scenes of handwritten digits: DIR/images and a JSON."""
     from intaglio.detect.scenes import write_scenes
 
+    output = output or folder
+    if output is None:
+        raise DataError("--output must be given: the folder for the scenes.")
+
     known: dict[str, Literal["train", "held-out"]] = {"train": "train", "held-out": "held-out"}
     if split not in known:
         raise DataError(f"--split must be train or held-out, not {split!r}.")
-    if count < 1 or size < 32 or seed < 0:
+    if count < 1 or side < 32 or seed < 0:
         raise DataError(
-            f"--count must be at least 1, --size 32 and --seed 0, not {count}, {size}, {seed}."
+            f"--count must be at least 1, --side 32 and --seed 0, not {count}, {side}, {seed}."
         )
-    path = write_scenes(folder, count, size, seed, known[split])
-    console.print(f"{count} scenes in {folder / 'images'}, boxes in {path}")
-    write_json(json_file, {"scenes": count, "images": str(folder / "images"), "data": str(path)})
-
-
-def read_coco(data: Path, images: Path) -> "CocoData":
-    """A COCO file and the folder of its images; a large one takes half a minute."""
-    from intaglio.detect.coco import CocoData
-
-    with console.status(f"reading {data}"):
-        return CocoData(data, images)
+    path = write_scenes(output, count, side, seed, known[split])
+    console.print(f"{count} scenes in {output / 'images'}, boxes in {path}")
+    write_json(json_file, {"scenes": count, "images": str(output / "images"), "data": str(path)})
 
 
 def open_model(reference: str, weights: Path | None) -> "Program | nn.Module":
@@ -109,16 +103,17 @@ def open_model(reference: str, weights: Path | None) -> "Program | nn.Module":
 
 
 def calibrate(
-    model: "nn.Module", config: "QuantConfig", images: Path, data: Path | None,
-    size: str | None, count: int, resize: bool, device: str = "cpu",
+    model: "nn.Module", config: "QuantConfig", images: Sequence[Path], data: Path | None,
+    size: str | None, limit: int | None, resize: bool, device: str = "cpu",
     state: Path | None = None, pool: Pool = HERE,
 ) -> "Quantized":  # fmt: skip
-    """Quantise `model` on `count` images of a folder; `state` is where a search resumes from."""
+    """Quantise `model` on `limit` images, spread evenly over all; a search resumes from `state`."""
     from intaglio.api import input_channels, input_size
-    from intaglio.detect.images import image_files, spread, stack
+    from intaglio.detect.images import image_files, listed_files, spread, stack
     from intaglio.quant import quantize
 
-    files = spread(image_files(images, read_coco(data, images) if data else None), count)
+    listed = listed_files(read_coco(data, images)) if data else image_files(images)
+    files = spread(listed, len(listed) if limit is None else limit)
     shape = parse_size(size) or input_size(model)
     if resize and shape is None:
         raise DataError("--resize must come with --size HxW for a model without input_size.")
@@ -145,26 +140,27 @@ def parse_overrides(items: list[str]) -> dict[str, tuple[int, int]]:
     return found
 
 
-@app.command()
+@command()
 def quantize(
     model: ModelArgument,
-    images: Annotated[Path, typer.Option("--images", help="Folder of calibration images.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL.intaglio")],
-    data: Annotated[Path | None, typer.Option("--data", help="COCO JSON naming them.")] = None,
+    images: ImagesOption,
+    output: ProgramOutput,
+    data: SomeDataOption = None,
+    limit: LimitOption = 64,
     size: SizeOption = None,
     weights: WeightsOption = None,
-    wbits: WbitsOption = 4,
-    abits: AbitsOption = 4,
+    bits: BitsOption = 4,
+    wbits: WbitsOption = None,
+    abits: AbitsOption = None,
     method: MethodOption = Method.LP,
     p: PowerOption = 2.4,
-    percentile: Annotated[float, typer.Option("--percentile")] = 99.99,
-    arithmetic: Annotated[str, typer.Option("--arithmetic", help="Preset.")] = "intaglio",
-    count: CountOption = 64,
+    percentile: Annotated[
+        float, typer.Option("--percentile", help="Of --method percentile.")
+    ] = 99.99,
+    arithmetic: ArithmeticOption = "intaglio",
     first_wbits: Annotated[int, typer.Option("--first-wbits", help="Stem's weights.")] = 8,
-    last_wbits: Annotated[int | None, typer.Option("--last-wbits", help="Predictors.")] = None,
-    sum_bits: Annotated[
-        int | None, typer.Option("--sum-bits", help="Of tensors that only sums read.")
-    ] = None,
+    last_wbits: LastWbitsOption = None,
+    sum_bits: SumBitsOption = None,
     output_bits: Annotated[int, typer.Option("--output-bits", help="Final maps, 8 to 16.")] = 16,
     per_tensor: Annotated[bool, typer.Option("--per-tensor", help="One weight scale.")] = False,
     asymmetric: Annotated[bool, typer.Option("--asymmetric", help="With zero points.")] = False,
@@ -172,7 +168,14 @@ def quantize(
     equalize: Annotated[bool, typer.Option("--equalize", help="Even out channels first.")] = False,
     nearest: Annotated[bool, typer.Option("--nearest", help="Round weights alone.")] = False,
     keep_bias: Annotated[bool, typer.Option("--keep-bias", help="No bias correction.")] = False,
-    override: Annotated[list[str] | None, typer.Option("--override", metavar="GLOB=WxA")] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--override",
+            metavar="GLOB=WxA",
+            help="Widths of the layers of these names; repeatable.",
+        ),
+    ] = None,
     budget: Annotated[
         list[str] | None,
         typer.Option(
@@ -202,11 +205,15 @@ def quantize(
     scheduler: SchedulerOption = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Find low-bit parameters for a torch model and write its integer Program."""
+    """Find low-bit parameters for a torch model and write its integer Program.
+
+    It is calibrated on --limit of the images, spread evenly over them.
+    """
     from intaglio.file import save
     from intaglio.fixed import preset
     from intaglio.quant import Budget, QuantConfig, Reconstruction
 
+    wbits, abits = bits if wbits is None else wbits, bits if abits is None else abits
     learned = None
     if reconstruct:
         learned = Reconstruction(odol=not no_odol)
@@ -233,7 +240,7 @@ def quantize(
         raise DataError("--jobs and --scheduler must go with --method detptq; others are quick.")
     state = output.with_name(f"{output.name}.search.json")
     with spread(jobs, scheduler) as pool:
-        done = calibrate(module, config, images, data, size, count, resize, device, state, pool)
+        done = calibrate(module, config, images, data, size, limit, resize, device, state, pool)
     save(done.program, output)
     widths = f"W{wbits}A{abits}" if done.mixed is None else ", ".join(budget or [])
     table = Table(title=f"{model} {widths} {method.value}")

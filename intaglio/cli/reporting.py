@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from intaglio.cli.network import drawn_boxes
-from intaglio.cli.shared import ResizeOption, app, console
+from intaglio.cli.options import (
+    JsonOption,
+    LimitOption,
+    PageOutput,
+    ResizeOption,
+    SomeImagesOption,
+    ThresholdOption,
+)
+from intaglio.cli.shared import command, console, image_sources, write_json
 from intaglio.program import Program
 from intaglio.system.disk import write_text
 
@@ -15,29 +23,40 @@ if TYPE_CHECKING:
     from intaglio.report.page import Picture
 
 
-@app.command()
+@command()
 def report(
     model: Annotated[Path, typer.Argument(metavar="BUILD|MODEL.intaglio")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.html")] = Path(
-        "report.html"
-    ),
+    output: PageOutput = Path("report.html"),
     quantization: Annotated[
         Path | None,
         typer.Option("--quantization", metavar="FILE.json", help="Of `intaglio quantize --json`."),
     ] = None,
-    image: Annotated[
-        list[Path] | None, typer.Option("--image", help="Detections are drawn on it; repeatable.")
-    ] = None,
-    threshold: Annotated[float, typer.Option("--threshold", help="Score drawn.")] = 0.3,
+    images: SomeImagesOption = None,
+    limit: LimitOption = None,
+    threshold: ThresholdOption = 0.3,
     resize: ResizeOption = False,
+    json_file: JsonOption = None,
 ) -> None:
-    """One HTML page: network, folding, resources, queues over time, layers, detections."""
+    """One HTML page: network, folding, resources, queues over time, layers, detections.
+
+    What the network finds in the images is drawn on them.
+    """
     from intaglio.report.page import page, subject
 
     about = subject(model, quantization)
-    pictures = pictures_of(about.program, model, image or [], threshold, resize)
+    files = image_sources(images, limit)
+    pictures = pictures_of(about.program, model, files, threshold, resize)
     write_text(output, page(about, pictures))
     console.print(f"wrote {output}")
+    write_json(
+        json_file,
+        {
+            "model": str(model),
+            "digest": about.program.digest(),
+            "page": str(output),
+            "pictures": [picture.caption for picture in pictures],
+        },
+    )
 
 
 def pictures_of(

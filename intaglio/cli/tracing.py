@@ -1,13 +1,18 @@
 """The command that writes a Program's tensors for other people's benches: trace."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from intaglio.cli.quantizing import ProgramArgument
-from intaglio.cli.shared import JsonOption, ResizeOption, app, console, progress, write_json
+from intaglio.cli.options import (
+    FolderOutput,
+    JsonOption,
+    PicturesArgument,
+    ProgramArgument,
+    ResizeOption,
+)
+from intaglio.cli.shared import command, console, progress, write_json
 
 
 class FormatName(StrEnum):
@@ -18,11 +23,11 @@ class FormatName(StrEnum):
     BEATS = "beats"
 
 
-@app.command()
+@command()
 def trace(
     model: ProgramArgument,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")],
+    images: PicturesArgument,
+    output: FolderOutput,
     format: Annotated[
         FormatName,
         typer.Option("--format", help="NumPy; $readmemh of codes; $readmemh of stream beats."),

@@ -2,28 +2,30 @@
 
 from dataclasses import asdict
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from intaglio.cli.quantizing import (
+from intaglio.cli.options import (
+    AbitsOption,
+    ArithmeticOption,
+    BitsOption,
+    DataOption,
     DeviceOption,
-    SizeOption,
-    WeightsOption,
-    losses,
-    open_model,
-    read_coco,
-)
-from intaglio.cli.shared import (
+    ImagesOption,
     JsonOption,
+    LastWbitsOption,
+    ModelArgument,
+    ProgramOutput,
     ResizeOption,
-    app,
-    console,
-    parse_size,
-    progress,
-    write_json,
+    SeedOption,
+    SizeOption,
+    SumBitsOption,
+    WbitsOption,
+    WeightsOption,
 )
+from intaglio.cli.quantizing import losses, open_model
+from intaglio.cli.shared import command, console, parse_size, progress, read_coco, write_json
 from intaglio.errors import ModelError
 from intaglio.program import Program
 
@@ -37,31 +39,29 @@ class GridName(StrEnum):
     SYMMETRIC = "symmetric"
 
 
-@app.command()
+@command()
 def train(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="As of quantize, not a Program.")],
-    images: Annotated[Path, typer.Option("--images", help="Folder of training images.")],
-    data: Annotated[Path, typer.Option("--data", help="COCO JSON with their boxes.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL.intaglio")],
-    bits: Annotated[int, typer.Option("--bits", help="Of weights and tensors, 2 to 8.")] = 4,
-    wbits: Annotated[int | None, typer.Option("--wbits", help="Of weights, if others.")] = None,
-    abits: Annotated[int | None, typer.Option("--abits", help="Of tensors, if others.")] = None,
-    last_wbits: Annotated[int | None, typer.Option("--last-wbits", help="Predictors.")] = None,
-    sum_bits: Annotated[
-        int | None, typer.Option("--sum-bits", help="Of tensors that only sums read.")
-    ] = None,
+    model: ModelArgument,
+    images: ImagesOption,
+    data: DataOption,
+    output: ProgramOutput,
+    bits: BitsOption = 4,
+    wbits: WbitsOption = None,
+    abits: AbitsOption = None,
+    last_wbits: LastWbitsOption = None,
+    sum_bits: SumBitsOption = None,
     grid: Annotated[GridName, typer.Option("--grid", help="Of the weights.")] = GridName.ODD,
     standardise: Annotated[
         bool, typer.Option("--standardise", help="Weights of mean 0 and variance 1.")
     ] = False,
-    epochs: Annotated[int, typer.Option("--epochs")] = 6,
+    epochs: Annotated[int, typer.Option("--epochs", help="Passes over the images.")] = 6,
     rate: Annotated[float, typer.Option("--rate", help="Peak learning rate.")] = 4e-3,
-    batch: Annotated[int, typer.Option("--batch")] = 32,
+    batch: Annotated[int, typer.Option("--batch", help="Images of a step.")] = 32,
     distil: Annotated[
         float, typer.Option("--distil", help="Weight of following the float detector.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", help="Of the pictures' order.")] = 1,
-    arithmetic: Annotated[str, typer.Option("--arithmetic", help="Preset.")] = "intaglio",
+    seed: SeedOption = 1,
+    arithmetic: ArithmeticOption = "intaglio",
     size: SizeOption = None,
     weights: WeightsOption = None,
     resize: ResizeOption = False,
@@ -76,7 +76,7 @@ def train(
     import numpy as np
 
     from intaglio.api import check_trained, head_of, input_channels, input_size
-    from intaglio.detect.images import image_files
+    from intaglio.detect.images import listed_files
     from intaglio.file import save
     from intaglio.fixed import preset
     from intaglio.quant import QuantConfig
@@ -84,8 +84,8 @@ def train(
     from intaglio.quant.train import Pictures, TrainConfig, trained
 
     config = QuantConfig(
-        wbits=wbits or bits,
-        abits=abits or bits,
+        wbits=bits if wbits is None else wbits,
+        abits=bits if abits is None else abits,
         last_wbits=last_wbits,
         sum_bits=sum_bits,
         arithmetic=preset(arithmetic),
@@ -99,7 +99,7 @@ def train(
         raise ModelError("The model must say its input_size (H, W), or --size must be given.")
     coco = read_coco(data, images)
     with console.status(f"looking at {len(coco)} images"):
-        channels = input_channels(module, image_files(images, coco), shape)
+        channels = input_channels(module, listed_files(coco), shape)
         classes = head_of(module, model).classes
         pictures = Pictures(coco, classes, shape, resize=resize, channels=channels)
     last = ""

@@ -1,6 +1,7 @@
 """Image files as the uint8 arrays that a model and a Program read. No torch."""
 
 import os.path
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,29 +21,39 @@ def batch_size(size: tuple[int, int]) -> int:
     return max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // (size[0] * size[1])))
 
 
-def image_files(folder: Path, data: CocoData | None = None) -> list[Path]:
-    """The images of a COCO set, or every image file of a folder by name, but for hidden ones.
-
-    Raises DataError where the folder does not exist, holds no image, or lacks one that is listed.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder} must be an existing folder of images.")
-    if data is not None:
-        files = [data.file(i) for i in data.ids]
-        lost = [file for file in files if not os.path.isfile(file)]
-        if lost:
-            raise DataError(
-                f"{data.path} lists {len(files)} images that must exist, but {len(lost)} do not,"
-                f" the first of them {lost[0]}; pass the right --images folder."
-            )
-    else:
-        files = sorted(
-            f
-            for f in folder.iterdir()
-            if f.suffix.lower() in SUFFIXES and not f.name.startswith(".") and f.is_file()
+def listed_files(data: CocoData) -> list[Path]:
+    """The images of a COCO set. Raises DataError where it lists none, or one is not there."""
+    files = [data.file(i) for i in data.ids]
+    lost = [file for file in files if not os.path.isfile(file)]
+    if lost:
+        raise DataError(
+            f"{data.path} lists {len(files)} images that must exist, but {len(lost)} do not,"
+            f" the first of them {lost[0]}; pass the right --images folder."
         )
     if not files:
-        raise DataError(f"{folder} must hold at least one image ({', '.join(SUFFIXES)}), not 0.")
+        raise DataError(f"{data.path} must list at least one image, not 0.")
+    return files
+
+
+def image_files(places: Sequence[Path]) -> list[Path]:
+    """The files of these places in order: of a folder every image in it, by name, but for hidden
+    ones; else the place itself. Raises DataError where one does not exist or holds no image."""
+    return [file for place in places for file in files_of(place)]
+
+
+def files_of(place: Path) -> list[Path]:
+    """The files of one place."""
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise DataError(f"{place} must be an existing folder of images, or an image.")
+    files = sorted(
+        f
+        for f in place.iterdir()
+        if f.suffix.lower() in SUFFIXES and not f.name.startswith(".") and f.is_file()
+    )
+    if not files:
+        raise DataError(f"{place} must hold at least one image ({', '.join(SUFFIXES)}), not 0.")
     return files
 
 

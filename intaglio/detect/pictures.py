@@ -86,7 +86,7 @@ def load_image(
     if not resize:
         raise DataError(
             f"{path} must be {size[0]}x{size[1]} pixels (height x width), not {own[0]}x{own[1]};"
-            " resize it or ask for letterboxing (--resize)."
+            " resize it, or give --resize, which scales it to fit."
         )
     scale = letterbox_scale(own, size)
     fitted = (max(1, round(own[1] * scale)), max(1, round(own[0] * scale)))

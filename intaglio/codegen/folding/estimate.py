@@ -80,7 +80,7 @@ def check_fit(top: Top, chip: Device) -> Resources:
                 f"{chip.name} must have at least {takes:,g} {name} for this design, not {has:,}:"
                 f" layer {top.netlist.graph.blocks[most].origin!r} takes"
                 f" {float(getattr(layers[most], what)):,.0f} of them; choose a larger target, or a"
-                " lower rate with --fps or --lanes."
+                " lower rate with --fps or --multipliers."
             )
     return found
 

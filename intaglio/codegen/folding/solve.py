@@ -219,7 +219,7 @@ def advice(graph: HardwareGraph, plan: Plan, chip: Device, used: Need) -> str:
             " input or a faster clock would help."
         )
     if chip.family == "generic":
-        return f"More multipliers for {slowest.origin}, with --lanes, would help."
+        return f"More multipliers for {slowest.origin}, with --multipliers, would help."
     limits = usable(chip)
     shares = [(float(getattr(used, n)) / float(getattr(limits, n)), said) for n, said in RESOURCES]
     share, said = max(shares)
