@@ -62,9 +62,10 @@ def docs_packages() -> None:
 
 def tosa_python() -> Path:
     """An interpreter with tosa-tools; without it the test is skipped, or fails when CI is set."""
-    found = Path(__file__).parent.parent / ".venv-tosa/bin/python"
-    if found.exists():
-        return found
+    from intaglio.exchange.to_tosa.run import BESIDE
+
+    if BESIDE.exists():
+        return BESIDE
     if os.environ.get("CI"):
         pytest.fail("tosa-tools must be installed where CI is set; `make setup` does")
     pytest.skip("tosa-tools is not installed; `make setup` installs it")

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from intaglio.errors import BuildError, ToolError
+from intaglio.system.extras import remedy
 
 LINE = "line.json"  # beside the host program: what that has to know of the board
 ATTRIBUTES = {"PULLUP": {1: "-pullup yes", 0: "-pullup no"}}  # iCE40: what its pin file can say
@@ -81,7 +82,7 @@ def wiring(found: Board, target: str) -> Wiring:
     except ModuleNotFoundError as error:
         raise ToolError(
             f"amaranth-boards must be installed for the board {found.name}:"
-            " pip install amaranth-boards."
+            f" {remedy('amaranth_boards')}"
         ) from error
     clock = platform.lookup(platform.default_clk)
     uart = platform.lookup("uart")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from intaglio.errors import ToolError
 from intaglio.system.disk import write_text
+from intaglio.system.extras import remedy
 from intaglio.system.processes import environment, find_program
 
 # Name of the program, that of its Python package's command, and the package.
@@ -47,9 +48,7 @@ def run_tool(name: str, arguments: Sequence[str], folder: Path, log: str) -> str
     """
     program = find_tool(name)
     if program is None:
-        raise ToolError(
-            f"{name} must be installed to make a bitstream: pip install {TOOLS[name][1]}."
-        )
+        raise ToolError(f"{name} must be installed to make a bitstream: {remedy(TOOLS[name][1])}")
     done = subprocess.run(
         [program, *arguments], cwd=folder, env=environment(), capture_output=True, text=True,
         errors="replace",

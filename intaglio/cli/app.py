@@ -18,20 +18,7 @@ from intaglio.cli import (  # noqa: F401  # they add to `app`
 )
 from intaglio.cli.shared import app
 from intaglio.errors import IntaglioError, IntaglioWarning
-
-EXTRAS = {
-    "torch": "detect",
-    "PIL": "detect",
-    "pycocotools": "detect",
-    "sklearn": "detect",
-    "amaranth": "hdl",
-    "cocotb_tools": "hdl",
-    "onnx": "exchange",
-    "onnxruntime": "exchange",
-    "qonnx": "qonnx",
-    "distributed": "cluster",
-}
-
+from intaglio.system.extras import extra_of, remedy
 
 # What a disk, a file system or a limit refuses; other system errors are mistakes of intaglio's own.
 REFUSED = {
@@ -70,10 +57,13 @@ def main() -> None:
     except IntaglioError as error:
         fail(str(error))
     except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").partition(".")[0])
-        if extra is None:
+        extra = extra_of(error.name or "")
+        if error.name is None or extra is None:
             raise
-        fail(f"{error.name} must be installed for this command: pip install 'intaglio[{extra}]'.")
+        fail(
+            f"{error.name} must be installed for this command, with the extra {extra}:"
+            f" {remedy(error.name)}"
+        )
     except MemoryError as error:
         fail(
             f"The work must fit into memory, but: {error or 'it does not'}; give it fewer or"

@@ -38,9 +38,6 @@ class Form(StrEnum):
         return ".tosa" if self is Form.TOSA else ".onnx"
 
 
-TOSA_PYTHON = Path(".venv-tosa/bin/python")
-
-
 @command("export")
 def export_program(
     model: ProgramArgument,
@@ -55,13 +52,14 @@ def export_program(
     ] = None,
     check: CheckOption = None,
     tosa_python: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--tosa-python",
             metavar="PYTHON",
-            help="Interpreter with tosa-tools, whose reference model runs TOSA files.",
+            help="Interpreter with tosa-tools, whose reference model runs TOSA files. Default: the"
+            " one of .venv-tosa beside intaglio's own environment, if there is one.",
         ),
-    ] = TOSA_PYTHON,
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Write a Program as ONNX or TOSA, run it there and compare. Exit 1 on a mismatch.
@@ -85,7 +83,7 @@ def export_program(
     else:
         nodes, found = export_tosa(program, output, check, tosa_python)
     where = "the TOSA reference model" if form is Form.TOSA else "onnxruntime"
-    seen = found.sentence() if found else f"not run, as there is no {tosa_python}"
+    seen = found.sentence() if found else "not run" if check == 0 else not_there()
     console.print(f"wrote {output} ({form.value} form); {where}: {seen}")
     write_json(
         json_file,
@@ -121,21 +119,29 @@ def export_onnx(
 
 
 def export_tosa(
-    program: Program, output: Path, check: int | None, python: Path
+    program: Program, output: Path, check: int | None, python: Path | None
 ) -> tuple[int, "Agreement | None"]:
     """Write and, where the reference model is or was asked for, compare."""
     from intaglio.exchange.compared import compare, random_codes
-    from intaglio.exchange.to_tosa.run import ReferenceModel, run_tosa
+    from intaglio.exchange.to_tosa.run import BESIDE, ReferenceModel, run_tosa
     from intaglio.exchange.to_tosa.tosa import to_tosa
 
     made, found = to_tosa(program), None
-    if check or (check is None and python.exists()):
+    asked = check is not None or python is not None
+    if check != 0 and (asked or BESIDE.exists()):
         images = random_codes(program, check or 2)
-        with ReferenceModel(python) as reference:
+        with ReferenceModel(python or BESIDE) as reference:
             found = compare(program, run_tosa(reference, program, made, images), images)
     with whole_file(output) as part:
         part.write_bytes(made.serialised())
     return len(made.nodes), found
+
+
+def not_there() -> str:
+    """Why a TOSA file was not run."""
+    from intaglio.exchange.to_tosa.run import BESIDE, how_to_make
+
+    return f"not run, as there is no {BESIDE}; {how_to_make(BESIDE)}"
 
 
 @command("import")

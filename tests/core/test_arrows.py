@@ -165,9 +165,13 @@ sys.meta_path.insert(0, Refuse())
         ),
         (("amaranth", "cocotb"), "import intaglio.quant, intaglio.detect.zoo"),
         (("torch", "amaranth", "numba", "cocotb"), "import intaglio.cosim"),
+        (
+            ("torch", "amaranth", "PIL", "pycocotools", "sklearn", "scipy"),
+            "import intaglio.detect.images, intaglio.diverge, intaglio.cosim.trace",
+        ),
         (("torch", "amaranth", "PIL"), "import intaglio.exchange.to_onnx.integer"),
     ],
-    ids=["sim", "codegen", "cli", "quant", "cosim", "exchange"],
+    ids=["sim", "codegen", "cli", "quant", "cosim", "arrays", "exchange"],
 )
 def test_each_part_installs_without_the_others(blocked: tuple[str, ...], body: str) -> None:
     script = BLOCKED.format(blocked=blocked, body=body)

