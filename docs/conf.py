@@ -11,6 +11,7 @@ project = "intaglio"
 copyright = "the intaglio authors, Apache-2.0"
 version = release = intaglio.__version__
 language = "en"
+smartquotes = False  # they would make a dash of the two of an option
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "fromcode"]
 exclude_patterns = ["fromcode"]
@@ -28,6 +29,7 @@ nb_execution_show_tb = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
+default_role = "py:obj"  # `x` in a docstring: code, and a link where x is documented
 add_module_names = False
 toc_object_entries_show_parents = "hide"
 maximum_signature_line_length = 90

@@ -90,13 +90,13 @@ def check_trained(trained: Trained, images: NDArray[np.uint8]) -> Agreement:
 
 def head_of(model: Program | nn.Module, name: str) -> HeadSpec:
     """The head description that turns output maps into boxes. Raises ModelError without one."""
-    from intaglio.detect.decode import HeadSpec
+    from intaglio.detect.networks.spec import HeadSpec, spec_of
 
     if isinstance(model, Program):
         text = model.meta.get("head")
         spec = HeadSpec.from_json(text) if text else None
     else:
-        spec = getattr(model, "head_spec", None)
+        spec = spec_of(model)
     if spec is None:
         raise ModelError(
             f"{name} must carry a head description to decode boxes; give the torch model an"

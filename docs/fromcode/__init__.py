@@ -10,6 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import intaglio
+from fromcode import commands, docstrings
+
 ROOT = Path(__file__).parent.parent.parent
 PLACE = re.compile(r"<!-- from the code: ([a-z ]+) -->")
 
@@ -21,7 +24,18 @@ def readme() -> str:
                   text)  # fmt: skip
 
 
-PARTS: dict[str, Callable[[], str]] = {"readme": readme}
+def verbs() -> str:
+    """autodoc's lines for every name that `intaglio` itself has."""
+    lines = ["```{eval-rst}"]
+    for name in intaglio._HOMES:
+        found = getattr(intaglio, name)
+        lines += [f".. auto{'class' if isinstance(found, type) else 'function'}:: intaglio.{name}"]
+        lines += ["   :members:"] if isinstance(found, type) else []
+        lines.append("")
+    return "\n".join([*lines, "```"])
+
+
+PARTS: dict[str, Callable[[], str]] = {"commands": commands.markdown, "readme": readme, "verbs": verbs}
 
 
 def filled(app: Any, docname: str, source: list[str]) -> None:
@@ -32,4 +46,7 @@ def filled(app: Any, docname: str, source: list[str]) -> None:
 def setup(app: Any) -> dict[str, bool]:
     """Sphinx's way in."""
     app.connect("source-read", filled)
+    app.connect("autodoc-before-process-signature", docstrings.before)
+    app.connect("autodoc-process-signature", docstrings.signature)
+    app.connect("autodoc-process-docstring", docstrings.process)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

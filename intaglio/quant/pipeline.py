@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from intaglio.channels.losses import announce, losses_of
-from intaglio.detect.decode import HeadSpec
+from intaglio.detect.networks.spec import HeadSpec, spec_of
 from intaglio.errors import ModelError
 from intaglio.fixed import Arithmetic
 from intaglio.program import Program
@@ -98,6 +98,7 @@ def quantize(
     """
     config = config or QuantConfig()
     shape = check_images(images)
+    spec_of(model)
     spec = outer_spec(model, config)
     graph = simplify(capture(model, shape))
     if config.arithmetic.power_of_two:
@@ -152,12 +153,12 @@ def outer_spec(model: nn.Module, config: QuantConfig) -> HeadSpec | None:
     where it asks and the model does not say."""
     if config.reconstruct is None or not config.reconstruct.odol:
         return None
-    spec = getattr(model, "head_spec", None)
-    if not isinstance(spec, HeadSpec):
+    spec = spec_of(model)
+    if spec is None:
         raise ModelError(
             "A model reconstructed by ODOL must have an attribute `head_spec` that says what its"
-            f" outputs mean, not {type(spec).__name__}; use Reconstruction(odol=False), on the"
-            " command line --no-odol."
+            " outputs mean, and has none; use Reconstruction(odol=False), on the command line"
+            " --no-odol."
         )
     return spec
 
@@ -166,11 +167,11 @@ def head_of(
     model: nn.Module, purpose: str = "method detptq", remedy: str = "use method lp"
 ) -> HeadSpec:
     """The description of a detector's outputs. Raises ModelError without one."""
-    spec = getattr(model, "head_spec", None)
-    if not isinstance(spec, HeadSpec):
+    spec = spec_of(model)
+    if spec is None:
         raise ModelError(
             f"A model for {purpose} must have an attribute `head_spec` that says what its"
-            f" outputs mean, not {type(spec).__name__}; {remedy} for other networks."
+            f" outputs mean, and has none; {remedy} for other networks."
         )
     return spec
 
@@ -198,7 +199,7 @@ def meta(model: nn.Module, config: QuantConfig, calibration: Calibration) -> dic
             },
         }
     }
-    spec = getattr(model, "head_spec", None)
+    spec = spec_of(model)
     if spec is not None:
         record["head"] = spec.to_json()
     return record

@@ -300,7 +300,7 @@ def test_what_mixed_precision_refuses() -> None:
         quantize(trained(Pyramid()), pixels((3, 24, 30), 2), QuantConfig(budgets=BOTH))
     assert str(refused.value) == (
         "A model for a budget must have an attribute `head_spec` that says what its outputs mean,"
-        " not NoneType; set widths for other networks."
+        " and has none; set widths for other networks."
     )
     model = detector("fcos")
     graph = simplify(capture(model, SHAPE))

@@ -355,6 +355,6 @@ def test_odol_needs_a_detector() -> None:
         quantize(trained(Pyramid()), pixels(SHAPE, 2), CONFIG)
     assert str(error.value) == (
         "A model reconstructed by ODOL must have an attribute `head_spec` that says what its"
-        " outputs mean, not NoneType; use Reconstruction(odol=False), on the command line"
+        " outputs mean, and has none; use Reconstruction(odol=False), on the command line"
         " --no-odol."
     )

@@ -98,3 +98,17 @@ class HeadSpec:
             raise ModelError(
                 f"head description must be JSON written by HeadSpec.to_json, but: {error}"
             ) from None
+
+
+def spec_of(model: object) -> HeadSpec | None:
+    """What a torch model says of its maps by its attribute `head_spec`; None if it says nothing.
+
+    Raises ModelError where that is no HeadSpec.
+    """
+    spec = getattr(model, "head_spec", None)
+    if spec is not None and not isinstance(spec, HeadSpec):
+        raise ModelError(
+            "A model's head_spec must be a HeadSpec of intaglio.detect.networks.spec, not"
+            f" {type(spec).__name__}: HeadSpec('fcos', classes=('cat', 'dog'), strides=(8, 16))."
+        )
+    return spec
