@@ -35,7 +35,11 @@ def verbs() -> str:
     return "\n".join([*lines, "```"])
 
 
-PARTS: dict[str, Callable[[], str]] = {"commands": commands.markdown, "readme": readme, "verbs": verbs}
+PARTS: dict[str, Callable[[], str]] = {
+    "commands": commands.markdown,
+    "readme": readme,
+    "verbs": verbs,
+}
 
 
 def filled(app: Any, docname: str, source: list[str]) -> None:

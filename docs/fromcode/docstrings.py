@@ -1,4 +1,4 @@
-"""Docstrings and signatures, which are written to be read in the source, as autodoc expects them."""
+"""Docstrings and signatures, written to be read in the source, as autodoc expects them."""
 
 import ast
 import inspect
