@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from intaglio.detect.networks.spec import HeadSpec as HeadSpec
+from intaglio.detect.networks.spec import spec_of as spec_of
 from intaglio.errors import ModelError
 
 Floats = NDArray[np.float64]

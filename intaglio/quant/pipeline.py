@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from intaglio.channels.losses import announce, losses_of
-from intaglio.detect.networks.spec import HeadSpec, spec_of
+from intaglio.detect.decode import HeadSpec, spec_of
 from intaglio.errors import ModelError
 from intaglio.fixed import Arithmetic
 from intaglio.program import Program
