@@ -13,7 +13,8 @@ from typer.models import ArgumentInfo, CommandInfo, OptionInfo
 from typer.utils import get_params_from_function
 
 from intaglio.cli.app import app
-from intaglio.cli.shared import ORDER
+from intaglio.cli.choices import listed
+from intaglio.cli.verb import ORDER
 
 VALUES = {int: "N", float: "X", str: "TEXT", Path: "PATH", bool: ""}
 MARKS = re.compile(r"([\\`*_<>\[\]|#])")
@@ -71,6 +72,7 @@ def settings(command: CommandInfo) -> Iterator[Setting]:
             given = [part for word in info.param_decls or () for part in word.split("/")]
             names = tuple(given) or (f"--{name.replace('_', '-')}",)
             value = "" if kind is bool else value
+            choices = choices or tuple(listed(names[-1]))
         yield Setting(names, value, choices, info.help or "", info.default, many)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from intaglio.chip import boards, host
 from intaglio.chip.boards import LINE
-from intaglio.chip.gates import CELLS, SMALL, check_board, check_shell
+from intaglio.chip.gates import SMALL, check_board, check_shell
 from intaglio.chip.pll import pll
 from intaglio.chip.shell import (
     BOARD,
@@ -23,7 +23,7 @@ from intaglio.chip.shell import (
     shell_pins,
     shell_verilog,
 )
-from intaglio.chip.synthesis import FOLDER, synthesise
+from intaglio.chip.synthesis import CELLS, FOLDER, synthesise
 from intaglio.chip.toolchain import run_tool
 from intaglio.codegen.area.devices import Device, device
 from intaglio.codegen.folder.manifest import read_manifest

@@ -18,7 +18,7 @@ from intaglio.chip.host import CREDIT_BYTES, Decoder, to_bytes
 from intaglio.chip.line import SimulatedLine
 from intaglio.chip.routed import routed_netlist
 from intaglio.chip.shell import BOARD, SHELL
-from intaglio.chip.synthesis import FOLDER, synthesise
+from intaglio.chip.synthesis import CELLS, FOLDER, synthesise
 from intaglio.chip.toolchain import run_tool
 from intaglio.codegen.area.devices import device
 from intaglio.codegen.folder import verilated
@@ -34,7 +34,6 @@ from intaglio.file import load
 from intaglio.system.disk import empty_folder, make_folder, write_text
 from intaglio.system.processes import complaint, environment, kept_folder
 
-CELLS = {family: f"cells_{family}.v" for family in ("ecp5", "ice40", "gowin")}
 ANY = {"ecp5": "ecp5-85k", "ice40": "ice40-up5k", "gowin": "gowin-gw2a-18"}  # one of the family
 SMALL = 12_000  # look-up tables that are simulated without being asked: about a minute
 OPTIONS = ("--x-initial", "0", "-Wno-fatal", "-Wno-lint", "-Wno-style", "-Wno-TIMESCALEMOD")

@@ -7,6 +7,9 @@ import warnings
 from contextlib import suppress
 from typing import TextIO
 
+import typer
+from typer.exceptions import TyperException
+
 from intaglio.cli import (  # noqa: F401  # they add to `app`
     divergence,
     hardware,
@@ -17,8 +20,11 @@ from intaglio.cli import (  # noqa: F401  # they add to `app`
     training,
 )
 from intaglio.cli.shared import app
+from intaglio.cli.usage import sentence
 from intaglio.errors import IntaglioError, IntaglioWarning
 from intaglio.system.extras import extra_of, remedy
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it; the parser says so by this code alone
 
 # What a disk, a file system or a limit refuses; other system errors are mistakes of intaglio's own.
 REFUSED = {
@@ -49,11 +55,14 @@ def show_warning(
 def main() -> None:
     """Entry point: a user's mistake is one sentence and exit code 2, without a traceback."""
     warnings.showwarning = show_warning
+    code: int | None = None
     try:
         try:
-            app()
+            code = app(standalone_mode=False, prog_name="intaglio")
         finally:
             sys.stdout.flush()  # what is printed may be refused too
+    except TyperException as error:
+        fail(sentence(error))
     except IntaglioError as error:
         fail(str(error))
     except ModuleNotFoundError as error:
@@ -69,12 +78,15 @@ def main() -> None:
             f"The work must fit into memory, but: {error or 'it does not'}; give it fewer or"
             " smaller images at once."
         )
-    except KeyboardInterrupt:
-        fail("interrupted.", code=130)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
     except BrokenPipeError:
         silence(sys.stdout)
     except OSError as error:
         fail(refusal(error))
+    if code == INTERRUPTED:
+        fail("interrupted.", code)
+    sys.exit(code)
 
 
 def refusal(error: OSError) -> str:

@@ -3,8 +3,8 @@
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
+from intaglio.cli.choices import completing
 from intaglio.cli.options import (
     ArithmeticsOption,
     ImagesOption,
@@ -14,7 +14,7 @@ from intaglio.cli.options import (
     ResizeOption,
     SomeDataOption,
 )
-from intaglio.cli.shared import command, console, progress, read_coco, write_json
+from intaglio.cli.shared import command, console, progress, read_coco, show, write_json
 from intaglio.errors import DataError
 
 
@@ -25,7 +25,13 @@ def diverge(
     data: SomeDataOption = None,
     arithmetic: ArithmeticsOption = None,
     rounding: Annotated[
-        list[str] | None, typer.Option("--rounding", help="TRN, RND, RND_INF, RND_CONV, DOUBLE.")
+        list[str] | None,
+        typer.Option(
+            "--rounding",
+            metavar="RULE",
+            help="Of every right shift.",
+            autocompletion=completing("--rounding"),
+        ),
     ] = None,
     acc_bits: Annotated[
         list[str] | None,
@@ -70,12 +76,9 @@ def diverge(
             program, variants, pixels, data=coco, limit=limit, resize=resize, refused=refused,
             progress=step,
         )  # fmt: skip
-    table = Table()
-    for column in ("arithmetic", "AP", "AP50", "AP75", "outputs differ %", "largest", "overflows"):
-        table.add_column(column, justify="left" if column == "arithmetic" else "right")
-    for row in report.rows:
-        table.add_row(*row.cells())
-    console.print(table)
+    columns = ("arithmetic", "AP", "AP50", "AP75", "outputs differ %", "largest", "overflows")
+    names = columns[:1]
+    show(None, columns, (row.cells() for row in report.rows), left=names, names=names)
     console.print(f"Tensors of {report.images} images; where they first differ:")
     for row in report.rows[1:]:
         console.print(f"  {row.sentence()}")

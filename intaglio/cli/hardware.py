@@ -5,18 +5,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
+from intaglio.cli.choices import completing
 from intaglio.cli.options import (
     GATES_HELP,
+    BuildArgument,
     BuildOutput,
     FolderOutput,
     JsonOption,
     LimitOption,
+    ProgramArgument,
     ResizeOption,
     SomeImagesOption,
 )
-from intaglio.cli.shared import command, console, image_sources, write_json
+from intaglio.cli.shared import command, console, image_sources, show, waiting, write_json
 
 COLUMNS = {
     "name": "layer", "op": "op", "pe": "PE", "simd": "SIMD", "pixels": "pixels",
@@ -34,9 +36,11 @@ class SimulatorName(StrEnum):
 
 @command()
 def build(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.intaglio")],
+    model: ProgramArgument,
     output: BuildOutput,
-    target: Annotated[str, typer.Option("--target", help="Device.")] = "ecp5-85k",
+    target: Annotated[
+        str, typer.Option("--target", help="Device.", autocompletion=completing("--target"))
+    ] = "ecp5-85k",
     fps: Annotated[float | None, typer.Option("--fps", help="Frames per second wanted.")] = None,
     multipliers: Annotated[
         int | None, typer.Option("--multipliers", help="Multipliers at most.")
@@ -69,19 +73,17 @@ def build(
         from intaglio.api import images_for
 
         pixels = images_for(program, files, resize=resize)
-    with console.status(f"building {model} for {target}"):
+    with waiting(f"building {model} for {target}"):
         bundle = make(
             program, target=target, fps=fps, lanes=multipliers, share=share, clock_mhz=clock,
             images=pixels,
         )  # fmt: skip
     bundle.write(output)
     report = bundle.report()
-    table = Table(title=f"{model} on {target}")
-    for column in COLUMNS.values():
-        table.add_column(column, justify="left" if column in ("layer", "op") else "right")
-    for row in report["layers"]:
-        table.add_row(*(cell(row[key]) for key in COLUMNS))
-    console.print(table)
+    rows = ([cell(row[key]) for key in COLUMNS] for row in report["layers"])
+    names = ("layer", "FIFOs")
+    title = f"{model} on {target}"
+    show(title, [*COLUMNS.values()], rows, left=("layer", "op"), names=names)
     console.print(bundle.summary())
     console.print(f"wrote {output}; next: intaglio verify {output}")
     write_json(json_file, report)
@@ -98,7 +100,7 @@ def cell(value: object) -> str:
 
 @command()
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="BUILD")],
+    folder: BuildArgument,
     frames: Annotated[int | None, typer.Option("--frames", help="Default: all there are.")] = None,
     stalls: Annotated[bool, typer.Option("--stalls", help="Random stalls on every port.")] = False,
     simulator: Annotated[
@@ -106,7 +108,8 @@ def verify(
     ] = SimulatorName.VERILATOR,
     gates: Annotated[bool, typer.Option("--gates", help=GATES_HELP)] = False,
     cells: Annotated[
-        str | None, typer.Option("--cells", help="With --gates: ecp5, ice40, gowin or generic.")
+        str | None,
+        typer.Option("--cells", help="Models of --gates.", autocompletion=completing("--cells")),
     ] = None,
     json_file: JsonOption = None,
 ) -> None:
@@ -114,7 +117,7 @@ def verify(
     if gates:
         from intaglio.chip.gates import verify_gates
 
-        with console.status(f"synthesising and simulating {folder}"):
+        with waiting(f"synthesising and simulating {folder}"):
             found = verify_gates(folder, frames=frames or 1, stalls=stalls, cells=cells)
         console.print(found.sentence())
         write_json(json_file, found.to_json())
@@ -123,7 +126,7 @@ def verify(
         return
     from intaglio.codegen.running.verify import verify as check
 
-    with console.status(f"simulating {folder} with {simulator.value}"):
+    with waiting(f"simulating {folder} with {simulator.value}"):
         result = check(folder, frames=frames, stalls=stalls, simulator=simulator.value)
     console.print(result.sentence())
     write_json(json_file, result.to_json())
@@ -133,11 +136,14 @@ def verify(
 
 @command()
 def bitstream(
-    folder: Annotated[Path, typer.Argument(metavar="BUILD")],
+    folder: BuildArgument,
     seeds: Annotated[int, typer.Option("--seeds", help="Routings; the fastest is kept.")] = 3,
     gates: Annotated[bool | None, typer.Option("--gates/--no-gates", help=GATES_HELP)] = None,
     board: Annotated[
-        str | None, typer.Option("--board", help="ulx3s or icebreaker. Default: bytes on pins.")
+        str | None,
+        typer.Option(
+            "--board", help="With pins and a serial line.", autocompletion=completing("--board")
+        ),
     ] = None,
     baud: Annotated[int, typer.Option("--baud", help="Of a board's serial line.")] = 1_000_000,
     json_file: JsonOption = None,
@@ -149,7 +155,7 @@ def bitstream(
     from intaglio.chip.bitstream import bitstream as make
     from intaglio.chip.synthesis import FOLDER
 
-    with console.status(f"making a bitstream of {folder}") as status:
+    with waiting(f"making a bitstream of {folder}") as status:
         result = make(folder, seeds=seeds, gate=gates, board=board, baud=baud, say=status.update)
     console.print(result.sentence())
     if result.files and board is not None:

@@ -15,13 +15,13 @@ from intaglio.cli.options import (
     ProgramOutput,
 )
 from intaglio.cli.quantizing import losses
-from intaglio.cli.shared import command, console, write_json
+from intaglio.cli.shared import command, console, waiting, write_json
 from intaglio.errors import DataError
-from intaglio.program import Program
 from intaglio.system.disk import whole_file
 
 if TYPE_CHECKING:
     from intaglio.exchange.compared import Agreement
+    from intaglio.program import Program
 
 
 class Form(StrEnum):
@@ -100,7 +100,7 @@ def export_program(
 
 
 def export_onnx(
-    program: Program, output: Path, form: Form, check: int
+    program: "Program", output: Path, form: Form, check: int
 ) -> tuple[int, "Agreement | None"]:
     """Write and compare; the number of nodes, and what was compared."""
     from intaglio.exchange.compared import compare, random_codes
@@ -119,7 +119,7 @@ def export_onnx(
 
 
 def export_tosa(
-    program: Program, output: Path, check: int | None, python: Path | None
+    program: "Program", output: Path, check: int | None, python: Path | None
 ) -> tuple[int, "Agreement | None"]:
     """Write and, where the reference model is or was asked for, compare."""
     from intaglio.exchange.compared import compare, random_codes
@@ -146,7 +146,7 @@ def not_there() -> str:
 
 @command("import")
 def import_program(
-    model: Annotated[Path, typer.Argument(metavar="FILE.onnx")],
+    model: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="A quantised network.")],
     output: ProgramOutput,
     arithmetic: ArithmeticOption = "intaglio",
     like: Annotated[
@@ -177,6 +177,7 @@ def import_program(
     from intaglio.exchange.importer import imported
     from intaglio.file import save
     from intaglio.fixed import preset
+    from intaglio.program import Program
 
     means, stds, meta = numbers("--mean", mean), numbers("--std", std), {}
     if like is not None:
@@ -190,7 +191,7 @@ def import_program(
             stds = stds or list(getattr(source, "image_std", [1.0]))
     if check is not None and check < 1:
         raise DataError(f"--check must be at least 1, not {check}; use --no-check for none.")
-    with console.status(f"importing {model}"):
+    with waiting(f"importing {model}"):
         made = imported(model, preset(arithmetic), mean=means, std=stds, meta=meta)
     program, found = made.program, None
     save(program, output)
@@ -198,10 +199,10 @@ def import_program(
     console.print(f"wrote {output}: {len(program.ops)} operations, {macs / 1e6:.2f} MMAC an image")
     if not no_check:
         other = "qonnx" if made.qonnx else "onnxruntime"
-        with console.status(f"running {model} in {other}"):
+        with waiting(f"running {model} in {other}"):
             found = checked.check(model, made, mean=means, std=stds, images=check)
         for line in found.sentences(arithmetic):
-            console.print(line, markup=False)
+            console.print(line)
     write_json(
         json_file,
         {

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from intaglio.cli.options import (
+    PROGRAM_HELP,
     AbitsOption,
     BitsOption,
     DataOption,
@@ -40,10 +40,11 @@ from intaglio.cli.shared import (
     parse_size,
     progress,
     read_coco,
+    show,
+    waiting,
     write_json,
 )
 from intaglio.errors import DataError, ModelError
-from intaglio.program import Program
 from intaglio.system.disk import whole_file, write_bytes
 from intaglio.system.spread import spread
 
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
     from intaglio.detect.decode import Detections, HeadSpec
     from intaglio.detect.evaluate import Predict
+    from intaglio.program import Program
 
 
 DRAWN = 384  # pixels of a small picture's longer side, enlarged by a whole number
@@ -77,12 +79,10 @@ def info(model: ProgramArgument, json_file: JsonOption = None) -> None:
 
     program = load(model)
     summary = summarise(program)
-    table = Table(title=str(model))
-    for column in ("tensor", "op", "shape", "type", "range", "acc", "MMAC", "from"):
-        table.add_column(column, justify="right" if column in ("acc", "MMAC") else "left")
-    for row in summary.rows:
-        table.add_row(*row.cells())
-    console.print(table)
+    columns = ("tensor", "op", "shape", "type", "range", "acc", "MMAC", "from")
+    left = [column for column in columns if column not in ("acc", "MMAC")]
+    rows = (row.cells() for row in summary.rows)
+    show(str(model), columns, rows, left=left, names=("tensor", "from"))
     console.print(summary.footer())
     memory = planned(program)
     console.print(memory.sentence())
@@ -140,7 +140,7 @@ def write_maps(path: Path, codes: "dict[str, Any]", folder: Path) -> None:
 
 
 def drawn_boxes(
-    path: Path, program: Program, spec: "HeadSpec", codes: "dict[str, NDArray[Any]]",
+    path: Path, program: "Program", spec: "HeadSpec", codes: "dict[str, NDArray[Any]]",
     threshold: float,
 ) -> "tuple[Image, Detections]":  # fmt: skip
     """An image file enlarged, with its boxes; and what was found, in the picture's own pixels."""
@@ -159,7 +159,7 @@ def drawn_boxes(
 
 
 def write_boxes(
-    path: Path, program: Program, spec: "HeadSpec", codes: "dict[str, NDArray[Any]]",
+    path: Path, program: "Program", spec: "HeadSpec", codes: "dict[str, NDArray[Any]]",
     folder: Path, threshold: float,
 ) -> dict[str, Any]:  # fmt: skip
     """Draw one image's boxes as FOLDER/NAME.png; what was found, in the picture's own pixels."""
@@ -209,6 +209,7 @@ def evaluate(
     from intaglio.api import Engine
     from intaglio.api import evaluate as measure
     from intaglio.detect.images import listed_files
+    from intaglio.program import Program
 
     target = open_model(model, weights)
     if engine is None:
@@ -266,15 +267,15 @@ def rtl_predictor(model: str, threads: int | None) -> "Predict":
         raise ModelError(
             f"--engine rtl must have a folder written by `intaglio build`, not {model}."
         )
-    with console.status(f"compiling the RTL of {model}"):
+    with waiting(f"compiling the RTL of {model}"):
         kept = folder / "sim" / "function"
         return load_rtl(folder, folder=kept, threads=threads).run_dequantised
 
 
 @command()
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A.intaglio")],
-    b: Annotated[Path, typer.Argument(metavar="B.intaglio")],
+    a: Annotated[Path, typer.Argument(metavar="A.intaglio", help=PROGRAM_HELP)],
+    b: Annotated[Path, typer.Argument(metavar="B.intaglio", help="Another.")],
     images: SomeImagesOption = None,
     limit: LimitOption = None,
     resize: ResizeOption = False,

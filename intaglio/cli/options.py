@@ -5,10 +5,16 @@ from typing import Annotated
 
 import typer
 
+from intaglio.cli.choices import completing
+
 MODEL_HELP = "Bundled or torchvision's name, file.intaglio, BUILD folder, or module:factory."
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
-ProgramArgument = Annotated[Path, typer.Argument(metavar="MODEL.intaglio")]
-PicturesArgument = Annotated[list[Path], typer.Argument(metavar="IMAGE...")]
+PROGRAM_HELP = "File that quantize, train or import wrote."
+ProgramArgument = Annotated[Path, typer.Argument(metavar="MODEL.intaglio", help=PROGRAM_HELP)]
+PicturesArgument = Annotated[
+    list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")
+]
+BuildArgument = Annotated[Path, typer.Argument(metavar="BUILD", help="Folder that build wrote.")]
 
 OUTPUT = ("-o", "--output")
 WRITTEN = "Where the result is written."
@@ -55,7 +61,10 @@ LastWbitsOption = Annotated[
 SumBitsOption = Annotated[
     int | None, typer.Option("--sum-bits", help="Of tensors that only sums read, if others.")
 ]
-ARITHMETIC = typer.Option("--arithmetic", metavar="PRESET", help="Whose integer arithmetic.")
+ARITHMETIC = typer.Option(
+    "--arithmetic", metavar="PRESET", help="Whose integer arithmetic.",
+    autocompletion=completing("--arithmetic"),
+)  # fmt: skip
 ArithmeticOption = Annotated[str, ARITHMETIC]
 ArithmeticsOption = Annotated[list[str] | None, ARITHMETIC]
 PowerOption = Annotated[float, typer.Option("--p", help="Of --method lp; detptq's start.")]

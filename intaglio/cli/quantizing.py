@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
-from intaglio.channels.losses import losses_of
+from intaglio.cli.choices import completing
 from intaglio.cli.options import (
     AbitsOption,
     ArithmeticOption,
@@ -33,14 +32,22 @@ from intaglio.cli.options import (
     WbitsOption,
     WeightsOption,
 )
-from intaglio.cli.shared import command, console, parse_size, progress, read_coco, write_json
+from intaglio.cli.shared import (
+    command,
+    console,
+    parse_size,
+    progress,
+    read_coco,
+    show,
+    write_json,
+)
 from intaglio.errors import DataError, ModelError
-from intaglio.program import Program
 from intaglio.system.spread import HERE, Pool, spread
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from intaglio.program import Program
     from intaglio.quant import QuantConfig, Quantized
 
 
@@ -63,26 +70,29 @@ def scenes(
     folder: Annotated[Path | None, typer.Argument(metavar="DIR", hidden=True)] = None,
     output: ScenesOutput = None,
     count: Annotated[int, typer.Option("--count", help="Number of scenes.")] = 200,
-    split: Annotated[str, typer.Option("--split", help="train or held-out digits.")] = "held-out",
+    split: Annotated[
+        str,
+        typer.Option("--split", help="Whose digits.", autocompletion=completing("--split")),
+    ] = "held-out",
     side: Annotated[int, typer.Option("--side", help="Of a scene, in pixels.")] = 96,
     seed: SeedOption = 3,
     json_file: JsonOption = None,
 ) -> None:
     """Write COCO-format detection scenes of handwritten digits: DIR/images and a JSON."""
-    from intaglio.detect.scenes import write_scenes
+    from intaglio.detect.scenes import SPLITS, write_scenes
 
     output = output or folder
     if output is None:
         raise DataError("--output must be given: the folder for the scenes.")
 
-    known: dict[str, Literal["train", "held-out"]] = {"train": "train", "held-out": "held-out"}
-    if split not in known:
-        raise DataError(f"--split must be train or held-out, not {split!r}.")
+    chosen = next((name for name in SPLITS if name == split), None)
+    if chosen is None:
+        raise DataError(f"--split must be one of {', '.join(SPLITS)}, not {split!r}.")
     if count < 1 or side < 32 or seed < 0:
         raise DataError(
             f"--count must be at least 1, --side 32 and --seed 0, not {count}, {side}, {seed}."
         )
-    path = write_scenes(output, count, side, seed, known[split])
+    path = write_scenes(output, count, side, seed, chosen)
     console.print(f"{count} scenes in {output / 'images'}, boxes in {path}")
     write_json(json_file, {"scenes": count, "images": str(output / "images"), "data": str(path)})
 
@@ -123,8 +133,10 @@ def calibrate(
         return quantize(model, pixels, config, device=device, state=state, pool=pool, progress=step)
 
 
-def losses(program: Program) -> list[dict[str, Any]]:
+def losses(program: "Program") -> list[dict[str, Any]]:
     """Which channels' multipliers have too few bits, as JSON; a warning has said it."""
+    from intaglio.channels.losses import losses_of
+
     return [loss.to_json() for loss in losses_of(program.meta)]
 
 
@@ -211,6 +223,7 @@ def quantize(
     """
     from intaglio.file import save
     from intaglio.fixed import preset
+    from intaglio.program import Program
     from intaglio.quant import Budget, QuantConfig, Reconstruction
 
     wbits, abits = bits if wbits is None else wbits, bits if abits is None else abits
@@ -243,16 +256,11 @@ def quantize(
         done = calibrate(module, config, images, data, size, limit, resize, device, state, pool)
     save(done.program, output)
     widths = f"W{wbits}A{abits}" if done.mixed is None else ", ".join(budget or [])
-    table = Table(title=f"{model} {widths} {method.value}")
-    for column in (
-        "layer", "weights", "codes", "range", "clip %", "SQNR dB", "fake", "acc", "p (w a)",
-    ):  # fmt: skip
-        table.add_column(column, justify="left" if column == "layer" else "right")
     with progress("running the integers"):
         layers = done.layers
-    for row in layers:
-        table.add_row(*row.cells())
-    console.print(table)
+    columns = ("layer", "weights", "codes", "range", "clip %", "SQNR dB", "fake", "acc", "p (w a)")
+    title, names = f"{model} {widths} {method.value}", columns[:1]
+    show(title, columns, (row.cells() for row in layers), left=names, names=names)
     console.print(f"wrote {output}: {sum(done.program.macs().values()) / 1e6:.2f} MMAC an image")
     record: dict[str, Any] = {"model": model, "layers": [row.to_json() for row in layers]}
     record["losses"] = losses(done.program)

@@ -16,16 +16,18 @@ from intaglio.cli.options import (
     ThresholdOption,
 )
 from intaglio.cli.shared import command, console, image_sources, write_json
-from intaglio.program import Program
 from intaglio.system.disk import write_text
 
 if TYPE_CHECKING:
+    from intaglio.program import Program
     from intaglio.report.page import Picture
 
 
 @command()
 def report(
-    model: Annotated[Path, typer.Argument(metavar="BUILD|MODEL.intaglio")],
+    model: Annotated[
+        Path, typer.Argument(metavar="BUILD|MODEL.intaglio", help="What it is about.")
+    ],
     output: PageOutput = Path("report.html"),
     quantization: Annotated[
         Path | None,
@@ -60,7 +62,7 @@ def report(
 
 
 def pictures_of(
-    program: Program, model: Path, files: list[Path], threshold: float, resize: bool
+    program: "Program", model: Path, files: list[Path], threshold: float, resize: bool
 ) -> "list[Picture]":
     """What the simulator finds in each image file, drawn."""
     from intaglio.api import head_of, images_for

@@ -2,54 +2,83 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from typer.core import TyperGroup
+from rich.status import Status
+from rich.table import Table
+from rich.text import Text
 
-from intaglio.cli.verb import Verb
+from intaglio import __version__
+from intaglio.cli.verb import Pipeline, Verb
 from intaglio.errors import DataError
 from intaglio.system.disk import write_text
 
 if TYPE_CHECKING:
     from intaglio.detect.coco import CocoData
 
-ORDER = (
-    "scenes", "train", "quantize", "import", "info", "run", "eval", "compare", "diverge", "trace",
-    "export", "build", "verify", "bitstream", "report", "demo",
-)  # fmt: skip
-
-
-class Pipeline(TyperGroup):
-    """Commands in the order in which one needs them."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """The names, as `--help` shows them."""
-        return sorted(super().list_commands(ctx), key=ORDER.index)
-
-
 app = typer.Typer(
     name="intaglio",
     cls=Pipeline,
-    help="A torch detector, cut into integers, then into hardware.",
-    no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 F = TypeVar("F", bound=Callable[..., Any])
-console = Console(highlight=False, soft_wrap=True)
+# Names of files and layers are no markup, whatever brackets and colons stand in them.
+console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+UNBOUNDED = 100_000  # columns of a file or pipe
+FOLDED = 4  # columns that a name keeps on a narrow terminal
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    """A torch detector, cut into integers, then into hardware."""
+    if version:
+        typer.echo(f"intaglio {__version__}")
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
 
 
 def command(name: str | None = None) -> Callable[[F], F]:
     """Adds a function to the application, under its own name or another."""
     return app.command(name, cls=Verb)
+
+
+def show(
+    title: str | None, columns: Sequence[str], rows: Iterable[Sequence[str]], *,
+    left: Sequence[str], names: Sequence[str],
+) -> None:  # fmt: skip
+    """Print a table, no word of it cut. What is `left` stands so, numbers right. On a terminal the
+    `names` are folded; elsewhere a row is one line."""
+    made = Table(title=title and Text(title), title_justify="left")
+    filled = list(rows)
+    for n, column in enumerate(columns):
+        least = max(map(cell_len, [column, *(row[n] for row in filled)]))
+        least = min(least, FOLDED) if column in names else least
+        side: JustifyMethod = "left" if column in left else "right"
+        made.add_column(column, justify=side, overflow="fold", min_width=least)
+    for row in filled:
+        made.add_row(*row)
+    to = console
+    if not console.is_terminal:
+        to = Console(file=console.file, width=UNBOUNDED, markup=False, emoji=False, highlight=False)
+    to.print(made)
+
+
+def waiting(text: str) -> Status:
+    """A sign of life with this text, on a terminal."""
+    return console.status(Text(text))
 
 
 def write_json(path: Path | None, value: dict[str, Any]) -> None:
@@ -63,7 +92,7 @@ def write_json(path: Path | None, value: dict[str, Any]) -> None:
 def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar with the time left, on a terminal only; yields a function of (done, total)."""
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -95,7 +124,7 @@ def read_coco(data: Path, images: Sequence[Path]) -> "CocoData":
             f"--images must be one folder where --data names the images in it, not {len(images)};"
             " leave one out, or --data."
         )
-    with console.status(f"reading {data}"):
+    with waiting(f"reading {data}"):
         return CocoData(data, images[0])
 
 

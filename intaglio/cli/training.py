@@ -25,9 +25,16 @@ from intaglio.cli.options import (
     WeightsOption,
 )
 from intaglio.cli.quantizing import losses, open_model
-from intaglio.cli.shared import command, console, parse_size, progress, read_coco, write_json
+from intaglio.cli.shared import (
+    command,
+    console,
+    parse_size,
+    progress,
+    read_coco,
+    waiting,
+    write_json,
+)
 from intaglio.errors import ModelError
-from intaglio.program import Program
 
 CHECKED = 64  # images on which the Program is held against the trained network
 
@@ -79,6 +86,7 @@ def train(
     from intaglio.detect.images import listed_files
     from intaglio.file import save
     from intaglio.fixed import preset
+    from intaglio.program import Program
     from intaglio.quant import QuantConfig
     from intaglio.quant.learn.learned_weight import WeightGrid
     from intaglio.quant.train import Pictures, TrainConfig, trained
@@ -98,7 +106,7 @@ def train(
     if shape is None:
         raise ModelError("The model must say its input_size (H, W), or --size must be given.")
     coco = read_coco(data, images)
-    with console.status(f"looking at {len(coco)} images"):
+    with waiting(f"looking at {len(coco)} images"):
         channels = input_channels(module, listed_files(coco), shape)
         classes = head_of(module, model).classes
         pictures = Pictures(coco, classes, shape, resize=resize, channels=channels)

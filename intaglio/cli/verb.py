@@ -1,11 +1,15 @@
-"""A command of intaglio: old spellings of its options still work, and no help shows them."""
+"""A command of intaglio: its old spellings, the words it can be given, what is refused of them."""
 
 from copy import copy
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
-# Of each command: what an option was called, and is called now.
+from intaglio.cli.choices import listed
+from intaglio.cli.usage import GIVEN, options_of
+from intaglio.errors import DataError
+
+# Of each command: what an option was called, and is called now. No help shows the old one.
 FORMER = {
     "scenes": {"--size": "--side", "--out": "--output"},
     "quantize": {"--count": "--limit"},
@@ -17,6 +21,10 @@ FORMER = {
     "report": {"--image": "--images"},
     "demo": {"--out": "--output"},
 }
+ORDER = (
+    "scenes", "train", "quantize", "import", "info", "run", "eval", "compare", "diverge", "trace",
+    "export", "build", "verify", "bitstream", "report", "demo",
+)  # fmt: skip
 
 
 class Verb(TyperCommand):
@@ -33,8 +41,48 @@ class Verb(TyperCommand):
             twin.add_to_parser(parser, ctx)
         return parser
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Raises DataError where an option stands as the value of another, which has none then."""
+        ctx.meta[GIVEN] = list(args)
+        left = super().parse_args(ctx, args)
+        known = options_of(ctx)
+        for param in self.params:
+            value = ctx.params.get(param.name)
+            for one in value if isinstance(value, list) else [value]:
+                if str(one) in known and not ctx.resilient_parsing:
+                    raise DataError(
+                        f"{param.opts[-1]} must be followed by its value, not by the option {one}."
+                    )
+        return left
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """The help of the options, with the words that each can be."""
+        for param in self.get_params(ctx):
+            words = ", ".join(listed(param.opts[-1]))
+            about = getattr(param, "help", None) or ""
+            if words and words not in about:
+                vars(param)["help"] = f"{about.rstrip('.')}: {words}."
+        super().format_options(ctx, formatter)
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The words of the usage line, without hidden arguments."""
         shown = [p for p in self.get_params(ctx) if not getattr(p, "hidden", False)]
         pieces = [piece for p in shown for piece in p.get_usage_pieces(ctx)]
         return [self.options_metavar or "", *pieces]
+
+
+class Pipeline(TyperGroup):
+    """All commands, in the order in which one needs them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names, as `--help` shows them."""
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Each command with the whole first paragraph of its help."""
+        rows = []
+        for name in self.list_commands(ctx):
+            about = self.commands[name].help or ""
+            rows.append((name, " ".join(about.partition("\n\n")[0].split())))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)

@@ -23,7 +23,7 @@ Split = Literal["train", "held-out"]
 
 CLASSES = tuple("0123456789")
 MAX_DIGITS = 4
-_SPLITS: tuple[Split, ...] = ("train", "held-out")
+SPLITS: tuple[Split, ...] = ("train", "held-out")
 _INK = 0.4  # a pixel belongs to a digit where the digit's opacity exceeds this
 _LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue
 _CONTRAST = 70.0  # a digit is lighter than what it covers by at least this, of 255
@@ -43,7 +43,7 @@ class Scene:
 @cache
 def digits(split: Split) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Images (n, 8, 8) of 0..16 and labels (n,) of one split."""
-    if split not in _SPLITS:
+    if split not in SPLITS:
         raise DataError(f"split must be 'train' or 'held-out', not {split!r}")
     from sklearn.datasets import load_digits
 
@@ -56,7 +56,7 @@ def digits(split: Split) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 def make_scene(index: int, *, size: int, seed: int, split: Split) -> Scene:
     """Scene number `index` of a set: `size` x `size` pixels, 1 to 4 digits on clutter."""
     images, targets = digits(split)
-    rng = np.random.default_rng((seed, _SPLITS.index(split), index))
+    rng = np.random.default_rng((seed, SPLITS.index(split), index))
     canvas = _background(rng, size)
     owner = np.full((size, size), -1)  # which digit, by order of painting, shows at a pixel
     areas: list[int] = []

@@ -11,8 +11,7 @@ import typer
 from tools import Cli
 
 from intaglio.cli.app import app
-from intaglio.cli.shared import ORDER
-from intaglio.cli.verb import FORMER
+from intaglio.cli.verb import FORMER, ORDER
 
 GROUP: Any = typer.main.get_command(app)
 COMMANDS: dict[str, Any] = GROUP.commands
