@@ -20,6 +20,7 @@ from intaglio.detect import zoo
 from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import Detections, decode
 from intaglio.detect.images import stack
+from intaglio.detect.score import score as coco_score
 from intaglio.program import Program
 from intaglio.quant import QuantConfig, quantize
 from intaglio.sim.engine import Simulator, dequantise
@@ -107,8 +108,7 @@ def score(program: Program, data: CocoData, maps: Any) -> tuple[float, list[Dete
     real = [dequantise(t, maps[t.name]) for t in program.outputs]
     spec, (_, height, width) = head_of(program, NET), program.inputs[0].shape
     found = [decode(spec, [m[n] for m in real], (height, width)) for n in range(len(data))]
-    ap, _, _ = data.mean_ap(list(zip(data.ids, found, strict=True)), spec.classes)
-    return ap, found
+    return coco_score(data, list(zip(data.ids, found, strict=True)), spec.classes).ap, found
 
 
 def different(a: Detections, b: Detections) -> int:

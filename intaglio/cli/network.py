@@ -1,5 +1,7 @@
 """Commands on networks: info, run, eval, compare."""
 
+import json
+from collections import Counter
 from dataclasses import asdict
 from enum import StrEnum
 from io import BytesIO
@@ -40,12 +42,13 @@ from intaglio.cli.shared import (
     parse_size,
     progress,
     read_coco,
+    record,
     show,
     waiting,
     write_json,
 )
 from intaglio.errors import DataError, ModelError
-from intaglio.system.disk import whole_file, write_bytes
+from intaglio.system.disk import whole_file, write_bytes, write_text
 from intaglio.system.spread import spread
 
 if TYPE_CHECKING:
@@ -102,7 +105,7 @@ def run(
 ) -> None:
     """Run images through the bit-accurate simulator; draw boxes, or write the raw integers."""
     from intaglio.api import head_of, images_for
-    from intaglio.detect.images import batch_size
+    from intaglio.detect.images import batch_size, image_files
     from intaglio.detect.pictures import header, tell
     from intaglio.file import load
     from intaglio.sim.engine import Simulator
@@ -110,9 +113,10 @@ def run(
     program = load(model)
     spec = None if raw else head_of(program, str(model))
     _, height, width = program.inputs[0].shape
-    twice = [p for n, p in enumerate(images) if p.stem in {q.stem for q in images[:n]}]
-    if twice:
-        raise DataError(f"Images must have different names, but {twice[0].stem} comes twice.")
+    images = image_files(images)
+    names = [path.stem for path in images]
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise DataError(f"Images must have different names, but {twice[0]} comes twice.")
     tell({path: header(path) for path in images})
     simulator = Simulator(program, threads=threads)
     found: list[dict[str, Any]] = []
@@ -169,8 +173,8 @@ def write_boxes(
     picture.save(data, format="PNG")
     write_bytes(target, data.getvalue())
     kept = [i for i in range(len(seen.scores)) if seen.scores[i] > threshold]
-    names = [f"{spec.classes[seen.labels[i]]} {seen.scores[i]:.2f}" for i in kept]
-    console.print(f"{path}: {', '.join(names) or 'nothing'} -> {target}")
+    words = [f"class {spec.classes[seen.labels[i]]} (score {seen.scores[i]:.2f})" for i in kept]
+    console.print(f"{path}: {', '.join(words) or 'nothing'} -> {target}")
     return {
         "image": str(path),
         "boxes": [[round(float(v), 2) for v in seen.boxes[i]] for i in kept],
@@ -181,6 +185,7 @@ def write_boxes(
 
 @command("eval")
 def evaluate(
+    ctx: typer.Context,
     model: ModelArgument,
     data: DataOption,
     images: ImagesOption,
@@ -203,9 +208,18 @@ def evaluate(
     resize: ResizeOption = False,
     jobs: JobsOption = 1,
     scheduler: SchedulerOption = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            "--predictions", metavar="FILE.json", help="Write the boxes found, as COCO's results."
+        ),
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """mAP of a detector by pycocotools: float, fake-quantised, the hardware's integers, or RTL."""
+    """mAP of a detector by pycocotools: float, fake-quantised, the hardware's integers, or RTL.
+
+    All of COCO's figures, and AP of every category by itself.
+    """
     from intaglio.api import Engine
     from intaglio.api import evaluate as measure
     from intaglio.detect.images import listed_files
@@ -241,21 +255,25 @@ def evaluate(
                 target, coco, engine=name, limit=limit, size=parse_size(size), predict=predict,
                 resize=resize, pool=pool, progress=step,
             )  # fmt: skip
-    console.print(
-        f"{model} {name}: AP {result.ap:.4f}  AP50 {result.ap50:.4f}  AP75 {result.ap75:.4f}"
-        f"  ({result.images} images, {result.seconds:.1f} s)"
-    )
-    write_json(
-        json_file,
-        {
-            "ap": result.ap,
-            "ap50": result.ap50,
-            "ap75": result.ap75,
-            "images": result.images,
-            "engine": name,
-            "seconds": result.seconds,
-        },
-    )
+    figures = {k: "-" if v is None else f"{v:.4f}" for k, v in result.scores.figures.items()}
+    seen = f"{result.images:,} images, {result.seconds:.1f} s"
+    console.print(f"{model} {name}: AP {result.ap:.4f} ({seen})")
+    show(None, list(figures), [list(figures.values())], left=(), names=())
+    columns = ("category", "boxes", "AP")
+    rows = [(c.name, f"{c.boxes:,}", "-" if c.ap is None else f"{c.ap:.4f}") for c in
+            result.scores.classes]  # fmt: skip
+    show(None, columns, rows, left=columns[:1], names=columns[:1])
+    if predictions is not None:
+        write_text(predictions, json.dumps(result.predictions) + "\n")
+        console.print(f"wrote {predictions}: {len(result.predictions):,} boxes")
+    about = {
+        **record(ctx, target),
+        "data": str(data), "engine": name, "images": result.images, "seconds": result.seconds,
+        "ap": result.ap, "ap50": result.ap50, "ap75": result.ap75,
+        "figures": dict(result.scores.figures),
+        "classes": [asdict(each) for each in result.scores.classes],
+    }  # fmt: skip
+    write_json(json_file, about)
 
 
 def rtl_predictor(model: str, threads: int | None) -> "Predict":

@@ -38,6 +38,7 @@ from intaglio.cli.shared import (
     parse_size,
     progress,
     read_coco,
+    record,
     show,
     write_json,
 )
@@ -154,6 +155,7 @@ def parse_overrides(items: list[str]) -> dict[str, tuple[int, int]]:
 
 @command()
 def quantize(
+    ctx: typer.Context,
     model: ModelArgument,
     images: ImagesOption,
     output: ProgramOutput,
@@ -262,15 +264,18 @@ def quantize(
     title, names = f"{model} {widths} {method.value}", columns[:1]
     show(title, columns, (row.cells() for row in layers), left=names, names=names)
     console.print(f"wrote {output}: {sum(done.program.macs().values()) / 1e6:.2f} MMAC an image")
-    record: dict[str, Any] = {"model": model, "layers": [row.to_json() for row in layers]}
-    record["losses"] = losses(done.program)
+    result: dict[str, Any] = {
+        **record(ctx, module), "program": done.program.digest(),
+        "layers": [row.to_json() for row in layers],
+    }  # fmt: skip
+    result["losses"] = losses(done.program)
     if done.mixed is not None:
         console.print(done.mixed.sentence())
-        record["mixed"] = done.mixed.to_json()
+        result["mixed"] = done.mixed.to_json()
     if done.search is not None:
         console.print(done.search.sentence())
-        record["search"] = done.search.to_json()
+        result["search"] = done.search.to_json()
     if done.trained is not None:
         console.print(done.trained.sentence())
-        record["reconstruction"] = done.trained.to_json()
-    write_json(json_file, record)
+        result["reconstruction"] = done.trained.to_json()
+    write_json(json_file, result)

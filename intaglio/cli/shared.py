@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -86,6 +87,30 @@ def write_json(path: Path | None, value: dict[str, Any]) -> None:
     if path is None:
         return
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def record(ctx: typer.Context, model: Any) -> dict[str, Any]:
+    """What a result was made by: version, command, model with its digest, every setting."""
+    from intaglio.program import Program
+
+    if isinstance(model, Program):
+        digest = model.digest()
+    else:
+        from intaglio.detect.resolve import digest_of
+
+        digest = digest_of(model)
+    settings = {k: plain(v) for k, v in ctx.params.items() if k not in ("model", "json_file")}
+    return {
+        "intaglio": __version__, "command": ctx.info_name, "model": str(ctx.params["model"]),
+        "digest": digest, "settings": settings,
+    }  # fmt: skip
+
+
+def plain(value: Any) -> Any:
+    """A setting as JSON has it."""
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return str(value) if isinstance(value, Path | Enum) else value
 
 
 @contextmanager

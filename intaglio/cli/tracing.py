@@ -42,9 +42,11 @@ def trace(
     """Write every tensor of a run, accumulators too, for a bench: a folder with an index.json."""
     from intaglio.api import images_for
     from intaglio.cosim.trace import write_trace
+    from intaglio.detect.images import image_files
     from intaglio.file import load
 
     program = load(model)
+    images = image_files(images)
     pixels = images_for(program, images, resize=resize)
     with progress(f"tracing {len(images)} images") as step:
         written = write_trace(

@@ -31,6 +31,7 @@ from intaglio.cli.shared import (
     parse_size,
     progress,
     read_coco,
+    record,
     waiting,
     write_json,
 )
@@ -48,6 +49,7 @@ class GridName(StrEnum):
 
 @command()
 def train(
+    ctx: typer.Context,
     model: ModelArgument,
     images: ImagesOption,
     data: DataOption,
@@ -102,6 +104,7 @@ def train(
     module = open_model(model, weights)
     if isinstance(module, Program):
         raise ModelError(f"MODEL must be a torch model, not {model}, which is quantised already.")
+    about = record(ctx, module)
     shape = parse_size(size) or input_size(module)
     if shape is None:
         raise ModelError("The model must say its input_size (H, W), or --size must be given.")
@@ -131,5 +134,8 @@ def train(
     checked = check_trained(done, np.stack([pictures[k][0].numpy() for k in range(count)]))
     console.print(checked.sentence())
     console.print(f"wrote {output}: {sum(done.program.macs().values()) / 1e6:.2f} MMAC an image")
-    record = {"model": model, "epochs": epochs, "agreement": asdict(checked)}
-    write_json(json_file, record | {"losses": losses(done.program)})
+    result = {
+        **about, "program": done.program.digest(), "epochs": epochs, "agreement": asdict(checked),
+        "losses": losses(done.program),
+    }  # fmt: skip
+    write_json(json_file, result)

@@ -1,4 +1,4 @@
-"""COCO data sets on disk: files, true boxes, and mAP by pycocotools. No torch."""
+"""COCO data sets on disk: files and true boxes. No torch."""
 
 import contextlib
 import io
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from intaglio.detect.annotations import read_annotations
 from intaglio.detect.decode import Detections
@@ -24,8 +23,8 @@ class CocoData:
     """The images and boxes of a COCO annotation file.
 
     `ids` are the image ids in the file's order, `names` the category names in the order of their
-    ids; `annotations.read_annotations` says how ids are numbered. Raises DataError where the file
-    cannot be read, or an entry has no single meaning.
+    ids, `category_ids` those ids by name; `annotations.read_annotations` says how ids are
+    numbered. Raises DataError where the file cannot be read, or an entry has no single meaning.
     """
 
     def __init__(self, annotations: Path | str, images: Path | str) -> None:
@@ -41,7 +40,7 @@ class CocoData:
         self.ids: list[int] = [image["id"] for image in document["images"]]
         categories = sorted(document["categories"], key=lambda category: category["id"])
         self.names = tuple(str(category["name"]) for category in categories)
-        self._category_ids = {str(c["name"]): int(c["id"]) for c in categories}
+        self.category_ids = {str(c["name"]): int(c["id"]) for c in categories}
         self._checked: set[int] = set()
 
     def __len__(self) -> int:
@@ -112,57 +111,9 @@ class CocoData:
         found = [a for a in self.coco.imgToAnns[image_id] if not a.get("iscrowd", 0)]
         boxes = np.array([a["bbox"] for a in found], dtype=np.float64).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
-        order = sorted(self._category_ids.values())
+        order = sorted(self.category_ids.values())
         labels = [order.index(a["category_id"]) for a in found]
         return Detections(boxes, np.ones(len(found)), np.array(labels, dtype=np.int64))
-
-    def mean_ap(
-        self, found: Sequence[tuple[int, Detections]], classes: Sequence[str]
-    ) -> tuple[float, float, float]:
-        """AP at IoU 0.50:0.95, 0.50 and 0.75 over the images listed, by pycocotools.
-
-        Crowd regions count neither for nor against.
-
-        `found` pairs an image id with the detections in that image's own pixels; `classes` names
-        their labels. Classes that the data set lacks are dropped; categories that the detector
-        lacks count as missed. Raises DataError where no name is common to both, and where the
-        images show nothing that can be found.
-        """
-        ids = [self._category_ids.get(name) for name in classes]
-        if all(i is None for i in ids):
-            raise DataError(
-                f"the categories of {self.path} must share a name with the detector's classes "
-                f"({', '.join(classes[:3])}, ...), not be {', '.join(self.names[:3])}, ...; rename"
-                " the classes of one of the two."
-            )
-        if not any(len(self.truth(image_id).labels) for image_id, _ in found):
-            raise DataError(
-                f"{self.path} must have at least one box in the {len(found)} images evaluated, not"
-                " 0; take more images."
-            )
-        rows = [
-            {
-                "image_id": image_id,
-                "category_id": ids[label],
-                "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
-                "score": score,
-            }
-            for image_id, d in found
-            for box, score, label in zip(
-                d.boxes.tolist(), d.scores.tolist(), d.labels.tolist(), strict=True
-            )
-            if ids[label] is not None
-        ]
-        if not rows:
-            return 0.0, 0.0, 0.0
-        with contextlib.redirect_stdout(io.StringIO()):
-            evaluation = COCOeval(self.coco, self.coco.loadRes(rows), "bbox")
-            evaluation.params.imgIds = [image_id for image_id, _ in found]
-            evaluation.evaluate()
-            evaluation.accumulate()
-            evaluation.summarize()
-        ap, ap50, ap75 = (float(value) for value in evaluation.stats[:3])
-        return ap, ap50, ap75
 
 
 def is_beyond(annotation: Mapping[str, Any], size: tuple[int, int]) -> bool:

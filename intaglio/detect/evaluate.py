@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import Detections, HeadSpec, decode
 from intaglio.detect.images import batch_size
 from intaglio.detect.pictures import header, letterbox_scale, load_image
+from intaglio.detect.score import Result, Scores, check_names, results, score, tell_names
 from intaglio.errors import DataError
 from intaglio.system.spread import HERE, Pool
 
@@ -20,13 +21,16 @@ Predict = Callable[[NDArray[np.uint8]], Sequence[NDArray[np.floating]]]
 
 @dataclass(frozen=True)
 class EvalResult:
-    """COCO AP (IoU 0.50:0.95), AP50 and AP75 in 0..1, over `images` images in `seconds`."""
+    """COCO AP (IoU 0.50:0.95), AP50 and AP75 in 0..1, over `images` images in `seconds`; all of
+    COCO's `scores`, and the `predictions` themselves as `score.results` has them."""
 
     ap: float
     ap50: float
     ap75: float
     images: int
     seconds: float
+    scores: Scores = field(repr=False)
+    predictions: list[Result] = field(repr=False)
 
 
 def evaluate(
@@ -48,13 +52,15 @@ def evaluate(
     as real values (N, C, h, w), in the order of `spec.channels`. `batch` images run together,
     fewer where they are large by default. `pool` runs the batches; the result does not depend on
     it. `progress` is told (done, total) after each batch. Raises DataError as `load_image`,
-    `CocoData.check_files` and `CocoData.mean_ap` do, and what the pool raises.
+    `CocoData.check_files` and `score.check_names` do, and what the pool raises.
     """
     ids = data.ids if limit is None else data.ids[:limit]
     if not ids:
         raise DataError(f"{data.path} must list at least one image to evaluate on, not 0")
     start = time.perf_counter()
     data.check_files(ids)
+    check_names(data, ids, spec.classes)
+    tell_names(data, ids, spec.classes)
     found: list[Detections] = []
     batch = batch or batch_size(size)
     files = [data.file(i).absolute() for i in ids]  # a worker may be in another folder
@@ -63,8 +69,10 @@ def evaluate(
         found += more
         if progress is not None:
             progress(len(found), len(ids))
-    ap, ap50, ap75 = data.mean_ap(list(zip(ids, found, strict=True)), spec.classes)
-    return EvalResult(ap, ap50, ap75, len(ids), time.perf_counter() - start)
+    pairs = list(zip(ids, found, strict=True))
+    scores, rows = score(data, pairs, spec.classes), results(data, pairs, spec.classes)
+    seconds = time.perf_counter() - start
+    return EvalResult(scores.ap, scores.ap50, scores.ap75, len(ids), seconds, scores, rows)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.detect.pictures import header, load_image, tell
-from intaglio.errors import DataError
+from intaglio.detect.pictures import header, is_picture, load_image, tell
+from intaglio.errors import DataError, DataWarning
 
 if TYPE_CHECKING:
     from intaglio.detect.coco import CocoData
@@ -42,24 +43,41 @@ def listed_files(data: CocoData) -> list[Path]:
 
 def image_files(places: Sequence[Path]) -> list[Path]:
     """The files of these places in order: of a folder every image in it, by name, but for hidden
-    ones; else the place itself. Raises DataError where one does not exist or holds no image."""
+    ones; else the place itself.
+
+    An image is what `read` can read, whatever its name ends in. Warns of images in folders of a
+    folder, which are not read. Raises DataError where a place does not exist or holds no image.
+    """
     return [file for place in places for file in files_of(place)]
 
 
 def files_of(place: Path) -> list[Path]:
     """The files of one place."""
-    if place.is_file():
-        return [place]
     if not place.is_dir():
-        raise DataError(f"{place} must be an existing folder of images, or an image.")
-    files = sorted(
-        f
-        for f in place.iterdir()
-        if f.suffix.lower() in SUFFIXES and not f.name.startswith(".") and f.is_file()
-    )
+        if not os.path.exists(place):
+            raise DataError(f"{place} must be an image or a folder of them, but does not exist.")
+        return [place]
+    try:
+        found = sorted(path for path in place.iterdir() if not path.name.startswith("."))
+        below = [path for path in found if path.is_dir() and any(map(named, path.iterdir()))]
+    except OSError as error:
+        raise DataError(f"{place} must be a folder that can be read, not: {error}.") from error
+    files = [path for path in found if path.is_file() and (named(path) or is_picture(path))]
     if not files:
-        raise DataError(f"{place} must hold at least one image ({', '.join(SUFFIXES)}), not 0.")
+        where = f" itself, not 0; pass --images {below[0]}" if below else ", not 0"
+        raise DataError(f"{place} must hold at least one image{where}.")
+    if below:
+        warnings.warn(
+            f"Of {place} its own {len(files)} images are read, not those of the folders in it:"
+            f" {', '.join(path.name for path in below)}; pass them as --images too.",
+            DataWarning, stacklevel=4,
+        )  # fmt: skip
     return files
+
+
+def named(path: Path) -> bool:
+    """Whether a file is called like an image."""
+    return path.suffix.lower() in SUFFIXES
 
 
 def spread(files: list[Path], count: int) -> list[Path]:

@@ -225,6 +225,17 @@ def channels_first(picture: Image.Image) -> NDArray[np.uint8]:
     return np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
+def is_picture(path: Path | str) -> bool:
+    """Whether Pillow takes the file for a picture by what it begins with."""
+    from PIL import Image
+
+    try:
+        with opened(path) as file:
+            return isinstance(file, Image.Image)
+    except DataError:
+        return False
+
+
 def is_array(path: Path | str) -> bool:
     """Whether the file is NumPy's and no picture."""
     return Path(path).suffix.lower() == ".npy"

@@ -1,5 +1,6 @@
 """What a user calls MODEL: a name that is bundled or torchvision's, or `package.module:factory`."""
 
+import hashlib
 import importlib
 import sys
 from pathlib import Path
@@ -101,3 +102,13 @@ def load_weights(model: nn.Module, path: Path) -> None:
             f" ({', '.join(missing[:2]) or 'none'}), {len(unexpected)} unknown"
             f" ({', '.join(unexpected[:2]) or 'none'})."
         )
+
+
+def digest_of(model: nn.Module) -> str:
+    """SHA-256 of the names, types, shapes and bytes of a module's state."""
+    found = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        array = value.detach().cpu().contiguous()
+        found.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
+        found.update(array.flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()

@@ -1,6 +1,7 @@
 """The command line: what it prints for bad input, and the path of a network from outside."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from safetensors.torch import save_file
 from tools import Cli, needs, refused
 
+import intaglio
 from intaglio.detect.scenes import digits
 
 ROOT = Path(__file__).parent.parent.parent
@@ -34,7 +38,7 @@ def test_quantize_refuses_what_it_cannot_use(cli: Cli, pictures: Path, tmp_path:
     out = ("-o", "x.intaglio")
     refused(cli("quantize", "nothing", "--images", pictures, *out), "MODEL must be one of", "fcos-")
     refused(cli("quantize", "no.such:thing", "--images", pictures, *out), "must be importable")
-    refused(cli("quantize", own, "--images", "absent", *out), "absent must be an existing folder")
+    refused(cli("quantize", own, "--images", "absent", *out), "absent must be an image or a folder")
     (tmp_path / "empty").mkdir()
     refused(
         cli("quantize", own, "--images", "empty", *out), "must hold at least one image", "not 0"
@@ -146,24 +150,47 @@ def test_compare_names_the_first_difference(cli: Cli, pictures: Path, tmp_path: 
     assert json.loads((tmp_path / "other.json").read_text())["first_difference"]
 
 
+def pycocotools_alone(annotations: Path, predictions: Path) -> list[float]:
+    """COCO's twelve figures."""
+    truth = COCO(str(annotations))
+    evaluation = COCOeval(truth, truth.loadRes(str(predictions)), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    return [float(value) for value in evaluation.stats]
+
+
 def test_a_bundled_detector_is_quantised_evaluated_and_drawn(cli: Cli, tmp_path: Path) -> None:
     assert cli("scenes", "data", "--count", 12, "--split", "train")[0] == 0
     (annotations,) = (tmp_path / "data").glob("*.json")
     data = ("--data", annotations, "--images", "data/images")
     wide = ("--wbits", 8, "--abits", 8, "-o", "nano.intaglio", "--json", "nano.json")
     assert cli("quantize", "fcos-nano", *data, *wide)[0] == 0
-    assert json.loads((tmp_path / "nano.json").read_text())["layers"]
+    quantised = json.loads((tmp_path / "nano.json").read_text())
+    assert quantised["layers"]
+    assert quantised["intaglio"] == intaglio.__version__
+    assert quantised["settings"]["wbits"] == 8
+    assert quantised["settings"]["images"] == ["data/images"]
     found = {}
     for model, engine in (("fcos-nano", "float"), ("nano.intaglio", "sim")):
-        code, _, err = cli("eval", model, *data, "--engine", engine, "--json", "ap.json")
+        files = ("--json", "ap.json", "--predictions", "seen.json")
+        code, _, err = cli("eval", model, *data, "--engine", engine, *files)
         assert code == 0, err
         found[engine] = json.loads((tmp_path / "ap.json").read_text())
-        assert set(found[engine]) == {"ap", "ap50", "ap75", "images", "engine", "seconds"}
         assert found[engine]["engine"] == engine
+        assert found[engine]["data"] == str(annotations)
+        assert found[engine]["settings"]["limit"] is None
+        assert len(found[engine]["digest"]) == 64
+        assert [c["name"] for c in found[engine]["classes"]] == list("0123456789")
         assert found[engine]["images"] == 12
+        alone = pycocotools_alone(annotations, tmp_path / "seen.json")
+        assert list(found[engine]["figures"].values()) == [None if v < 0 else v for v in alone]
+        assert found[engine]["ap"] == alone[0]
     assert abs(found["sim"]["ap"] - found["float"]["ap"]) < 0.05
     first = sorted((tmp_path / "data" / "images").iterdir())[0]
-    assert cli("run", "nano.intaglio", first, "-o", "drawn", "--json", "run.json")[0] == 0
+    code, out, _ = cli("run", "nano.intaglio", first, "-o", "drawn", "--json", "run.json")
+    assert code == 0
+    assert re.search(r"000000.png: class \d \(score 0.\d\d\)", out)
     assert Image.open(tmp_path / "drawn" / f"{first.stem}.png").size == (4 * 96, 4 * 96)
     assert json.loads((tmp_path / "run.json").read_text())["detections"][0]["boxes"]
     refused(

@@ -59,7 +59,17 @@ HEAVY = {
     "flatbuffers": {"exchange"},
     "distributed": {"core"},
 }
-TORCH_FREE = {"annotations", "decode", "draw", "coco", "evaluate", "images", "pictures", "spec"}
+TORCH_FREE = {
+    "annotations",
+    "decode",
+    "draw",
+    "coco",
+    "evaluate",
+    "images",
+    "pictures",
+    "score",
+    "spec",
+}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -15,6 +15,7 @@ from intaglio.detect.annotations import MOST, read_annotations
 from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import Detections
 from intaglio.detect.pictures import header
+from intaglio.detect.score import score
 from intaglio.errors import DataError, DataWarning
 
 Document = dict[str, Any]
@@ -58,7 +59,7 @@ def ap(folder: Path, document: Document) -> float:
     data.check_files(data.ids)
     x, y, w, h = BOX
     cat = Detections(np.array([[x, y, x + w, y + h]]), np.ones(1), np.zeros(1, np.int64))
-    return data.mean_ap([(i, cat) for i in data.ids], ["cat"])[0]
+    return score(data, [(i, cat) for i in data.ids], ["cat"]).ap
 
 
 def refusal(folder: Path, document: Document) -> str:

@@ -19,7 +19,8 @@ from spoilt import Count, change, spoil
 
 from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import Detections
-from intaglio.detect.images import image_files
+from intaglio.detect.images import listed_files
+from intaglio.detect.score import score
 from intaglio.errors import DataError, DataWarning
 
 CLASSES = ("cat", "dog", "7")
@@ -311,7 +312,7 @@ def ours(data: bytes, folder: Path, found: dict[str, list[tuple[Any, ...]]]) -> 
     path.write_bytes(data)
     try:
         coco = CocoData(path, folder)
-        image_files(folder, coco)
+        listed_files(coco)
         coco.check_files(coco.ids)
         seen = []
         for i in coco.ids:
@@ -319,7 +320,8 @@ def ours(data: bytes, folder: Path, found: dict[str, list[tuple[Any, ...]]]) -> 
             boxes = np.array([b for b, _, _ in each], float).reshape(-1, 4)
             scores, labels = np.array([s for _, s, _ in each]), [k for _, _, k in each]
             seen.append((i, Detections(boxes, scores, np.array(labels, np.int64))))
-        return list(coco.mean_ap(seen, CLASSES))
+        scores = score(coco, seen, CLASSES)
+        return [scores.ap, scores.ap50, scores.ap75]
     except DataError as error:
         return str(error)
 

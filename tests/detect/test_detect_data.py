@@ -1,6 +1,9 @@
 """Scenes, the COCO loader and mAP."""
 
+import contextlib
+import io
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from pycocotools.cocoeval import COCOeval
 
 from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import Detections, HeadSpec
 from intaglio.detect.evaluate import evaluate
+from intaglio.detect.networks.spec import NOTHING
 from intaglio.detect.pictures import LETTERBOX_GREY, load_image
 from intaglio.detect.scenes import CLASSES, digits, make_scene, write_scenes
-from intaglio.errors import DataError
+from intaglio.detect.score import FIGURES, Scores, results, score, tell_names
+from intaglio.errors import DataError, DataWarning
 
 
 @pytest.fixture(scope="module")
@@ -58,23 +64,27 @@ def test_written_scenes_are_what_the_loader_reads(data: CocoData) -> None:
         assert (truth.labels == scene.labels).all()
 
 
+def three(found: Scores) -> tuple[float, float, float]:
+    return found.ap, found.ap50, found.ap75
+
+
 def test_the_ground_truth_has_an_ap_of_one(data: CocoData) -> None:
     truth = [(i, data.truth(i)) for i in data.ids]
-    assert data.mean_ap(truth, data.names) == (1.0, 1.0, 1.0)
+    assert three(score(data, truth, data.names)) == (1.0, 1.0, 1.0)
     reversed_names = data.names[::-1]
     renamed = [(i, Detections(t.boxes, t.scores, 9 - t.labels)) for i, t in truth]
-    assert data.mean_ap(renamed, reversed_names) == (1.0, 1.0, 1.0)
+    assert three(score(data, renamed, reversed_names)) == (1.0, 1.0, 1.0)
 
 
 def test_boxes_of_the_wrong_class_or_none_have_an_ap_of_zero(data: CocoData) -> None:
     truth = [(i, data.truth(i)) for i in data.ids]
     nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=np.int64))
-    assert data.mean_ap([(i, nothing) for i in data.ids], data.names) == (0.0, 0.0, 0.0)
+    assert three(score(data, [(i, nothing) for i in data.ids], data.names)) == (0.0, 0.0, 0.0)
     wrong = [(i, Detections(t.boxes, t.scores, (t.labels + 1) % 10)) for i, t in truth]
-    ap, ap50, _ = data.mean_ap(wrong, data.names)
+    ap, ap50, _ = three(score(data, wrong, data.names))
     assert ap <= ap50 < 0.1
     with pytest.raises(DataError, match="must share a name with the detector's classes"):
-        data.mean_ap(truth, ["cat", "dog"])
+        score(data, truth, ["cat", "dog"])
 
 
 class Oracle:
@@ -165,7 +175,7 @@ def test_bad_images_are_refused_in_words(tmp_path: Path) -> None:
         load_image(small, (96, 96))
     assert str(error.value) == (
         f"{small} must be 96x96 pixels (height x width), not 10x20; "
-        "resize it or ask for letterboxing (--resize)."
+        "resize it, or give --resize, which scales it to fit."
     )
 
 
@@ -198,3 +208,41 @@ def test_bad_annotation_files_are_refused_in_words(tmp_path: Path) -> None:
 def test_an_unknown_split_is_refused() -> None:
     with pytest.raises(DataError, match="split must be 'train' or 'held-out', not 'test'"):
         digits("test")  # type: ignore[arg-type]  # the refusal is the point
+
+
+def test_every_category_has_its_own_figure(data: CocoData) -> None:
+    rng = np.random.default_rng(5)
+    found = []
+    for i in data.ids:
+        truth = data.truth(i)
+        moved = truth.boxes + rng.integers(-6, 7, truth.boxes.shape)
+        found.append((i, Detections(moved, rng.random(len(moved)), truth.labels)))
+    scores = score(data, found, data.names)
+    assert tuple(scores.figures) == FIGURES
+    with contextlib.redirect_stdout(io.StringIO()):
+        seen = data.coco.loadRes(results(data, found, data.names))
+        for each in scores.classes:
+            one = COCOeval(data.coco, seen, "bbox")
+            one.params.catIds = [data.category_ids[each.name]]
+            one.evaluate()
+            one.accumulate()
+            one.summarize()
+            assert each.ap == (None if one.stats[0] < 0 else one.stats[0])
+    known = [each.ap for each in scores.classes if each.ap is not None]
+    assert scores.ap == pytest.approx(sum(known) / len(known))
+    assert sum(each.boxes for each in scores.classes) == sum(len(s.labels) for _, s in found)
+
+
+def test_names_of_one_side_alone_are_told(data: CocoData) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tell_names(data, data.ids, (*data.names, *NOTHING))
+    some = [i for i in data.ids if 4 in data.truth(i).labels]
+    shown = {data.names[label] for i in some for label in data.truth(i).labels}
+    with pytest.warns(DataWarning) as told:
+        tell_names(data, some, ("cat", *(name for name in data.names if name != "4")))
+    missed, unused = (str(warning.message) for warning in told)
+    assert f"1 of {len(shown)} categories are no class of the detector" in missed
+    assert missed.endswith("which misses their boxes: 4.")
+    assert "1 of 10 classes are no category there" in unused
+    assert unused.endswith("left out: cat.")

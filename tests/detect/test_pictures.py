@@ -283,7 +283,42 @@ def test_hidden_files_and_folders_are_no_pictures(tmp_path: Path) -> None:
     for name in ("b.TIF", "a.webp", "._a.webp", ".hidden.png"):
         Image.fromarray(COLOURS).save(tmp_path / name)
     (tmp_path / "folder.png").mkdir()
-    assert [file.name for file in image_files(tmp_path)] == ["a.webp", "b.TIF"]
+    assert [file.name for file in image_files([tmp_path])] == ["a.webp", "b.TIF"]
+
+
+def test_a_folder_holds_what_can_be_read_whatever_its_name(tmp_path: Path) -> None:
+    for kind in ("png", "jpeg", "gif", "ppm", "tga", "jpeg2000", "ico", "webp", "tiff"):
+        Image.fromarray(COLOURS).save(tmp_path / f"a.{kind}", format=kind)
+    Image.fromarray(COLOURS).save(tmp_path / "camera_7", format="png")
+    for name in ("a.json", "a.txt", "README"):
+        (tmp_path / name).write_text('{"shapes": []}')
+    found = image_files([tmp_path])
+    assert len(found) == 10
+    for file in tmp_path.iterdir():
+        try:
+            load_image(file, None)
+        except DataError:
+            assert file not in found
+        else:
+            assert file in found
+    (tmp_path / "b.png").write_text("cut")  # called a picture: refused by name, not left out
+    assert len(image_files([tmp_path])) == 11
+
+
+def test_pictures_in_folders_of_a_folder_are_told(tmp_path: Path) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (tmp_path / "labels").mkdir()
+    with pytest.raises(DataError, match=r"must hold at least one image, not 0\.$"):
+        image_files([tmp_path])
+    Image.fromarray(COLOURS).save(inner / "a.png")
+    with pytest.raises(DataError, match=f"one image itself, not 0; pass --images {inner}.$"):
+        image_files([tmp_path])
+    Image.fromarray(COLOURS).save(tmp_path / "b.png")
+    with pytest.warns(DataWarning, match="its own 1 images are read, not those of the folders in"):
+        assert image_files([tmp_path]) == [tmp_path / "b.png"]
+    found = image_files([inner, tmp_path / "b.png"])
+    assert found == [inner / "a.png", tmp_path / "b.png"]
 
 
 def test_training_sees_turned_pictures_with_their_boxes(tmp_path: Path) -> None:

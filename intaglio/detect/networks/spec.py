@@ -9,6 +9,7 @@ from intaglio.errors import ModelError
 from intaglio.system.stored import fields_of, parsed
 
 Kind = Literal["fcos", "retinanet"]
+BACKGROUND, ABSENT = NOTHING = ("__background__", "N/A")  # torchvision's classes of nothing
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 
 from intaglio.detect.networks.fcos import Fcos, fcos_resnet
 from intaglio.detect.networks.retinanet import RetinaNet, retinanet_resnet
-from intaglio.detect.networks.spec import HeadSpec
+from intaglio.detect.networks.spec import ABSENT, BACKGROUND, HeadSpec
 
 # COCO numbers its 80 categories 1 to 90 and leaves these out.
 ABSENT_IDS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
@@ -37,8 +37,8 @@ def classes_by_id() -> tuple[str, ...]:
     names = iter(COCO_CATEGORIES)
     count = len(COCO_CATEGORIES) + len(ABSENT_IDS)
     return (
-        "__background__",
-        *("N/A" if i in ABSENT_IDS else next(names) for i in range(1, count + 1)),
+        BACKGROUND,
+        *(ABSENT if i in ABSENT_IDS else next(names) for i in range(1, count + 1)),
     )
 
 
