@@ -7,13 +7,12 @@ A page so stays readable by itself, and nothing generated is kept.
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import intaglio
-from fromcode import commands, docstrings
+from fromcode import commands, docstrings, operators
+from fromcode.markdown import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 PLACE = re.compile(r"<!-- from the code: ([a-z ]+) -->")
 
 
@@ -37,7 +36,13 @@ def verbs() -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "commands": commands.markdown,
+    "devices": operators.devices,
+    "onnx": operators.onnx,
+    "presets": operators.presets,
     "readme": readme,
+    "targets": operators.targets,
+    "torch": operators.of_torch,
+    "torch refused": operators.of_torch_refused,
     "verbs": verbs,
 }
 

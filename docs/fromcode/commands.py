@@ -1,7 +1,6 @@
 """Every command of the command line with its arguments and options, from their signatures."""
 
 import inspect
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -12,12 +11,12 @@ from typing import Any, Literal, Union, get_args, get_origin
 from typer.models import ArgumentInfo, CommandInfo, OptionInfo
 from typer.utils import get_params_from_function
 
+from fromcode.markdown import code, escaped
 from intaglio.cli.app import app
 from intaglio.cli.choices import listed
 from intaglio.cli.verb import ORDER
 
 VALUES = {int: "N", float: "X", str: "TEXT", Path: "PATH", bool: ""}
-MARKS = re.compile(r"([\\`*_<>\[\]|#])")
 
 
 @dataclass(frozen=True)
@@ -82,11 +81,6 @@ def commands() -> dict[str, CommandInfo]:
     return {name: known[name] for name in sorted(known, key=ORDER.index) if not known[name].hidden}
 
 
-def escaped(text: str) -> str:
-    """Text in which Markdown finds no marks."""
-    return MARKS.sub(r"\\\1", text)
-
-
 def described(setting: Setting) -> str:
     """The sentence below a setting."""
     parts = [escaped(setting.help)] if setting.help else []
@@ -97,7 +91,7 @@ def described(setting: Setting) -> str:
         shown = default.value if isinstance(default, Enum) else default
         parts.append(f"Default: `{shown}`." if default is not True else "Default: on.")
     if setting.choices:
-        parts.append("One of " + ", ".join(f"`{choice}`" for choice in setting.choices) + ".")
+        parts.append(f"One of {code(setting.choices)}.")
     if setting.many and setting.names:
         parts.append("May be given several times.")
     return " ".join(parts)

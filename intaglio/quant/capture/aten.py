@@ -73,7 +73,7 @@ TRANSLATIONS: dict[str, Translation] = {
     "convolution": layers.conv2d,
     "linear": layers.linear,
     "batch_norm": layers.batch_norm,
-    "_native_batch_norm_legit_no_training": lambda site: (layers.batch_norm(site), None, None),
+    "_native_batch_norm_legit_no_training": layers.batch_norm_with_statistics,
     "relu": layers.relu,
     "relu6": layers.relu6,
     "hardtanh": layers.hardtanh,

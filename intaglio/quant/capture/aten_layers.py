@@ -107,6 +107,11 @@ def batch_norm(site: Site) -> Value:
     return affine(site, x, scale, shift - scale * site.const("running_mean").array())
 
 
+def batch_norm_with_statistics(site: Site) -> Value:
+    """The decomposed form: values and (unused) statistics."""
+    return (batch_norm(site), None, None)
+
+
 def relu(site: Site) -> Node:
     """max(x, 0)."""
     return clamped(site, 0.0, inf)
