@@ -24,6 +24,7 @@ from intaglio.fixed import Arithmetic, IntType
 from intaglio.ops import OPS, Constant, Op, Tensor
 from intaglio.program import Program
 from intaglio.system.disk import write_bytes
+from intaglio.system.places import Kind
 from intaglio.system.stored import fields_of, parsed, typed
 
 FORMATS = PLAIN, ODD, PROFILES = 1, 2, 3
@@ -84,6 +85,39 @@ def load(path: str | Path) -> Program:
         raise ProgramError(f"{path}: {error}") from error
     except (LookupError, ArithmeticError, TypeError, ValueError, AttributeError) as error:
         raise damaged(path) from error
+
+
+def is_program(path: Path) -> bool:
+    """Whether a file looks like a Program, whole or not."""
+    return note(path) is not None
+
+
+def long_made(path: Path) -> str:
+    """How a Program in a file was made, where that takes long: as words, "" where it does not."""
+    try:
+        made = json.loads(note(path) or "{}")["meta"]["quantisation"]
+        if made["method"] == "aqd":
+            return "a Program that was trained"
+        if made["reconstruct"]:
+            return "a Program that was reconstructed"
+        if made["method"] == "detptq" or made["budgets"]:
+            return "a Program that was searched for"
+    except (ValueError, KeyError, TypeError):
+        pass  # not of this version, or damaged
+    return ""
+
+
+MADE = Kind("a Program", is_program, long_made)
+
+
+def note(path: Path) -> str | None:
+    """The graph in a file, as JSON; None in one of another kind."""
+    try:
+        with safe_open(path, framework="numpy") as stored:
+            found: str | None = (stored.metadata() or {}).get("intaglio")
+            return found
+    except (SafetensorError, OSError):
+        return None
 
 
 def damaged(path: Path) -> ProgramError:

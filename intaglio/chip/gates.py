@@ -31,7 +31,7 @@ from intaglio.cosim.port import Port
 from intaglio.cosim.score import Mismatch, Recording, compare
 from intaglio.errors import BuildError, ToolError
 from intaglio.file import load
-from intaglio.system.disk import empty_folder, make_folder, write_text
+from intaglio.system.disk import empty_folder, make_folder, without_files, write_text
 from intaglio.system.processes import complaint, environment, kept_folder
 
 ANY = {"ecp5": "ecp5-85k", "ice40": "ice40-up5k", "gowin": "gowin-gw2a-18"}  # one of the family
@@ -116,7 +116,7 @@ def verify_gates(
     want = expected(folder, load(folder / "program.intaglio"), source, sinks)
     patience = 8 * manifest["cycles_per_frame"] + 2 * manifest["latency_cycles"] + 10_000
     sources = [f"{FOLDER}/{manifest['name']}.netlist.v", "bench/bench_parts.v", "bench/bench.v"]
-    empty_folder(folder / "sim", "*.txt")
+    without_files(folder / "sim", (Path(recording(sink)).name for sink in sinks))
     plusargs = [f"+frames={frames}", f"+stalls={int(stalls)}", f"+patience={patience}"]
     simulate(folder, library, sources, plusargs)
     got = {sink.tensor: read_recording(folder / recording(sink)) for sink in sinks}

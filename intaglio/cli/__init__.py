@@ -1,20 +1,35 @@
 """The command line: words in, one call each, sentences and JSON out.
 
 `app` has every command and turns errors into sentences; `shared` is what the commands share,
-`options` what their options do, `verb` how their words are read.
+`options` what their options do, `verb` how their words are read, `results` where what they write
+goes. They are imported once Ctrl-C is a sentence too.
 """
 
 import sys
+from contextlib import suppress
+
+from intaglio.system.interrupts import State, raised
 
 
 def main() -> None:
-    """Entry point; see `app.main`, whose import takes a moment that Ctrl-C may fall into."""
+    """Entry point: a user's mistake is one sentence and exit code 2, without a traceback; of an
+    interruption, 128 and the signal."""
     try:
-        from intaglio.cli.app import main as run
-    except KeyboardInterrupt:
-        print("intaglio: interrupted.", file=sys.stderr)
-        sys.exit(130)
-    run()
+        with raised():
+            from intaglio.cli.app import run
+
+            run()
+    except BaseException:  # libraries make other errors of an interruption
+        if State.stopped is None:
+            raise
+    finally:
+        from intaglio.system.places import forget
+
+        forget()
+    if State.stopped is not None:
+        with suppress(OSError):
+            print("intaglio: interrupted.", file=sys.stderr)
+        sys.exit(State.stopped.code)
 
 
 __all__ = ["main"]

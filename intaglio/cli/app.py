@@ -23,6 +23,7 @@ from intaglio.cli.shared import app
 from intaglio.cli.usage import sentence
 from intaglio.errors import IntaglioError, IntaglioWarning
 from intaglio.system.extras import extra_of, remedy
+from intaglio.system.interrupts import State
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it; the parser says so by this code alone
 
@@ -52,8 +53,8 @@ def show_warning(
     print(text, end="", file=file or sys.stderr)
 
 
-def main() -> None:
-    """Entry point: a user's mistake is one sentence and exit code 2, without a traceback."""
+def run() -> None:
+    """The command line: a user's mistake is one sentence and exit code 2, without a traceback."""
     warnings.showwarning = show_warning
     code: int | None = None
     try:
@@ -103,6 +104,8 @@ def refusal(error: OSError) -> str:
 def fail(sentence: str, code: int = 2) -> None:
     """End with a sentence on the standard error, even where nothing more can be printed."""
     silence(sys.stdout)
+    if State.stopped is not None:  # what went wrong did so because of that
+        raise State.stopped
     with suppress(OSError):
         print(f"intaglio: {sentence}", file=sys.stderr, flush=True)
     sys.exit(code)

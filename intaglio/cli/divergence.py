@@ -14,6 +14,7 @@ from intaglio.cli.options import (
     ResizeOption,
     SomeDataOption,
 )
+from intaglio.cli.results import pictures, settle
 from intaglio.cli.shared import command, console, progress, read_coco, show, write_json
 from intaglio.errors import DataError
 
@@ -60,6 +61,7 @@ def diverge(
     from intaglio.diverge import diverge as run
     from intaglio.file import load
 
+    settle([model, data, *pictures(images)], json_file=json_file)
     program = load(model)
     if limit is not None and (limit < 1 or data is None):
         raise DataError(f"--limit must be at least 1 and go with --data, not {limit}.")

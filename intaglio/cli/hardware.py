@@ -18,7 +18,9 @@ from intaglio.cli.options import (
     ResizeOption,
     SomeImagesOption,
 )
+from intaglio.cli.results import ForceOption, build_source, pictures, settle
 from intaglio.cli.shared import command, console, image_sources, show, waiting, write_json
+from intaglio.system.places import Result
 
 COLUMNS = {
     "name": "layer", "op": "op", "pe": "PE", "simd": "SIMD", "pixels": "pixels",
@@ -57,15 +59,20 @@ def build(
     images: SomeImagesOption = None,
     limit: LimitOption = None,
     resize: ResizeOption = False,
+    force: ForceOption = False,
     json_file: JsonOption = None,
 ) -> None:
     """Write Verilog, ROMs, constraints, scripts and a self-checking bench for a Program.
 
-    The images are the bench's frames; without them they are random.
+    The images are the bench's frames; without them they are random. A folder with a bitstream, a
+    simulation or files of your own in it is kept, unless --force is given.
     """
     from intaglio.codegen.bundle import build as make
+    from intaglio.codegen.folder.manifest import BUILD
     from intaglio.file import load
 
+    result = Result("-o", output, BUILD, folder=True)
+    settle([model, *pictures(images)], result, json_file=json_file, force=force)
     program = load(model)
     pixels = None
     files = image_sources(images, limit)
@@ -78,7 +85,7 @@ def build(
             program, target=target, fps=fps, lanes=multipliers, share=share, clock_mhz=clock,
             images=pixels,
         )  # fmt: skip
-    bundle.write(output)
+    bundle.write(output, force=force)
     report = bundle.report()
     rows = ([cell(row[key]) for key in COLUMNS] for row in report["layers"])
     names = ("layer", "FIFOs")
@@ -114,6 +121,7 @@ def verify(
     json_file: JsonOption = None,
 ) -> None:
     """Run the RTL in cocotb on whole frames and compare every beat. Exit 1 on a mismatch."""
+    settle([build_source(folder)], json_file=json_file)
     if gates:
         from intaglio.chip.gates import verify_gates
 
@@ -155,6 +163,7 @@ def bitstream(
     from intaglio.chip.bitstream import bitstream as make
     from intaglio.chip.synthesis import FOLDER
 
+    settle([build_source(folder)], json_file=json_file)
     with waiting(f"making a bitstream of {folder}") as status:
         result = make(folder, seeds=seeds, gate=gates, board=board, baud=baud, say=status.update)
     console.print(result.sentence())

@@ -15,9 +15,11 @@ from intaglio.cli.options import (
     ProgramOutput,
 )
 from intaglio.cli.quantizing import losses
+from intaglio.cli.results import ForceOption, model_source, settle
 from intaglio.cli.shared import command, console, waiting, write_json
 from intaglio.errors import DataError
-from intaglio.system.disk import whole_file
+from intaglio.system.disk import is_stream, whole_file
+from intaglio.system.places import Kind, Result
 
 if TYPE_CHECKING:
     from intaglio.exchange.compared import Agreement
@@ -36,6 +38,22 @@ class Form(StrEnum):
     def suffix(self) -> str:
         """Of the files of this form."""
         return ".tosa" if self is Form.TOSA else ".onnx"
+
+
+def own_onnx(path: Path) -> bool:
+    """Whether intaglio wrote an ONNX file; it may be the one that a Program was imported from."""
+    from intaglio.exchange.to_onnx.graph import is_own
+
+    return is_own(path)
+
+
+def is_tosa(path: Path) -> bool:
+    """Whether a file is a TOSA flatbuffer, which names its kind after a word."""
+    with path.open("rb") as file:
+        return file.read(8)[4:] == b"TOSA"
+
+
+TOSA = Kind("TOSA", is_tosa)
 
 
 @command("export")
@@ -60,6 +78,7 @@ def export_program(
             " one of .venv-tosa beside intaglio's own environment, if there is one.",
         ),
     ] = None,
+    force: ForceOption = False,
     json_file: JsonOption = None,
 ) -> None:
     """Write a Program as ONNX or TOSA, run it there and compare. Exit 1 on a mismatch.
@@ -68,15 +87,18 @@ def export_program(
     """
     from intaglio.file import load
 
-    if output.suffix not in (".onnx", ".tosa"):
+    named = not is_stream(output)
+    if named and output.suffix not in (".onnx", ".tosa"):
         raise DataError(f"--output must end in .onnx or .tosa, not {output.name!r}.")
     form = form or (Form.TOSA if output.suffix == ".tosa" else Form.INTEGER)
-    if output.suffix != form.suffix:
+    if named and output.suffix != form.suffix:
         raise DataError(
             f"--output must end in {form.suffix} for --form {form.value}, not {output.name!r}."
         )
     if check is not None and check < 0:
         raise DataError(f"--check must be at least 0, not {check}.")
+    result = Result("-o", output, TOSA if form is Form.TOSA else Kind("our own ONNX", own_onnx))
+    settle([model], result, json_file=json_file, force=force)
     program = load(model)
     if form is not Form.TOSA:
         nodes, found = export_onnx(program, output, form, 2 if check is None else check)
@@ -161,6 +183,7 @@ def import_program(
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Do not run the file in onnxruntime or qonnx.")
     ] = False,
+    force: ForceOption = False,
     json_file: JsonOption = None,
 ) -> None:
     """Turn a quantised ONNX file (QDQ, QLinear operators, QONNX) into a Program.
@@ -175,10 +198,12 @@ def import_program(
     """
     from intaglio.exchange import checked
     from intaglio.exchange.importer import imported
-    from intaglio.file import save
+    from intaglio.file import MADE, save
     from intaglio.fixed import preset
     from intaglio.program import Program
 
+    read = [model, model_source(like) if like else None]
+    settle(read, Result("-o", output, MADE), json_file=json_file, force=force)
     means, stds, meta = numbers("--mean", mean), numbers("--std", std), {}
     if like is not None:
         from intaglio.api import head_of

@@ -7,6 +7,7 @@ from enum import StrEnum
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import typer
 
@@ -34,6 +35,7 @@ from intaglio.cli.options import (
     WeightsOption,
 )
 from intaglio.cli.quantizing import Method, MethodOption, calibrate, open_model
+from intaglio.cli.results import model_source, pictures, settle
 from intaglio.cli.shared import (
     check_limit,
     command,
@@ -49,6 +51,7 @@ from intaglio.cli.shared import (
 )
 from intaglio.errors import DataError, ModelError
 from intaglio.system.disk import whole_file, write_bytes, write_text
+from intaglio.system.places import Kind, Result
 from intaglio.system.spread import spread
 
 if TYPE_CHECKING:
@@ -60,6 +63,8 @@ if TYPE_CHECKING:
     from intaglio.program import Program
 
 
+BOXES, MAPS = ".boxes.png", ".maps.npz"  # endings that no picture of a user's has
+ANY = Kind("a file")
 DRAWN = 384  # pixels of a small picture's longer side, enlarged by a whole number
 
 
@@ -80,6 +85,7 @@ def info(model: ProgramArgument, json_file: JsonOption = None) -> None:
     from intaglio.sim.memory import planned
     from intaglio.summary import summarise
 
+    settle([model], json_file=json_file)
     program = load(model)
     summary = summarise(program)
     columns = ("tensor", "op", "shape", "type", "range", "acc", "MMAC", "from")
@@ -103,20 +109,26 @@ def run(
     threads: ThreadsOption = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Run images through the bit-accurate simulator; draw boxes, or write the raw integers."""
+    """Run images through the bit-accurate simulator: DIR/NAME.boxes.png, or --raw integers in
+    DIR/NAME.maps.npz."""
     from intaglio.api import head_of, images_for
     from intaglio.detect.images import batch_size, image_files
     from intaglio.detect.pictures import header, tell
     from intaglio.file import load
     from intaglio.sim.engine import Simulator
 
-    program = load(model)
-    spec = None if raw else head_of(program, str(model))
-    _, height, width = program.inputs[0].shape
     images = image_files(images)
     names = [path.stem for path in images]
     if twice := [name for name, times in Counter(names).items() if times > 1]:
         raise DataError(f"Images must have different names, but {twice[0]} comes twice.")
+    targets = {path: output / f"{path.stem}{MAPS if raw else BOXES}" for path in images}
+    settle(
+        [model, *images], *(Result("-o", target, ANY) for target in targets.values()),
+        json_file=json_file,
+    )  # fmt: skip
+    program = load(model)
+    spec = None if raw else head_of(program, str(model))
+    _, height, width = program.inputs[0].shape
     tell({path: header(path) for path in images})
     simulator = Simulator(program, threads=threads)
     found: list[dict[str, Any]] = []
@@ -127,19 +139,21 @@ def run(
         for n, path in enumerate(part):
             codes = {name: array[n] for name, array in maps.items()}
             if spec is None:
-                write_maps(path, codes, output)
+                write_maps(path, codes, targets[path])
             else:
-                found.append(write_boxes(path, program, spec, codes, output, threshold))
+                found.append(write_boxes(path, program, spec, codes, targets[path], threshold))
     write_json(json_file, {"model": str(model), "images": len(images), "detections": found})
 
 
-def write_maps(path: Path, codes: "dict[str, Any]", folder: Path) -> None:
-    """The integers of one image's output maps, as FOLDER/NAME.npz."""
-    import numpy as np
+def write_maps(path: Path, codes: "dict[str, Any]", target: Path) -> None:
+    """The integers of one image's output maps as an .npz file."""
+    from numpy.lib.format import write_array
 
-    target = folder / f"{path.stem}.npz"
-    with whole_file(target) as part:
-        np.savez_compressed(part, **codes)
+    # As numpy.savez_compressed, which has keywords of its own that a map may be called.
+    with whole_file(target) as part, ZipFile(part, "w", ZIP_DEFLATED) as archive:
+        for name, array in codes.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                write_array(file, array, allow_pickle=False)
     console.print(f"{path}: {len(codes)} integer maps in {target}")
 
 
@@ -164,11 +178,10 @@ def drawn_boxes(
 
 def write_boxes(
     path: Path, program: "Program", spec: "HeadSpec", codes: "dict[str, NDArray[Any]]",
-    folder: Path, threshold: float,
+    target: Path, threshold: float,
 ) -> dict[str, Any]:  # fmt: skip
-    """Draw one image's boxes as FOLDER/NAME.png; what was found, in the picture's own pixels."""
+    """Draw one image's boxes; what was found, in the picture's own pixels."""
     picture, seen = drawn_boxes(path, program, spec, codes, threshold)
-    target = folder / f"{path.stem}.png"
     data = BytesIO()  # Pillow does not say why it could not write a file
     picture.save(data, format="PNG")
     write_bytes(target, data.getvalue())
@@ -225,6 +238,8 @@ def evaluate(
     from intaglio.detect.images import listed_files
     from intaglio.program import Program
 
+    read = [model_source(model), data, weights, *pictures(images), *pictures(calibration)]
+    settle(read, json_file=json_file)
     target = open_model(model, weights)
     if engine is None:
         engine = EngineName.SIM if isinstance(target, Program) else EngineName.FLOAT
@@ -307,6 +322,7 @@ def compare(
     from intaglio.file import load
     from intaglio.sim.compare import compare_programs
 
+    settle([a, b, *pictures(images)], json_file=json_file)
     first, second = load(a), load(b)
     files = image_sources(images, limit)
     pixels = images_for(first, files, resize=resize) if files else None

@@ -32,6 +32,7 @@ from intaglio.cli.options import (
     WbitsOption,
     WeightsOption,
 )
+from intaglio.cli.results import ForceOption, model_source, pictures, settle, state_beside
 from intaglio.cli.shared import (
     command,
     console,
@@ -43,6 +44,7 @@ from intaglio.cli.shared import (
     write_json,
 )
 from intaglio.errors import DataError, ModelError
+from intaglio.system.places import Result
 from intaglio.system.spread import HERE, Pool, spread
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ def scenes(
     json_file: JsonOption = None,
 ) -> None:
     """Write COCO-format detection scenes of handwritten digits: DIR/images and a JSON."""
-    from intaglio.detect.scenes import SPLITS, write_scenes
+    from intaglio.detect.scenes import SCENES, SPLITS, write_scenes
 
     output = output or folder
     if output is None:
@@ -93,6 +95,7 @@ def scenes(
         raise DataError(
             f"--count must be at least 1, --side 32 and --seed 0, not {count}, {side}, {seed}."
         )
+    settle([], Result("-o", output, SCENES, folder=True), json_file=json_file)
     path = write_scenes(output, count, side, seed, chosen)
     console.print(f"{count} scenes in {output / 'images'}, boxes in {path}")
     write_json(json_file, {"scenes": count, "images": str(output / "images"), "data": str(path)})
@@ -116,7 +119,7 @@ def open_model(reference: str, weights: Path | None) -> "Program | nn.Module":
 def calibrate(
     model: "nn.Module", config: "QuantConfig", images: Sequence[Path], data: Path | None,
     size: str | None, limit: int | None, resize: bool, device: str = "cpu",
-    state: Path | None = None, pool: Pool = HERE,
+    state: Path | None = None, pool: Pool = HERE, force: bool = False,
 ) -> "Quantized":  # fmt: skip
     """Quantise `model` on `limit` images, spread evenly over all; a search resumes from `state`."""
     from intaglio.api import input_channels, input_size
@@ -131,7 +134,10 @@ def calibrate(
     channels = input_channels(model, files, shape)
     pixels = stack(files, shape, resize=resize, channels=channels)
     with progress(f"quantising on {len(files)} images") as step:
-        return quantize(model, pixels, config, device=device, state=state, pool=pool, progress=step)
+        return quantize(
+            model, pixels, config, device=device, state=state, force=force, pool=pool,
+            progress=step,
+        )  # fmt: skip
 
 
 def losses(program: "Program") -> list[dict[str, Any]]:
@@ -217,17 +223,20 @@ def quantize(
     resize: ResizeOption = False,
     jobs: JobsOption = 1,
     scheduler: SchedulerOption = None,
+    force: ForceOption = False,
     json_file: JsonOption = None,
 ) -> None:
     """Find low-bit parameters for a torch model and write its integer Program.
 
     It is calibrated on --limit of the images, spread evenly over them.
     """
-    from intaglio.file import save
+    from intaglio.file import MADE, save
     from intaglio.fixed import preset
     from intaglio.program import Program
     from intaglio.quant import Budget, QuantConfig, Reconstruction
 
+    read = [model_source(model), weights, data, *pictures(images)]
+    settle(read, Result("-o", output, MADE), json_file=json_file, force=force)
     wbits, abits = bits if wbits is None else wbits, bits if abits is None else abits
     learned = None
     if reconstruct:
@@ -253,9 +262,11 @@ def quantize(
         raise ModelError(f"MODEL must be a torch model, not {model}, which is quantised already.")
     if (jobs != 1 or scheduler is not None) and method is not Method.DETPTQ:
         raise DataError("--jobs and --scheduler must go with --method detptq; others are quick.")
-    state = output.with_name(f"{output.name}.search.json")
+    state = state_beside(output, ".search.json")
     with spread(jobs, scheduler) as pool:
-        done = calibrate(module, config, images, data, size, limit, resize, device, state, pool)
+        done = calibrate(
+            module, config, images, data, size, limit, resize, device, state, pool, force
+        )
     save(done.program, output)
     widths = f"W{wbits}A{abits}" if done.mixed is None else ", ".join(budget or [])
     with progress("running the integers"):

@@ -15,8 +15,10 @@ from intaglio.cli.options import (
     SomeImagesOption,
     ThresholdOption,
 )
+from intaglio.cli.results import PAGE, model_source, pictures, settle
 from intaglio.cli.shared import command, console, image_sources, write_json
 from intaglio.system.disk import write_text
+from intaglio.system.places import Result
 
 if TYPE_CHECKING:
     from intaglio.program import Program
@@ -45,10 +47,12 @@ def report(
     """
     from intaglio.report.page import page, subject
 
+    read = [model_source(model), quantization, *pictures(images)]
+    settle(read, Result("-o", output, PAGE), json_file=json_file)
     about = subject(model, quantization)
     files = image_sources(images, limit)
-    pictures = pictures_of(about.program, model, files, threshold, resize)
-    write_text(output, page(about, pictures))
+    drawn = pictures_of(about.program, model, files, threshold, resize)
+    write_text(output, page(about, drawn))
     console.print(f"wrote {output}")
     write_json(
         json_file,
@@ -56,7 +60,7 @@ def report(
             "model": str(model),
             "digest": about.program.digest(),
             "page": str(output),
-            "pictures": [picture.caption for picture in pictures],
+            "pictures": [picture.caption for picture in drawn],
         },
     )
 

@@ -12,7 +12,9 @@ from intaglio.cli.options import (
     ProgramArgument,
     ResizeOption,
 )
+from intaglio.cli.results import ForceOption, settle
 from intaglio.cli.shared import command, console, progress, write_json
+from intaglio.system.places import Result
 
 
 class FormatName(StrEnum):
@@ -37,21 +39,24 @@ def trace(
         list[str] | None, typer.Option("--tensor", metavar="NAME", help="Else all; repeatable.")
     ] = None,
     resize: ResizeOption = False,
+    force: ForceOption = False,
     json_file: JsonOption = None,
 ) -> None:
     """Write every tensor of a run, accumulators too, for a bench: a folder with an index.json."""
     from intaglio.api import images_for
-    from intaglio.cosim.trace import write_trace
+    from intaglio.cosim.trace import TRACE, write_trace
     from intaglio.detect.images import image_files
     from intaglio.file import load
 
-    program = load(model)
+    result = Result("-o", output, TRACE, folder=True)
     images = image_files(images)
+    settle([model, *images], result, json_file=json_file, force=force)
+    program = load(model)
     pixels = images_for(program, images, resize=resize)
     with progress(f"tracing {len(images)} images") as step:
         written = write_trace(
             program, pixels, output, format=format.value, lanes=lanes, tensors=tensor,
-            progress=step,
+            force=force, progress=step,
         )  # fmt: skip
     count = len(written.tensors)
     console.print(f"{count} tensors of {len(images)} images in {output}; index {output}/index.json")

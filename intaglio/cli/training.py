@@ -25,6 +25,8 @@ from intaglio.cli.options import (
     WeightsOption,
 )
 from intaglio.cli.quantizing import losses, open_model
+from intaglio.cli.results import ForceOption, model_source, settle, state_beside
+from intaglio.cli.results import pictures as places_of
 from intaglio.cli.shared import (
     command,
     console,
@@ -36,6 +38,7 @@ from intaglio.cli.shared import (
     write_json,
 )
 from intaglio.errors import ModelError
+from intaglio.system.places import Result
 
 CHECKED = 64  # images on which the Program is held against the trained network
 
@@ -75,6 +78,7 @@ def train(
     weights: WeightsOption = None,
     resize: ResizeOption = False,
     device: DeviceOption = "cpu",
+    force: ForceOption = False,
     json_file: JsonOption = None,
 ) -> None:
     """Train a detector with the hardware's roundings in it (AQD) and write its integer Program.
@@ -86,13 +90,15 @@ def train(
 
     from intaglio.api import check_trained, head_of, input_channels, input_size
     from intaglio.detect.images import listed_files
-    from intaglio.file import save
+    from intaglio.file import MADE, save
     from intaglio.fixed import preset
     from intaglio.program import Program
     from intaglio.quant import QuantConfig
     from intaglio.quant.learn.learned_weight import WeightGrid
     from intaglio.quant.train import Pictures, TrainConfig, trained
 
+    read = [model_source(model), weights, data, *places_of(images)]
+    settle(read, Result("-o", output, MADE), json_file=json_file, force=force)
     config = QuantConfig(
         wbits=bits if wbits is None else wbits,
         abits=bits if abits is None else abits,
@@ -126,7 +132,7 @@ def train(
         done = trained(
             module, pictures, config, training,
             WeightGrid(odd=grid is GridName.ODD, standardise=standardise), device=device,
-            state=output.with_name(f"{output.name}.train.pt"), report=report,
+            state=state_beside(output, ".train.pt"), force=force, report=report,
         )  # fmt: skip
         console.print(last)
     save(done.program, output)

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from intaglio.codegen.area.devices import device
 from intaglio.codegen.folder import bench
 from intaglio.codegen.folder.manifest import (
+    BUILD,
     FORMAT,
     MANIFEST,
     PROGRAM,
     BuildFiles,
-    is_build,
     manifest_bytes,
     program_bytes,
 )
@@ -38,6 +38,7 @@ from intaglio.hdl.pack import hex_text
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
 from intaglio.system.disk import whole_folder
+from intaglio.system.places import check_folder
 
 STIMULUS = 3  # random frames when none are given
 
@@ -69,12 +70,15 @@ class Bundle(BuildFiles):
         """The RTL as a function of image batches: see `compile_bundle`."""
         return compile_bundle(self, folder=folder, threads=threads)
 
-    def write(self, folder: str | Path) -> None:
+    def write(self, folder: str | Path, *, force: bool = False) -> None:
         """Write the files; the folder appears whole or not at all, and replaces an older build.
+
+        force  also one with a bitstream, a simulation or changed files in it, which are lost.
 
         Raises BuildError when the folder holds something else or cannot be written.
         """
-        with whole_folder(Path(folder), is_build, "an earlier build", BuildError) as part:
+        check_folder(Path(folder), BUILD, force, error=BuildError)
+        with whole_folder(Path(folder), BuildError) as part:
             for path, contents in self.files.items():
                 (part / path).parent.mkdir(parents=True, exist_ok=True)
                 (part / path).write_bytes(contents)

@@ -31,6 +31,7 @@ from intaglio.hdl.pack import hex_text
 from intaglio.ops import Ints
 from intaglio.program import Program
 from intaglio.system.disk import whole_folder
+from intaglio.system.places import Kind, check_folder
 
 INDEX = "index.json"
 FORMAT = "intaglio-trace-1"
@@ -147,6 +148,7 @@ def write_trace(
     format: TraceFormat = "npy",
     lanes: int = 1,
     tensors: Sequence[str] | None = None,
+    force: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Trace:
     """Run images (N, C, H, W) through the simulator and write tensors of the Program, and the
@@ -154,10 +156,11 @@ def write_trace(
 
     format    npy, hex or beats; `lanes` are the channels of a beat.
     tensors   their names, accumulators too; default: all.
+    force     replace an earlier trace, and all that is in its folder.
     progress  is told (done, total) after each image.
 
-    The folder appears whole or not at all, and replaces an older trace. Raises DataError for a
-    folder that holds something else or images that do not fit, ProgramError for unknown tensors.
+    The folder appears whole or not at all. Raises DataError for a folder that holds something or
+    images that do not fit, ProgramError for unknown tensors.
     """
     from intaglio.sim.engine import Simulator, numpy_type  # whoever reads a trace needs no Numba
 
@@ -179,7 +182,8 @@ def write_trace(
         if name in ports
     }
     files = {name: f"{stem}.{suffix}" for name, stem in stems.items()}
-    with whole_folder(Path(folder), is_trace, "an earlier trace") as part:
+    check_folder(Path(folder), TRACE, force)
+    with whole_folder(Path(folder)) as part:
         arrays = {}
         if format == "npy":
             arrays = {
@@ -293,3 +297,12 @@ def read_index(folder: Path) -> dict[str, Any] | None:
         return index if index["format"] == FORMAT and index["tensors"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def held_by(folder: Path) -> str:
+    """What a trace consists of, as words: its user may have benches that read it."""
+    index = read_index(folder)
+    return f"{len(index['tensors'])} tensors of {index['images']} images" if index else ""
+
+
+TRACE = Kind("an earlier trace", is_trace, held_by)

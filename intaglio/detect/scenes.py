@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.errors import DataError
-from intaglio.system.disk import whole_files
+from intaglio.system.disk import whole_folder
+from intaglio.system.places import Kind, check_folder, entries
 
 Split = Literal["train", "held-out"]
 
 CLASSES = tuple("0123456789")
+IMAGES, DATA = "images", "scenes.json"
 MAX_DIGITS = 4
 SPLITS: tuple[Split, ...] = ("train", "held-out")
 _INK = 0.4  # a pixel belongs to a digit where the digit's opacity exceeds this
@@ -85,21 +87,23 @@ def make_scene(index: int, *, size: int, seed: int, split: Split) -> Scene:
 def write_scenes(folder: Path, count: int, size: int, seed: int, split: Split) -> Path:
     """Write `count` scenes under `folder`: images/*.png and scenes.json, whose path is returned.
 
-    They appear together or not at all. Raises DataError where they cannot be written.
+    They appear together or not at all, and replace earlier scenes. Raises DataError where the
+    folder holds something else or cannot be written.
     """
+    check_folder(folder, SCENES)
     digits(split)  # first, as its package brings Pillow too
     from PIL import Image
 
     images: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
-    with whole_files(folder) as part:
-        (part / "images").mkdir()
+    with whole_folder(folder) as part:
+        (part / IMAGES).mkdir()
         for index in range(count):
             scene = make_scene(index, size=size, seed=seed, split=split)
             name = f"{index:06d}.png"
             picture = BytesIO()  # Pillow does not say why it could not write a file
             Image.fromarray(scene.image.transpose(1, 2, 0)).save(picture, format="PNG")
-            (part / "images" / name).write_bytes(picture.getvalue())
+            (part / IMAGES / name).write_bytes(picture.getvalue())
             images.append({"id": index + 1, "file_name": name, "width": size, "height": size})
             for box, label in zip(scene.boxes.tolist(), scene.labels.tolist(), strict=True):
                 width, height = box[2] - box[0], box[3] - box[1]
@@ -115,8 +119,27 @@ def write_scenes(folder: Path, count: int, size: int, seed: int, split: Split) -
                 )
         categories = [{"id": i + 1, "name": name} for i, name in enumerate(CLASSES)]
         document = {"images": images, "annotations": annotations, "categories": categories}
-        (part / "scenes.json").write_text(json.dumps(document))
-    return folder / "scenes.json"
+        (part / DATA).write_text(json.dumps(document))
+    return folder / DATA
+
+
+def is_scenes(folder: Path) -> bool:
+    """Whether a folder holds scenes and nothing else: no picture of anybody's, no other classes."""
+    try:
+        document = json.loads((folder / DATA).read_bytes())
+        listed = {image["file_name"] for image in document["images"]}
+        classes = tuple(category["name"] for category in document["categories"])
+        return (
+            {entry.name for entry in entries(folder)} == {IMAGES, DATA}
+            and {entry.name for entry in (folder / IMAGES).iterdir()} == listed
+            and listed == {f"{index:06d}.png" for index in range(len(listed))}
+            and classes == CLASSES
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+SCENES = Kind("a folder of scenes alone", is_scenes)
 
 
 def _background(rng: np.random.Generator, size: int) -> NDArray[np.float64]:

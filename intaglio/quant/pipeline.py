@@ -83,6 +83,7 @@ def quantize(
     *,
     device: str = "cpu",
     state: Path | None = None,
+    force: bool = False,
     pool: Pool = HERE,
     progress: Progress | None = None,
 ) -> Quantized:
@@ -92,9 +93,10 @@ def quantize(
     `program.meta["head"]`. Raises ModelError and DataError, each one sentence with a remedy.
 
     Method "detptq" runs on the torch device `device` and resumes from the file `state` if it was
-    stopped; its candidates run in `pool`, with the same Program. Budgets use `device` too. Both,
-    and a reconstruction, tell `progress` (done, total), each its own. The other methods need none
-    of these.
+    stopped; the state of another search is replaced where that is `force`d, and refused otherwise.
+    Its candidates run in `pool`, with the same Program. Budgets use `device` too. Both, and a
+    reconstruction, tell `progress` (done, total), each its own. The other methods need none of
+    these.
     """
     config = config or QuantConfig()
     shape = check_images(images)
@@ -120,7 +122,7 @@ def quantize(
     if config.method == "detptq":
         found = search(
             graph, calibration, images, config, head_of(model),
-            device=device, state=state, pool=pool, progress=progress,
+            device=device, state=state, force=force, pool=pool, progress=progress,
         )  # fmt: skip
         scales = found.scales
     else:

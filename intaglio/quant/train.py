@@ -35,6 +35,7 @@ from intaglio.quant.ranges.scales import Scales
 from intaglio.quant.search.detptq import torch_device
 from intaglio.quant.settings.config import QuantConfig
 from intaglio.system.disk import write_bytes
+from intaglio.system.places import FORCE
 
 Report = Callable[[str, int, int], None]
 
@@ -155,19 +156,22 @@ def trained(
     *,
     device: str = "cpu",
     state: Path | None = None,
+    force: bool = False,
     report: Report | None = None,
 ) -> Trained:
     """Train `model`, a float detector with a `head_spec`, at the widths of `config`.
 
-    The first ranges come from some of the pictures; `state` and `report` as in `train`. Raises
-    ModelError and DataError, each one sentence with a remedy.
+    The first ranges come from some of the pictures; `state`, `force` and `report` as in `train`.
+    Raises ModelError and DataError, each one sentence with a remedy.
     """
     place = str(torch_device(device))
     spec = head_of(model)
     chosen = [pictures[i * len(pictures) // CALIBRATED] for i in range(CALIBRATED)]
     images = np.stack([image.numpy() for image, _, _ in chosen])
     network = TrainedNetwork(model, images, config, grid)
-    done = train(network, spec, pictures, training, device=place, state=state, report=report)
+    done = train(
+        network, spec, pictures, training, device=place, state=state, force=force, report=report
+    )
     graph, scales = done.exported(images)
     record = {
         "quantisation": {
@@ -196,12 +200,14 @@ def train(
     *,
     device: str = "cpu",
     state: Path | None = None,
+    force: bool = False,
     report: Report | None = None,
 ) -> TrainedNetwork:
     """The moving average of `network` trained on `pictures`, its norms settled.
 
     `state` is a file kept after each epoch, from which a stopped training goes on, and removed at
-    the end. `report` is told (line about the losses, steps done, steps in all).
+    the end; that of another training is refused unless `force`d. `report` is told (line about the
+    losses, steps done, steps in all).
     """
     torch.manual_seed(config.seed)
     network = network.to(device).train()
@@ -220,7 +226,7 @@ def train(
     )
     parts = {"network": network, "average": average, "optimiser": optimiser, "schedule": schedule}
     key = digest(network, pictures, config)
-    first = resumed(state, key, parts)
+    first = resumed(state, key, parts, force=force)
     for epoch in range(first, config.epochs):
         totals: dict[str, float] = {}
         for number, (images, boxes, labels) in enumerate(loader, start=1):
@@ -294,8 +300,9 @@ def kept(state: Path | None, key: str, epoch: int, parts: Mapping[str, Any]) -> 
     write_bytes(state, data.getvalue())
 
 
-def resumed(state: Path | None, key: str, parts: Mapping[str, Any]) -> int:
-    """Epochs already done, with every part as it was then; 0 where another training left it."""
+def resumed(state: Path | None, key: str, parts: Mapping[str, Any], *, force: bool) -> int:
+    """Epochs already done, with every part as it was then; 0 where none was, or it is of another
+    training and that is `force`d. Raises DataError."""
     if state is None or not state.exists():
         return 0
     try:
@@ -305,7 +312,12 @@ def resumed(state: Path | None, key: str, parts: Mapping[str, Any]) -> int:
             f"{state} must be the state of a stopped training; remove it to start anew."
         ) from error
     if record.get("key") != key:
-        return 0
+        if force:
+            return 0
+        raise DataError(
+            f"{state} must be the state of this training, not of another that was stopped; finish"
+            f" that one with its own settings, choose another place, or give {FORCE}."
+        )
     for name, part in parts.items():
         part.load_state_dict(record[name])
     torch.set_rng_state(record["random"])

@@ -1,17 +1,29 @@
-"""Files appear whole or not at all, and a path that cannot be written is one sentence."""
+"""Files and folders appear whole or not at all, and a path that cannot be written is one sentence.
+
+A link is followed, and stays. What is no file, a pipe or a device, gets the bytes; so does what the
+process has open: `-` and `/dev/stdout` are the standard output. What is replaced keeps its mode and
+its owner. A signal waits while something takes its place: see `interrupts`.
+"""
 
 import errno
 import os
+import re
 import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 
 from intaglio.errors import DataError, IntaglioError
+from intaglio.system.interrupts import held, released
+
+STDOUT = "-"
+OPEN = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
+NAMED = {STDOUT: 1, "/dev/stdout": 1, "/dev/stderr": 2}
+PART = ".new."  # what the name of something begins with that is still being made
 
 
 def make_folder(path: Path) -> Path:
@@ -25,13 +37,12 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def empty_folder(path: Path, pattern: str = "*") -> Path:
-    """`path` as an existing folder in which can be written, without the files and folders of this
-    pattern. Raises DataError."""
+def empty_folder(path: Path) -> Path:
+    """`path` as an existing, empty folder in which can be written. Raises DataError."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path).close()
-        for old in path.glob(pattern):
+        for old in path.iterdir():
             if old.is_dir() and not old.is_symlink():
                 shutil.rmtree(old)
             else:
@@ -41,105 +52,140 @@ def empty_folder(path: Path, pattern: str = "*") -> Path:
     return path
 
 
+def without_files(folder: Path, names: Iterable[str]) -> Path:
+    """`folder` as an existing folder in which can be written, without the files of these names;
+    what else is there stays. Raises DataError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder} must be writable, not: {reason(error)}.") from error
+    return folder
+
+
+def descriptor(path: Path) -> int | None:
+    """The open file of this process that a path names: 1 for `-` and `/dev/stdout`."""
+    found = OPEN.fullmatch(str(path))
+    return int(found[1]) if found else NAMED.get(str(path))
+
+
+def is_stream(path: Path) -> bool:
+    """Whether bytes go to what is there, an open file, a pipe or a device, and replace nothing."""
+    if descriptor(path) is not None:
+        return True
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields a temporary name beside `path`, which takes its place when the block succeeds.
 
-    Folders above it are made. A link stays one, and the file that it names is replaced. What is no
-    file (a pipe, a device) gets the bytes. Nothing is left behind otherwise; an OSError becomes a
-    DataError.
+    Folders above it are made. Nothing is left behind otherwise; an OSError becomes a DataError.
     """
-    above: list[Path] = []
     try:
-        target = Path(os.path.realpath(path)) if path.is_symlink() else path
-        if target.exists() and not target.is_file() and not target.is_dir():
+        if is_stream(path):
             with tempfile.TemporaryDirectory() as folder:
-                part = Path(folder) / path.name
+                part = Path(folder) / (path.name if descriptor(path) is None else "part")
                 yield part
-                target.write_bytes(part.read_bytes())
+                send(path, part.read_bytes())
             return
-        name = f".{target.stem[:99]}.{token_hex(4)}.part{target.suffix}"  # threads may do the same
-        part = target.with_name(name)
-        above = missing(target.parent)
-        make_folder(target.parent)
-        try:
-            yield part
+        with held(), beside(Path(os.path.realpath(path))) as (target, part):
+            with released():
+                yield part
+            if target.exists():
+                keep_owner(target, part)
             os.replace(part, target)
-        finally:
-            with suppress(OSError):  # even looking for it is refused where all is read-only
-                part.unlink(missing_ok=True)
+    except BrokenPipeError as error:
+        if descriptor(path) == 1:  # as with anything else that is printed
+            raise
+        raise DataError(f"{path} must be writable, not: {reason(error)}.") from error
     except OSError as error:
         raise DataError(f"{path} must be writable, not: {reason(error)}.") from error
+
+
+@contextmanager
+def beside(target: Path) -> Iterator[tuple[Path, Path]]:
+    """The target, in a folder that is made, and a name beside it. What has it is removed."""
+    name = f".{target.stem[:99]}.{token_hex(4)}.part{target.suffix}"  # threads may do the same
+    part, above = target.with_name(name), missing(target.parent)
+    try:
+        make_folder(target.parent)
+        yield target, part
     finally:
+        with suppress(OSError):  # even looking for it is refused where all is read-only
+            part.unlink(missing_ok=True)
         remove_empty(above)
 
 
-@contextmanager
-def whole_folder(
-    path: Path,
-    ours: Callable[[Path], bool],
-    kind: str,
-    error: type[IntaglioError] = DataError,
-) -> Iterator[Path]:
-    """Yields an empty folder beside `path`, which takes its place when the block succeeds.
+def send(path: Path, data: bytes) -> None:
+    """Write to what a path names and is there already."""
+    number = descriptor(path)
+    if number == 1:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    elif number is None:
+        path.write_bytes(data)
+    else:
+        with open(os.dup(number), "wb") as file:
+            file.write(data)
 
-    It replaces an empty folder, or one that is `ours`, called `kind` in the refusal of anything
-    else; that and an OSError become an `error`. Nothing is left behind otherwise.
+
+def keep_owner(old: Path, new: Path) -> None:
+    """Give a file that replaces another its mode and, where that is allowed, its owner."""
+    found = old.stat()
+    with suppress(OSError):  # not every file system has them, and not everybody may give files away
+        os.chmod(new, stat.S_IMODE(found.st_mode) & 0o777)
+        os.chown(new, found.st_uid, found.st_gid)
+
+
+@contextmanager
+def whole_folder(path: Path, error: type[IntaglioError] = DataError) -> Iterator[Path]:
+    """Yields an empty folder that becomes `path` when the block succeeds; of one that is there
+    already the entries are replaced, so that it may be a link or the folder one works in.
+
+    Nothing is left behind otherwise; an OSError becomes an `error`.
     """
-    above: list[Path] = []
+    target = Path(os.path.realpath(path))
+    above = [folder for folder in missing(target) if folder != target]
+    part: Path | None = None
     try:
-        if path.exists() and not (path.is_dir() and (ours(path) or not any(path.iterdir()))):
-            raise error(
-                f"{path} must be a new folder or {kind}, not something else; choose another or"
-                " remove it."
-            )
-        above = missing(path.parent)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=".new.", dir=path.parent))
-        new, old = part / "new", part / "old"
-        try:
-            new.mkdir()
-            yield new
-            if path.exists():
-                os.replace(path, old)
+        with held():
             try:
-                os.replace(new, path)
-            except OSError:
-                if old.exists():
-                    os.replace(old, path)
-                raise
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+                home = target if target.is_dir() else target.parent
+                home.mkdir(parents=True, exist_ok=True)
+                part = Path(tempfile.mkdtemp(prefix=PART, dir=home))
+                (part / "new").mkdir()
+                with released():
+                    yield part / "new"
+                if target.is_dir():
+                    exchange(target, part)
+                else:
+                    os.rename(part / "new", target)
+            finally:
+                if part is not None:
+                    shutil.rmtree(part, ignore_errors=True)
+                remove_empty(above)  # the innermost is not empty where all went well
     except OSError as cause:
         raise error(f"{path} must be writable, not: {reason(cause)}.") from cause
-    finally:
-        remove_empty(above)  # the innermost is not empty where all went well
 
 
-@contextmanager
-def whole_files(folder: Path) -> Iterator[Path]:
-    """Yields an empty folder, whose files take their places in `folder` when the block succeeds;
-    others that are there already stay. Nothing is left behind otherwise; an OSError becomes a
-    DataError."""
-    made = missing(folder)
+def exchange(folder: Path, part: Path) -> None:
+    """Move all that is in `folder` to part/old, and what is in part/new there; or nothing."""
+    (part / "old").mkdir()
+    moved: list[tuple[Path, Path]] = []
     try:
-        make_folder(folder)
-        part = Path(tempfile.mkdtemp(prefix=".new.", dir=folder))
-        try:
-            yield part
-            for path in sorted(part.rglob("*")):  # a folder before what is in it
-                place = folder / path.relative_to(part)
-                if path.is_dir():
-                    made += missing(place)
-                    place.mkdir(exist_ok=True)
-                else:
-                    os.replace(path, place)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-    except OSError as error:
-        raise DataError(f"{folder} must be writable, not: {reason(error)}.") from error
-    finally:
-        remove_empty(made)
+        for source, goal in ((folder, part / "old"), (part / "new", folder)):
+            for entry in list(source.iterdir()):
+                if entry != part:
+                    entry.rename(goal / entry.name)
+                    moved.append((goal / entry.name, entry))
+    except BaseException:
+        for now, before in reversed(moved):
+            now.rename(before)
+        raise
 
 
 def missing(folder: Path) -> list[Path]:

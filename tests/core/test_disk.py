@@ -17,8 +17,8 @@ from intaglio.system.disk import (
     empty_folder,
     private_folder,
     whole_file,
-    whole_files,
     whole_folder,
+    without_files,
     write_bytes,
 )
 
@@ -48,7 +48,7 @@ def test_what_fits_is_written_and_what_does_not_leaves_no_trace(
         with (
             refusal,
             smallest_files(most),
-            whole_files(root / "deep" / "folder") as part,
+            whole_folder(root / "deep" / "folder") as part,
         ):
             for k, size in enumerate(sizes):
                 (part / str(k)).write_bytes(bytes(size))
@@ -68,7 +68,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(most: int, size: int, there: b
         with (
             refusal,
             smallest_files(most),
-            whole_folder(root / "a" / "b", lambda path: True, "an old one") as part,
+            whole_folder(root / "a" / "b") as part,
         ):
             (part / "new").write_bytes(bytes(size))
         after = {"a": None, "a/b": None, "a/b/new": bytes(size)}
@@ -122,21 +122,25 @@ def test_two_threads_may_write_the_same_file(tmp_path: Path) -> None:
 
 def test_a_name_as_long_as_a_name_can_be(tmp_path: Path) -> None:
     write_bytes(tmp_path / ("n" * 250 + ".json"), b"")
-    with whole_folder(tmp_path / ("f" * 255), lambda path: False, "an old one"):
+    with whole_folder(tmp_path / ("f" * 255)):
         pass
     with pytest.raises(DataError, match=r" must be writable, not: File name too long\."):
         write_bytes(tmp_path / ("n" * 256), b"")
 
 
-def test_an_emptied_folder_keeps_what_the_pattern_spares(tmp_path: Path) -> None:
+def test_a_folder_without_some_files_and_without_any(tmp_path: Path) -> None:
     (tmp_path / "keep").mkdir()
     (tmp_path / "a.txt").write_text("")
-    (tmp_path / "b.txt").mkdir()
-    assert empty_folder(tmp_path, "*.txt") == tmp_path
-    assert tree(tmp_path) == {"keep": None}
+    (tmp_path / "b.txt").write_text("")
+    assert without_files(tmp_path, ("a.txt", "absent")) == tmp_path
+    assert tree(tmp_path) == {"keep": None, "b.txt": b""}
+    assert empty_folder(tmp_path) == tmp_path
+    assert tree(tmp_path) == {}
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="file must be writable, not: File exists"):
-        empty_folder(tmp_path / "file")
+    for refused in (lambda: empty_folder(tmp_path / "file"),
+                    lambda: without_files(tmp_path / "file", ())):  # fmt: skip
+        with pytest.raises(DataError, match="file must be writable, not: File exists"):
+            refused()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from typing import Any
 from intaglio.errors import BuildError
 from intaglio.file import load, save
 from intaglio.program import Program
+from intaglio.system.places import Kind
 
 MANIFEST = "manifest.json"
 PROGRAM = "program.intaglio"
@@ -49,6 +50,37 @@ def is_build(folder: Path) -> bool:
         return bool(manifest["format"] == FORMAT and manifest["program"] and manifest["files"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def written(folder: Path) -> set[str]:
+    """The files that a build wrote, relative to its folder; none of a folder that is no build."""
+    if not is_build(folder):
+        return set()
+    return {MANIFEST, *json.loads((folder / MANIFEST).read_bytes())["files"]}
+
+
+STEPS = "steps.json"  # how long the build took
+
+
+def made_since(folder: Path, spared: str = "") -> str:
+    """What a folder holds that its build did not write, as words: results of other commands, and
+    files that a user has added or changed; but for the folder `spared`."""
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    found: list[str] = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_dir() or "__pycache__" in name.parts or name.parts[0] == spared:
+            continue
+        digest = manifest["files"].get(name.as_posix())
+        if digest is not None and hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            found.append(f"a changed {name}")
+        elif digest is None and str(name) not in (MANIFEST, STEPS):
+            found.append(name.parts[0] + "/" * (len(name.parts) > 1))
+    found = list(dict.fromkeys(found))
+    return " and ".join(found[:2]) if len(found) < 3 else f"{found[0]}, {found[1]} and others"
+
+
+BUILD = Kind("an earlier build", is_build, made_since)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from intaglio.errors import BuildError, ToolError
 from intaglio.file import load
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
-from intaglio.system.disk import empty_folder, write_text
+from intaglio.system.disk import without_files, write_text
 from intaglio.system.processes import complaint, environment, kept_folder
 
 
@@ -88,7 +88,7 @@ def verify(
     want = expected(folder, load(folder / "program.intaglio"), source, sinks)
 
     patience = 4 * manifest["cycles_per_frame"] + 2 * manifest["latency_cycles"] + 10_000
-    run_bench(folder, simulator, count, stalls, patience)
+    run_bench(folder, simulator, sinks, count, stalls, patience)
     got = {sink.tensor: read_recording(folder / recording(sink)) for sink in sinks}
 
     checks = [compare(s, got[s.tensor], want[s.tensor], count, patience) for s in sinks]
@@ -136,11 +136,12 @@ def expected(
 
 
 def run_bench(
-    folder: Path, simulator: SimulatorName, frames: int, stalls: bool, patience: int
-) -> None:
+    folder: Path, simulator: SimulatorName, sinks: Sequence[Port], frames: int, stalls: bool,
+    patience: int,
+) -> None:  # fmt: skip
     """bench/run.py in a process of its own; its recordings appear under sim/."""
     check_tools(simulator)
-    empty_folder(folder / "sim", "*.txt")
+    without_files(folder / "sim", (Path(recording(sink)).name for sink in sinks))
     command = [
         sys.executable, "bench/run.py", "--simulator", simulator,
         "--frames", str(frames), "--patience", str(patience),
@@ -153,7 +154,7 @@ def run_bench(
     )  # fmt: skip
     log = folder / "sim" / f"{simulator}.log"
     write_text(log, done.stdout + done.stderr)
-    if not any((folder / "sim").glob("*.txt")):
+    if not any((folder / recording(sink)).is_file() for sink in sinks):
         wrong = complaint(done.stdout + done.stderr)
         raise ToolError(f"{simulator} must run the bench, but stopped: {wrong}; see {log}.")
 

@@ -18,6 +18,7 @@ from intaglio.system.disk import whole_file
 Array = NDArray[Any]
 
 OPSET = 21  # the first in which QuantizeLinear knows 16-bit integers
+PRODUCER = "intaglio"
 IR_VERSION = 10  # of that opset's release
 MICROSOFT = "com.microsoft"  # onnxruntime's own quantised operators
 
@@ -72,7 +73,7 @@ class Graph:
             graph,
             opset_imports=opsets,
             ir_version=IR_VERSION,
-            producer_name="intaglio",
+            producer_name=PRODUCER,
         )
         notes = {
             "intaglio.form": form,
@@ -82,6 +83,14 @@ class Graph:
         helper.set_model_props(model, notes)
         onnx.checker.check_model(model, full_check=True)
         return model
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file was written here."""
+    try:
+        return str(onnx.load(path, load_external_data=False).producer_name) == PRODUCER
+    except Exception:  # protobuf's own kinds, and whatever damaged bytes raise
+        return False
 
 
 def write(model: onnx.ModelProto, path: Path) -> None:

@@ -94,19 +94,21 @@ def search(
     *,
     device: str = "cpu",
     state: Path | None = None,
+    force: bool = False,
     pool: Pool = HERE,
     progress: Progress | None = None,
 ) -> Search:
     """Choose p for each step by ODOL on uint8 images (N, C, H, W).
 
-    `state` is a file that the search keeps while it runs, resumes from, and removes at its end.
+    `state` is a file that the search keeps while it runs, resumes from, and removes at its end;
+    that of another search is refused unless `force`d.
     A `pool` runs a step's candidates beside each other, with the same choices, but more forwards:
     each worker has a network of its own. `progress` is told (done, total) after each step. Raises
     ModelError for a device that torch does not have here and for result maps that do not fit
     `spec`, DataError for images on which the real-valued network finds nothing.
     """
     torch_device(device)
-    journal = Journal(state, digest(graph, images, config, spec, device))
+    journal = Journal(state, digest(graph, images, config, spec, device), force=force)
     candidates = Candidates(graph, calibration, config, images)
     steps = plan(graph, calibration)
     judge = Judge(candidates, images, spec, device)

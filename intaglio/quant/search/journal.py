@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,23 @@ from numpy.typing import NDArray
 from intaglio.errors import DataError
 from intaglio.quant.capture.graph import FloatGraph
 from intaglio.system.disk import write_text
+from intaglio.system.places import FORCE
 
 
 class Journal:
     """Entries in order, each a JSON object, under a `key` that says which search they are of.
 
-    Without a path nothing is kept. Entries of another search are dropped. Raises DataError where
-    the file is not a journal or cannot be written.
+    Without a path nothing is kept. Entries of another search are dropped by `force` alone. Raises
+    DataError where the file is of another search, is not a journal or cannot be written.
     """
 
-    def __init__(self, path: Path | None, key: str) -> None:
+    def __init__(self, path: Path | None, key: str, *, force: bool = False) -> None:
         self.path = path
         self.key = key
         self.entries: list[dict[str, Any]] = []
         if path is not None and path.exists():
-            self.entries = self.read(path)
+            with suppress(*[DataError] * force):
+                self.entries = self.read(path)
 
     def read(self, path: Path) -> list[dict[str, Any]]:
         """The entries of this search in a file."""
@@ -39,7 +42,12 @@ class Journal:
                 f"{path} must be the state of an interrupted search, but reading it failed:"
                 f" {error}; remove it to start anew."
             ) from error
-        return entries if key == self.key else []
+        if key != self.key:
+            raise DataError(
+                f"{path} must be the state of this search, not of another that was interrupted;"
+                f" finish that one with its own settings, choose another place, or give {FORCE}."
+            )
+        return entries
 
     def append(self, entry: dict[str, Any]) -> None:
         """Add an entry; the file is replaced whole."""
