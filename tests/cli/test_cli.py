@@ -119,7 +119,7 @@ def test_a_network_from_outside_goes_all_the_way(cli: Cli, pictures: Path, tmp_p
     assert json.loads((tmp_path / "info.json").read_text())["macs"] > 0
     code, out, err = cli("run", "own.intaglio", pictures / "0.png", "--raw", "-o", "raw")
     assert code == 0, err
-    maps = np.load(tmp_path / "raw" / "0.npz")
+    maps = np.load(tmp_path / "raw" / "0.maps.npz")
     assert sorted(m.shape for m in maps.values()) == [
         (1, 7, 10),
         (1, 14, 21),
@@ -191,7 +191,7 @@ def test_a_bundled_detector_is_quantised_evaluated_and_drawn(cli: Cli, tmp_path:
     code, out, _ = cli("run", "nano.intaglio", first, "-o", "drawn", "--json", "run.json")
     assert code == 0
     assert re.search(r"000000.png: class \d \(score 0.\d\d\)", out)
-    assert Image.open(tmp_path / "drawn" / f"{first.stem}.png").size == (4 * 96, 4 * 96)
+    assert Image.open(tmp_path / "drawn" / f"{first.stem}.boxes.png").size == (4 * 96, 4 * 96)
     assert json.loads((tmp_path / "run.json").read_text())["detections"][0]["boxes"]
     refused(
         cli("eval", "nano.intaglio", *data, "--engine", "float"), "must run in sim or reference"
@@ -253,7 +253,7 @@ def test_places_that_cannot_be_written(cli: Cli, pictures: Path, tmp_path: Path)
     )
     refused(cli("scenes", "file/data", "--count", 1), "must be a folder")
     refused(cli("scenes", "data", "--seed", -1), "--seed 0, not")
-    refused(cli("info", "own.intaglio", "--json", pictures), "pictures must be writable")
+    refused(cli("info", "own.intaglio", "--json", pictures), "--json must be a file, not")
     refused(cli(*own, "-o", "file/x.intaglio"), "file must be a folder")
     assert {f.name for f in tmp_path.iterdir()} == {"file", "own.intaglio", "pictures"}
     again = tmp_path / "again"

@@ -173,7 +173,7 @@ def test_boxes_are_drawn_where_they_are_seen(cli: Cli, here: Path, orientation: 
         for name in ("upright", "lying")
     )
     assert upright["boxes"] == turned["boxes"] != []
-    drawings = [(here / name / "runs/a.png").read_bytes() for name in ("upright", "lying")]
+    drawings = [(here / name / "runs/a.boxes.png").read_bytes() for name in ("upright", "lying")]
     assert drawings[0] == drawings[1]
 
 

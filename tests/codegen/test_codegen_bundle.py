@@ -99,8 +99,21 @@ def test_escaped_names_become_plain_and_stay_apart() -> None:
 def test_write_is_whole_and_replaces_an_older_build(bundle: Bundle, tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "build"
     bundle.write(folder)
-    (folder / "stale.txt").write_text("old")
+    (folder / "steps.json").write_text("how long it took")
     bundle.write(folder)
+    assert not (folder / "steps.json").exists()
+    (folder / "bitstream").mkdir()
+    (folder / "bitstream" / "board.bin").write_bytes(b"hours")
+    (folder / "rtl" / "top.v").write_text("// mended by hand")
+    (folder / "stale.txt").write_text("old")
+    with pytest.raises(BuildError) as error:
+        bundle.write(folder)
+    assert str(error.value) == (
+        f"{folder} must be a folder that may be replaced, not an earlier build with bitstream/, a"
+        " changed rtl/top.v and others; choose another, or replace it with --force."
+    )
+    assert (folder / "bitstream" / "board.bin").read_bytes() == b"hours"
+    bundle.write(folder, force=True)
     found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     assert found == dict(bundle.files)
     assert [p.name for p in folder.parent.iterdir()] == ["build"]

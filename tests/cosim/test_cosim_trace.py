@@ -73,7 +73,13 @@ def test_a_trace_replaces_a_trace_and_nothing_else(tmp_path: Path) -> None:
     program, images = skip(), random_images(skip(), 1, seed=2)
     folder = tmp_path / "t"
     write_trace(program, images, folder)
-    write_trace(program, images, folder, tensors=["sum"])
+    with pytest.raises(DataError) as error:
+        write_trace(program, images, folder, tensors=["sum"])
+    assert str(error.value) == (
+        f"{folder} must be a folder that may be replaced, not an earlier trace with 7 tensors of 1"
+        " images; choose another, or replace it with --force."
+    )
+    write_trace(program, images, folder, tensors=["sum"], force=True)
     assert Trace.open(folder).tensors == ("sum",)
     (folder / "index.json").write_text('{"format": "a web site"}')
     with pytest.raises(DataError) as error:
@@ -135,6 +141,7 @@ def test_the_command_writes_what_python_writes(cli: Cli, tmp_path: Path) -> None
             == (tmp_path / "out" / path.relative_to(tmp_path / "own")).read_bytes()
         )
     assert json.loads((tmp_path / "made.json").read_text())["images"] == 2
+    asked = (*asked, "--force")
     refused(cli("trace", *asked, "--tensor", "absent"), "must be one of image", "not 'absent'")
     refused(cli("trace", *asked, "--lanes", "2"), "lanes must go with the format beats")
-    refused(cli("trace", *asked[:3], "-o", "."), "must be a new folder or an earlier trace")
+    refused(cli("trace", *asked[:3], "-o", "."), "-o must be a folder from which nothing is read")

@@ -233,7 +233,7 @@ def test_a_resnet50_retinanet_goes_through_the_commands(cli: Cli, tmp_path: Path
     assert (boxes >= 0).all()
     assert (boxes <= [75, 110, 75, 110]).all()
     assert set(seen["labels"]) <= set(torchvision.classes_by_id())
-    assert Image.open(tmp_path / "drawn" / f"{file.stem}.png").size == (3 * 75, 3 * 110)
+    assert Image.open(tmp_path / "drawn" / f"{file.stem}.boxes.png").size == (3 * 75, 3 * 110)
 
 
 def test_a_head_with_group_norm_is_refused_by_name(cli: Cli, tmp_path: Path) -> None:
