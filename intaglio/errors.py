@@ -41,5 +41,9 @@ class CalibrationWarning(IntaglioWarning):
     """Calibration images that do not show what a step needs; it does without, and says so."""
 
 
+class KeptWarning(IntaglioWarning):
+    """A result that stays where it is, as what was made now is none."""
+
+
 class DataWarning(IntaglioWarning):
     """What was done to data that can be used, where a user may think otherwise."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from intaglio.chip import boards, host
+from intaglio.chip.aside import made_aside
 from intaglio.chip.boards import LINE
 from intaglio.chip.gates import SMALL, check_board, check_shell
 from intaglio.chip.pll import pll
@@ -126,6 +127,7 @@ class Surrounding:
     files: Mapping[str, str]
 
 
+@made_aside
 def bitstream(
     folder: str | Path,
     *,
@@ -133,9 +135,10 @@ def bitstream(
     gate: bool | None = None,
     board: str | None = None,
     baud: int = BAUD,
+    force: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> BitstreamResult:
-    """Make the bitstream of a build, in its folder `bitstream`; what was there is removed first.
+    """Make the bitstream of a build, in its folder `bitstream`, which appears when all is done.
 
     The design's streams end in a link of bytes: on 22 pins, or on the serial line of a board, with
     the program `host.py` beside the bitstream. Every seed is routed, and the one with the highest
@@ -144,6 +147,7 @@ def bitstream(
     gate   simulate the netlist first and refuse to go on when it differs; None: small ones.
     board  a name from `boards.BOARDS`; its PLL makes the build's clock.
     baud   bits a second of the board's line.
+    force  replace a bitstream that is there; it is refused otherwise.
 
     Raises BuildError for a target without open tools, a board without that target or a clock that
     the board cannot make, ToolError for a tool that is missing or fails.

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from intaglio.chip.toolchain import run_tool
 from intaglio.codegen.area.devices import Device
+from intaglio.codegen.folder.manifest import BITSTREAM
 from intaglio.codegen.folder.scripts import synthesis
 from intaglio.system.disk import write_text
 
-FOLDER = "bitstream"  # inside the build
+FOLDER = BITSTREAM  # inside the build
 # Our models of each family's cells; without them a netlist is made of yosys' own gates, generic.
 CELLS = {family: f"cells_{family}.v" for family in ("ecp5", "ice40", "gowin")}
 # Look-up tables of the cells that hold more or less than one: a carry cell adds two bits, a LUT

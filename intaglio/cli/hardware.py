@@ -154,18 +154,22 @@ def bitstream(
         ),
     ] = None,
     baud: Annotated[int, typer.Option("--baud", help="Of a board's serial line.")] = 1_000_000,
+    force: ForceOption = False,
     json_file: JsonOption = None,
 ) -> None:
     """Synthesise, place, route and pack with open tools. Exit 1 when the clock is missed.
 
-    Without --gates or --no-gates the netlist of a small design is simulated first.
+    Without --gates or --no-gates the netlist of a small design is simulated first. An earlier
+    bitstream is kept, or with --force replaced once the new one is complete.
     """
     from intaglio.chip.bitstream import bitstream as make
     from intaglio.chip.synthesis import FOLDER
 
     settle([build_source(folder)], json_file=json_file)
     with waiting(f"making a bitstream of {folder}") as status:
-        result = make(folder, seeds=seeds, gate=gates, board=board, baud=baud, say=status.update)
+        result = make(
+            folder, seeds=seeds, gate=gates, board=board, baud=baud, force=force, say=status.update
+        )
     console.print(result.sentence())
     if result.files and board is not None:
         console.print(f"next: load it, then python {folder / FOLDER}/host.py --port /dev/ttyUSB0")

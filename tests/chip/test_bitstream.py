@@ -107,7 +107,9 @@ def test_ecp5_bitstream_meets_its_clock_and_its_netlist_is_the_network(
     stale = built / "bitstream" / "old.bit"
     stale.parent.mkdir(exist_ok=True)
     stale.touch()
-    code, out, err = cli("bitstream", built, "--seeds", 1, "--json", "result.json")
+    asked = ("bitstream", built, "--seeds", 1, "--json", "result.json")
+    refused(cli(*asked), "not one with the bitstream old.bit; move it away, or replace it with")
+    code, out, err = cli(*asked, "--force")
     assert code == 0, err
     assert not stale.exists()
     assert "50 MHz met" in out

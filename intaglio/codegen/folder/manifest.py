@@ -19,6 +19,9 @@ from intaglio.system.places import Kind
 MANIFEST = "manifest.json"
 PROGRAM = "program.intaglio"
 FORMAT = 1
+STEPS = "steps.json"  # how long the build took
+BITSTREAM = "bitstream"
+PACKED = (".bit", ".bin", ".fs")
 NEEDED = {"frames", "input", "outputs", "cycles_per_frame", "latency_cycles", "frame_ends"}
 
 
@@ -59,17 +62,21 @@ def written(folder: Path) -> set[str]:
     return {MANIFEST, *json.loads((folder / MANIFEST).read_bytes())["files"]}
 
 
-STEPS = "steps.json"  # how long the build took
+def packed_files(folder: Path) -> list[Path]:
+    """The files in the bitstream's folder of a build that go to a device."""
+    return sorted(p for p in (folder / BITSTREAM).glob("*") if p.suffix in PACKED)
 
 
 def made_since(folder: Path, spared: str = "") -> str:
     """What a folder holds that its build did not write, as words: results of other commands, and
-    files that a user has added or changed; but for the folder `spared`."""
+    files that a user has added or changed; but for the folder `spared`, and what was tried to make
+    a bitstream."""
+    spares = {spared, f"{BITSTREAM}.failed"} | (set() if packed_files(folder) else {BITSTREAM})
     manifest = json.loads((folder / MANIFEST).read_bytes())
     found: list[str] = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        if path.is_dir() or "__pycache__" in name.parts or name.parts[0] == spared:
+        if path.is_dir() or "__pycache__" in name.parts or name.parts[0] in spares:
             continue
         digest = manifest["files"].get(name.as_posix())
         if digest is not None and hashlib.sha256(path.read_bytes()).hexdigest() != digest:
