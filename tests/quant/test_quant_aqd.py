@@ -229,7 +229,14 @@ def test_a_stopped_training_goes_on_to_the_same_program(tmp_path: Path) -> None:
 
     with pytest.raises(StopError):
         run(tmp_path, epochs=3, state=state, report=stop)
-    assert state.exists()
+    before = state.read_bytes()
+    with pytest.raises(DataError) as error:
+        run(tmp_path, epochs=2, state=state)
+    assert str(error.value) == (
+        f"{state} must be the state of this training, not of another that was stopped; finish that"
+        " one with its own settings, choose another place, or give --force."
+    )
+    assert state.read_bytes() == before
     seen: list[int] = []
     again = run(tmp_path, epochs=3, state=state, report=lambda _, n, __: seen.append(n))
     assert len(seen) == 3  # the last epoch's steps only

@@ -343,11 +343,20 @@ def test_a_stopped_search_goes_on_to_the_same_program(after: int, tmp_path: Path
     assert (again.search.start, again.search.end) == (whole.search.start, whole.search.end)
 
 
-def test_the_state_of_another_search_is_not_used(tmp_path: Path) -> None:
+def test_the_state_of_another_search_is_kept_and_not_used(tmp_path: Path) -> None:
     state = tmp_path / "state.json"
     state.write_text(json.dumps({"key": "other", "entries": [{"p": 5.0}]}))
     config, images = QuantConfig(method="detptq", odol=FAINT), pixels(SHAPE, 4)
-    done = quantize(detector("fcos"), images, config, state=state)
+    before = state.read_bytes()
+    with pytest.raises(DataError) as error:
+        quantize(detector("fcos"), images, config, state=state)
+    assert str(error.value) == (
+        f"{state} must be the state of this search, not of another that was interrupted; finish"
+        " that one with its own settings, choose another place, or give --force."
+    )
+    assert state.read_bytes() == before
+    done = quantize(detector("fcos"), images, config, state=state, force=True)
+    assert not state.exists()
     plain = quantize(detector("fcos"), images, config)
     assert written(done, tmp_path / "a") == written(plain, tmp_path / "b")
 
