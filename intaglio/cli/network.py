@@ -35,7 +35,7 @@ from intaglio.cli.options import (
     WeightsOption,
 )
 from intaglio.cli.quantizing import Method, MethodOption, calibrate, open_model
-from intaglio.cli.results import model_source, pictures, settle
+from intaglio.cli.results import begins, model_source, pictures, settle
 from intaglio.cli.shared import (
     check_limit,
     command,
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 
 BOXES, MAPS = ".boxes.png", ".maps.npz"  # endings that no picture of a user's has
 ANY = Kind("a file")
+BOXES_FOUND = Kind("COCO's results", begins(b"["))
 DRAWN = 384  # pixels of a small picture's longer side, enlarged by a whole number
 
 
@@ -239,7 +240,8 @@ def evaluate(
     from intaglio.program import Program
 
     read = [model_source(model), data, weights, *pictures(images), *pictures(calibration)]
-    settle(read, json_file=json_file)
+    boxes = [Result("--predictions", predictions, BOXES_FOUND)] if predictions else []
+    settle(read, *boxes, json_file=json_file)
     target = open_model(model, weights)
     if engine is None:
         engine = EngineName.SIM if isinstance(target, Program) else EngineName.FLOAT
