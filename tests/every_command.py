@@ -106,6 +106,7 @@ def quick(into: Path, out: Path) -> Iterator[tuple[object, ...]]:
     yield "diverge", det, *data, "--rounding", "RND", "--json", out / "diverge.json"
     yield "trace", det, picture, "-o", out / "trace"
     yield "trace", det, picture, "--format", "hex", "-o", out / "hex"
+    yield "golden", net, "-o", out / "c"
     yield "export", net, "-o", out / "net.onnx"
     yield "export", into / "tosa.intaglio", "--check", 0, "-o", out / "net.tosa"
     yield "build", net, "--target", "generic", "--lanes", 40, "-o", out / "b"

@@ -1,4 +1,4 @@
-"""The command that writes a Program's tensors for other people's benches: trace."""
+"""Commands that write a Program for other people's benches: trace, golden."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from intaglio.cli.options import (
+    CheckOption,
     FolderOutput,
     JsonOption,
     PicturesArgument,
@@ -13,7 +14,8 @@ from intaglio.cli.options import (
     ResizeOption,
 )
 from intaglio.cli.results import ForceOption, settle
-from intaglio.cli.shared import command, console, progress, write_json
+from intaglio.cli.shared import command, console, progress, waiting, write_json
+from intaglio.errors import DataError
 from intaglio.system.places import Result
 
 
@@ -42,7 +44,11 @@ def trace(
     force: ForceOption = False,
     json_file: JsonOption = None,
 ) -> None:
-    """Write every tensor of a run, accumulators too, for a bench: a folder with an index.json."""
+    """Write every tensor of a run, and every layer's formula and tables, for a bench: a folder.
+
+    Accumulators are tensors too. The folder has an index.json, and below `tables` the weights, M,
+    B, S and lookups as NumPy arrays and as texts for $readmemh.
+    """
     from intaglio.api import images_for
     from intaglio.cosim.trace import TRACE, write_trace
     from intaglio.detect.images import image_files
@@ -61,3 +67,54 @@ def trace(
     count = len(written.tensors)
     console.print(f"{count} tensors of {len(images)} images in {output}; index {output}/index.json")
     write_json(json_file, dict(written.index))
+
+
+@command()
+def golden(
+    model: ProgramArgument,
+    output: FolderOutput,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Of the network in C. Default: the file's."),
+    ] = None,
+    check: CheckOption = None,
+    force: ForceOption = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Write a Program as a C library for DPI and VPI, run it and compare. Exit 1 on a mismatch.
+
+    Every tensor is compared with the simulator's on 2 random images, or as many as --check says,
+    if there is a C compiler.
+    """
+    from intaglio.cmodel.compiled import COMPILER, compare, has_compiler
+    from intaglio.cmodel.folder import GOLDEN, c_name, check_name, write_c_model
+    from intaglio.exchange.compared import random_codes
+    from intaglio.file import load
+
+    if check is not None and check < 0:
+        raise DataError(f"--check must be at least 0, not {check}.")
+    name = c_name(model.stem) if name is None else name
+    check_name(name)
+    result = Result("-o", output, GOLDEN, folder=True)
+    settle([model], result, json_file=json_file, force=force)
+    program = load(model)
+    made, found = write_c_model(program, output, name, force=force), None
+    if check or (check is None and has_compiler()):
+        with waiting(f"compiling {output}"):
+            found = compare(program, made, random_codes(program, check or 2))
+    absent = "not compiled" if check == 0 else f"not compiled, as there is no {COMPILER}"
+    seen = f"compiled: {found.sentence()}" if found else absent
+    console.print(f"wrote {output}: {made.name}.h and {made.name}.c; {seen}")
+    write_json(
+        json_file,
+        {
+            "model": str(model),
+            "folder": str(output),
+            "name": made.name,
+            "files": made.manifest["files"],
+            "compared": found.compared if found else 0,
+            "mismatches": found.mismatches if found else None,
+        },
+    )
+    if found and found.mismatches:
+        raise typer.Exit(1)

@@ -23,7 +23,7 @@ FORMER = {
 }
 ORDER = (
     "scenes", "train", "quantize", "import", "info", "run", "eval", "compare", "diverge", "trace",
-    "export", "build", "verify", "bitstream", "report", "demo",
+    "golden", "export", "build", "verify", "bitstream", "report", "demo",
 )  # fmt: skip
 
 

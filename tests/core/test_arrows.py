@@ -21,6 +21,7 @@ ROOMS: dict[str, str] = {
     "sim": "",
     "hdl": "",
     "cosim": "sim hdl",
+    "cmodel": "sim",
     "detect.networks": "",
     "detect": "detect.networks",
     "quant.settings": "",
