@@ -250,8 +250,8 @@ def test_a_bench_beside_the_model_is_not_lost(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         write_c_model(skip(), folder, "net")
     assert str(error.value) == (
-        f"{folder} must be a folder that may be replaced, not an earlier golden model with bench.sv;"
-        " choose another, or replace it with --force."
+        f"{folder} must be a folder that may be replaced, not an earlier golden model with"
+        " bench.sv; choose another, or replace it with --force."
     )
     assert (folder / "bench.sv").read_text() == "mine"
     write_c_model(skip(), folder, "net", force=True)
@@ -300,7 +300,7 @@ def test_the_command(cli: Cli, tmp_path: Path) -> None:
     assert (tmp_path / "c" / "x.c").exists()
     assert not (tmp_path / "c" / "my_net.c").exists()
     refused(cli("golden", "my-net.intaglio", "-o", "c", "--name", "a-b"), "name must be letters")
-    refused(cli("golden", "my-net.intaglio", "-o", "."), "must be a new folder or an earlier")
+    refused(cli("golden", "my-net.intaglio", "-o", "."), "a folder from which nothing is read")
     refused(
         cli("golden", "my-net.intaglio", "-o", "c", "--check", "-1"), "--check must be at least"
     )
