@@ -8,6 +8,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+import typer.main
 from typer.models import ArgumentInfo, CommandInfo, OptionInfo
 from typer.utils import get_params_from_function
 
@@ -92,7 +93,7 @@ def described(setting: Setting) -> str:
         parts.append(f"Default: `{shown}`." if default is not True else "Default: on.")
     if setting.choices:
         parts.append(f"One of {code(setting.choices)}.")
-    if setting.many and setting.names:
+    if setting.many and setting.names and "repeatable" not in setting.help:
         parts.append("May be given several times.")
     return " ".join(parts)
 
@@ -121,6 +122,16 @@ def entry(name: str, command: CommandInfo) -> str:
     return "\n".join(lines)
 
 
+def general() -> str:
+    """The options of `intaglio` itself, those that Typer adds among them."""
+    group = typer.main.get_command(app)
+    lines = ["## General options", "", "```{program} intaglio\n```", ""]
+    for param in group.params:
+        said = escaped(str(getattr(param, "help", "") or ""))
+        lines += [f"```{{option}} {', '.join(param.opts)}", said, "```", ""]
+    return "\n".join(lines)
+
+
 def markdown() -> str:
     """Every command."""
-    return "\n".join(entry(name, command) for name, command in commands().items())
+    return "\n".join([general(), *(entry(name, each) for name, each in commands().items())])

@@ -38,12 +38,22 @@ def sentences(tree: ast.AST) -> Iterator[str]:
             yield from (" ".join(said(arg).split()) for arg in node.args if said(arg) != GAP)
 
 
+def tabled(tree: ast.Module) -> Iterator[str]:
+    """The texts of names in capitals, which are remedies in tables and sentences kept apart."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Name) and target.id.isupper():
+                texts = (each for each in ast.walk(node.value) if isinstance(each, ast.Constant))
+                yield from (each.value for each in texts if isinstance(each.value, str))
+
+
 def everywhere() -> set[str]:
-    """Every sentence of the package, and of tables of remedies: every text in it that ends one."""
+    """Every sentence of the package."""
     found: set[str] = set()
     for file in sorted(Path(ROOT / "intaglio").rglob("*.py")):
         tree = ast.parse(file.read_text(encoding="utf-8"))
-        found |= set(sentences(tree))
+        found |= {*sentences(tree), *tabled(tree)}
     return found
 
 

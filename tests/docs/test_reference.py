@@ -48,6 +48,8 @@ def test_every_command_and_option_has_its_entry(site: Path) -> None:
             else [param.metavar or param.name.upper()]
         )
     }
+    group: Any = typer.main.get_command(app)
+    wanted |= {f"intaglio.{word}" for param in group.params for word in param.opts}
     assert wanted == found
     assert len(visible()) >= 16
     assert len(wanted) > 150
