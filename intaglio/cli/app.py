@@ -101,13 +101,15 @@ def refusal(error: OSError) -> str:
     return f"{what} must be writable, not: {error.strerror}; {remedy}."
 
 
-def fail(sentence: str, code: int = 2) -> None:
+def fail(text: str, code: int = 2) -> None:
     """End with a sentence on the standard error, even where nothing more can be printed."""
     silence(sys.stdout)
     if State.stopped is not None:  # what went wrong did so because of that
         raise State.stopped
+    line = " ".join(text.split())  # what other programs say may have several
+    end = "" if line[-1:] in (".", "?", "!") else "."
     with suppress(OSError):
-        print(f"intaglio: {sentence}", file=sys.stderr, flush=True)
+        print(f"intaglio: {line}{end}", file=sys.stderr, flush=True)
     sys.exit(code)
 
 

@@ -20,6 +20,7 @@ from intaglio.cli.options import (
 )
 from intaglio.cli.results import ForceOption, build_source, pictures, settle
 from intaglio.cli.shared import command, console, image_sources, show, waiting, write_json
+from intaglio.errors import DataError
 from intaglio.system.places import Result
 
 COLUMNS = {
@@ -121,6 +122,8 @@ def verify(
     json_file: JsonOption = None,
 ) -> None:
     """Run the RTL in cocotb on whole frames and compare every beat. Exit 1 on a mismatch."""
+    if cells is not None and not gates:
+        raise DataError("--cells must go with --gates, whose netlist is made of them.")
     settle([build_source(folder)], json_file=json_file)
     if gates:
         from intaglio.chip.gates import verify_gates

@@ -82,7 +82,7 @@ def scenes(
     json_file: JsonOption = None,
 ) -> None:
     """Write COCO-format detection scenes of handwritten digits: DIR/images and a JSON."""
-    from intaglio.detect.scenes import SCENES, SPLITS, write_scenes
+    from intaglio.detect.scenes import MOST, SCENES, SIDES, SPLITS, write_scenes
 
     output = output or folder
     if output is None:
@@ -91,10 +91,11 @@ def scenes(
     chosen = next((name for name in SPLITS if name == split), None)
     if chosen is None:
         raise DataError(f"--split must be one of {', '.join(SPLITS)}, not {split!r}.")
-    if count < 1 or side < 32 or seed < 0:
-        raise DataError(
-            f"--count must be at least 1, --side 32 and --seed 0, not {count}, {side}, {seed}."
-        )
+    for option, value, (least, most) in (
+        ("--count", count, (1, MOST)), ("--side", side, SIDES), ("--seed", seed, (0, 2**63 - 1)),
+    ):  # fmt: skip
+        if not least <= value <= most:
+            raise DataError(f"{option} must be {least:,} to {most:,}, not {value:,}.")
     settle([], Result("-o", output, SCENES, folder=True), json_file=json_file)
     path = write_scenes(output, count, side, seed, chosen)
     console.print(f"{count} scenes in {output / 'images'}, boxes in {path}")

@@ -72,7 +72,10 @@ def kind(error: Any) -> str:
 
 def value_of(error: Any) -> Any:
     """What was given for the option or argument of the error."""
-    ctx = error.ctx
+    return given(error.ctx).get(error.param.name, [None])[-1]
+
+
+def given(ctx: Any) -> dict[str, list[Any]]:
+    """The words that were given for each option and argument, as they were."""
     values, _, _ = ctx.command.make_parser(ctx).parse_args(list(ctx.meta.get(GIVEN, ())))
-    found = values.get(error.param.name)
-    return found[-1] if isinstance(found, list | tuple) else found
+    return {k: list(v) if isinstance(v, list | tuple) else [v] for k, v in values.items()}

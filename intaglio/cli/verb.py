@@ -6,7 +6,7 @@ from typing import Any
 from typer.core import TyperCommand, TyperGroup
 
 from intaglio.cli.choices import listed
-from intaglio.cli.usage import GIVEN, options_of
+from intaglio.cli.usage import GIVEN, given, name_of, options_of
 from intaglio.errors import DataError
 
 # Of each command: what an option was called, and is called now. No help shows the old one.
@@ -42,16 +42,19 @@ class Verb(TyperCommand):
         return parser
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Raises DataError where an option stands as the value of another, which has none then."""
+        """Raises DataError where a value is empty, or an option, so that it was forgotten."""
         ctx.meta[GIVEN] = list(args)
         left = super().parse_args(ctx, args)
-        known = options_of(ctx)
+        if ctx.resilient_parsing:
+            return left
+        known, words = options_of(ctx), given(ctx)
         for param in self.params:
-            value = ctx.params.get(param.name)
-            for one in value if isinstance(value, list) else [value]:
-                if str(one) in known and not ctx.resilient_parsing:
+            for word in words.get(param.name, ()):
+                if word == "":
+                    raise DataError(f"{name_of(param)} must be a value, not ''.")
+                if word in known:
                     raise DataError(
-                        f"{param.opts[-1]} must be followed by its value, not by the option {one}."
+                        f"{name_of(param)} must be followed by its value, not by the option {word}."
                     )
         return left
 

@@ -77,7 +77,10 @@ def load_weights(model: nn.Module, path: Path) -> None:
     except (SafetensorError, RuntimeError, OSError, ValueError, EOFError) as error:
         raise ModelError(f"{path} must be a state dict, but reading it failed: {error}.") from error
     except Exception as error:  # torch reports unsafe pickles with a class it does not export
-        raise ModelError(f"{path} must be a plain state dict of tensors: {error}.") from error
+        raise ModelError(
+            f"{path} must be a state dict of tensors alone, as torch.save(model.state_dict(), FILE)"
+            " writes it, not another file."
+        ) from error
     if not isinstance(state, dict):
         raise ModelError(f"{path} must hold a state dict, not {type(state).__name__}.")
     for name, value in state.items():

@@ -14,7 +14,7 @@ BREAK = 20  # bits of silence at 0 that are a break
 
 def divisor(clock_hz: float, baud: int) -> int:
     """Cycles of a bit. Raises BuildError where sampling would drift more than 2 % of a bit each."""
-    cycles = round(clock_hz / baud)
+    cycles = round(clock_hz / baud) if baud else 0
     if cycles < 4 or abs(clock_hz / baud / cycles - 1) > 0.02:
         raise BuildError(
             f"The baud rate must be a clock of {clock_hz / 1e6:g} MHz divided by a whole number"

@@ -75,6 +75,10 @@ class TrainConfig:
         for name in ("rate", "faster"):
             if not 0 < getattr(self, name) < 100:
                 raise ModelError(f"{name} must be above 0, not {getattr(self, name)}.")
+        if not 0 <= self.distil < 1e6:
+            raise ModelError(f"distil must be at least 0, not {self.distil}.")
+        if not 0 <= self.seed < 2**63:
+            raise ModelError(f"seed must be 0 to 2^63 - 1, not {self.seed}.")
 
 
 class Pictures(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):

@@ -30,6 +30,7 @@ Part = TypeVar("Part")
 Found = TypeVar("Found")
 
 CONNECTING = 10  # seconds, for a scheduler to answer
+MOST = 1024  # processes that this machine is asked for; more is a slip of the hand
 WAITING = 60  # seconds without any worker
 KEPT = 2  # works that a worker keeps unpacked
 ALONE = Lock()  # a work may use all threads of its process, and need not be safe with several
@@ -67,8 +68,8 @@ def spread(jobs: int = 1, scheduler: str | None = None) -> Iterator[Pool]:
     under the same paths. Raises DataError for values that make no sense, ToolError for a scheduler
     that does not answer, ModuleNotFoundError without the package `distributed`.
     """
-    if jobs < 1:
-        raise DataError(f"jobs must be at least 1, not {jobs}.")
+    if not 1 <= jobs <= MOST:
+        raise DataError(f"jobs must be 1 to {MOST:,}, not {jobs:,}.")
     if scheduler is not None and jobs > 1:
         raise DataError(
             f"jobs must not be given with a scheduler, not {jobs}: the workers of"

@@ -252,7 +252,7 @@ def test_places_that_cannot_be_written(cli: Cli, pictures: Path, tmp_path: Path)
         cli("run", "own.intaglio", pictures / "0.png", "--raw", "-o", "file"), "file must be a f"
     )
     refused(cli("scenes", "file/data", "--count", 1), "must be a folder")
-    refused(cli("scenes", "data", "--seed", -1), "--seed 0, not")
+    refused(cli("scenes", "data", "--seed", -1), "--seed must be 0 to")
     refused(cli("info", "own.intaglio", "--json", pictures), "--json must be a file, not")
     refused(cli(*own, "-o", "file/x.intaglio"), "file must be a folder")
     assert {f.name for f in tmp_path.iterdir()} == {"file", "own.intaglio", "pictures"}

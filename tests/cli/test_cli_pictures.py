@@ -154,7 +154,7 @@ def test_boxes_are_drawn_where_they_are_seen(cli: Cli, here: Path, orientation: 
     """A picture that is stored turned gives the boxes and the drawing of the upright one."""
     pixels = np.random.default_rng(4).integers(0, 256, (32, 16, 3)).astype(np.uint8)
     backwards = {6: 8, 8: 6}.get(orientation, orientation)
-    lying = Image.fromarray(pixels).transpose(TURNS[backwards])
+    lying = Image.fromarray(pixels).transpose(Image.Transpose[TURNS[backwards]])
     for name, picture, mark in (
         ("upright", Image.fromarray(pixels), 1),
         ("lying", lying, orientation),

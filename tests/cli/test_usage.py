@@ -112,6 +112,8 @@ def test_enumerations_are_those_of_the_code_that_decides() -> None:
         (("scenes", "-o", "x", "--split", "y"), "--split must be one of train, held-out, not 'y'."),
         (("run", "--resize=yes"), "--resize must stand alone, without a value."),
         (("scenes",), "--output must be given"),
+        (("info", ""), "MODEL.intaglio must be a value, not ''."),
+        (("scenes", "-o", "", "--count", "1"), "--output must be a value, not ''."),
     ],
 )  # fmt: skip
 def test_words_that_mean_nothing(words: tuple[str, ...], said: str, cli: Cli) -> None:

@@ -218,14 +218,14 @@ def test_bad_arrangements_are_refused(
     save(program, tmp_path / "nano.intaglio")
     ask = ("eval", "nano.intaglio", "--data", scenes.path, "--images", scenes.folder)
     monkeypatch.setattr(room, "CONNECTING", 0.2)
-    refused(cli(*ask, "--jobs", 0), "jobs must be at least 1, not 0")
+    refused(cli(*ask, "--jobs", 0), "jobs must be 1 to 1,024, not 0")
     both = ("--jobs", 2, "--scheduler", "tcp://127.0.0.1:1")
     refused(cli(*ask, *both), "jobs must not be given with a scheduler")
     for address in ("tcp://127.0.0.1:1", "nonsense", "abc://x", ""):
         refused(cli(*ask, "--scheduler", address), "must be the address of a running", address)
     quantise = ("quantize", "fcos-nano", "--images", scenes.folder, "-o", "other.intaglio")
     refused(cli(*quantise, "--jobs", 2), "--jobs and --scheduler must go with --method detptq")
-    refused(cli(*quantise, "--method", "detptq", "--jobs", -1), "jobs must be at least 1, not -1")
+    refused(cli(*quantise, "--method", "detptq", "--jobs", -1), "jobs must be 1 to 1,024, not -1")
     monkeypatch.setitem(sys.modules, "distributed", None)
     refused(cli(*ask, "--jobs", 2), "distributed must be installed", "pip install 'distributed>=")
 
