@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from intaglio.errors import ModelError, ProgramError
 from intaglio.program import Program
 from intaglio.system.spread import HERE, Pool
+from intaglio.system.steps import Steps
 
 if TYPE_CHECKING:
     from torch import nn
@@ -187,6 +188,7 @@ def evaluate(
     predict: Predict | None = None,
     pool: Pool = HERE,
     progress: Progress | None = None,
+    steps: Steps | None = None,
 ) -> EvalResult:
     """mAP (pycocotools) of a Program or a torch detector on a COCO data set.
 
@@ -210,4 +212,5 @@ def evaluate(
         channels=input_channels(model, files, size),
         pool=pool,
         progress=progress,
+        steps=steps,
     )

@@ -26,6 +26,7 @@ from intaglio.ops import Add, Constant, Conv2d, Op, Requant
 from intaglio.program import Builder, Program
 from intaglio.sim.compare import Difference, first_difference
 from intaglio.sim.engine import Array, Simulator
+from intaglio.system.steps import Steps
 
 if TYPE_CHECKING:
     from intaglio.detect.coco import CocoData
@@ -270,6 +271,7 @@ def diverge(
     resize: bool = False,
     refused: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    steps: Steps | None = None,
 ) -> Report:
     """Run a Program and its variants on images (N, C, H, W) of its input's type, tensor by tensor,
     and, with `data`, for AP on its first `limit` images (all without).
@@ -278,31 +280,32 @@ def diverge(
     head.
     """
     every = (Variant(f"{program.arithmetic.name} (own)", program), *variants)
-    steps = len(images) + (len(every) if data is not None else 0)
+    count = len(images) + (len(every) if data is not None else 0)
     done = 0
+    steps = steps or Steps()
+    steps.plan("tensors", *(["average precision"] if data is not None else ()))
 
     def step() -> None:
         nonlocal done
         done += 1
-        if progress is not None:
-            progress(done, steps)
+        (progress or steps.progress)(done, count)
 
     traced = [Trace(program, variant) for variant in every]
     own = Simulator(program, threads=1, trace=True)
-    for n in range(len(images)):  # one at a time: a trace holds every tensor
-        expected = own(images[n : n + 1])
-        for trace in traced:
-            trace.add(n, images[n : n + 1], expected)
-        step()
-    results: list[EvalResult | None] = []
-    for variant in every:
-        if data is None:
-            results.append(None)
-            continue
+    with steps.step("tensors"):
+        for n in range(len(images)):  # one at a time: a trace holds every tensor
+            expected = own(images[n : n + 1])
+            for trace in traced:
+                trace.add(n, images[n : n + 1], expected)
+            step()
+    results: list[EvalResult | None] = [None] * len(every)
+    if data is not None:
         from intaglio.api import evaluate
 
-        results.append(evaluate(variant.program, data, limit=limit, resize=resize))
-        step()
+        with steps.step("average precision"):
+            for k, variant in enumerate(every):
+                results[k] = evaluate(variant.program, data, limit=limit, resize=resize)
+                step()
     rows = tuple(t.divergence(r) for t, r in zip(traced, results, strict=True))
     return Report(rows, len(images), refused or {})
 

@@ -4,6 +4,7 @@ what the command line answers."""
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+STEP = re.compile(r"(\[\d+/\d+\] .*|starting) \u2026 [\d.]+ s$")  # a line of the step log
 Cli = Callable[..., tuple[int, str, str]]  # arguments to exit code, stdout, stderr
 
 
@@ -117,7 +119,12 @@ def refused(result: tuple[int, str, str], *words: str) -> None:
     for word in words:
         assert word in err, err
     assert "Traceback" not in err
-    assert err.strip().count("\n") == 0, err
+    assert len(sentences(err)) == 1, err
+
+
+def sentences(err: str) -> list[str]:
+    """The lines on the standard error that are not the step log."""
+    return [line for line in err.splitlines() if line and not STEP.match(line)]
 
 
 def qonnx_operators() -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from intaglio.cosim.port import Port
 from intaglio.errors import BuildError, ToolError
 from intaglio.hdl.uart import divisor
 from intaglio.system.disk import empty_folder, write_text
+from intaglio.system.steps import RECORD, Steps
 
 BAUD = 1_000_000
 PACKED = {"ecp5": "bit", "ice40": "bin", "gowin": "fs"}
@@ -136,7 +137,7 @@ def bitstream(
     board: str | None = None,
     baud: int = BAUD,
     force: bool = False,
-    say: Callable[[str], None] = lambda text: None,
+    steps: Steps | None = None,
 ) -> BitstreamResult:
     """Make the bitstream of a build, in its folder `bitstream`, which appears when all is done.
 
@@ -148,6 +149,7 @@ def bitstream(
     board  a name from `boards.BOARDS`; its PLL makes the build's clock.
     baud   bits a second of the board's line.
     force  replace a bitstream that is there; it is refused otherwise.
+    steps  are told how far it is.
 
     Raises BuildError for a target without open tools, a board without that target or a clock that
     the board cannot make, ToolError for a tool that is missing or fails.
@@ -160,18 +162,24 @@ def bitstream(
         raise BuildError(f"seeds must be at least 1, not {seeds}.")
     around = surrounding(manifest, board, baud)
     top, clock_mhz = around.top, around.clock_mhz
-    say("synthesis")
-    resources = synthesise_within(folder, around)
-    checked = check_netlist(folder, manifest, resources, gate, top, say)
+    steps = steps or Steps()
+    routings = [f"seed {seed}, place and route" for seed in range(1, seeds + 1)]
+    steps.plan("synthesis", "netlist simulated", *routings, "packing")
+    with steps.step("synthesis"):
+        resources = synthesise_within(folder, around, steps)
+    with steps.step("netlist simulated"):
+        checked = check_netlist(folder, manifest, resources, gate, top, steps)
     routed: list[Routed] = []
     files: tuple[str, ...] = ()
     if checked is None or checked["mismatches"] == 0:
-        for seed in range(1, seeds + 1):
-            routed.append(place_and_route(folder, chip, clock_mhz, seed, top))
-            say(f"seed {seed}: Fmax {routed[-1].fmax_mhz:.1f} MHz")
+        for seed, routing in enumerate(routings, 1):
+            with steps.step(routing):
+                routed.append(place_and_route(folder, chip, clock_mhz, seed, top, steps))
         best = max(routed, key=lambda r: r.fmax_mhz)
         if best.fmax_mhz >= clock_mhz:
-            files = (pack(folder, chip, best.seed, top),)
+            with steps.step("packing"):
+                files = (pack(folder, chip, best.seed, top),)
+    steps.write(folder / FOLDER / RECORD)
     return BitstreamResult(
         target=chip.name,
         board=board,
@@ -226,13 +234,16 @@ def on_board(manifest: Mapping[str, Any], chip: Device, name: str, baud: int) ->
     return Surrounding(BOARD, clock_mhz, files)
 
 
-def synthesise_within(folder: Path, around: Surrounding) -> dict[str, float]:
+def synthesise_within(
+    folder: Path, around: Surrounding, steps: Steps | None = None
+) -> dict[str, float]:
     """Write the surrounding into an empty bitstream folder, and synthesise it with the build."""
     work = empty_folder(folder / FOLDER)
     for name, text in around.files.items():
         write_text(work / name, text)
     chip = device(read_manifest(folder)["target"])
-    return synthesise(folder, chip, around.top, (*SOURCES, f"{FOLDER}/{around.top}.v"))
+    sources = (*SOURCES, f"{FOLDER}/{around.top}.v")
+    return synthesise(folder, chip, around.top, sources, steps=steps)
 
 
 def check_netlist(
@@ -241,7 +252,7 @@ def check_netlist(
     resources: Mapping[str, float],
     gate: bool | None,
     top: str,
-    say: Callable[[str], None],
+    steps: Steps,
 ) -> Mapping[str, Any] | None:
     """The netlist of the shell or the board simulated on the stored frames, or None where it is
     not."""
@@ -249,10 +260,10 @@ def check_netlist(
     if gate is None:
         gate = family in CELLS and resources["luts"] <= SMALL
     if not gate:
+        steps.tell("not asked for, as it is large")
         return None
-    say("simulating the netlist")
     check = check_shell if top == SHELL else check_board
-    return check(folder).to_json()
+    return check(folder, steps=steps).to_json()
 
 
 def pin_files(chip: Device, clock_mhz: float) -> dict[str, str]:
@@ -266,12 +277,14 @@ def pin_files(chip: Device, clock_mhz: float) -> dict[str, str]:
     return {}
 
 
-def place_and_route(folder: Path, chip: Device, clock_mhz: float, seed: int, top: str) -> Routed:
+def place_and_route(
+    folder: Path, chip: Device, clock_mhz: float, seed: int, top: str, steps: Steps | None = None
+) -> Routed:
     """nextpnr with one seed: bitstream/seed{N}.report.json and the routed design."""
     started = time.perf_counter()
     base = f"{FOLDER}/seed{seed}"
     common = [
-        "-q", "--json", f"{FOLDER}/{top}.json", "--freq", f"{clock_mhz:g}", "--seed", str(seed),
+        "--json", f"{FOLDER}/{top}.json", "--freq", f"{clock_mhz:g}", "--seed", str(seed),
         "--report", f"{base}.report.json", "--timing-allow-fail",
     ]  # fmt: skip
     match chip.family:
@@ -292,7 +305,7 @@ def place_and_route(folder: Path, chip: Device, clock_mhz: float, seed: int, top
                 "--device", chip.part, "--vopt", f"family={chip.chipdb}",
                 "--vopt", f"cst={FOLDER}/{top}.cst", "--write", f"{base}.pnr.json",
             ]  # fmt: skip
-    run_tool(tool, [*own, *common], folder, f"{base}.log")
+    run_tool(tool, [*own, *common], folder, f"{base}.log", steps)
     return Routed(
         seed,
         fmax(folder / f"{base}.report.json"),

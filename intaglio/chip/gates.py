@@ -4,7 +4,6 @@ compared with the simulator beat by beat."""
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from intaglio.chip.host import CREDIT_BYTES, Decoder, to_bytes
 from intaglio.chip.line import SimulatedLine
 from intaglio.chip.routed import routed_netlist
 from intaglio.chip.shell import BOARD, SHELL
-from intaglio.chip.synthesis import CELLS, FOLDER, synthesise
+from intaglio.chip.synthesis import CELLS, FOLDER, HEADINGS, synthesise
 from intaglio.chip.toolchain import run_tool
 from intaglio.codegen.area.devices import device
 from intaglio.codegen.folder import verilated
@@ -32,12 +31,14 @@ from intaglio.cosim.score import Mismatch, Recording, compare
 from intaglio.errors import BuildError, ToolError
 from intaglio.file import load
 from intaglio.system.disk import empty_folder, make_folder, without_files, write_text
-from intaglio.system.processes import complaint, environment, kept_folder
+from intaglio.system.processes import complaint, environment, kept_folder, run_logged
+from intaglio.system.steps import Steps
 
 ANY = {"ecp5": "ecp5-85k", "ice40": "ice40-up5k", "gowin": "gowin-gw2a-18"}  # one of the family
 SMALL = 12_000  # look-up tables that are simulated without being asked: about a minute
 OPTIONS = ("--x-initial", "0", "-Wno-fatal", "-Wno-lint", "-Wno-style", "-Wno-TIMESCALEMOD")
 SENT = f"{FOLDER}/sent.txt"
+LOG = "sim/gates.log"
 SILENCE = 120.0  # seconds: a netlist is slow
 
 MAIN = """\
@@ -94,12 +95,18 @@ class GateResult:
 
 
 def verify_gates(
-    folder: str | Path, *, frames: int = 1, stalls: bool = False, cells: str | None = None
+    folder: str | Path,
+    *,
+    frames: int = 1,
+    stalls: bool = False,
+    cells: str | None = None,
+    steps: Steps | None = None,
 ) -> GateResult:
     """Synthesise a build's top and run its bench on the netlist.
 
     cells  ecp5, ice40, gowin, or generic (yosys' own gates); None: those of the target, generic
            where there are no models of them.
+    steps  are told how far it is.
 
     Raises BuildError, ToolError.
     """
@@ -110,21 +117,32 @@ def verify_gates(
     library = cells or (family if family in CELLS else "generic")
     if library not in (*CELLS, "generic"):
         raise BuildError(f"cells must be one of {', '.join(CELLS)}, generic, not {library!r}.")
+    steps = steps or Steps()
+    steps.plan("synthesis", "expected beats", "simulation")
     make_folder(folder / FOLDER)
-    resources = netlist(folder, manifest["name"], library, foreign=library != family)
+    with steps.step("synthesis"):
+        foreign = library != family
+        resources = netlist(folder, manifest["name"], library, foreign=foreign, steps=steps)
     source, sinks = ports(manifest)
-    want = expected(folder, load(folder / "program.intaglio"), source, sinks)
+    with steps.step("expected beats"):
+        want = expected(folder, load(folder / "program.intaglio"), source, sinks)
     patience = 8 * manifest["cycles_per_frame"] + 2 * manifest["latency_cycles"] + 10_000
     sources = [f"{FOLDER}/{manifest['name']}.netlist.v", "bench/bench_parts.v", "bench/bench.v"]
     without_files(folder / "sim", (Path(recording(sink)).name for sink in sinks))
     plusargs = [f"+frames={frames}", f"+stalls={int(stalls)}", f"+patience={patience}"]
-    simulate(folder, library, sources, plusargs)
+    with steps.step("simulation"):
+        simulate(folder, library, sources, plusargs, steps)
     got = {sink.tensor: read_recording(folder / recording(sink)) for sink in sinks}
     return result(sinks, got, want, frames, patience, library, resources, started)
 
 
 def check_shell(
-    folder: Path, *, frames: int = 1, stalls: bool = True, routed: int | None = None
+    folder: Path,
+    *,
+    frames: int = 1,
+    stalls: bool = True,
+    routed: int | None = None,
+    steps: Steps | None = None,
 ) -> GateResult:
     """The netlist that is placed and routed, its streams behind the link of bytes: the stored
     frames as bytes, and the beats decoded from the bytes that come back.
@@ -147,7 +165,8 @@ def check_shell(
     if routed is not None:
         design = routed_netlist(folder, routed, SHELL)
     sources = [design, "bench/bench_parts.v", f"{FOLDER}/bench.v"]
-    simulate(folder, library, sources, [f"+stalls={int(stalls)}", f"+patience={patience}"])
+    plusargs = [f"+stalls={int(stalls)}", f"+patience={patience}"]
+    simulate(folder, library, sources, plusargs, steps or Steps())
     received = read_recording(folder / SENT)
     decoder = Decoder([sink.data_width for sink in sinks])
     try:
@@ -169,7 +188,9 @@ def check_shell(
     return result(sinks, got, want, frames, patience, library, {}, started)
 
 
-def check_board(folder: Path, *, frames: int = 1, netlist: bool = True) -> GateResult:
+def check_board(
+    folder: Path, *, frames: int = 1, netlist: bool = True, steps: Steps | None = None
+) -> GateResult:
     """A board's top, its serial line played to by the host program: the netlist that is placed and
     routed or, without `netlist`, the Verilog it was made from (then no PLL: no cells)."""
     started = time.perf_counter()
@@ -177,7 +198,9 @@ def check_board(folder: Path, *, frames: int = 1, netlist: bool = True) -> GateR
     library = device(manifest["target"]).family if netlist else "generic"
     sources = [f"{FOLDER}/{BOARD}.netlist.v"] if netlist else [*SOURCES, f"{FOLDER}/{BOARD}.v"]
     main = shipped("cpp/serial.cpp")
-    program = compile_netlist(folder, library, BOARD, sources, main)
+    steps = steps or Steps()
+    program = compile_netlist(folder, library, BOARD, sources, main, steps)
+    steps.tell("simulation, over the serial line")
     cycles = json.loads((folder / FOLDER / LINE).read_text(encoding="utf-8"))["cycles_per_bit"]
     said: list[str] = []
     with SimulatedLine(program, cycles, folder) as line:
@@ -231,16 +254,18 @@ def result(
     )
 
 
-def netlist(folder: Path, top: str, library: str, *, foreign: bool) -> dict[str, float]:
+def netlist(
+    folder: Path, top: str, library: str, *, foreign: bool, steps: Steps
+) -> dict[str, float]:
     """Synthesise `top` into cells of a library; returns its resources, none for generic ones."""
     if library != "generic":
         chip = device(ANY[library])
-        return synthesise(folder, chip, top, SOURCES, foreign=foreign)
+        return synthesise(folder, chip, top, SOURCES, foreign=foreign, steps=steps)
     base = f"{FOLDER}/{top}"
     script = [f"read_verilog -defer {path}" for path in SOURCES]
     script += [f"synth -flatten -top {top}", f"write_verilog -noattr {base}.netlist.v"]
     write_text(folder / f"{base}.ys", "\n".join(script) + "\n")
-    run_tool("yosys", ["-q", f"{base}.ys"], folder, f"{base}.yosys.log")
+    run_tool("yosys", [*HEADINGS, f"{base}.ys"], folder, f"{base}.yosys.log", steps)
     return {}
 
 
@@ -278,23 +303,29 @@ endmodule
 """
 
 
-def simulate(folder: Path, library: str, sources: Sequence[str], plusargs: Sequence[str]) -> None:
+def simulate(
+    folder: Path, library: str, sources: Sequence[str], plusargs: Sequence[str], steps: Steps
+) -> None:
     """Compile module `bench` from `sources` and the cell models, and run it in the build folder."""
-    program = compile_netlist(folder, library, "bench", sources, MAIN)
+    program = compile_netlist(folder, library, "bench", sources, MAIN, steps)
+    steps.tell("simulating")
     run_step(folder, [str(program), *plusargs])
 
 
 def run_step(folder: Path, command: Sequence[str]) -> None:
     """Run what Verilator made in the build folder. Raises ToolError."""
-    done = subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, errors="replace"
-    )
-    if done.returncode:
-        raise stopped(folder, done.stderr + done.stdout)
+    code, printed = run_logged(command, folder, folder / LOG)
+    if code:
+        raise stopped(folder, printed)
 
 
 def compile_netlist(
-    folder: Path, library: str, top: str, sources: Sequence[str], main: str
+    folder: Path,
+    library: str,
+    top: str,
+    sources: Sequence[str],
+    main: str,
+    steps: Steps | None = None,
 ) -> Path:
     """Module `top` of `sources` and the cell models around the C++ program `main`; its path."""
     check_simulator("verilator")
@@ -311,17 +342,16 @@ def compile_netlist(
     try:
         verilated.make(
             work, options, verilog, ["main.cpp"], f"V{top}", kept=kept and kept / "intaglio",
-            environment=environment(),
+            environment=environment(), tell=steps.tell if steps else None,
         )  # fmt: skip
     except verilated.CompileError as error:
+        write_text(folder / LOG, error.printed)
         raise stopped(folder, error.printed) from error
     return work / f"V{top}"
 
 
 def stopped(folder: Path, printed: str) -> ToolError:
-    """The sentence about Verilator or what it made, with all that was printed in a file."""
-    log = folder / "sim" / "gates.log"
-    write_text(log, printed)
+    """The sentence about Verilator or what it made; all that was printed is in LOG."""
     return ToolError(
-        f"verilator must run the netlist, but stopped: {complaint(printed)}; see {log}."
+        f"verilator must run the netlist, but stopped: {complaint(printed)}; see {folder / LOG}."
     )

@@ -11,8 +11,10 @@ from intaglio.codegen.area.devices import Device
 from intaglio.codegen.folder.manifest import BITSTREAM
 from intaglio.codegen.folder.scripts import synthesis
 from intaglio.system.disk import write_text
+from intaglio.system.steps import Steps
 
 FOLDER = BITSTREAM  # inside the build
+HEADINGS = ("-v", "3")  # of what yosys prints: its passes alone
 # Our models of each family's cells; without them a netlist is made of yosys' own gates, generic.
 CELLS = {family: f"cells_{family}.v" for family in ("ecp5", "ice40", "gowin")}
 # Look-up tables of the cells that hold more or less than one: a carry cell adds two bits, a LUT
@@ -39,7 +41,13 @@ MULTIPLIERS: dict[str, dict[str, float]] = {
 
 
 def synthesise(
-    folder: Path, chip: Device, top: str, sources: tuple[str, ...], *, foreign: bool = False
+    folder: Path,
+    chip: Device,
+    top: str,
+    sources: tuple[str, ...],
+    *,
+    foreign: bool = False,
+    steps: Steps | None = None,
 ) -> dict[str, float]:
     """yosys: bitstream/{top}.json, .netlist.v, and the resources of `count`. A `foreign` design was
     made for another family: what it says of its memories' form does not count."""
@@ -58,7 +66,7 @@ def synthesise(
     ]
     path = folder / FOLDER / f"{top}.ys"
     write_text(path, "\n".join(script) + "\n")
-    run_tool("yosys", ["-q", f"{base}.ys"], folder, f"{base}.yosys.log")
+    run_tool("yosys", [*HEADINGS, f"{base}.ys"], folder, f"{base}.yosys.log", steps)
     return stat_resources(folder / f"{base}.stat.json", chip.family)
 
 

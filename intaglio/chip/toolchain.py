@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from intaglio.errors import ToolError
-from intaglio.system.disk import write_text
 from intaglio.system.extras import remedy
-from intaglio.system.processes import environment, find_program
+from intaglio.system.processes import find_program, run_logged
+from intaglio.system.steps import Steps
 
 # Name of the program, that of its Python package's command, and the package.
 TOOLS = {
@@ -39,26 +38,27 @@ def find_tool(name: str) -> str | None:
     return find_program(wheel) or find_program(name)
 
 
-def run_tool(name: str, arguments: Sequence[str], folder: Path, log: str) -> str:
+def run_tool(
+    name: str, arguments: Sequence[str], folder: Path, log: str, steps: Steps | None = None
+) -> str:
     """Run a tool in `folder`, where alone the packaged tools see files: names must be relative.
 
-    log  the file, relative to `folder`, that takes what the tool prints, which is also returned.
+    log    the file, relative to `folder`, that takes what the tool prints, as it prints it; that is
+           also returned.
+    steps  are told how far it is by its last line.
 
     Raises ToolError when the tool is missing or fails, with its first complaint.
     """
     program = find_tool(name)
     if program is None:
         raise ToolError(f"{name} must be installed to make a bitstream: {remedy(TOOLS[name][1])}")
-    done = subprocess.run(
-        [program, *arguments], cwd=folder, env=environment(), capture_output=True, text=True,
-        errors="replace",
-    )  # fmt: skip
-    printed = done.stdout + done.stderr
-    write_text(folder / log, printed)
-    if done.returncode:
+    if steps is not None:
+        steps.follow(folder / log)
+    code, printed = run_logged([program, *arguments], folder, folder / log)
+    if code:
         # The packaged tools announce that they are being compiled, once.
         lines = [line for line in printed.splitlines() if line and "Preparing to run" not in line]
-        lines = lines or [f"no message, exit code {done.returncode}"]
+        lines = lines or [f"no message, exit code {code}"]
         wrong = next((line for line in lines if "ERROR" in line or "Error" in line), lines[-1])
         raise ToolError(f"{name} must succeed, but stopped: {wrong.strip()}; see {folder / log}.")
     return printed

@@ -19,7 +19,7 @@ from intaglio.cli import (  # noqa: F401  # they add to `app`
     tracing,
     training,
 )
-from intaglio.cli.shared import app
+from intaglio.cli.shared import ENDING, app
 from intaglio.cli.usage import sentence
 from intaglio.errors import IntaglioError, IntaglioWarning
 from intaglio.system.extras import extra_of, remedy
@@ -61,6 +61,7 @@ def run() -> None:
         try:
             code = app(standalone_mode=False, prog_name="intaglio")
         finally:
+            ENDING.close()
             sys.stdout.flush()  # what is printed may be refused too
     except TyperException as error:
         fail(sentence(error))

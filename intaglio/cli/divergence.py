@@ -15,7 +15,7 @@ from intaglio.cli.options import (
     SomeDataOption,
 )
 from intaglio.cli.results import pictures, settle
-from intaglio.cli.shared import command, console, progress, read_coco, show, write_json
+from intaglio.cli.shared import command, console, read_coco, show, step_log, write_json
 from intaglio.errors import DataError
 
 
@@ -55,6 +55,7 @@ def diverge(
     rounding and preset that the tables allow. AP needs --data, and is of --limit images; tensors
     are compared on --tensor-limit of them.
     """
+    steps = step_log()
     from intaglio.api import images_for
     from intaglio.detect.images import image_files, listed_files, spread
     from intaglio.diverge import asked_for, every_variant
@@ -73,11 +74,10 @@ def diverge(
     coco = read_coco(data, images) if data else None
     files = spread(listed_files(coco) if coco else image_files(images), tensor_limit)
     pixels = images_for(program, files, resize=resize)
-    with progress(f"{model} under {len(variants)} other arithmetics") as step:
-        report = run(
-            program, variants, pixels, data=coco, limit=limit, resize=resize, refused=refused,
-            progress=step,
-        )  # fmt: skip
+    report = run(
+        program, variants, pixels, data=coco, limit=limit, resize=resize, refused=refused,
+        steps=steps,
+    )  # fmt: skip
     columns = ("arithmetic", "AP", "AP50", "AP75", "outputs differ %", "largest", "overflows")
     names = columns[:1]
     show(None, columns, (row.cells() for row in report.rows), left=names, names=names)

@@ -19,9 +19,10 @@ from intaglio.cli.options import (
     SomeImagesOption,
 )
 from intaglio.cli.results import ForceOption, build_source, pictures, settle
-from intaglio.cli.shared import command, console, image_sources, show, waiting, write_json
+from intaglio.cli.shared import command, console, image_sources, show, step_log, write_json
 from intaglio.errors import DataError
 from intaglio.system.places import Result
+from intaglio.system.steps import RECORD
 
 COLUMNS = {
     "name": "layer", "op": "op", "pe": "PE", "simd": "SIMD", "pixels": "pixels",
@@ -68,6 +69,7 @@ def build(
     The images are the bench's frames; without them they are random. A folder with a bitstream, a
     simulation or files of your own in it is kept, unless --force is given.
     """
+    steps = step_log("writing")
     from intaglio.codegen.bundle import build as make
     from intaglio.codegen.folder.manifest import BUILD
     from intaglio.file import load
@@ -81,12 +83,13 @@ def build(
         from intaglio.api import images_for
 
         pixels = images_for(program, files, resize=resize)
-    with waiting(f"building {model} for {target}"):
-        bundle = make(
-            program, target=target, fps=fps, lanes=multipliers, share=share, clock_mhz=clock,
-            images=pixels,
-        )  # fmt: skip
-    bundle.write(output, force=force)
+    bundle = make(
+        program, target=target, fps=fps, lanes=multipliers, share=share, clock_mhz=clock,
+        images=pixels, steps=steps,
+    )  # fmt: skip
+    with steps.step("writing"):
+        bundle.write(output, force=force)
+    steps.write(output / RECORD)
     report = bundle.report()
     rows = ([cell(row[key]) for key in COLUMNS] for row in report["layers"])
     names = ("layer", "FIFOs")
@@ -94,7 +97,7 @@ def build(
     show(title, [*COLUMNS.values()], rows, left=("layer", "op"), names=names)
     console.print(bundle.summary())
     console.print(f"wrote {output}; next: intaglio verify {output}")
-    write_json(json_file, report)
+    write_json(json_file, report | {"steps": steps.to_json()})
 
 
 def cell(value: object) -> str:
@@ -124,23 +127,24 @@ def verify(
     """Run the RTL in cocotb on whole frames and compare every beat. Exit 1 on a mismatch."""
     if cells is not None and not gates:
         raise DataError("--cells must go with --gates, whose netlist is made of them.")
+    steps = step_log()
     settle([build_source(folder)], json_file=json_file)
     if gates:
         from intaglio.chip.gates import verify_gates
 
-        with waiting(f"synthesising and simulating {folder}"):
-            found = verify_gates(folder, frames=frames or 1, stalls=stalls, cells=cells)
+        found = verify_gates(folder, frames=frames or 1, stalls=stalls, cells=cells, steps=steps)
+        steps.write(folder / "sim" / RECORD)
         console.print(found.sentence())
-        write_json(json_file, found.to_json())
+        write_json(json_file, found.to_json() | {"steps": steps.to_json()})
         if found.mismatches:
             raise typer.Exit(1)
         return
     from intaglio.codegen.running.verify import verify as check
 
-    with waiting(f"simulating {folder} with {simulator.value}"):
-        result = check(folder, frames=frames, stalls=stalls, simulator=simulator.value)
+    result = check(folder, frames=frames, stalls=stalls, simulator=simulator.value, steps=steps)
+    steps.write(folder / "sim" / RECORD)
     console.print(result.sentence())
-    write_json(json_file, result.to_json())
+    write_json(json_file, result.to_json() | {"steps": steps.to_json()})
     if result.mismatches:
         raise typer.Exit(1)
 
@@ -165,18 +169,16 @@ def bitstream(
     Without --gates or --no-gates the netlist of a small design is simulated first. An earlier
     bitstream is kept, or with --force replaced once the new one is complete.
     """
+    steps = step_log()
     from intaglio.chip.bitstream import bitstream as make
     from intaglio.chip.synthesis import FOLDER
 
     settle([build_source(folder)], json_file=json_file)
-    with waiting(f"making a bitstream of {folder}") as status:
-        result = make(
-            folder, seeds=seeds, gate=gates, board=board, baud=baud, force=force, say=status.update
-        )
+    result = make(folder, seeds=seeds, gate=gates, board=board, baud=baud, force=force, steps=steps)
     console.print(result.sentence())
     if result.files and board is not None:
         console.print(f"next: load it, then python {folder / FOLDER}/host.py --port /dev/ttyUSB0")
-    write_json(json_file, result.to_json())
+    write_json(json_file, result.to_json() | {"steps": steps.to_json()})
     if not (result.met and result.equal):
         raise typer.Exit(1)
 

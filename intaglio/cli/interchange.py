@@ -16,7 +16,7 @@ from intaglio.cli.options import (
 )
 from intaglio.cli.quantizing import losses
 from intaglio.cli.results import ForceOption, model_source, settle
-from intaglio.cli.shared import command, console, waiting, write_json
+from intaglio.cli.shared import command, console, step_log, write_json
 from intaglio.errors import DataError
 from intaglio.system.disk import is_stream, whole_file
 from intaglio.system.places import Kind, Result
@@ -196,6 +196,7 @@ def import_program(
     made of them, or where the file has operators before its first QuantizeLinear; else the codes
     of that QuantizeLinear.
     """
+    steps = step_log()
     from intaglio.exchange import checked
     from intaglio.exchange.importer import imported
     from intaglio.file import MADE, save
@@ -216,15 +217,16 @@ def import_program(
             stds = stds or list(getattr(source, "image_std", [1.0]))
     if check is not None and check < 1:
         raise DataError(f"--check must be at least 1, not {check}; use --no-check for none.")
-    with waiting(f"importing {model}"):
+    steps.plan("import", *(() if no_check else ("comparison",)))
+    with steps.step("import"):
         made = imported(model, preset(arithmetic), mean=means, std=stds, meta=meta)
     program, found = made.program, None
     save(program, output)
     macs = sum(program.macs().values())
     console.print(f"wrote {output}: {len(program.ops)} operations, {macs / 1e6:.2f} MMAC an image")
     if not no_check:
-        other = "qonnx" if made.qonnx else "onnxruntime"
-        with waiting(f"running {model} in {other}"):
+        with steps.step("comparison"):
+            steps.tell("qonnx" if made.qonnx else "onnxruntime")
             found = checked.check(model, made, mean=means, std=stds, images=check)
         for line in found.sentences(arithmetic):
             console.print(line)

@@ -34,7 +34,7 @@ from intaglio.cli.options import (
     WbitsOption,
     WeightsOption,
 )
-from intaglio.cli.quantizing import Method, MethodOption, calibrate, open_model
+from intaglio.cli.quantizing import PICTURES, Method, MethodOption, calibrate, open_model
 from intaglio.cli.results import begins, model_source, pictures, settle
 from intaglio.cli.shared import (
     check_limit,
@@ -42,17 +42,17 @@ from intaglio.cli.shared import (
     console,
     image_sources,
     parse_size,
-    progress,
     read_coco,
     record,
     show,
-    waiting,
+    step_log,
     write_json,
 )
 from intaglio.errors import DataError, ModelError
 from intaglio.system.disk import whole_file, write_bytes, write_text
 from intaglio.system.places import Kind, Result
 from intaglio.system.spread import spread
+from intaglio.system.steps import Tell
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -112,6 +112,7 @@ def run(
 ) -> None:
     """Run images through the bit-accurate simulator: DIR/NAME.boxes.png, or --raw integers in
     DIR/NAME.maps.npz."""
+    steps = step_log()
     from intaglio.api import head_of, images_for
     from intaglio.detect.images import batch_size, image_files
     from intaglio.detect.pictures import header, tell
@@ -134,15 +135,18 @@ def run(
     simulator = Simulator(program, threads=threads)
     found: list[dict[str, Any]] = []
     step = batch_size((height, width))
-    for first in range(0, len(images), step):
-        part = images[first : first + step]
-        maps = simulator(images_for(program, part, resize=resize, quiet=True))
-        for n, path in enumerate(part):
-            codes = {name: array[n] for name, array in maps.items()}
-            if spec is None:
-                write_maps(path, codes, targets[path])
-            else:
-                found.append(write_boxes(path, program, spec, codes, targets[path], threshold))
+    steps.plan("images")
+    with steps.step("images"):
+        for first in range(0, len(images), step):
+            steps.progress(first, len(images))
+            part = images[first : first + step]
+            maps = simulator(images_for(program, part, resize=resize, quiet=True))
+            for n, path in enumerate(part):
+                codes = {name: array[n] for name, array in maps.items()}
+                if spec is None:
+                    write_maps(path, codes, targets[path])
+                else:
+                    found.append(write_boxes(path, program, spec, codes, targets[path], threshold))
     write_json(json_file, {"model": str(model), "images": len(images), "detections": found})
 
 
@@ -234,8 +238,10 @@ def evaluate(
 
     All of COCO's figures, and AP of every category by itself.
     """
+    steps = step_log()
     from intaglio.api import Engine
     from intaglio.api import evaluate as measure
+    from intaglio.detect.evaluate import STEPS
     from intaglio.detect.images import listed_files
     from intaglio.program import Program
 
@@ -257,21 +263,24 @@ def evaluate(
             if isinstance(target, Program) or not calibration:
                 raise ModelError("--engine fake must have a torch MODEL and --calibration DIR.")
             from intaglio.quant import QuantConfig
+            from intaglio.quant.pipeline import planned
 
             config = QuantConfig(
                 wbits=bits if wbits is None else wbits, abits=bits if abits is None else abits,
                 method=method.value, p=p,
             )  # fmt: skip
+            steps.plan(PICTURES, *planned(config), *STEPS)
             predict = calibrate(
-                target, config, calibration, None, size, calibration_limit, resize
+                target, config, calibration, None, size, calibration_limit, resize, steps=steps
             ).fake
         if name == "rtl":
-            predict = rtl_predictor(model, pool.threads)
-        with progress(f"{model} ({name})") as step:
-            result = measure(
-                target, coco, engine=name, limit=limit, size=parse_size(size), predict=predict,
-                resize=resize, pool=pool, progress=step,
-            )  # fmt: skip
+            steps.plan("compilation", *STEPS)
+            with steps.step("compilation"):
+                predict = rtl_predictor(model, pool.threads, steps.tell)
+        result = measure(
+            target, coco, engine=name, limit=limit, size=parse_size(size), predict=predict,
+            resize=resize, pool=pool, steps=steps,
+        )  # fmt: skip
     figures = {k: "-" if v is None else f"{v:.4f}" for k, v in result.scores.figures.items()}
     seen = f"{result.images:,} images, {result.seconds:.1f} s"
     console.print(f"{model} {name}: AP {result.ap:.4f} ({seen})")
@@ -289,11 +298,12 @@ def evaluate(
         "ap": result.ap, "ap50": result.ap50, "ap75": result.ap75,
         "figures": dict(result.scores.figures),
         "classes": [asdict(each) for each in result.scores.classes],
+        "steps": steps.to_json(),
     }  # fmt: skip
     write_json(json_file, about)
 
 
-def rtl_predictor(model: str, threads: int | None) -> "Predict":
+def rtl_predictor(model: str, threads: int | None, tell: Tell) -> "Predict":
     """The RTL in the folder of a build, compiled; kept in its folder sim/function."""
     from intaglio.codegen.running.compile import load as load_rtl
 
@@ -302,9 +312,8 @@ def rtl_predictor(model: str, threads: int | None) -> "Predict":
         raise ModelError(
             f"--engine rtl must have a folder written by `intaglio build`, not {model}."
         )
-    with waiting(f"compiling the RTL of {model}"):
-        kept = folder / "sim" / "function"
-        return load_rtl(folder, folder=kept, threads=threads).run_dequantised
+    kept = folder / "sim" / "function"
+    return load_rtl(folder, folder=kept, threads=threads, tell=tell).run_dequantised
 
 
 @command()

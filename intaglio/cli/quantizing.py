@@ -37,21 +37,26 @@ from intaglio.cli.shared import (
     command,
     console,
     parse_size,
-    progress,
     read_coco,
     record,
     show,
+    step_log,
     write_json,
+    write_steps,
 )
 from intaglio.errors import DataError, ModelError
 from intaglio.system.places import Result
 from intaglio.system.spread import HERE, Pool, spread
+from intaglio.system.steps import Steps
 
 if TYPE_CHECKING:
     from torch import nn
 
     from intaglio.program import Program
     from intaglio.quant import QuantConfig, Quantized
+
+
+PICTURES = "pictures"  # the step in which they are read
 
 
 class Method(StrEnum):
@@ -82,6 +87,7 @@ def scenes(
     json_file: JsonOption = None,
 ) -> None:
     """Write COCO-format detection scenes of handwritten digits: DIR/images and a JSON."""
+    steps = step_log()
     from intaglio.detect.scenes import MOST, SCENES, SIDES, SPLITS, write_scenes
 
     output = output or folder
@@ -97,7 +103,9 @@ def scenes(
         if not least <= value <= most:
             raise DataError(f"{option} must be {least:,} to {most:,}, not {value:,}.")
     settle([], Result("-o", output, SCENES, folder=True), json_file=json_file)
-    path = write_scenes(output, count, side, seed, chosen)
+    steps.plan("scenes")
+    with steps.step("scenes"):
+        path = write_scenes(output, count, side, seed, chosen, progress=steps.progress)
     console.print(f"{count} scenes in {output / 'images'}, boxes in {path}")
     write_json(json_file, {"scenes": count, "images": str(output / "images"), "data": str(path)})
 
@@ -120,25 +128,25 @@ def open_model(reference: str, weights: Path | None) -> "Program | nn.Module":
 def calibrate(
     model: "nn.Module", config: "QuantConfig", images: Sequence[Path], data: Path | None,
     size: str | None, limit: int | None, resize: bool, device: str = "cpu",
-    state: Path | None = None, pool: Pool = HERE, force: bool = False,
+    state: Path | None = None, pool: Pool = HERE, force: bool = False, steps: Steps | None = None,
 ) -> "Quantized":  # fmt: skip
     """Quantise `model` on `limit` images, spread evenly over all; a search resumes from `state`."""
     from intaglio.api import input_channels, input_size
     from intaglio.detect.images import image_files, listed_files, spread, stack
     from intaglio.quant import quantize
 
+    steps = steps or Steps()
     listed = listed_files(read_coco(data, images)) if data else image_files(images)
     files = spread(listed, len(listed) if limit is None else limit)
     shape = parse_size(size) or input_size(model)
     if resize and shape is None:
         raise DataError("--resize must come with --size HxW for a model without input_size.")
-    channels = input_channels(model, files, shape)
-    pixels = stack(files, shape, resize=resize, channels=channels)
-    with progress(f"quantising on {len(files)} images") as step:
-        return quantize(
-            model, pixels, config, device=device, state=state, force=force, pool=pool,
-            progress=step,
-        )  # fmt: skip
+    with steps.step(PICTURES):
+        channels = input_channels(model, files, shape)
+        pixels = stack(files, shape, resize=resize, channels=channels)
+    return quantize(
+        model, pixels, config, device=device, state=state, force=force, pool=pool, steps=steps
+    )
 
 
 def losses(program: "Program") -> list[dict[str, Any]]:
@@ -231,10 +239,12 @@ def quantize(
 
     It is calibrated on --limit of the images, spread evenly over them.
     """
+    steps = step_log("layers measured")
     from intaglio.file import MADE, save
     from intaglio.fixed import preset
     from intaglio.program import Program
     from intaglio.quant import Budget, QuantConfig, Reconstruction
+    from intaglio.quant.pipeline import planned
 
     read = [model_source(model), weights, data, *pictures(images)]
     settle(read, Result("-o", output, MADE), json_file=json_file, force=force)
@@ -264,13 +274,14 @@ def quantize(
     if (jobs != 1 or scheduler is not None) and method is not Method.DETPTQ:
         raise DataError("--jobs and --scheduler must go with --method detptq; others are quick.")
     state = state_beside(output, ".search.json")
+    steps.plan(PICTURES, *planned(config))
     with spread(jobs, scheduler) as pool:
         done = calibrate(
-            module, config, images, data, size, limit, resize, device, state, pool, force
+            module, config, images, data, size, limit, resize, device, state, pool, force, steps
         )
     save(done.program, output)
     widths = f"W{wbits}A{abits}" if done.mixed is None else ", ".join(budget or [])
-    with progress("running the integers"):
+    with steps.step("layers measured"):
         layers = done.layers
     columns = ("layer", "weights", "codes", "range", "clip %", "SQNR dB", "fake", "acc", "p (w a)")
     title, names = f"{model} {widths} {method.value}", columns[:1]
@@ -290,4 +301,5 @@ def quantize(
     if done.trained is not None:
         console.print(done.trained.sentence())
         result["reconstruction"] = done.trained.to_json()
-    write_json(json_file, result)
+    write_steps(steps, output)
+    write_json(json_file, result | {"steps": steps.to_json()})

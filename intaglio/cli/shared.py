@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from rich.cells import cell_len
 from rich.console import Console, JustifyMethod
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
 from intaglio import __version__
 from intaglio.cli.verb import Pipeline, Verb
 from intaglio.errors import DataError
-from intaglio.system.disk import write_text
+from intaglio.system.disk import is_stream, write_text
+from intaglio.system.steps import RECORD, Steps, is_record
 
 if TYPE_CHECKING:
     from intaglio.detect.coco import CocoData
@@ -34,6 +33,7 @@ app = typer.Typer(
 F = TypeVar("F", bound=Callable[..., Any])
 # Names of files and layers are no markup, whatever brackets and colons stand in them.
 console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+ENDING = ExitStack()  # what `main` does when a command has ended, however it has
 UNBOUNDED = 100_000  # columns of a file or pipe
 FOLDED = 4  # columns that a name keeps on a narrow terminal
 
@@ -77,11 +77,6 @@ def show(
     to.print(made)
 
 
-def waiting(text: str) -> Status:
-    """A sign of life with this text, on a terminal."""
-    return console.status(Text(text))
-
-
 def write_json(path: Path | None, value: dict[str, Any]) -> None:
     """Write `value` whole or not at all; nothing without a path."""
     if path is None:
@@ -113,21 +108,24 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path | Enum) else value
 
 
-@contextmanager
-def progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time left, on a terminal only; yields a function of (done, total)."""
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
-    with bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+def step_log(*after: str) -> Steps:
+    """The steps of this command, said on the standard error from here to its end, on a terminal and
+    in a file alike. `after`: those that the command itself adds to the work's."""
+    stream = sys.stderr  # for torch's own words are kept from there while it works
+
+    def say(line: str) -> None:
+        with suppress(OSError, ValueError):  # nobody listens any more
+            print(line, file=stream, flush=True)
+
+    return ENDING.enter_context(Steps(say, after=after))
+
+
+def write_steps(steps: Steps, output: Path) -> None:
+    """NAME.steps.json beside the file that they made; not beside a pipe or a device, and not in the
+    place of something else."""
+    place = output.with_name(f"{output.name.removesuffix('.intaglio')}.{RECORD}")
+    if not is_stream(output) and (not place.exists() or is_record(place)):
+        steps.write(place)
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
@@ -149,8 +147,7 @@ def read_coco(data: Path, images: Sequence[Path]) -> "CocoData":
             f"--images must be one folder where --data names the images in it, not {len(images)};"
             " leave one out, or --data."
         )
-    with waiting(f"reading {data}"):
-        return CocoData(data, images[0])
+    return CocoData(data, images[0])
 
 
 def image_sources(images: Sequence[Path] | None, limit: int | None) -> list[Path]:

@@ -14,7 +14,7 @@ from intaglio.cli.options import (
     ResizeOption,
 )
 from intaglio.cli.results import ForceOption, settle
-from intaglio.cli.shared import command, console, progress, waiting, write_json
+from intaglio.cli.shared import command, console, step_log, write_json
 from intaglio.errors import DataError
 from intaglio.system.places import Result
 
@@ -49,6 +49,7 @@ def trace(
     Accumulators are tensors too. The folder has an index.json, and below `tables` the weights, M,
     B, S and lookups as NumPy arrays and as texts for $readmemh.
     """
+    steps = step_log()
     from intaglio.api import images_for
     from intaglio.cosim.trace import TRACE, write_trace
     from intaglio.detect.images import image_files
@@ -59,10 +60,11 @@ def trace(
     settle([model, *images], result, json_file=json_file, force=force)
     program = load(model)
     pixels = images_for(program, images, resize=resize)
-    with progress(f"tracing {len(images)} images") as step:
+    steps.plan("tensors")
+    with steps.step("tensors"):
         written = write_trace(
             program, pixels, output, format=format.value, lanes=lanes, tensors=tensor,
-            force=force, progress=step,
+            force=force, progress=steps.progress,
         )  # fmt: skip
     count = len(written.tensors)
     console.print(f"{count} tensors of {len(images)} images in {output}; index {output}/index.json")
@@ -86,6 +88,7 @@ def golden(
     Every tensor is compared with the simulator's on 2 random images, or as many as --check says,
     if there is a C compiler.
     """
+    steps = step_log()
     from intaglio.cmodel.compiled import COMPILER, compare, has_compiler
     from intaglio.cmodel.folder import GOLDEN, c_name, check_name, write_c_model
     from intaglio.exchange.compared import random_codes
@@ -98,9 +101,12 @@ def golden(
     result = Result("-o", output, GOLDEN, folder=True)
     settle([model], result, json_file=json_file, force=force)
     program = load(model)
-    made, found = write_c_model(program, output, name, force=force), None
-    if check or (check is None and has_compiler()):
-        with waiting(f"compiling {output}"):
+    compiling = bool(check or (check is None and has_compiler()))
+    steps.plan("C", *(("compilation and comparison",) if compiling else ()))
+    with steps.step("C"):
+        made, found = write_c_model(program, output, name, force=force), None
+    if compiling:
+        with steps.step("compilation and comparison"):
             found = compare(program, made, random_codes(program, check or 2))
     absent = "not compiled" if check == 0 else f"not compiled, as there is no {COMPILER}"
     seen = f"compiled: {found.sentence()}" if found else absent

@@ -24,18 +24,18 @@ from intaglio.cli.options import (
     WbitsOption,
     WeightsOption,
 )
-from intaglio.cli.quantizing import losses, open_model
+from intaglio.cli.quantizing import PICTURES, losses, open_model
 from intaglio.cli.results import ForceOption, model_source, settle, state_beside
 from intaglio.cli.results import pictures as places_of
 from intaglio.cli.shared import (
     command,
     console,
     parse_size,
-    progress,
     read_coco,
     record,
-    waiting,
+    step_log,
     write_json,
+    write_steps,
 )
 from intaglio.errors import ModelError
 from intaglio.system.places import Result
@@ -86,6 +86,7 @@ def train(
     It starts from the float weights. A training that was stopped goes on after its last whole epoch
     when the same command is given again.
     """
+    steps = step_log("comparison with the simulator")
     import numpy as np
 
     from intaglio.api import check_trained, head_of, input_channels, input_size
@@ -95,7 +96,7 @@ def train(
     from intaglio.program import Program
     from intaglio.quant import QuantConfig
     from intaglio.quant.learn.learned_weight import WeightGrid
-    from intaglio.quant.train import Pictures, TrainConfig, trained
+    from intaglio.quant.train import STEPS, Pictures, TrainConfig, trained
 
     read = [model_source(model), weights, data, *places_of(images)]
     settle(read, Result("-o", output, MADE), json_file=json_file, force=force)
@@ -115,33 +116,34 @@ def train(
     if shape is None:
         raise ModelError("The model must say its input_size (H, W), or --size must be given.")
     coco = read_coco(data, images)
-    with waiting(f"looking at {len(coco)} images"):
+    steps.plan(PICTURES, *STEPS)
+    with steps.step(PICTURES):
         channels = input_channels(module, listed_files(coco), shape)
         classes = head_of(module, model).classes
         pictures = Pictures(coco, classes, shape, resize=resize, channels=channels)
     last = ""
-    with progress(f"training {model} on {len(coco)} images") as step:
 
-        def report(line: str, number: int, total: int) -> None:
-            nonlocal last
-            step(number, total)
-            if last and line.partition("  ")[0] != last.partition("  ")[0]:
-                console.print(last)
-            last = line
+    def report(line: str, number: int, total: int) -> None:
+        nonlocal last
+        if last and line.partition("  ")[0] != last.partition("  ")[0]:
+            console.print(last)
+        last = line
 
-        done = trained(
-            module, pictures, config, training,
-            WeightGrid(odd=grid is GridName.ODD, standardise=standardise), device=device,
-            state=state_beside(output, ".train.pt"), force=force, report=report,
-        )  # fmt: skip
-        console.print(last)
+    done = trained(
+        module, pictures, config, training,
+        WeightGrid(odd=grid is GridName.ODD, standardise=standardise), device=device,
+        state=state_beside(output, ".train.pt"), force=force, report=report, steps=steps,
+    )  # fmt: skip
+    console.print(last)
     save(done.program, output)
     count = min(len(pictures), CHECKED)
-    checked = check_trained(done, np.stack([pictures[k][0].numpy() for k in range(count)]))
+    with steps.step("comparison with the simulator"):
+        checked = check_trained(done, np.stack([pictures[k][0].numpy() for k in range(count)]))
     console.print(checked.sentence())
     console.print(f"wrote {output}: {sum(done.program.macs().values()) / 1e6:.2f} MMAC an image")
     result = {
         **about, "program": done.program.digest(), "epochs": epochs, "agreement": asdict(checked),
-        "losses": losses(done.program),
+        "losses": losses(done.program), "steps": steps.to_json(),
     }  # fmt: skip
+    write_steps(steps, output)
     write_json(json_file, result)

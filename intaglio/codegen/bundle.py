@@ -39,7 +39,12 @@ from intaglio.program import Program
 from intaglio.sim.engine import Simulator
 from intaglio.system.disk import whole_folder
 from intaglio.system.places import check_folder
+from intaglio.system.steps import Steps
 
+STEPS = (
+    "folding and queues", "expected frames", "Verilog", "queues over time",
+    "ROMs and expected beats",
+)  # fmt: skip
 STIMULUS = 3  # random frames when none are given
 
 
@@ -94,6 +99,7 @@ def build(
     clock_mhz: float = 75.0,
     images: NDArray[np.integer[Any]] | None = None,
     name: str = "top",
+    steps: Steps | None = None,
 ) -> Bundle:
     """Generate hardware for a Program.
 
@@ -105,6 +111,7 @@ def build(
             other design fits.
     images  stimulus (N, C, H, W) of the input's type; three random frames when None.
     name    of the top module.
+    steps   are told how far it is.
 
     Raises BuildError when the target or the rate cannot be met, DataError for wrong images.
     """
@@ -113,15 +120,23 @@ def build(
         raise BuildError(f"The name must be a Verilog identifier, not {name!r}.")
     if images is not None and len(images) < 1:
         raise BuildError("images must hold at least one frame of stimulus, not none.")
-    design = designed(program, chip, fps, lanes, clock_mhz, share=share)
+    steps = steps or Steps()
+    steps.plan(*STEPS)
+    with steps.step("folding and queues"):
+        design = designed(program, chip, fps, lanes, clock_mhz, share=share, tell=steps.tell)
     graph, plan, top, schedule = design.graph, design.plan, design.top, design.schedule
     (x,) = program.inputs
     frames = random_frames(x.type, x.shape, STIMULUS) if images is None else images
-    expected = Simulator(program)(frames)
+    with steps.step("expected frames"):
+        expected = Simulator(program)(frames)
     frames = frames.astype(np.int64)
 
+    with steps.step("Verilog"):
+        verilog = to_verilog(top, name)
+    with steps.step("queues over time"):
+        queues, shown = to_text(queue_trace(top.netlist, schedule)), activity(top, schedule)
     files: dict[str, str] = {
-        "rtl/top.v": to_verilog(top, name),
+        "rtl/top.v": verilog,
         "rtl/intaglio_rom.v": bench.verilog_file("intaglio_rom.v"),
         "bench/bench_parts.v": bench.verilog_file("bench_parts.v"),
         "bench/bench.v": bench.bench_verilog(name, top.source, top.sinks, len(frames)),
@@ -129,14 +144,14 @@ def build(
         "bench/run.py": bench.RUN_SCRIPT,
         "bench/verilated.py": bench.compiler_script(),
         "bench/stimulus.hex": bench.hex_beats(top.source, frames),
-        QUEUES: to_text(queue_trace(top.netlist, schedule)),
+        QUEUES: queues,
     }
-    for rom in top.roms:
-        files[str(rom.file)] = hex_text(rom.words, rom.width)
-    for sink in top.sinks:
-        path = f"bench/expected/{sink.tensor_file}.txt"
-        files[path] = bench.expected_beats(sink, expected[sink.tensor].astype(np.int64))
-    shown = activity(top, schedule)
+    with steps.step("ROMs and expected beats"):
+        for rom in top.roms:
+            files[str(rom.file)] = hex_text(rom.words, rom.width)
+        for sink in top.sinks:
+            path = f"bench/expected/{sink.tensor_file}.txt"
+            files[path] = bench.expected_beats(sink, expected[sink.tensor].astype(np.int64))
     files["schedule.json"] = json.dumps(shown) + "\n"
     files |= constraint_files(chip, clock_mhz) | script_files(chip, name, clock_mhz)
     contents = {path: text.encode() for path, text in files.items()}

@@ -15,6 +15,9 @@ from intaglio.detect.pictures import header, letterbox_scale, load_image
 from intaglio.detect.score import Result, Scores, check_names, results, score, tell_names
 from intaglio.errors import DataError
 from intaglio.system.spread import HERE, Pool
+from intaglio.system.steps import Steps
+
+STEPS = ("images", "average precision")
 
 Predict = Callable[[NDArray[np.uint8]], Sequence[NDArray[np.floating]]]
 
@@ -45,14 +48,15 @@ def evaluate(
     channels: int = 3,
     pool: Pool = HERE,
     progress: Callable[[int, int], None] | None = None,
+    steps: Steps | None = None,
 ) -> EvalResult:
     """mAP of `predict` on the first `limit` images of `data` (all without a limit).
 
     `predict` maps uint8 (N, `channels`, H, W) pixels of `size` (H, W) to the maps `spec` describes,
     as real values (N, C, h, w), in the order of `spec.channels`. `batch` images run together,
     fewer where they are large by default. `pool` runs the batches; the result does not depend on
-    it. `progress` is told (done, total) after each batch. Raises DataError as `load_image`,
-    `CocoData.check_files` and `score.check_names` do, and what the pool raises.
+    it. `progress` is told (done, total) after each batch, `steps` of STEPS. Raises DataError as
+    `load_image`, `CocoData.check_files` and `score.check_names` do, and what the pool raises.
     """
     ids = data.ids if limit is None else data.ids[:limit]
     if not ids:
@@ -65,12 +69,16 @@ def evaluate(
     batch = batch or batch_size(size)
     files = [data.file(i).absolute() for i in ids]  # a worker may be in another folder
     parts = [files[first : first + batch] for first in range(0, len(files), batch)]
-    for more in pool.map(Detector(predict, spec, size, resize, channels), parts):
-        found += more
-        if progress is not None:
+    steps = steps or Steps()
+    steps.plan(*STEPS)
+    progress = progress or steps.progress
+    with steps.step("images"):
+        for more in pool.map(Detector(predict, spec, size, resize, channels), parts):
+            found += more
             progress(len(found), len(ids))
     pairs = list(zip(ids, found, strict=True))
-    scores, rows = score(data, pairs, spec.classes), results(data, pairs, spec.classes)
+    with steps.step("average precision"):
+        scores, rows = score(data, pairs, spec.classes), results(data, pairs, spec.classes)
     seconds = time.perf_counter() - start
     return EvalResult(scores.ap, scores.ap50, scores.ap75, len(ids), seconds, scores, rows)
 

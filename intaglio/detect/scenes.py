@@ -7,6 +7,7 @@ Recognition of Handwritten Digits", CC BY 4.0). The split `train` uses the first
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -86,11 +87,19 @@ def make_scene(index: int, *, size: int, seed: int, split: Split) -> Scene:
     return Scene(np.ascontiguousarray(image), boxes, np.array(labels, dtype=np.int64))
 
 
-def write_scenes(folder: Path, count: int, size: int, seed: int, split: Split) -> Path:
+def write_scenes(
+    folder: Path,
+    count: int,
+    size: int,
+    seed: int,
+    split: Split,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
     """Write `count` scenes under `folder`: images/*.png and scenes.json, whose path is returned.
 
-    They appear together or not at all, and replace earlier scenes. Raises DataError where the
-    folder holds something else or cannot be written.
+    They appear together or not at all, and replace earlier scenes. `progress` is told (done,
+    total). Raises DataError where the folder holds something else or cannot be written.
     """
     check_folder(folder, SCENES)
     digits(split)  # first, as its package brings Pillow too
@@ -101,6 +110,8 @@ def write_scenes(folder: Path, count: int, size: int, seed: int, split: Split) -
     with whole_folder(folder) as part:
         (part / IMAGES).mkdir()
         for index in range(count):
+            if progress is not None:
+                progress(index, count)
             scene = make_scene(index, size=size, seed=seed, split=split)
             name = f"{index:06d}.png"
             picture = BytesIO()  # Pillow does not say why it could not write a file

@@ -38,6 +38,7 @@ from intaglio.quant.search.detptq import Progress, Search, search
 from intaglio.quant.settings.config import QuantConfig
 from intaglio.quant.widths.mixed import Mixed, mix
 from intaglio.system.spread import HERE, Pool
+from intaglio.system.steps import Steps
 
 REPORTED = 16  # calibration images on which the report measures
 
@@ -86,6 +87,7 @@ def quantize(
     force: bool = False,
     pool: Pool = HERE,
     progress: Progress | None = None,
+    steps: Steps | None = None,
 ) -> Quantized:
     """Quantise `model` after training, calibrated on uint8 images (N, C, H, W).
 
@@ -96,51 +98,84 @@ def quantize(
     stopped; the state of another search is replaced where that is `force`d, and refused otherwise.
     Its candidates run in `pool`, with the same Program. Budgets use `device` too. Both, and a
     reconstruction, tell `progress` (done, total), each its own. The other methods need none of
-    these.
+    these. `steps` are told of `planned(config)`.
     """
     config = config or QuantConfig()
-    shape = check_images(images)
-    spec_of(model)
-    spec = outer_spec(model, config)
-    graph = simplify(capture(model, shape))
-    if config.arithmetic.power_of_two:
-        graph = own_weights(graph)
+    steps = steps or Steps()
+    steps.plan(*planned(config))
+    progress = progress or steps.progress
+    with steps.step("capture"):
+        shape = check_images(images)
+        spec_of(model)
+        spec = outer_spec(model, config)
+        graph = simplify(capture(model, shape))
+        if config.arithmetic.power_of_two:
+            graph = own_weights(graph)
     if config.equalize:
-        graph = equalized(graph, images, config)
-    calibration = calibrate(graph, images, config)
-    if not config.by_channel:
-        graph = silenced(graph, calibration)
+        with steps.step("equalisation"):
+            graph = equalized(graph, images, config)
+    with steps.step("calibration"):
+        calibration = calibrate(graph, images, config, steps.tell)
+        if not config.by_channel:
+            graph = silenced(graph, calibration)
     mixed = None
     if config.budgets:
-        mixed = mix(
-            graph, calibration, images, config, head_of(model, "a budget", "set widths"),
-            device=device, progress=progress,
-        )  # fmt: skip
+        with steps.step("widths"):
+            mixed = mix(
+                graph, calibration, images, config, head_of(model, "a budget", "set widths"),
+                device=device, progress=progress,
+            )  # fmt: skip
         config = replace(config, widths=mixed.widths)
         calibration = replace(calibration, groups=groups(graph, config))
     found = None
     if config.method == "detptq":
-        found = search(
-            graph, calibration, images, config, head_of(model),
-            device=device, state=state, force=force, pool=pool, progress=progress,
-        )  # fmt: skip
+        with steps.step("search"):
+            found = search(
+                graph, calibration, images, config, head_of(model),
+                device=device, state=state, force=force, pool=pool, progress=progress,
+            )  # fmt: skip
         scales = found.scales
     else:
-        scales = choose(graph, calibration, config)
+        with steps.step("ranges"):
+            scales = choose(graph, calibration, config, steps.tell)
         if config.compensate:
-            scales = compensated(graph, scales, images)
-    shifted = corrected(graph, scales, images) if config.correct_bias else graph
+            with steps.step("compensation"):
+                scales = compensated(graph, scales, images, steps.tell)
+    shifted = graph
+    if config.correct_bias:
+        with steps.step("bias correction"):
+            shifted = corrected(graph, scales, images, steps.tell)
     learned = None
     if config.reconstruct is not None:
-        learned = reconstruct(
-            graph, shifted, scales, calibration.groups, images, config, spec, progress
-        )
+        with steps.step("reconstruction"):
+            learned = reconstruct(
+                graph, shifted, scales, calibration.groups, images, config, spec, progress
+            )
         shifted, scales = learned.graph, learned.scales
-    shifted, scales = fitted(shifted, scales, config.arithmetic)
-    program = lower(shifted, scales, config.arithmetic, meta(model, config, calibration))
+    with steps.step("integers"):
+        shifted, scales = fitted(shifted, scales, config.arithmetic)
+        program = lower(shifted, scales, config.arithmetic, meta(model, config, calibration))
     announce(losses_of(program.meta))
     fake = FakeQuant(shifted, scales, twin_type(config.arithmetic), rules(shifted, scales, program))
     return Quantized(program, fake, graph, scales, calibration, images, found, mixed, learned)
+
+
+def planned(config: QuantConfig) -> tuple[str, ...]:
+    """The steps that `quantize` takes."""
+    search = config.method == "detptq"
+    every = {
+        "capture": True,
+        "equalisation": config.equalize,
+        "calibration": True,
+        "widths": bool(config.budgets),
+        "search": search,
+        "ranges": not search,
+        "compensation": config.compensate and not search,
+        "bias correction": config.correct_bias,
+        "reconstruction": config.reconstruct is not None,
+        "integers": True,
+    }
+    return tuple(name for name, taken in every.items() if taken)
 
 
 def twin_type(arithmetic: Arithmetic) -> torch.dtype:

@@ -6,6 +6,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,11 @@ from intaglio.quant.search.detptq import torch_device
 from intaglio.quant.settings.config import QuantConfig
 from intaglio.system.disk import write_bytes
 from intaglio.system.places import FORCE
+from intaglio.system.steps import Steps, counted
 
 Report = Callable[[str, int, int], None]
+
+STEPS = ("first ranges", "training", "integers")
 
 CALIBRATED = 64  # pictures from which ranges start
 SETTLING = 32  # batches on which the norms' statistics are measured at the end
@@ -162,20 +166,31 @@ def trained(
     state: Path | None = None,
     force: bool = False,
     report: Report | None = None,
+    steps: Steps | None = None,
 ) -> Trained:
     """Train `model`, a float detector with a `head_spec`, at the widths of `config`.
 
-    The first ranges come from some of the pictures; `state`, `force` and `report` as in `train`.
-    Raises ModelError and DataError, each one sentence with a remedy.
+    The first ranges come from some of the pictures; `state`, `force` and `report` as in `train`;
+    `steps` are told of STEPS. Raises ModelError and DataError, each one sentence with a remedy.
     """
     place = str(torch_device(device))
     spec = head_of(model)
-    chosen = [pictures[i * len(pictures) // CALIBRATED] for i in range(CALIBRATED)]
-    images = np.stack([image.numpy() for image, _, _ in chosen])
-    network = TrainedNetwork(model, images, config, grid)
-    done = train(
-        network, spec, pictures, training, device=place, state=state, force=force, report=report
-    )
+    steps = steps or Steps()
+    steps.plan(*STEPS)
+    with steps.step("first ranges"):
+        chosen = [pictures[i * len(pictures) // CALIBRATED] for i in range(CALIBRATED)]
+        images = np.stack([image.numpy() for image, _, _ in chosen])
+        network = TrainedNetwork(model, images, config, grid)
+    with steps.step("training"):
+
+        def told(line: str, number: int, total: int) -> None:
+            steps.watch(partial(counted, line, number, total))
+            if report is not None:
+                report(line, number, total)
+
+        done = train(
+            network, spec, pictures, training, device=place, state=state, force=force, report=told
+        )
     graph, scales = done.exported(images)
     record = {
         "quantisation": {
@@ -191,7 +206,9 @@ def trained(
         },
         "head": spec.to_json(),
     }
-    program = lower(graph, scales, config.arithmetic, record)
+    with steps.step("integers"):
+        graph, scales = done.exported(images)
+        program = lower(graph, scales, config.arithmetic, record)
     announce(losses_of(program.meta))
     return Trained(program, done.cpu(), graph, scales)
 

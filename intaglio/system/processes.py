@@ -8,15 +8,17 @@ a temporary one: several of them end with an error otherwise.
 
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from intaglio.system.disk import private_folder, user_cache
+from intaglio.errors import DataError
+from intaglio.system.disk import make_folder, private_folder, reason, user_cache
 
 
 def environment() -> dict[str, str]:
@@ -78,6 +80,44 @@ def for_libraries() -> Iterator[None]:
                 os.environ[name] = before[name]
             else:
                 del os.environ[name]
+
+
+def run_logged(
+    command: Sequence[str], folder: Path, log: Path, more: Mapping[str, str] | None = None
+) -> tuple[int, str]:
+    """Run a program in `folder`: its exit code, and all that it printed, which goes to the file
+    `log` as it comes.
+
+    more  what is added to its environment.
+
+    Raises DataError where the log cannot be written; then the program is stopped and no log left.
+    FileNotFoundError where there is no such program.
+    """
+    make_folder(log.parent)
+    printed = []
+    try:
+        with (
+            log.open("wb", buffering=0) as file,
+            subprocess.Popen(
+                command, cwd=folder, env=environment() | dict(more or {}), stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            ) as child,
+        ):  # fmt: skip
+            assert child.stdout is not None
+            try:
+                while part := os.read(child.stdout.fileno(), 1 << 16):
+                    printed.append(part)
+                    file.write(part)
+            except BaseException:  # an interruption too: nobody waits for it any more
+                child.kill()
+                raise
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if log.is_file():  # a device is not ours to remove
+            log.unlink()
+        raise DataError(f"{log} must be writable, not: {reason(error)}.") from error
+    return child.returncode, b"".join(printed).decode("utf-8", "replace")
 
 
 def complaint(printed: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tools import namespace, needs, stock_path
+from tools import namespace, needs, sentences, stock_path
 
 TESTS = Path(__file__).parent.parent
 ROOT = TESTS.parent
@@ -47,7 +47,7 @@ def full_disk(folder: Path, mode: str, *pages: int) -> None:
         assert "Traceback" not in row["err"], row
         if row["left"] == 0 or row["code"] != 0:
             assert row["code"] == 2, row
-            (line,) = row["err"].splitlines()
+            (line,) = sentences(row["err"])
             assert line.startswith("intaglio: ")
             assert "No space left on device" in line, row
             assert set(row["new"]) <= WORKED_IN, row
@@ -86,7 +86,7 @@ done
     found = run(mode, folder, mounts=mounts, **env)
     for row in found:
         assert row["code"] == 0, row
-        for line in row["err"].splitlines():
+        for line in sentences(row["err"]):
             assert line.startswith(f"intaglio: compiled code is kept in {folder}/tmp/intaglio-")
         assert row["new"] or row["name"].startswith("verify"), row
 

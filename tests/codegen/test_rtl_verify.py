@@ -14,6 +14,7 @@ from intaglio.codegen.running import tools as tools_module
 from intaglio.codegen.running.verify import verify
 from intaglio.codegen.schedule.timing import Model, Schedule, size_queues
 from intaglio.errors import BuildError, ToolError
+from intaglio.system.steps import Tell
 
 pytestmark = [pytest.mark.rtl, pytest.mark.xdist_group("verilator")]
 
@@ -94,7 +95,7 @@ def test_a_design_that_stops_is_reported_and_does_not_hang(
 ) -> None:
     needs("icarus")
 
-    def too_shallow(model: Model) -> tuple[dict[int, int], Schedule]:
+    def too_shallow(model: Model, tell: Tell) -> tuple[dict[int, int], Schedule]:
         depths, schedule = size_queues(model)
         return dict.fromkeys(depths, 2), schedule
 

@@ -214,7 +214,14 @@ def use_verilator(work, names, kept):
     libraries = str(config.libs_dir)
     link = ["-L" + libraries, "-lcocotbvpi_verilator", "-Xlinker", "-rpath", "-Xlinker", libraries]
     product = PRODUCT["verilator"]
-    verilated.make(work, VERILATOR, names, ["cocotb_main.cpp"], product, link=link, kept=kept)
+    verilated.make(
+        work, VERILATOR, names, ["cocotb_main.cpp"], product, link=link, kept=kept, tell=tell
+    )
+
+
+def tell(what, done, total):
+    """A line about how far the compilation is."""
+    print(what, f"{done} of {total}" if total else "", flush=True)
 
 
 def ours():

@@ -15,8 +15,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,17 +46,21 @@ def make(
     link: Sequence[str] = (),
     kept: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    tell: Callable[[str, int, int], None] | None = None,
 ) -> None:
     """Compile Verilog files and C++ files, both of the folder `work`, into its file `output`.
 
     options  Verilator's, with --cc and --prefix.
     flags    the compiler's, for every file; `link`: when all are linked.
     kept     a folder for Verilator's own objects, which are the same for every design.
+    tell     is called with what is done now, how much of it, and of how much.
 
     Raises CompileError.
     """
     env = dict(os.environ if environment is None else environment)
     command, root = verilator(env)
+    tell = tell or (lambda what, done, total: None)
+    tell("verilator", 0, 0)
     run([*command, *options, "-Mdir", "obj", *sources], work, env, "verilator")
     include = root / "include"
     compiler = [
@@ -78,8 +82,11 @@ def make(
         else:
             objects.append(str(place))
     with ThreadPoolExecutor(processors()) as pool:
-        for done in [pool.submit(run, job, work, env) for job in jobs]:
+        tell("compiling", 0, len(jobs))
+        work_on = [pool.submit(run, job, work, env) for job in jobs]
+        for number, done in enumerate(as_completed(work_on), 1):
             done.result()
+            tell("compiling", number, len(jobs))
     run([COMPILER, "-o", output, *objects, "-pthread", *link], work, env)
     for name, place in made.items():
         if place is not None:

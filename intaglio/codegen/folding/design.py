@@ -27,6 +27,7 @@ from intaglio.codegen.structure.netlist import joining, netlist
 from intaglio.errors import BuildError
 from intaglio.hdl.stream import ceil_div
 from intaglio.program import Program
+from intaglio.system.steps import Tell, quiet
 
 TRIES = 4  # designs made until one fits
 
@@ -64,23 +65,25 @@ def designed(
     clock_mhz: float,
     *,
     share: bool | None = None,
+    tell: Tell = quiet,
 ) -> Design:
     """What `bundle.build` makes files of. Raises BuildError when nothing does what is asked.
 
     Convolutions share engines where no design fits without that, as few as will do; or, if `share`
-    is True, as many as make the cheapest design.
+    is True, as many as make the cheapest design. `tell` hears of folding, queues and sharing: each
+    design that is tried has the first two.
     """
     check_asked(hardware_graph(program), chip, fps, lanes, clock_mhz, share)
     plain, refusal = None, ""
     try:
-        plain = made(program, (), chip, fps, lanes, clock_mhz)
+        plain = made(program, (), chip, fps, lanes, clock_mhz, tell)
     except BuildError as error:
         if share is False or lanes is not None:
             raise
         refusal = str(error)
     if plain is not None and not share:
         return plain
-    found = shared(program, chip, fps, clock_mhz, plain, more=bool(share))
+    found = shared(program, chip, fps, clock_mhz, plain, more=bool(share), tell=tell)
     if found is None:
         raise BuildError(refusal)
     rate = "" if fps is None else f" at {fps:g} frames/s"
@@ -124,6 +127,7 @@ def shared(
     plain: Design | None,
     *,
     more: bool,
+    tell: Tell = quiet,
 ) -> Design | None:
     """The first design that fits, from that with one engine less to that with the fewest; with
     `more`, the best of all and of `plain`, the design without sharing, if that fits."""
@@ -134,15 +138,17 @@ def shared(
         slow = 0 if fps is not None else design.schedule.interval
         return slow, price(total_need(design.top, chip), chip)
 
+    tell("sharing")
     for sharing in sharings(hardware_graph(program), chip, cycles):
         try:
-            design = made(program, sharing, chip, fps, None, clock_mhz)
+            design = made(program, sharing, chip, fps, None, clock_mhz, tell)
         except BuildError:  # its queues take more than was estimated
             continue
         if best is None or cost(design) < cost(best):
             best = design
         if not more:
             break
+        tell("sharing")
     return best
 
 
@@ -153,42 +159,53 @@ def made(
     fps: float | None,
     lanes: int | None,
     clock_mhz: float,
+    tell: Tell = quiet,
 ) -> Design:
     """With those engines shared and no others. Raises BuildError when it does not fit."""
     graph = hardware_graph(program, sharing)
-    plan, top, schedule = fitted(graph, chip, fps, lanes, clock_mhz)
+    tell("folding")
+    plan, top, schedule = fitted(graph, chip, fps, lanes, clock_mhz, tell)
     return Design(graph, plan, top, schedule, check_fit(top, chip), sharing)
 
 
 def fitted(
-    graph: HardwareGraph, chip: Device, fps: float | None, lanes: int | None, clock_mhz: float
+    graph: HardwareGraph,
+    chip: Device,
+    fps: float | None,
+    lanes: int | None,
+    clock_mhz: float,
+    tell: Tell = quiet,
 ) -> tuple[Plan, Top, Schedule]:
     """Folding, the design with its queue depths, and its schedule."""
     if fps is not None:
-        return at_rate(graph, chip, fps, lanes, clock_mhz)
+        return at_rate(graph, chip, fps, lanes, clock_mhz, tell)
     if lanes is None and chip.family != "generic":
         problem = Problem.of(graph, chip)
         for limits in (usable(chip), everything(chip)):  # a small one may be filled to the brim
             try:
-                found = solved(problem, limits, None)
+                found = solved(problem, limits, None, tell)
             except BuildError:
                 continue
             if fits(found[1], chip):
                 return found
-        return slowed(problem)
+        return slowed(problem, tell)
     if lanes is None:
         lanes = max(chip.multipliers, plan_for_cycles(graph, 1 << 62).multipliers)
-    return formed(graph, chip, plan_for_multipliers(graph, lanes))
+    return formed(graph, chip, plan_for_multipliers(graph, lanes), tell)
 
 
-def formed(graph: HardwareGraph, chip: Device, plan: Plan) -> tuple[Plan, Top, Schedule]:
+def formed(
+    graph: HardwareGraph, chip: Device, plan: Plan, tell: Tell = quiet
+) -> tuple[Plan, Top, Schedule]:
     """The design of a plan; what its products and weights are made of is chosen so that it fits."""
     if chip.family == "generic":
-        return plan, *scheduled(graph, plan, chip)
-    return solved(Problem.of(graph, chip, plan), everything(chip), plan.cycles)
+        return plan, *scheduled(graph, plan, chip, tell)
+    return solved(Problem.of(graph, chip, plan), everything(chip), plan.cycles, tell)
 
 
-def solved(problem: Problem, limits: Need, cycles: int | None) -> tuple[Plan, Top, Schedule]:
+def solved(
+    problem: Problem, limits: Need, cycles: int | None, tell: Tell = quiet
+) -> tuple[Plan, Top, Schedule]:
     """The cheapest design whose layers take at most `cycles`; None: the fastest within `limits`.
 
     What queues and adapters take is known once they are there: while a design is beyond the limits
@@ -198,10 +215,11 @@ def solved(problem: Problem, limits: Need, cycles: int | None) -> tuple[Plan, To
     chip, graph = problem.chip, problem.graph
     extra = Need(0.1 * limits.luts, 0.1 * limits.ffs, 0.1 * limits.rams, 0)
     for left in reversed(range(TRIES)):
+        tell("folding")
         plan, chosen = problem.within(limits, extra).solve(cycles)
         top, model = modelled(graph, plan, chip, held_up(graph, plan, chip))
         if not left or total_need(top, chip).within(limits):
-            depths, schedule = size_queues(model)
+            depths, schedule = size_queues(model, tell)
             top.set_depths(depths)
         whole, own = total_need(top, chip), taken(chosen)
         if not left or whole.within(limits):
@@ -211,17 +229,17 @@ def solved(problem: Problem, limits: Need, cycles: int | None) -> tuple[Plan, To
     return plan, top, schedule
 
 
-def slowed(problem: Problem) -> tuple[Plan, Top, Schedule]:
+def slowed(problem: Problem, tell: Tell = quiet) -> tuple[Plan, Top, Schedule]:
     """The fastest design that fits, within a twentieth, found by halving: where the fastest layers
     leave no room for what lies between them, slower ones do, for their streams are narrower."""
     limits = everything(problem.chip)
-    best = solved(problem, limits, 1 << 62)
+    best = solved(problem, limits, 1 << 62, tell)
     low, high = (plan.foldings[plan.slowest].cycles
                  for plan in (plan_for_cycles(problem.graph, 1), best[0]))  # fmt: skip
     while fits(best[1], problem.chip) and high > 1.05 * low:
         middle = isqrt(low * high)
         with suppress(BuildError):
-            found = solved(problem, limits, middle)
+            found = solved(problem, limits, middle, tell)
             if fits(found[1], problem.chip):
                 best, high = found, middle
                 continue
@@ -234,10 +252,12 @@ def fits(top: Top, chip: Device) -> bool:
     return total_need(top, chip).within(everything(chip))
 
 
-def scheduled(graph: HardwareGraph, plan: Plan, chip: Device) -> tuple[Top, Schedule]:
+def scheduled(
+    graph: HardwareGraph, plan: Plan, chip: Device, tell: Tell = quiet
+) -> tuple[Top, Schedule]:
     """The design of a plan, its queues sized."""
     top, model = modelled(graph, plan, chip, held_up(graph, plan, chip))
-    depths, schedule = size_queues(model)
+    depths, schedule = size_queues(model, tell)
     top.set_depths(depths)
     return top, schedule
 
@@ -276,7 +296,12 @@ def held_up(graph: HardwareGraph, plan: Plan, chip: Device) -> list[Link]:
 
 
 def at_rate(
-    graph: HardwareGraph, chip: Device, fps: float, lanes: int | None, clock_mhz: float
+    graph: HardwareGraph,
+    chip: Device,
+    fps: float,
+    lanes: int | None,
+    clock_mhz: float,
+    tell: Tell = quiet,
 ) -> tuple[Plan, Top, Schedule]:
     """The cheapest design whose predicted interval meets the rate.
 
@@ -294,8 +319,8 @@ def at_rate(
                 f" {plan.multipliers}; layer {graph.blocks[plan.slowest].origin!r} is the slowest."
             )
         plan, top, schedule = (
-            formed(graph, chip, plan) if problem is None
-            else solved(problem, everything(chip), plan.cycles)
+            formed(graph, chip, plan, tell) if problem is None
+            else solved(problem, everything(chip), plan.cycles, tell)
         )  # fmt: skip
         if schedule.interval <= cycles:
             return plan, top, schedule

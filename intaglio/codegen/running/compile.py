@@ -28,6 +28,7 @@ from intaglio.errors import BuildError, DataError
 from intaglio.hdl.pack import frames_words, words_frames
 from intaglio.program import Program
 from intaglio.sim.engine import check_images, dequantise, numpy_type, processors
+from intaglio.system.steps import Tell, quiet
 
 Array = NDArray[Any]
 
@@ -210,7 +211,11 @@ def entry_point(library: Path) -> Any:
 
 
 def load(
-    build_dir: str | Path, *, folder: str | Path | None = None, threads: int | None = None
+    build_dir: str | Path,
+    *,
+    folder: str | Path | None = None,
+    threads: int | None = None,
+    tell: Tell = quiet,
 ) -> Function:
     """The design in a folder that `intaglio build` wrote; `compile_bundle` says more."""
     root = Path(build_dir)
@@ -218,22 +223,27 @@ def load(
     wanted = ["manifest.json", "program.intaglio", *SOURCES]
     wanted += [path for path in manifest["files"] if path.startswith("rom/")]
     bundle = BuildFiles({path: (root / path).read_bytes() for path in wanted})
-    return compile_bundle(bundle, folder=folder, threads=threads)
+    return compile_bundle(bundle, folder=folder, threads=threads, tell=tell)
 
 
 def compile_bundle(
-    bundle: BuildFiles, *, folder: str | Path | None = None, threads: int | None = None
+    bundle: BuildFiles,
+    *,
+    folder: str | Path | None = None,
+    threads: int | None = None,
+    tell: Tell = quiet,
 ) -> Function:
     """Compile the Verilog of a build; ten seconds for a small design, a minute for a large one.
 
     folder   where compiled designs are kept, each under its digest, and found again; by default a
              temporary folder that goes when the process ends.
     threads  models that run at a time; default: the processors this process may use.
+    tell     is told how far the compilation is.
 
     Raises ToolError for a missing or failing Verilator or C++ compiler.
     """
     kept = Path(folder).resolve() if folder is not None else session_folder()
-    return Function(bundle, compiled(bundle, kept), threads)
+    return Function(bundle, compiled(bundle, kept, tell), threads)
 
 
 @cache

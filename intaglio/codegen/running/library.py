@@ -24,6 +24,7 @@ from intaglio.errors import BuildError, ToolError
 from intaglio.hdl.stream import ceil_div
 from intaglio.system.disk import reason, write_text
 from intaglio.system.processes import complaint, environment
+from intaglio.system.steps import Tell, quiet
 
 LIBRARY = "function.so"
 SOURCES = ("rtl/top.v", "rtl/intaglio_rom.v")
@@ -39,7 +40,7 @@ def words(port: Port) -> int:
     return ceil_div(port.lanes * port.type.bits, 32)
 
 
-def compiled(bundle: BuildFiles, cache: Path) -> Path:
+def compiled(bundle: BuildFiles, cache: Path, tell: Tell = quiet) -> Path:
     """The shared library of a build, made unless `cache` has it."""
     sources = {path: bundle.files[path] for path in SOURCES}
     sources |= {path: data for path, data in bundle.files.items() if path.startswith("rom/")}
@@ -55,14 +56,14 @@ def compiled(bundle: BuildFiles, cache: Path) -> Path:
         try:
             place.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".work.", dir=place) as work:
-                make_library(sources, place, Path(work))
+                make_library(sources, place, Path(work), tell)
         except OSError as error:
             shutil.rmtree(place, ignore_errors=True)
             raise BuildError(f"{cache} must be writable, not: {reason(error)}.") from error
     return place / LIBRARY
 
 
-def make_library(sources: Mapping[str, bytes], place: Path, work: Path) -> None:
+def make_library(sources: Mapping[str, bytes], place: Path, work: Path, tell: Tell = quiet) -> None:
     """Compile in `work`; ROM files and at last the library go to `place`.
 
     The design opens its ROM files by the path in its Verilog, from whatever folder the process is
@@ -80,7 +81,7 @@ def make_library(sources: Mapping[str, bytes], place: Path, work: Path) -> None:
     try:
         verilated.make(
             work, OPTIONS, verilog, ["frames.cpp"], LIBRARY, flags=FLAGS, link=["-shared"],
-            kept=place.parent, environment=environment(),
+            kept=place.parent, environment=environment(), tell=tell,
         )  # fmt: skip
     except verilated.CompileError as error:
         log = place / "compile.log"

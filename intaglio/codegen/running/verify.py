@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from intaglio.errors import BuildError, ToolError
 from intaglio.file import load
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
-from intaglio.system.disk import without_files, write_text
-from intaglio.system.processes import complaint, environment, kept_folder
+from intaglio.system.disk import without_files
+from intaglio.system.processes import complaint, kept_folder, run_logged
+from intaglio.system.steps import Steps, last_line
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,14 @@ def verify(
     frames: int | None = None,
     stalls: bool = False,
     simulator: SimulatorName = "verilator",
+    *,
+    steps: Steps | None = None,
 ) -> VerifyResult:
     """Simulate whole frames back to back and compare every output beat with the simulator.
 
     frames  default: all stored; more than stored: they are repeated.
     stalls  random pauses on every port.
+    steps   are told how far it is.
 
     The expected values are computed anew from `program.intaglio` and the stimulus. Raises
     BuildError for a folder that is no build, ToolError for a simulator that is missing or fails.
@@ -85,13 +90,18 @@ def verify(
     count = manifest["frames"] if frames is None else frames
     if count < 1:
         raise BuildError(f"frames must be at least 1, not {frames}.")
-    want = expected(folder, load(folder / "program.intaglio"), source, sinks)
+    steps = steps or Steps()
+    steps.plan("expected beats", "simulation", "comparison")
+    with steps.step("expected beats"):
+        want = expected(folder, load(folder / "program.intaglio"), source, sinks)
 
     patience = 4 * manifest["cycles_per_frame"] + 2 * manifest["latency_cycles"] + 10_000
-    run_bench(folder, simulator, sinks, count, stalls, patience)
-    got = {sink.tensor: read_recording(folder / recording(sink)) for sink in sinks}
-
-    checks = [compare(s, got[s.tensor], want[s.tensor], count, patience) for s in sinks]
+    with steps.step("simulation"):
+        steps.watch(partial(how_far, folder, simulator, sinks, count))
+        run_bench(folder, simulator, sinks, count, stalls, patience)
+    with steps.step("comparison"):
+        got = {sink.tensor: read_recording(folder / recording(sink)) for sink in sinks}
+        checks = [compare(s, got[s.tensor], want[s.tensor], count, patience) for s in sinks]
     wrong = [first for _, first in checks if first is not None]
     ends = [] if wrong or stalls else frame_ends(sinks, got)
     stored = manifest["frame_ends"]
@@ -148,15 +158,23 @@ def run_bench(
     ]  # fmt: skip
     kept = kept_folder()
     command += ["--kept", str(kept / "intaglio")] if kept else []
-    done = subprocess.run(
-        command + ["--stalls"] * stalls, cwd=folder, capture_output=True, text=True,
-        errors="replace", env=environment() | {"PYTHONDONTWRITEBYTECODE": "1"},
-    )  # fmt: skip
     log = folder / "sim" / f"{simulator}.log"
-    write_text(log, done.stdout + done.stderr)
+    more = {"PYTHONDONTWRITEBYTECODE": "1"}
+    _, printed = run_logged(command + ["--stalls"] * stalls, folder, log, more)
     if not any((folder / recording(sink)).is_file() for sink in sinks):
-        wrong = complaint(done.stdout + done.stderr)
+        wrong = complaint(printed)
         raise ToolError(f"{simulator} must run the bench, but stopped: {wrong}; see {log}.")
+
+
+def how_far(folder: Path, simulator: str, sinks: Sequence[Port], frames: int) -> str:
+    """What a running bench has recorded, or what is still being compiled."""
+    beats = 0
+    for sink in sinks:
+        with suppress(OSError):
+            beats += (folder / recording(sink)).read_bytes().count(b"\n")
+    if beats:
+        return f"{beats:,} of {frames * sum(sink.beats for sink in sinks):,} beats"
+    return last_line(folder / "sim" / f"{simulator}.log")
 
 
 def read_recording(path: Path) -> Recording:

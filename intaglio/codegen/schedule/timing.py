@@ -21,6 +21,7 @@ from intaglio.hdl.fifo import LUT_RAM_DEPTH
 from intaglio.hdl.stream import ceil_div
 from intaglio.ops import Ints
 from intaglio.sim.compiled import ready
+from intaglio.system.steps import Tell, quiet
 
 SIMULATED, MOST = 4, 64  # frames from which the interval is read off: at least, and at most
 SEARCHED = 2  # frames with which queue depths are searched
@@ -290,13 +291,14 @@ def best_interval(model: Model) -> int:
     return free.interval
 
 
-def size_queues(model: Model) -> tuple[dict[int, int], Schedule]:
+def size_queues(model: Model, tell: Tell = quiet) -> tuple[dict[int, int], Schedule]:
     """The least queue depths, by cell index, that cost no throughput, and the schedule with them.
 
     With unbounded queues the design takes its best interval. Frames offered evenly at that
     interval then show how many beats each queue must hold. That run is a schedule which the sized
     design can follow, so it can neither deadlock nor be slower, whatever pauses the ports make.
     """
+    tell("queues")
     interval = best_interval(model)
     unbounded = dict.fromkeys(model.netlist.fifos, UNBOUNDED)
     paced = model.run(unbounded, period=interval, peaks=True)
@@ -305,11 +307,11 @@ def size_queues(model: Model) -> tuple[dict[int, int], Schedule]:
     while not schedule.keeps(interval):  # a deeper queue can be a cycle slower than modelled
         depths = {i: depth + ceil_div(depth, 16) for i, depth in depths.items()}
         schedule = model.run(depths)
-    depths = trim(model, depths, schedule.interval)
+    depths = trim(model, depths, schedule.interval, tell)
     return depths, model.run(depths, peaks=True)
 
 
-def trim(model: Model, depths: dict[int, int], interval: int) -> dict[int, int]:
+def trim(model: Model, depths: dict[int, int], interval: int, tell: Tell = quiet) -> dict[int, int]:
     """Make each queue as shallow as it can be without losing throughput, the largest first, until
     a place less in any of them would cost cycles or is none at all.
 
@@ -321,7 +323,9 @@ def trim(model: Model, depths: dict[int, int], interval: int) -> dict[int, int]:
     again = True
     while again:
         deep = {i for i, depth in depths.items() if depth > LUT_RAM_DEPTH}
-        for i in sorted(depths, key=lambda i: (-depths[i] * widths[i], i)):
+        order = sorted(depths, key=lambda i: (-depths[i] * widths[i], i))
+        for number, i in enumerate(order, 1):
+            tell("queues", number, len(order))
             if depths[i] == 1:
                 continue
             if i not in floors:

@@ -436,7 +436,7 @@ def step(
         step_sink(m, b, wires, times, pauses, stack, state)
 
 
-@njit()
+@njit(nogil=True)
 def run(
     m: Numbers, row: int, wires: Numbers, times: Numbers, pushes: Numbers, pauses: Numbers,
     rows: Numbers, frames: int, interval: int, growing: int,
@@ -493,7 +493,7 @@ def run(
             done, before = done + 1, end
 
 
-@njit()
+@njit(nogil=True)
 def fullest(entered: Numbers, left: Numbers) -> int:
     """The most beats that were in a queue at once: both ascending, cycles of entry and leaving."""
     most, gone = 0, 0

@@ -26,6 +26,7 @@ from intaglio.quant.ranges.fake import FakeQuant
 from intaglio.quant.ranges.grids import WeightCodes
 from intaglio.quant.ranges.observe import batches
 from intaglio.quant.ranges.scales import Scales
+from intaglio.system.steps import Tell, quiet
 
 LARGEST = 4608  # inputs of one output (512 channels, 3x3): beyond it, C alone is hundreds of MB
 POSITIONS = 512  # windows of an image that are looked at
@@ -35,15 +36,18 @@ STRONGER = (1, 10, 100, 1000)  # times that, where rounding leaves C without an 
 CONSTANT = 1e-12  # of the mean square: a variance that rounding alone can make
 
 
-def compensated(graph: FloatGraph, scales: Scales, images: NDArray[np.uint8]) -> Scales:
+def compensated(
+    graph: FloatGraph, scales: Scales, images: NDArray[np.uint8], tell: Tell = quiet
+) -> Scales:
     """`scales` with the same grids and weight scales, and weight codes rounded with compensation.
 
     All call sites of a shared weight count alike. A weight with more than 4608 inputs to an output
     keeps its nearest codes.
     """
-    moments = observe_inputs(graph, scales, images)
+    moments = observe_inputs(graph, scales, images, tell)
     weights = dict(scales.weights)
-    for name, groups in moments.items():
+    for number, (name, groups) in enumerate(moments.items()):
+        tell("weights", number, len(moments))
         codes = weights[name]
         weights[name] = replace(codes, codes=rounded(graph.weights[name], codes, groups))
     return replace(scales, weights=weights)
@@ -81,7 +85,7 @@ class Moments:
 
 
 def observe_inputs(
-    graph: FloatGraph, scales: Scales, images: NDArray[np.uint8]
+    graph: FloatGraph, scales: Scales, images: NDArray[np.uint8], tell: Tell = quiet
 ) -> dict[str, list[Moments]]:
     """Moments of each weight's inputs, one per group of the convolution, in the network whose
     activations are rounded and whose weights are not."""
@@ -107,7 +111,8 @@ def observe_inputs(
         return value
 
     with torch.no_grad():
-        for pixels in batches(images, torch.float32):
+        for number, pixels in enumerate(batches(images, torch.float32)):
+            tell("observing images", number * len(pixels), len(images))
             run(graph, pixels, visit=visit)
             values.clear()
     for name, groups in found.items():

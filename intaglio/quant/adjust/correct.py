@@ -14,11 +14,14 @@ from intaglio.quant.capture.execute import compute, tensors
 from intaglio.quant.capture.graph import Conv, FloatGraph, Image, Node
 from intaglio.quant.ranges.fake import FakeQuant
 from intaglio.quant.ranges.scales import Scales
+from intaglio.system.steps import Tell, quiet
 
 PIXELS = 2**20  # of all images together: every live tensor of all of them is held at once
 
 
-def corrected(graph: FloatGraph, scales: Scales, images: NDArray[np.uint8]) -> FloatGraph:
+def corrected(
+    graph: FloatGraph, scales: Scales, images: NDArray[np.uint8], tell: Tell = quiet
+) -> FloatGraph:
     """`graph` with each convolution's `shift` changed so that, on the images, every channel's mean
     before the clamp is the real-valued network's.
 
@@ -35,7 +38,8 @@ def corrected(graph: FloatGraph, scales: Scales, images: NDArray[np.uint8]) -> F
     real: dict[str, torch.Tensor] = {}
     rounded: dict[str, torch.Tensor] = {}
     nodes: list[Node] = []
-    for node in graph.nodes:
+    for number, node in enumerate(graph.nodes):
+        tell("layer", number, len(graph.nodes))
         if isinstance(node, Image):
             real[node.output] = rounded[node.output] = pixels
             nodes.append(node)

@@ -14,6 +14,7 @@ from intaglio.errors import DataError, ModelError
 from intaglio.ops import Shape
 from intaglio.quant.capture.execute import run
 from intaglio.quant.capture.graph import FloatGraph, Node
+from intaglio.system.steps import Tell, quiet
 
 BINS = 4096
 
@@ -75,7 +76,7 @@ def check_finite(node: Node, low: float, high: float) -> None:
 
 
 def observe(
-    graph: FloatGraph, images: NDArray[np.uint8], group_of: Mapping[str, str]
+    graph: FloatGraph, images: NDArray[np.uint8], group_of: Mapping[str, str], tell: Tell = quiet
 ) -> dict[str, Histogram]:
     """One histogram per group over the tensors that `group_of` names, in two runs.
 
@@ -101,8 +102,11 @@ def observe(
                 counts[group] += torch.histc(value[value != 0], BINS, low, high).double()
         return value
 
+    done = 0
     with torch.no_grad():
         for visit in (extend, count):
             for batch in batches(images, torch.float32):
+                tell("observing images", done, 2 * len(images))
                 run(graph, batch, visit=visit)
+                done += len(batch)
     return {g: Histogram(*ends[g], counts[g]) for g in ends}

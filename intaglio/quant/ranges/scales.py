@@ -14,6 +14,7 @@ from intaglio.quant.ranges.grids import Grid, WeightCodes, activation_grid, weig
 from intaglio.quant.ranges.groups import Group, groups, weight_bits
 from intaglio.quant.ranges.observe import Histogram, observe
 from intaglio.quant.settings.config import QuantConfig
+from intaglio.system.steps import Tell, quiet
 
 PIXELS = Grid(1.0, 0, IntType(8, signed=False))
 
@@ -34,23 +35,28 @@ class Calibration:
     seen: Mapping[str, Histogram]
 
 
-def calibrate(graph: FloatGraph, images: NDArray[np.uint8], config: QuantConfig) -> Calibration:
+def calibrate(
+    graph: FloatGraph, images: NDArray[np.uint8], config: QuantConfig, tell: Tell = quiet
+) -> Calibration:
     """Group the tensors and observe them on uint8 images (N, C, H, W)."""
     found = groups(graph, config)
     group_of = {tensor: group.tensors[0] for group in found for tensor in group.read}
-    return Calibration(found, observe(graph, images, group_of))
+    return Calibration(found, observe(graph, images, group_of, tell))
 
 
-def choose(graph: FloatGraph, calibration: Calibration, config: QuantConfig) -> Scales:
+def choose(
+    graph: FloatGraph, calibration: Calibration, config: QuantConfig, tell: Tell = quiet
+) -> Scales:
     """Scales by `config.method`, from one calibration."""
     image = next(node for node in graph.nodes if isinstance(node, Image))
     grids = {image.output: PIXELS}
-    for group in calibration.groups:
+    for number, group in enumerate(calibration.groups):
+        tell("tensors", number, len(calibration.groups))
         seen = calibration.seen[group.tensors[0]]
         grid = activation_grid(seen, group.bits, group.unsigned, config)
         grids |= dict.fromkeys(group.tensors, grid)
-    weights = {
-        name: weight_codes(weight, weight_bits(graph, config, name), config)
-        for name, weight in graph.weights.items()
-    }
+    weights = {}
+    for number, (name, weight) in enumerate(graph.weights.items()):
+        tell("weights", number, len(graph.weights))
+        weights[name] = weight_codes(weight, weight_bits(graph, config, name), config)
     return Scales(grids, weights)
