@@ -100,7 +100,7 @@ def accumulating_as(program: Program, text: str) -> Variant:
     """The Program with the accumulator written `16`, `16:wrap`, `16:saturate` (once, after the
     exact sum) or `16:saturate-mac` (after every product). Raises ProgramError for other text."""
     width, _, kind = text.partition(":")
-    if not width.isdigit() or (kind or "wrap") not in ACCUMULATORS:
+    if not width.isdecimal() or (kind or "wrap") not in ACCUMULATORS:
         raise ProgramError(
             f"--acc-bits must be N, N:wrap, N:saturate or N:saturate-mac, like 16:wrap, not"
             f" {text!r}."

@@ -58,7 +58,7 @@ class IntType:
     @staticmethod
     def parse(text: str) -> IntType:
         """The inverse of `str`: `u4`, `i18`."""
-        if text[:1] not in ("i", "u") or not text[1:].isdigit():
+        if text[:1] not in ("i", "u") or not text[1:].isdecimal():
             raise ProgramError(f"An integer type must be written like u8 or i18, not {text!r}.")
         return IntType(int(text[1:]), text[0] == "i")
 

@@ -110,6 +110,8 @@ def verify_gates(
 
     Raises BuildError, ToolError.
     """
+    if frames < 1:
+        raise BuildError(f"frames must be at least 1, not {frames}.")
     started = time.perf_counter()
     folder = Path(folder)
     manifest = read_manifest(folder)

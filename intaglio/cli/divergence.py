@@ -15,7 +15,7 @@ from intaglio.cli.options import (
     SomeDataOption,
 )
 from intaglio.cli.results import pictures, settle
-from intaglio.cli.shared import command, console, read_coco, show, step_log, write_json
+from intaglio.cli.shared import check_limit, command, console, read_coco, show, step_log, write_json
 from intaglio.errors import DataError
 
 
@@ -63,6 +63,7 @@ def diverge(
     from intaglio.file import load
 
     settle([model, data, *pictures(images)], json_file=json_file)
+    check_limit(tensor_limit, "--tensor-limit")
     program = load(model)
     if limit is not None and (limit < 1 or data is None):
         raise DataError(f"--limit must be at least 1 and go with --data, not {limit}.")

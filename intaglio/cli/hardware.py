@@ -132,7 +132,8 @@ def verify(
     if gates:
         from intaglio.chip.gates import verify_gates
 
-        found = verify_gates(folder, frames=frames or 1, stalls=stalls, cells=cells, steps=steps)
+        count = 1 if frames is None else frames
+        found = verify_gates(folder, frames=count, stalls=stalls, cells=cells, steps=steps)
         steps.write(folder / "sim" / RECORD)
         console.print(found.sentence())
         write_json(json_file, found.to_json() | {"steps": steps.to_json()})

@@ -1,5 +1,6 @@
 """Commands that exchange networks with other tools: export, import."""
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +25,10 @@ from intaglio.system.places import Kind, Result
 if TYPE_CHECKING:
     from intaglio.exchange.compared import Agreement
     from intaglio.program import Program
+
+
+LARGEST = 1_000_000  # of a mean or a deviation, where pixels are 0 to 1
+MOST_CHECKED = 10_000  # images
 
 
 class Form(StrEnum):
@@ -95,8 +100,8 @@ def export_program(
         raise DataError(
             f"--output must end in {form.suffix} for --form {form.value}, not {output.name!r}."
         )
-    if check is not None and check < 0:
-        raise DataError(f"--check must be at least 0, not {check}.")
+    if check is not None and not 0 <= check <= MOST_CHECKED:
+        raise DataError(f"--check must be 0 to {MOST_CHECKED:,}, not {check:,}.")
     result = Result("-o", output, TOSA if form is Form.TOSA else Kind("our own ONNX", own_onnx))
     settle([model], result, json_file=json_file, force=force)
     program = load(model)
@@ -215,8 +220,10 @@ def import_program(
         if not isinstance(source, Program):
             means = means or list(getattr(source, "image_mean", [0.0]))
             stds = stds or list(getattr(source, "image_std", [1.0]))
-    if check is not None and check < 1:
-        raise DataError(f"--check must be at least 1, not {check}; use --no-check for none.")
+    if check is not None and not 1 <= check <= MOST_CHECKED:
+        raise DataError(
+            f"--check must be 1 to {MOST_CHECKED:,}, not {check:,}; use --no-check for none."
+        )
     steps.plan("import", *(() if no_check else ("comparison",)))
     with steps.step("import"):
         made = imported(model, preset(arithmetic), mean=means, std=stds, meta=meta)
@@ -250,6 +257,11 @@ def numbers(option: str, text: str | None) -> list[float] | None:
     if text is None:
         return None
     try:
-        return [float(part) for part in text.split(",")]
+        found = [float(part) for part in text.split(",")]
     except ValueError:
-        raise DataError(f"{option} must be numbers like 0.5,0.4,0.3, not {text!r}.") from None
+        found = [math.nan]
+    if not all(-LARGEST <= value <= LARGEST for value in found):
+        raise DataError(
+            f"{option} must be numbers like 0.5,0.4,0.3, of at most {LARGEST:,}, not {text!r}."
+        )
+    return found

@@ -38,6 +38,7 @@ from intaglio.cli.quantizing import PICTURES, Method, MethodOption, calibrate, o
 from intaglio.cli.results import begins, model_source, pictures, settle
 from intaglio.cli.shared import (
     check_limit,
+    check_threshold,
     command,
     console,
     image_sources,
@@ -128,6 +129,7 @@ def run(
         [model, *images], *(Result("-o", target, ANY) for target in targets.values()),
         json_file=json_file,
     )  # fmt: skip
+    check_threshold(threshold)
     program = load(model)
     spec = None if raw else head_of(program, str(model))
     _, height, width = program.inputs[0].shape
@@ -253,6 +255,7 @@ def evaluate(
         engine = EngineName.SIM if isinstance(target, Program) else EngineName.FLOAT
     name: Engine = engine.value
     check_limit(limit)
+    check_limit(calibration_limit, "--calibration-limit")
     if calibration and engine is not EngineName.FAKE:
         raise DataError("--calibration must go with --engine fake; other engines do not calibrate.")
     coco = read_coco(data, images)

@@ -34,6 +34,7 @@ from intaglio.cli.options import (
 )
 from intaglio.cli.results import ForceOption, model_source, pictures, settle, state_beside
 from intaglio.cli.shared import (
+    check_limit,
     command,
     console,
     parse_size,
@@ -162,7 +163,7 @@ def parse_overrides(items: list[str]) -> dict[str, tuple[int, int]]:
     for item in items:
         glob, _, widths = item.partition("=")
         wbits, _, abits = widths.partition("x")
-        if not (glob and wbits.isdigit() and abits.isdigit()):
+        if not (glob and wbits.isdecimal() and abits.isdecimal()):
             raise DataError(f"--override must be GLOB=WxA, like 'head.*=8x8', not {item!r}.")
         found[glob] = (int(wbits), int(abits))
     return found
@@ -249,6 +250,7 @@ def quantize(
     read = [model_source(model), weights, data, *pictures(images)]
     settle(read, Result("-o", output, MADE), json_file=json_file, force=force)
     wbits, abits = bits if wbits is None else wbits, bits if abits is None else abits
+    check_limit(limit)
     learned = None
     if reconstruct:
         learned = Reconstruction(odol=not no_odol)

@@ -16,7 +16,7 @@ from intaglio.cli.options import (
     ThresholdOption,
 )
 from intaglio.cli.results import PAGE, model_source, pictures, settle
-from intaglio.cli.shared import command, console, image_sources, write_json
+from intaglio.cli.shared import check_threshold, command, console, image_sources, write_json
 from intaglio.system.disk import write_text
 from intaglio.system.places import Result
 
@@ -49,6 +49,7 @@ def report(
 
     read = [model_source(model), quantization, *pictures(images)]
     settle(read, Result("-o", output, PAGE), json_file=json_file)
+    check_threshold(threshold)
     about = subject(model, quantization)
     files = image_sources(images, limit)
     drawn = pictures_of(about.program, model, files, threshold, resize)

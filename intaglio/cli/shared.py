@@ -34,6 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Names of files and layers are no markup, whatever brackets and colons stand in them.
 console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 ENDING = ExitStack()  # what `main` does when a command has ended, however it has
+LONGEST = 65_535  # pixels of a side
 UNBOUNDED = 100_000  # columns of a file or pipe
 FOLDED = 4  # columns that a name keeps on a narrow terminal
 
@@ -133,9 +134,10 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     height, cross, width = text.lower().partition("x")
-    if not (cross and height.isdigit() and width.isdigit() and int(height) and int(width)):
-        raise DataError(f"--size must be HxW, like 96x128, not {text!r}.")
-    return int(height), int(width)
+    sides = [int(side) if side.isdecimal() else 0 for side in (height, width)]
+    if not (cross and all(1 <= side <= LONGEST for side in sides)):
+        raise DataError(f"--size must be HxW, like 96x128, of at most {LONGEST:,}, not {text!r}.")
+    return sides[0], sides[1]
 
 
 def read_coco(data: Path, images: Sequence[Path]) -> "CocoData":
@@ -158,7 +160,13 @@ def image_sources(images: Sequence[Path] | None, limit: int | None) -> list[Path
     return image_files(images)[:limit] if images else []
 
 
-def check_limit(limit: int | None) -> None:
+def check_limit(limit: int | None, option: str = "--limit") -> None:
     """Raises DataError where no image would be left."""
     if limit is not None and limit < 1:
-        raise DataError(f"--limit must be at least 1, not {limit}.")
+        raise DataError(f"{option} must be at least 1, not {limit}.")
+
+
+def check_threshold(threshold: float) -> None:
+    """Raises DataError where no score can be such."""
+    if not 0 <= threshold <= 1:
+        raise DataError(f"--threshold must be 0 to 1, not {threshold}.")

@@ -14,6 +14,8 @@ from intaglio.hdl.pack import beats_frame, frame_beats, unpack_word
 from intaglio.ops import Ints, Shape
 from intaglio.program import Program
 
+MOST_LANES = 65_536  # channels of a beat
+
 
 @dataclass(frozen=True)
 class Port:
@@ -123,7 +125,7 @@ def tensor_port(program: Program, tensor: str, lanes: int = 1, name: str = "") -
     if tensor not in program.tensors:
         known = ", ".join(program.tensors)
         raise ProgramError(f"The tensor must be one of {known}, not {tensor!r}.")
-    if lanes < 1:
-        raise ProgramError(f"lanes must be at least 1, not {lanes}.")
+    if not 1 <= lanes <= MOST_LANES:
+        raise ProgramError(f"lanes must be 1 to {MOST_LANES:,}, not {lanes:,}.")
     t = program.tensors[tensor]
     return Port(name or tensor, tensor, program.producer[tensor].origin, t.shape, t.type, lanes)

@@ -44,7 +44,8 @@ def test_quantize_refuses_what_it_cannot_use(cli: Cli, pictures: Path, tmp_path:
         cli("quantize", own, "--images", "empty", *out), "must hold at least one image", "not 0"
     )
     refused(
-        cli("quantize", own, "--images", pictures, "--count", 0, *out), "at least 1 image, not 0"
+        cli("quantize", own, "--images", pictures, "--count", 0, *out),
+        "--limit must be at least 1, not 0",
     )
     refused(cli("quantize", own, "--images", pictures, "--wbits", 1, *out), "2 to 8", "not 1")
     refused(cli("quantize", own, "--images", pictures, "--abits", 17, *out), "2 to 16", "not 17")

@@ -293,7 +293,7 @@ def test_what_the_command_refuses(
     refused(cli(*own, "--acc-bits", "wide"), "--acc-bits must be N", "not 'wide'")
     refused(cli(*own, "--acc-bits", "60"), "acc_bits must be 2 to 48", "not 60")
     refused(cli(*own, "--limit", "3"), "--limit must be at least 1 and go with --data")
-    refused(cli(*own, "--count", "0"), "at least 1 image, not 0")
+    refused(cli(*own, "--count", "0"), "--tensor-limit must be at least 1, not 0")
     refused(cli("diverge", "none.intaglio", "--images", plate), "must be an existing .intaglio")
 
 

@@ -101,7 +101,7 @@ def test_what_traces_refuse(tmp_path: Path) -> None:
         write_trace(program, images, tmp_path / "t", format="csv")  # type: ignore[arg-type]  # refused
     with pytest.raises(DataError, match=r"^lanes must go with the format beats, not with hex\.$"):
         write_trace(program, images, tmp_path / "t", format="hex", lanes=2)
-    with pytest.raises(ProgramError, match=r"^lanes must be at least 1, not 0\.$"):
+    with pytest.raises(ProgramError, match=r"^lanes must be 1 to 65,536, not 0\.$"):
         write_trace(program, images, tmp_path / "t", format="beats", lanes=0)
     with pytest.raises(DataError, match=r"at least one image, not none\.$"):
         write_trace(program, images[:0], tmp_path / "t")

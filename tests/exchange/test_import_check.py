@@ -185,7 +185,7 @@ def test_a_missing_runtime_is_a_sentence(
     ) in out
     refused(
         cli("import", "c.onnx", "-o", "c.intaglio", "--check", "0"),
-        "--check must be at least 1, not 0; use --no-check for none",
+        "--check must be 1 to 10,000, not 0; use --no-check for none",
     )
 
 

@@ -29,6 +29,7 @@ from intaglio.hdl.stream import ceil_div
 from intaglio.program import Program
 from intaglio.system.steps import Tell, quiet
 
+FASTEST = 10_000  # MHz; more is no clock of a device
 TRIES = 4  # designs made until one fits
 
 
@@ -105,10 +106,12 @@ def check_asked(
     share: bool | None,
 ) -> None:
     """Raises BuildError for what no design can do, whatever its engines share."""
-    if not clock_mhz > 0:
-        raise BuildError(f"The clock must be greater than 0 MHz, not {clock_mhz:g}.")
+    if not 0 < clock_mhz <= FASTEST:
+        raise BuildError(
+            f"The clock must be greater than 0 and at most {FASTEST:,} MHz, not {clock_mhz:g}."
+        )
     if lanes is not None and lanes < 1:
-        raise BuildError(f"lanes must be at least 1, not {lanes}.")
+        raise BuildError(f"lanes (--multipliers) must be at least 1, not {lanes}.")
     if lanes is not None and share:
         raise BuildError(
             "share must not be asked for together with lanes, which fix the folding; ask for a rate"
