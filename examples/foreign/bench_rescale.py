@@ -1,7 +1,6 @@
 """The cocotb test of rescale_unit: accumulators of a trace in, its int8 codes expected out."""
 
 import os
-from dataclasses import replace
 
 import cocotb
 from cocotb.clock import Clock
@@ -15,7 +14,7 @@ from intaglio.fixed import IntType
 @cocotb.test()
 async def codes_match(dut):
     trace = Trace.open(os.environ["TRACE"])
-    wide = replace(trace.port("conv.acc"), type=IntType(32, True))
+    wide = trace.port("conv.acc", type=IntType(32, True))
     board = Scoreboard(trace.port("conv"), trace.codes("conv"))
     source = Stream(dut.acc, dut.acc_vld, dut.acc_rdy)
     sink = Stream(dut.act, dut.act_vld, dut.act_rdy)

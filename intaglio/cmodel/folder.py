@@ -60,9 +60,11 @@ clean:
 """
 DPI = """\
 // The network `{name}` for SystemVerilog, through DPI-C: a model for the functions of intaglio_dpi.
+/* verilator lint_off TIMESCALEMOD */
 package {name}_dpi;
   import "DPI-C" function chandle {name}_open();
 endpackage
+/* verilator lint_on TIMESCALEMOD */
 """
 HEADER = """\
 {heading}#ifndef {guard}

@@ -17,7 +17,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from intaglio.cosim.port import Port, tensor_port
 from intaglio.cosim.tables import Layer, Table, layer, meaning
 from intaglio.errors import DataError
+from intaglio.fixed import IntType
 from intaglio.hdl.pack import hex_text
 from intaglio.ops import Ints
 from intaglio.program import Program
@@ -74,10 +75,14 @@ class Trace:
             f"The tensor must be one of those in {self.folder}, {known}, not {tensor!r}."
         )
 
-    def port(self, tensor: str, lanes: int | None = None) -> Port:
-        """The tensor on a stream; `lanes` default to those of its file."""
+    def port(self, tensor: str, lanes: int | None = None, type: IntType | None = None) -> Port:
+        """The tensor on a stream; `lanes` default to those of its file, `type` to its own: a wider
+        one where the block's stream is wider."""
         entry = self.entry(tensor)
-        return Port.from_json({"name": tensor, **entry, "lanes": lanes or entry["lanes"]})
+        port = Port.from_json({"name": tensor, **entry, "lanes": lanes or entry["lanes"]})
+        if type is not None and not type.holds(port.type.lo, port.type.hi):
+            raise DataError(f"The type of {tensor!r} must hold {port.type}, not be {type}.")
+        return replace(port, type=type or port.type)
 
     def codes(self, tensor: str) -> Ints:
         """The tensor's codes (N, C, H, W). Raises DataError where its file is damaged."""

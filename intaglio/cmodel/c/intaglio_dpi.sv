@@ -1,5 +1,6 @@
 // intaglio.h for SystemVerilog, through DPI-C: the functions and what they mean are the same.
 // A model is a chandle, a tensor a number from intaglio_find. NAME_dpi.sv has the network's opening.
+/* verilator lint_off TIMESCALEMOD */  // it has no delays
 package intaglio_dpi;
   import "DPI-C" function void intaglio_close(input chandle model);
   import "DPI-C" function string intaglio_error(input chandle model);
@@ -15,3 +16,4 @@ package intaglio_dpi;
       input int channel, input int y, input int x, input longint got);
   import "DPI-C" function longint intaglio_overflows(input chandle model, input int tensor);
 endpackage
+/* verilator lint_on TIMESCALEMOD */
