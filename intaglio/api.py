@@ -15,6 +15,7 @@ from intaglio.errors import ModelError, ProgramError
 from intaglio.program import Program
 from intaglio.system.spread import HERE, Pool
 from intaglio.system.steps import Steps
+from intaglio.system.threads import for_torch, torch_threads
 
 if TYPE_CHECKING:
     from torch import nn
@@ -189,11 +190,13 @@ def evaluate(
     pool: Pool = HERE,
     progress: Progress | None = None,
     steps: Steps | None = None,
+    threads: int | None = None,
 ) -> EvalResult:
     """mAP (pycocotools) of a Program or a torch detector on a COCO data set.
 
     `engine` defaults to "sim" for a Program and "float" for a module; `predict` replaces it, as
     for the fake-quantised model. Boxes are decoded in float from the outputs' real values.
+    `threads` are the simulator's or torch's; by default as many as `system.threads` gives.
     """
     from intaglio.detect.evaluate import evaluate as run
 
@@ -201,16 +204,26 @@ def evaluate(
     size = size or input_size(model)
     if size is None:
         raise ModelError("The model must say its input_size (H, W), or --size must be given.")
-    files = [data.file(i) for i in data.ids[:limit]]
-    return run(
-        predict or predictor(model, engine, pool.threads),
-        data,
-        head_of(model, "The model"),
-        size,
-        limit=limit,
-        resize=resize,
-        channels=input_channels(model, files, size),
-        pool=pool,
-        progress=progress,
-        steps=steps,
-    )
+    channels = input_channels(model, [data.file(i) for i in data.ids[:limit]], size)
+    with torch_threads(
+        None if isinstance(model, Program) else threads_of(model, channels, size, threads)
+    ):
+        return run(
+            predict or predictor(model, engine, threads or pool.threads),
+            data,
+            head_of(model, "The model"),
+            size,
+            limit=limit,
+            resize=resize,
+            channels=channels,
+            pool=pool,
+            progress=progress,
+            steps=steps,
+        )
+
+
+def threads_of(model: nn.Module, channels: int, size: Size, threads: int | None) -> int:
+    """How many threads torch is given for a module."""
+    from intaglio.quant.capture.work import macs
+
+    return for_torch(macs(model, (channels, *size)), threads)

@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits
 
 from intaglio.detect import zoo
 from intaglio.errors import IntaglioError
-from intaglio.sim.engine import processors
+from intaglio.system.threads import processors
 
 TRAINED = ROOT / "build" / "aqd"  # where benchmarks/quant/aqd.py leaves Programs
 IMAGES = {"fcos-nano": 1000, "retinanet-small": 500}

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from intaglio.detect import zoo
 from intaglio.quant import QuantConfig
-from intaglio.sim.engine import processors
+from intaglio.system.threads import processors
 
 Drawn = Mapping[int, Cell]  # cells by draw
 

@@ -50,8 +50,9 @@ from intaglio.quant import QuantConfig, float_predictor, quantize
 from intaglio.sim import reference
 from intaglio.sim.compiled import jit
 from intaglio.sim.dots import blocks_of, call_block
-from intaglio.sim.engine import Simulator, processors
+from intaglio.sim.engine import Simulator
 from intaglio.sim.isa import UNITS, supported
+from intaglio.system.threads import processors
 
 RESULTS = Path(__file__).parent.parent / "results"
 NETS = ("retinanet-r18", *zoo.BUNDLED)

@@ -228,6 +228,7 @@ def evaluate(
     resize: ResizeOption = False,
     jobs: JobsOption = 1,
     scheduler: SchedulerOption = None,
+    threads: ThreadsOption = None,
     predictions: Annotated[
         Path | None,
         typer.Option(
@@ -274,15 +275,23 @@ def evaluate(
             )  # fmt: skip
             steps.plan(PICTURES, *planned(config), *STEPS)
             predict = calibrate(
-                target, config, calibration, None, size, calibration_limit, resize, steps=steps
+                target,
+                config,
+                calibration,
+                None,
+                size,
+                calibration_limit,
+                resize,
+                steps=steps,
+                threads=threads,
             ).fake
         if name == "rtl":
             steps.plan("compilation", *STEPS)
             with steps.step("compilation"):
-                predict = rtl_predictor(model, pool.threads, steps.tell)
+                predict = rtl_predictor(model, threads or pool.threads, steps.tell)
         result = measure(
             target, coco, engine=name, limit=limit, size=parse_size(size), predict=predict,
-            resize=resize, pool=pool, steps=steps,
+            resize=resize, pool=pool, steps=steps, threads=threads,
         )  # fmt: skip
     figures = {k: "-" if v is None else f"{v:.4f}" for k, v in result.scores.figures.items()}
     seen = f"{result.images:,} images, {result.seconds:.1f} s"

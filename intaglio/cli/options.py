@@ -78,7 +78,9 @@ CheckOption = Annotated[
     typer.Option("--check", metavar="N", help="Random images to compare on."),
 ]
 GATES_HELP = "Simulate the netlist that synthesis makes, gate by gate."
-ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Simulator threads.")]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", help="Threads. Default: by the size of the network.")
+]
 JobsOption = Annotated[int, typer.Option("--jobs", help="Processes to spread the work over.")]
 SchedulerOption = Annotated[
     str | None,

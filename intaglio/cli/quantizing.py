@@ -29,6 +29,7 @@ from intaglio.cli.options import (
     SizeOption,
     SomeDataOption,
     SumBitsOption,
+    ThreadsOption,
     WbitsOption,
     WeightsOption,
 )
@@ -130,6 +131,7 @@ def calibrate(
     model: "nn.Module", config: "QuantConfig", images: Sequence[Path], data: Path | None,
     size: str | None, limit: int | None, resize: bool, device: str = "cpu",
     state: Path | None = None, pool: Pool = HERE, force: bool = False, steps: Steps | None = None,
+    threads: int | None = None,
 ) -> "Quantized":  # fmt: skip
     """Quantise `model` on `limit` images, spread evenly over all; a search resumes from `state`."""
     from intaglio.api import input_channels, input_size
@@ -146,7 +148,15 @@ def calibrate(
         channels = input_channels(model, files, shape)
         pixels = stack(files, shape, resize=resize, channels=channels)
     return quantize(
-        model, pixels, config, device=device, state=state, force=force, pool=pool, steps=steps
+        model,
+        pixels,
+        config,
+        device=device,
+        state=state,
+        force=force,
+        pool=pool,
+        steps=steps,
+        threads=threads,
     )
 
 
@@ -233,6 +243,7 @@ def quantize(
     resize: ResizeOption = False,
     jobs: JobsOption = 1,
     scheduler: SchedulerOption = None,
+    threads: ThreadsOption = None,
     force: ForceOption = False,
     json_file: JsonOption = None,
 ) -> None:
@@ -279,7 +290,19 @@ def quantize(
     steps.plan(PICTURES, *planned(config))
     with spread(jobs, scheduler) as pool:
         done = calibrate(
-            module, config, images, data, size, limit, resize, device, state, pool, force, steps
+            module,
+            config,
+            images,
+            data,
+            size,
+            limit,
+            resize,
+            device,
+            state,
+            pool,
+            force,
+            steps,
+            threads,
         )
     save(done.program, output)
     widths = f"W{wbits}A{abits}" if done.mixed is None else ", ".join(budget or [])

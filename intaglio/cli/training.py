@@ -21,6 +21,7 @@ from intaglio.cli.options import (
     SeedOption,
     SizeOption,
     SumBitsOption,
+    ThreadsOption,
     WbitsOption,
     WeightsOption,
 )
@@ -78,6 +79,7 @@ def train(
     weights: WeightsOption = None,
     resize: ResizeOption = False,
     device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
     force: ForceOption = False,
     json_file: JsonOption = None,
 ) -> None:
@@ -133,6 +135,7 @@ def train(
         module, pictures, config, training,
         WeightGrid(odd=grid is GridName.ODD, standardise=standardise), device=device,
         state=state_beside(output, ".train.pt"), force=force, report=report, steps=steps,
+        threads=threads,
     )  # fmt: skip
     console.print(last)
     save(done.program, output)

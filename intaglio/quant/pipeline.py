@@ -27,6 +27,7 @@ from intaglio.quant.adjust.silence import silenced
 from intaglio.quant.capture.export import capture, channel_values, in_eval
 from intaglio.quant.capture.graph import FloatGraph
 from intaglio.quant.capture.passes import own_weights, simplify
+from intaglio.quant.capture.work import macs
 from intaglio.quant.learn.reconstruct import Reconstructed, reconstruct
 from intaglio.quant.lowering.lower import lower
 from intaglio.quant.lowering.report import Differences, LayerReport, differences, layer_reports
@@ -39,6 +40,7 @@ from intaglio.quant.settings.config import QuantConfig
 from intaglio.quant.widths.mixed import Mixed, mix
 from intaglio.system.spread import HERE, Pool
 from intaglio.system.steps import Steps
+from intaglio.system.threads import for_torch, torch_threads
 
 REPORTED = 16  # calibration images on which the report measures
 
@@ -49,7 +51,8 @@ class Quantized:
 
     `graph` is the simplified real-valued network, equalised if asked for; `fake.graph` is the same
     with corrected biases, and trained factors. `search` is what method "detptq" found, `mixed` the
-    widths under budgets, `trained` what reconstruction did.
+    widths under budgets, `trained` what reconstruction did; `threads` are those that were asked
+    for, of torch.
     """
 
     program: Program
@@ -61,13 +64,17 @@ class Quantized:
     search: Search | None = None
     mixed: Mixed | None = None
     trained: Reconstructed | None = None
+    threads: int | None = None
 
     @cached_property
     def layers(self) -> tuple[LayerReport, ...]:
         """What quantisation does to each layer, measured on some of the calibration images."""
         images = self.images[:REPORTED]
         choices = self.search.choices if self.search else ()
-        return layer_reports(self.graph, self.fake, self.program, self.calibration, images, choices)
+        with torch_threads(for_torch(sum(self.program.macs().values()), self.threads)):
+            return layer_reports(
+                self.graph, self.fake, self.program, self.calibration, images, choices
+            )
 
     def differences(
         self, integers: Mapping[str, NDArray[np.integer[Any]]], images: NDArray[np.uint8]
@@ -88,6 +95,7 @@ def quantize(
     pool: Pool = HERE,
     progress: Progress | None = None,
     steps: Steps | None = None,
+    threads: int | None = None,
 ) -> Quantized:
     """Quantise `model` after training, calibrated on uint8 images (N, C, H, W).
 
@@ -98,10 +106,21 @@ def quantize(
     stopped; the state of another search is replaced where that is `force`d, and refused otherwise.
     Its candidates run in `pool`, with the same Program. Budgets use `device` too. Both, and a
     reconstruction, tell `progress` (done, total), each its own. The other methods need none of
-    these. `steps` are told of `planned(config)`.
+    these. `steps` are told of `planned(config)`. `threads` are torch's; by default as many as
+    `system.threads` gives a network of this size.
     """
     config = config or QuantConfig()
     steps = steps or Steps()
+    with torch_threads(for_torch(macs(model, check_images(images)), threads)):
+        found = quantized(model, images, config, device, state, force, pool, progress, steps)
+    return replace(found, threads=threads)
+
+
+def quantized(
+    model: nn.Module, images: NDArray[np.uint8], config: QuantConfig, device: str,
+    state: Path | None, force: bool, pool: Pool, progress: Progress | None, steps: Steps,
+) -> Quantized:  # fmt: skip
+    """As `quantize`, with the threads that torch has."""
     steps.plan(*planned(config))
     progress = progress or steps.progress
     with steps.step("capture"):

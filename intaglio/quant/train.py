@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -26,6 +26,7 @@ from intaglio.detect.train import follow
 from intaglio.errors import DataError, ModelError
 from intaglio.program import Program
 from intaglio.quant.capture.graph import FloatGraph
+from intaglio.quant.capture.work import macs
 from intaglio.quant.learn.aqd import TrainedNetwork
 from intaglio.quant.learn.distil import distillation_loss
 from intaglio.quant.learn.learned_weight import WeightGrid
@@ -38,6 +39,7 @@ from intaglio.quant.settings.config import QuantConfig
 from intaglio.system.disk import write_bytes
 from intaglio.system.places import FORCE
 from intaglio.system.steps import Steps, counted
+from intaglio.system.threads import for_torch, torch_threads
 
 Report = Callable[[str, int, int], None]
 
@@ -148,11 +150,13 @@ class Trained:
     network: TrainedNetwork
     graph: FloatGraph
     scales: Scales
+    threads: int | None = None
 
     def integers(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.int64]]:
         """The network's own results as codes on uint8 images (N, C, H, W), in torch, with the
         Program's multipliers: what a simulator must give."""
-        return integers(self.graph, self.scales, self.program, images)
+        with torch_threads(for_torch(sum(self.program.macs().values()), self.threads)):
+            return integers(self.graph, self.scales, self.program, images)
 
 
 def trained(
@@ -167,15 +171,30 @@ def trained(
     force: bool = False,
     report: Report | None = None,
     steps: Steps | None = None,
+    threads: int | None = None,
 ) -> Trained:
     """Train `model`, a float detector with a `head_spec`, at the widths of `config`.
 
     The first ranges come from some of the pictures; `state`, `force` and `report` as in `train`;
-    `steps` are told of STEPS. Raises ModelError and DataError, each one sentence with a remedy.
+    `steps` are told of STEPS; `threads` are torch's, by default as many as `system.threads` gives a
+    network of this size. Raises ModelError and DataError, each one sentence with a remedy.
     """
+    size = macs(model, (pictures.channels, *pictures.size))
+    with torch_threads(for_torch(size, threads)):
+        found = learned(
+            model, pictures, config, training, grid, device, state, force, report, steps or Steps()
+        )
+    return replace(found, threads=threads)
+
+
+def learned(
+    model: nn.Module, pictures: Pictures, config: QuantConfig, training: TrainConfig,
+    grid: WeightGrid | None, device: str, state: Path | None, force: bool, report: Report | None,
+    steps: Steps,
+) -> Trained:  # fmt: skip
+    """As `trained`, with the threads that torch has."""
     place = str(torch_device(device))
     spec = head_of(model)
-    steps = steps or Steps()
     steps.plan(*STEPS)
     with steps.step("first ranges"):
         chosen = [pictures[i * len(pictures) // CALIBRATED] for i in range(CALIBRATED)]
@@ -191,7 +210,6 @@ def trained(
         done = train(
             network, spec, pictures, training, device=place, state=state, force=force, report=told
         )
-    graph, scales = done.exported(images)
     record = {
         "quantisation": {
             "method": "aqd",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -20,6 +19,7 @@ from intaglio.sim.isa import Isa, choose
 from intaglio.sim.plan import make_plan, storage
 from intaglio.sim.reference import narrowed
 from intaglio.sim.workspace import Workspace, make_workspace
+from intaglio.system.threads import most
 
 Array = NDArray[Any]
 WORTH = (
@@ -30,8 +30,8 @@ WORTH = (
 class Simulator:
     """Runs `program` on the host's integers; agrees with `sim.reference` on every bit.
 
-    threads  images run at a time, or threads that share a single large image; default: the
-             processors this process may use.
+    threads  images run at a time, or threads that share a single large image; default:
+             OMP_NUM_THREADS, else the processors this process may use.
     trace    return every tensor, accumulators too, instead of the Outputs (slower).
     isa      vector instructions, one of `sim.isa.supported()`; default: its best.
 
@@ -47,11 +47,9 @@ class Simulator:
         trace: bool = False,
         isa: Isa | None = None,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise DataError(f"threads must be at least 1, not {threads}.")
         self.program = program
         self._settings: dict[str, Any] = {"threads": threads, "trace": trace, "isa": isa}
-        self.threads = threads or processors()
+        self.threads = most(threads)
         self.overflows: dict[str, int] = {}
         self._plan = make_plan(program, trace, choose(isa))
         wanted = tuple(program.tensors.values()) if trace else program.outputs
@@ -124,13 +122,6 @@ class Simulator:
             wait(helpers)  # a late one must not meet the next image
             counts: list[int] = space.overflows.sum(axis=1).tolist()
         return counts
-
-
-def processors() -> int:
-    """Processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def numpy_type(type: IntType) -> np.dtype[Any]:

@@ -22,6 +22,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from intaglio.errors import DataError, ToolError
+from intaglio.system.threads import torch_threads
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -224,7 +225,7 @@ def perform(packed: Packed, part: Any) -> Any:
     with ALONE:
         check_versions(packed.versions)
         work = unpacked(packed)
-        with torch_threads(packed.torch_threads):
+        with torch_threads(packed.torch_threads):  # sums of reals depend on how they are divided
             return work(part)
 
 
@@ -233,22 +234,6 @@ def unpacked(packed: Packed) -> Callable[[Any], Any]:
     """The work, kept from part to part."""
     found: Callable[[Any], Any] = pickle.loads(packed.data)
     return found
-
-
-@contextmanager
-def torch_threads(count: int | None) -> Iterator[None]:
-    """torch, where the work uses it, with the client's number of threads: sums of reals depend on
-    how they are divided."""
-    torch = sys.modules.get("torch")
-    if torch is None or count is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def versions() -> tuple[tuple[str, str | None], ...]:

@@ -27,8 +27,9 @@ from intaglio.codegen.structure.ports import Port, random_frames
 from intaglio.errors import BuildError, DataError
 from intaglio.hdl.pack import frames_words, words_frames
 from intaglio.program import Program
-from intaglio.sim.engine import check_images, dequantise, numpy_type, processors
+from intaglio.sim.engine import check_images, dequantise, numpy_type
 from intaglio.system.steps import Tell, quiet
+from intaglio.system.threads import most
 
 Array = NDArray[Any]
 
@@ -87,10 +88,8 @@ class Function:
     """
 
     def __init__(self, bundle: BuildFiles, library: Path, threads: int | None = None) -> None:
-        if threads is not None and threads < 1:
-            raise DataError(f"threads must be at least 1, not {threads}.")
         manifest = bundle.manifest
-        self.threads = threads or processors()
+        self.threads = most(threads)
         self.source = Port.from_json(manifest["input"])
         self.sinks = tuple(Port.from_json(entry) for entry in manifest["outputs"])
         self.patience = (
