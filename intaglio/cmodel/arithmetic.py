@@ -2,7 +2,7 @@
 
 They are written in operators that Python and C share. All values are int64_t, which holds every
 value that a verified Program can meet (`fixed.EXACT_LIMIT`); `>>` of a negative value rounds down,
-which intaglio.c asserts of the compiler.
+which intaglio.c asserts of the compiler, and a float is IEEE 754's, rounded to nearest.
 """
 
 from __future__ import annotations

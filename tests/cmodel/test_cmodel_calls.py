@@ -33,6 +33,7 @@ from intaglio.ops import Input
 from intaglio.sim import reference
 
 I64 = ctypes.c_int64
+TRAPPED = ("-std=c99", "-O1", "-fsanitize=undefined", "-fsanitize-undefined-trap-on-error")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CModel]:
     compiler("cc")
     work = tmp_path_factory.mktemp("model")
     written = write_c_model(skip(), work / "c", "net")
-    made = CModel(compile_library(written, work), skip(), "net")
+    made = CModel(compile_library(written, work, flags=TRAPPED), skip(), "net")
     yield made
     made.close()
 
@@ -55,8 +56,7 @@ def functions(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
         names = ", ".join(part.split()[1] for part in arguments.split(", "))
         text += f"int64_t c_{name}({arguments}) {{ return fixed_{name}({names}); }}\n"
     (work / "fixed.c").write_text(text)
-    flags = ("-std=c99", "-O2", "-fsanitize=undefined", "-fsanitize-undefined-trap-on-error")
-    called(compiler(), *STRICT, *flags, "-shared", "-fPIC", "fixed.c", "-o", "fixed.so", cwd=work)
+    called(compiler(), *STRICT, *TRAPPED, "-shared", "-fPIC", "fixed.c", "-o", "fixed.so", cwd=work)
     return ctypes.CDLL(str(work / "fixed.so"))
 
 
@@ -120,7 +120,7 @@ def test_what_python_alone_can_say_is_refused_in_arithmetic() -> None:
 def test_a_layer_by_itself(tmp_path_factory: pytest.TempPathFactory, program, seed: int) -> None:
     """Tensors from any frame, written in any order: each layer is computed from what stands."""
     work = tmp_path_factory.mktemp("one")
-    one = CModel(compile_library(write_c_model(program, work / "c"), work, flags=("-O0",)),
+    one = CModel(compile_library(write_c_model(program, work / "c"), work, flags=TRAPPED),
                  program, "model")  # fmt: skip
     expected = reference.run(program, random_images(program, 1, seed)).tensors
     for name, codes in expected.items():
