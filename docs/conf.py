@@ -14,7 +14,7 @@ language = "en"
 smartquotes = False  # they would make a dash of the two of an option
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "fromcode"]
-exclude_patterns = ["fromcode"]
+exclude_patterns = ["fromcode", "_static"]
 suppress_warnings: list[str] = []  # every warning is an error
 
 myst_enable_extensions = ["attrs_inline", "deflist"]
@@ -36,6 +36,8 @@ maximum_signature_line_length = 90
 
 html_theme = "furo"
 html_title = f"intaglio {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 pygments_style = "friendly"

@@ -12,6 +12,7 @@ from fromcode.markdown import code, escaped, prose, table
 from fromcode.samples import EXPORTS, Export, names, quantised, sample
 from intaglio import ops
 from intaglio.chip.boards import BOARDS
+from intaglio.cmodel import source
 from intaglio.codegen.area.devices import DEVICES
 from intaglio.codegen.structure.graph import KINDS, hardware_graph
 from intaglio.errors import IntaglioError
@@ -134,6 +135,7 @@ def executions() -> dict[str, set[str]]:
     return {
         "reference": cases(reference.run) | cases(reference.execute),
         "simulator": cases(workspace.Binder.bind),
+        "C library": {kind.__name__ for kind in source.KINDS},
         "hardware block": {kind.__name__ for kind in KINDS},
     }
 
