@@ -91,7 +91,7 @@ def whole_file(path: Path) -> Iterator[Path]:
                 yield part
                 send(path, part.read_bytes())
             return
-        with held(), beside(Path(os.path.realpath(path))) as (target, part):
+        with held(), beside(followed(path)) as (target, part):
             with released():
                 yield part
             if target.exists():
@@ -103,6 +103,14 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise DataError(f"{path} must be writable, not: {reason(error)}.") from error
     except OSError as error:
         raise DataError(f"{path} must be writable, not: {reason(error)}.") from error
+
+
+def followed(path: Path) -> Path:
+    """What a path names, links followed, there or not. Raises OSError for links in a circle."""
+    found = Path(os.path.realpath(path))
+    if found.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return found
 
 
 @contextmanager
@@ -148,10 +156,10 @@ def whole_folder(path: Path, error: type[IntaglioError] = DataError) -> Iterator
 
     Nothing is left behind otherwise; an OSError becomes an `error`.
     """
-    target = Path(os.path.realpath(path))
-    above = [folder for folder in missing(target) if folder != target]
     part: Path | None = None
     try:
+        target = followed(path)
+        above = [folder for folder in missing(target) if folder != target]
         with held():
             try:
                 home = target if target.is_dir() else target.parent

@@ -23,6 +23,7 @@ from intaglio.errors import DataError, IntaglioError
 from intaglio.system.disk import (
     PART,
     descriptor,
+    followed,
     is_stream,
     make_folder,
     missing,
@@ -234,10 +235,14 @@ def check_file(result: Result, force: bool | None) -> None:
         return
     if path.is_dir():
         raise DataError(f"{result.option} must be a file, not {path}, which is a folder.")
-    if not path.exists():
+    try:
+        found = followed(path)
+        if found.exists() and not os.access(found, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise DataError(f"{path} must be writable, not: {reason(error)}.") from error
+    if not found.exists():
         return
-    if not os.access(path, os.W_OK):
-        raise DataError(f"{path} must be writable, not: {os.strerror(errno.EACCES)}.")
     if force or not path.stat().st_size:
         return
     if not result.kind.ours(path):
