@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from intaglio.api import Engine, compare_with_simulator, evaluate, head_of, predictor
+from intaglio.codegen.folder.manifest import is_build, made_since
 from intaglio.detect import zoo
 from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import decode
 from intaglio.detect.draw import draw, sheet
 from intaglio.detect.images import stack
+from intaglio.detect.scenes import is_scenes
 from intaglio.file import save
 from intaglio.system.disk import write_bytes, write_text
+from intaglio.system.places import Kind
 
 if TYPE_CHECKING:
     from intaglio.quant import Quantized
@@ -46,6 +49,15 @@ class Story:
     def say(self, line: str) -> None:
         """One line."""
         self.console.print(f"[{self.seconds():5.0f} s] {line}", markup=False)
+
+
+def made_in_build(out: Path) -> str:
+    """What is in the build of an earlier demo that the demo did not make."""
+    found = made_since(out / "build", "sim") if is_build(out / "build") else ""
+    return f"{found} in its build" if found else ""
+
+
+DEMO = Kind("an earlier demo", lambda out: is_scenes(out / "held-out"), made_in_build)
 
 
 def run_demo(out: Path, console: Console) -> dict[str, Any]:
@@ -77,7 +89,7 @@ def run_demo(out: Path, console: Console) -> dict[str, Any]:
 
     story.say("generating hardware for the W4A4 Program")
     bundle = build(quantised["w4a4"].program, target="ecp5-85k", images=shown[:VERIFIED])
-    bundle.write(out / "build")
+    bundle.write(out / "build", force=True)  # what else is there was looked at before
     results = {}
     for stalls in (False, True):
         kind = "with random stalls" if stalls else "back to back"

@@ -39,6 +39,7 @@ import intaglio.cli
 from intaglio.codegen.bundle import build
 from intaglio.detect.scenes import write_scenes
 from intaglio.file import save
+from intaglio.system.disk import PART
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
@@ -69,6 +70,7 @@ def quick(into: Path) -> list[Command]:
         Command(("trace", net, image), (net, image), {"-o": "trace", **json_file}, True),
         Command(("export", net, "--check", 0), (net,), {"-o": "onnx", **json_file}, True),
         Command(("import", onnx, "--no-check"), (onnx,), {"-o": "program", **json_file}, True),
+        Command(("golden", net, "--check", 0), (net,), {"-o": "golden", **json_file}, True),
         Command(("report", made), of_build, {"-o": "html", **json_file}),
         Command(("scenes", "--count", 2, "--side", 32), (), {"-o": "scenes", **json_file}),
         Command(("build", net, "--target", "generic", "--multipliers", 40), (net,),
@@ -85,7 +87,7 @@ def others(into: Path) -> list[Command]:
     reads, model = (det, data, image), "every_command:detector"
     return [
         Command(("run", det, into / "data/images"), (det, image), {"-o": "runs", **json_file}),
-        Command(("eval", det, *coco), reads, {**json_file, "--predictions": "json"}, often=2),
+        Command(("eval", det, *coco), reads, {**json_file, "--predictions": "list"}, often=2),
         Command(("diverge", det, *coco, "--rounding", "RND"), reads, json_file, often=1),
         Command(("quantize", model, *images), (image,), {"-o": "program", **json_file}, True, 2),
         Command(("train", model, *coco, "--epochs", 1, "--batch", 2), (data, image),
@@ -118,12 +120,12 @@ def prepare(into: Path, everything: bool) -> None:
 
 
 def seen(folder: Path) -> dict[str, object]:
-    """Everything below a folder: contents, links, kinds and modes. Of a build in it, what a
+    """Everything below a folder: contents, links, kinds and modes. Of a build in it, what a whole
     simulation leaves there is left out."""
     found: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         mode, name = path.lstat().st_mode, str(path.relative_to(folder))
-        if name.startswith("build/sim"):
+        if name.startswith("build/sim") and PART not in name:
             continue
         what: object = stat.S_IFMT(mode)
         if stat.S_ISLNK(mode):

@@ -20,6 +20,7 @@ import onnx
 from networks import skip, tiny
 from PIL import Image
 
+from intaglio.cmodel.folder import GOLDEN, write_c_model
 from intaglio.codegen.folder.manifest import is_build, made_since
 from intaglio.cosim.trace import Trace, write_trace
 from intaglio.detect.scenes import is_scenes, write_scenes
@@ -29,8 +30,10 @@ from intaglio.file import load, save
 
 OLD = b"what a user had there"
 STDOUT = ("-", "/dev/stdout", "/dev/fd/1")
-ENDINGS = {"program": ".intaglio", "json": ".json", "html": ".html", "onnx": ".onnx"}
-FOLDERS = ("trace", "build", "scenes", "runs")
+ENDINGS = {
+    "program": ".intaglio", "json": ".json", "list": ".json", "html": ".html", "onnx": ".onnx",
+}  # fmt: skip
+FOLDERS = ("trace", "build", "golden", "scenes", "runs")
 
 
 @dataclass(frozen=True)
@@ -232,6 +235,8 @@ def earlier_result(s: Spot, at: Path) -> None:
             save(tiny(), at)
         case "json":
             at.write_text('{"old": true}\n')
+        case "list":
+            at.write_text("[]\n")
         case "html":
             at.write_text("<!DOCTYPE html><html><p>old</p></html>")
         case "onnx":
@@ -243,6 +248,8 @@ def earlier_result(s: Spot, at: Path) -> None:
             write_scenes(at, 1, 32, 9, "train")
         case "build":
             shutil.copytree(s.built, at)
+        case "golden":
+            write_c_model(tiny(), at, "old")
         case _:
             at.mkdir()
             (at / "0.png").write_bytes(OLD)
@@ -259,6 +266,8 @@ def is_whole(kind: str, at: Path) -> bool:
             return is_scenes(at)
         case "build":
             return is_build(at) and made_since(at) == ""
+        case "golden":
+            return GOLDEN.ours(at) and GOLDEN.costly(at) == ""
         case "runs":
             for drawing in at.glob("*.boxes.png"):
                 Image.open(drawing).load()
@@ -270,8 +279,8 @@ def is_whole(kind: str, at: Path) -> bool:
 def is_whole_file(kind: str, data: bytes) -> bool:
     """Whether bytes are a whole result."""
     match kind:
-        case "json":
-            return isinstance(json.loads(data), dict | list)
+        case "json" | "list":
+            return isinstance(json.loads(data), dict if kind == "json" else list)
         case "html":
             HTMLParser().feed(data.decode())
             return data.lower().startswith(b"<!doctype html") and data.rstrip().endswith(b"</html>")

@@ -187,11 +187,13 @@ def bitstream(
 @command()
 def demo(
     output: FolderOutput = Path("demo"),
+    force: ForceOption = False,
     json_file: JsonOption = None,
 ) -> None:
     """The whole story on the bundled detector: data, mAP, integers, RTL, proof, pictures."""
-    from intaglio.demo import run_demo
+    from intaglio.demo import DEMO, run_demo
 
+    settle([], Result("-o", output, DEMO, folder=True), json_file=json_file, force=force)
     numbers = run_demo(output, console)
     write_json(json_file, numbers)
     if numbers["mismatches"]:

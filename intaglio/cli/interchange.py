@@ -59,6 +59,7 @@ def is_tosa(path: Path) -> bool:
 
 
 TOSA = Kind("TOSA", is_tosa)
+ONNX = Kind("ONNX of intaglio's own", own_onnx)
 
 
 @command("export")
@@ -102,7 +103,7 @@ def export_program(
         )
     if check is not None and not 0 <= check <= MOST_CHECKED:
         raise DataError(f"--check must be 0 to {MOST_CHECKED:,}, not {check:,}.")
-    result = Result("-o", output, TOSA if form is Form.TOSA else Kind("our own ONNX", own_onnx))
+    result = Result("-o", output, TOSA if form is Form.TOSA else ONNX)
     settle([model], result, json_file=json_file, force=force)
     program = load(model)
     if form is not Form.TOSA:

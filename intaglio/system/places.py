@@ -25,7 +25,6 @@ from intaglio.system.disk import (
     descriptor,
     followed,
     is_stream,
-    make_folder,
     missing,
     reason,
     remove_empty,
@@ -127,7 +126,7 @@ def decided(sources: list[Source], results: Sequence[Result], force: bool | None
             place = folder_of(result)
             if place is not None and place not in tried:
                 tried.add(place)
-                made = ready(place, result.path) + made
+                made = ready(place, result.path if result.folder else result.path.parent) + made
     except BaseException:
         remove_empty(made)
         raise
@@ -271,18 +270,21 @@ def folder_of(result: Result) -> Path | None:
     return target if result.folder else target.parent
 
 
-def ready(folder: Path, path: Path) -> list[Path]:
-    """Make a folder in which files can be written, for `path`; those that were made, innermost
+def ready(folder: Path, shown: Path) -> list[Path]:
+    """Make a folder in which files can be written, called `shown`; those that were made, innermost
     first. Raises DataError."""
-    made = missing(folder)
+    made: list[Path] = []
+    must = "be a folder that can be made"
     try:
-        make_folder(folder)
+        made = missing(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        must = "be writable"
         tempfile.TemporaryFile(dir=folder).close()
     except BaseException as error:
         remove_empty(made)
         if not isinstance(error, OSError):
             raise
-        raise DataError(f"{path} must be writable, not: {reason(error)}.") from error
+        raise DataError(f"{shown} must {must}, not: {reason(error)}.") from error
     return made
 
 
