@@ -8,6 +8,7 @@ a temporary one: several of them end with an error otherwise.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -19,6 +20,9 @@ from pathlib import Path
 
 from intaglio.errors import DataError
 from intaglio.system.disk import make_folder, private_folder, reason, user_cache
+from intaglio.system.interrupts import held
+
+PATIENCE = 5.0  # seconds, for a program that is asked to end
 
 
 def environment() -> dict[str, str]:
@@ -100,7 +104,7 @@ def run_logged(
             log.open("wb", buffering=0) as file,
             subprocess.Popen(
                 command, cwd=folder, env=environment() | dict(more or {}), stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, process_group=0,
             ) as child,
         ):  # fmt: skip
             assert child.stdout is not None
@@ -109,7 +113,8 @@ def run_logged(
                     printed.append(part)
                     file.write(part)
             except BaseException:  # an interruption too: nobody waits for it any more
-                child.kill()
+                with held():
+                    end(child)
                 raise
     except FileNotFoundError:
         raise
@@ -118,6 +123,16 @@ def run_logged(
             log.unlink()
         raise DataError(f"{log} must be writable, not: {reason(error)}.") from error
     return child.returncode, b"".join(printed).decode("utf-8", "replace")
+
+
+def end(child: "subprocess.Popen[bytes]") -> None:
+    """Stop a program that has a process group of its own, with all that it has started: they may
+    put away what they are making, but not take long over it."""
+    for number, patience in ((signal.SIGTERM, PATIENCE), (signal.SIGKILL, None)):
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(child.pid, number)
+            child.wait(patience)
+            return
 
 
 def complaint(printed: str) -> str:

@@ -162,6 +162,7 @@ import argparse
 import hashlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
@@ -245,6 +246,7 @@ def main():
     parser.add_argument("--patience", type=int, default=1000000)
     parser.add_argument("--kept", type=Path, help="folder for Verilator's own objects")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # with its temporary files away
     os.chdir(ROOT)
     os.environ.setdefault("PATH", os.defpath)
     try:

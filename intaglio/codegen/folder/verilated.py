@@ -84,9 +84,13 @@ def make(
     with ThreadPoolExecutor(processors()) as pool:
         tell("compiling", 0, len(jobs))
         work_on = [pool.submit(run, job, work, env) for job in jobs]
-        for number, done in enumerate(as_completed(work_on), 1):
-            done.result()
-            tell("compiling", number, len(jobs))
+        try:
+            for number, done in enumerate(as_completed(work_on), 1):
+                done.result()
+                tell("compiling", number, len(jobs))
+        except BaseException:  # an interruption too: what has not begun need not
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     run([COMPILER, "-o", output, *objects, "-pthread", *link], work, env)
     for name, place in made.items():
         if place is not None:
