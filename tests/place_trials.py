@@ -40,6 +40,7 @@ from intaglio.codegen.bundle import build
 from intaglio.detect.scenes import write_scenes
 from intaglio.file import save
 from intaglio.system.disk import PART
+from intaglio.system.steps import RECORD
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
@@ -302,7 +303,8 @@ class Trials:
             if place.at is None or not place.at.is_relative_to(self.root / "here"):
                 continue
             kind, name = command.results[option], str(place.at.relative_to(self.root / "here"))
-            mine = {n for n in changed if n == name or n.startswith(f"{name}/")}
+            names = {name, f"{name.removesuffix('.intaglio')}.{RECORD}"}  # and how long it took
+            mine = {n for n in changed if n in names or n.startswith(f"{name}/")}
             if mine and not is_whole(kind, place.at):
                 wrong.append(f"{option} is not whole")
             if code == 0 and not mine:

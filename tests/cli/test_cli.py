@@ -256,7 +256,8 @@ def test_places_that_cannot_be_written(cli: Cli, pictures: Path, tmp_path: Path)
     refused(cli("scenes", "data", "--seed", -1), "--seed must be 0 to")
     refused(cli("info", "own.intaglio", "--json", pictures), "--json must be a file, not")
     refused(cli(*own, "-o", "file/x.intaglio"), "file must be a folder")
-    assert {f.name for f in tmp_path.iterdir()} == {"file", "own.intaglio", "pictures"}
+    left = {"file", "own.intaglio", "own.steps.json", "pictures"}
+    assert {f.name for f in tmp_path.iterdir()} == left
     again = tmp_path / "again"
     again.mkdir()
     Image.open(pictures / "0.png").save(again / "0.png")
