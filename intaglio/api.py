@@ -1,60 +1,309 @@
-"""The verbs as functions: quantise, evaluate. Building and verifying are in `codegen`."""
+"""The verbs as functions: quantise, train, evaluate. Building and verifying are in `codegen`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.errors import ModelError, ProgramError
+from intaglio.errors import DataError, ModelError, ProgramError
+from intaglio.fixed import Arithmetic, preset
 from intaglio.program import Program
+from intaglio.quant.settings.budget import Budget, Widths
+from intaglio.quant.settings.config import (
+    POWERS,
+    Method,
+    OdolTerms,
+    QuantConfig,
+    Reconstruction,
+)
+from intaglio.system.html import snippet, tag, text_of
 from intaglio.system.spread import HERE, Pool
-from intaglio.system.steps import Steps
+from intaglio.system.steps import Steps, Tell
 from intaglio.system.threads import for_torch, torch_threads
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import nn
 
     from intaglio.detect.coco import CocoData
-    from intaglio.detect.decode import HeadSpec
+    from intaglio.detect.decode import Detections, HeadSpec
     from intaglio.detect.evaluate import EvalResult, Predict
     from intaglio.quant import Differences, Quantized
-    from intaglio.quant.train import Trained
+    from intaglio.quant.learn.learned_weight import WeightGrid
+    from intaglio.quant.train import Pictures, TrainConfig, Trained
 
 Engine = Literal["float", "fake", "sim", "reference", "rtl"]
 Progress = Callable[[int, int], None]
 Size = tuple[int, int]
+Model: TypeAlias = "Program | nn.Module | str | Path"
+Images: TypeAlias = "NDArray[np.uint8] | str | Path | Sequence[str | Path]"
+PICTURES = "pictures"  # the step in which they are read
+DRAWN = 384  # pixels of a small picture's longer side, enlarged by a whole number
+
+
+def opened(model: Model, weights: str | Path | None = None) -> Program | nn.Module:
+    """What a name stands for, as on the command line: a bundled or torchvision's detector, a
+    `.intaglio` file, the folder of a build, or package.module:factory. A Program and a module are
+    themselves. `weights` is a state dict. Raises ModelError and what reading a file does."""
+    if not isinstance(model, (str, Path)):
+        return model
+    reference = str(model)
+    if Path(reference).is_dir():
+        reference = f"{reference}/program.intaglio"  # of a build
+    if reference.endswith(".intaglio"):
+        from intaglio.file import load
+
+        if weights is not None:
+            raise ModelError("--weights must go with a torch model, not with a .intaglio file.")
+        return load(reference)
+    from intaglio.detect.resolve import resolve
+
+    return resolve(reference, None if weights is None else Path(weights))
+
+
+def to_be_quantised(model: Model, weights: str | Path | None = None) -> nn.Module:
+    """As `opened`, a torch model. Raises ModelError for a Program."""
+    found = opened(model, weights)
+    if isinstance(found, Program):
+        name = model if isinstance(model, (str, Path)) else "a Program"
+        raise ModelError(f"MODEL must be a torch model, not {name}, which is quantised already.")
+    return found
+
+
+def places(images: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Pictures and folders of them as paths."""
+    return [Path(images)] if isinstance(images, (str, Path)) else [Path(one) for one in images]
 
 
 def quantize(
-    model: nn.Module,
-    images: NDArray[np.uint8],
+    model: Model,
+    images: Images,
     *,
+    wbits: int = 4,
+    abits: int = 4,
+    first_wbits: int = 8,
+    last_wbits: int | None = None,
+    output_bits: int = 16,
+    sum_bits: int | None = None,
+    method: Method = "lp",
+    p: float = 2.4,
+    powers: tuple[float, ...] = POWERS,
+    odol: OdolTerms | None = None,
+    thorough: bool = False,
+    percentile: float = 99.99,
+    per_channel: bool = True,
+    symmetric: bool = True,
+    pot_scales: bool = False,
+    equalize: bool = False,
+    compensate: bool = True,
+    correct_bias: bool = True,
+    reconstruct: Reconstruction | None = None,
+    overrides: Mapping[str, tuple[int, int]] | None = None,
+    budgets: Sequence[str | Budget] = (),
+    widths: Widths | None = None,
+    arithmetic: str | Arithmetic = "intaglio",
+    weights: str | Path | None = None,
+    limit: int | None = 64,
+    size: Size | None = None,
+    resize: bool = False,
     device: str = "cpu",
     state: Path | None = None,
+    force: bool = False,
     pool: Pool = HERE,
     progress: Progress | None = None,
-    **settings: Any,
+    steps: Steps | None = None,
+    threads: int | None = None,
 ) -> Program:
-    """The integer Program of a torch model, calibrated on uint8 images (N, C, H, W).
+    """The integer Program of a torch model.
 
-    `settings` are the fields of `intaglio.quant.QuantConfig`; the rest serves method "detptq",
-    as in `intaglio.quant.quantize`. For the fake-quantised model
-    and the per-layer report as well, call `intaglio.quant.quantize`.
+    model       a module, or a name as on the command line; `weights` is its state dict.
+    images      uint8 (N, C, H, W) to calibrate on, or pictures and folders of them, of which
+                `limit` are used, spread evenly; `size` (H, W) and `resize` say how they are read.
+    arithmetic  a profile, or the name of a preset, like "tflite".
+    budgets     like "bops=16".
+
+    wbits to widths are the fields of `intaglio.quant.QuantConfig`, which says what each means;
+    device to progress serve the search, as `intaglio.quant.quantize` says. `Steps(print)` for
+    `steps` says what is done; `threads` are torch's. `intaglio.api.quantized` gives the
+    fake-quantised model and the report on layers as well.
+
+    Raises ModelError and DataError, each one sentence with a remedy.
     """
-    from intaglio.quant import QuantConfig
-    from intaglio.quant import quantize as run
-
-    config = QuantConfig(**settings)
-    found = run(
-        model, images, config, device=device, state=state, pool=pool, progress=progress
+    config = QuantConfig(
+        wbits=wbits, abits=abits, first_wbits=first_wbits, last_wbits=last_wbits,
+        output_bits=output_bits, sum_bits=sum_bits, method=method, p=p, powers=powers,
+        odol=odol or OdolTerms(), thorough=thorough, percentile=percentile,
+        per_channel=per_channel, symmetric=symmetric, pot_scales=pot_scales, equalize=equalize,
+        compensate=compensate, correct_bias=correct_bias, reconstruct=reconstruct,
+        overrides=overrides or {}, widths=widths or Widths(),
+        budgets=tuple(Budget.parse(b) if isinstance(b, str) else b for b in budgets),
+        arithmetic=preset(arithmetic) if isinstance(arithmetic, str) else arithmetic,
     )  # fmt: skip
-    return found.program
+    return quantized(
+        model, images, config, weights=weights, limit=limit, size=size, resize=resize,
+        device=device, state=state, force=force, pool=pool, progress=progress, steps=steps,
+        threads=threads,
+    ).program  # fmt: skip
+
+
+def quantized(
+    model: Model,
+    images: Images,
+    config: QuantConfig,
+    *,
+    data: CocoData | None = None,
+    weights: str | Path | None = None,
+    limit: int | None = 64,
+    size: Size | None = None,
+    resize: bool = False,
+    device: str = "cpu",
+    state: Path | None = None,
+    force: bool = False,
+    pool: Pool = HERE,
+    progress: Progress | None = None,
+    steps: Steps | None = None,
+    threads: int | None = None,
+) -> Quantized:
+    """As `quantize`, by a `config`; the fake-quantised model and the report on layers too. With
+    `data` the images are those that it lists."""
+    from intaglio.quant.pipeline import planned
+    from intaglio.quant.pipeline import quantize as run
+
+    module = to_be_quantised(model, weights)
+    steps = steps or Steps()
+    if isinstance(images, np.ndarray):
+        pixels = images
+    else:
+        steps.plan(PICTURES, *planned(config))
+        pixels = calibration(module, images, data, limit, size, resize, steps)
+    return run(
+        module, pixels, config, device=device, state=state, force=force, pool=pool,
+        progress=progress, steps=steps, threads=threads,
+    )  # fmt: skip
+
+
+def calibration(
+    model: nn.Module, images: str | Path | Sequence[str | Path], data: CocoData | None,
+    limit: int | None, size: Size | None, resize: bool, steps: Steps,
+) -> NDArray[np.uint8]:  # fmt: skip
+    """At most `limit` of the pictures, spread evenly, as the model reads them."""
+    from intaglio.detect.images import image_files, listed_files, spread, stack
+
+    listed = listed_files(data) if data is not None else image_files(places(images))
+    files = spread(listed, len(listed) if limit is None else limit)
+    shape = size or input_size(model)
+    if resize and shape is None:
+        raise DataError("--resize must come with --size HxW for a model without input_size.")
+    with steps.step(PICTURES):
+        channels = input_channels(model, files, shape)
+        return stack(files, shape, resize=resize, channels=channels)
+
+
+def train(
+    model: Model,
+    images: str | Path,
+    data: CocoData | str | Path,
+    *,
+    wbits: int = 4,
+    abits: int = 4,
+    last_wbits: int | None = None,
+    sum_bits: int | None = None,
+    odd: bool = True,
+    standardise: bool = False,
+    epochs: int = 6,
+    rate: float = 4e-3,
+    batch: int = 32,
+    distil: float = 0.0,
+    seed: int = 1,
+    arithmetic: str | Arithmetic = "intaglio",
+    weights: str | Path | None = None,
+    size: Size | None = None,
+    resize: bool = False,
+    device: str = "cpu",
+    state: Path | None = None,
+    force: bool = False,
+    steps: Steps | None = None,
+    threads: int | None = None,
+) -> Program:
+    """The integer Program of a float detector, trained further with the hardware's roundings (AQD).
+
+    model        a module with a `head_spec`, or a name as on the command line.
+    images       folder of the images that `data`, a COCO set or file, lists.
+    odd          weights are odd multiples; else symmetric. `standardise`: of mean 0, variance 1.
+    epochs, rate, batch, distil, seed  as `intaglio.quant.train.TrainConfig` says.
+    state        a file from which a stopped training goes on; `force` replaces another's.
+
+    The rest as in `quantize`. Raises ModelError and DataError, each one sentence with a remedy.
+    """
+    from intaglio.quant.learn.learned_weight import WeightGrid
+    from intaglio.quant.train import TrainConfig
+
+    config = QuantConfig(
+        wbits=wbits, abits=abits, last_wbits=last_wbits, sum_bits=sum_bits,
+        arithmetic=preset(arithmetic) if isinstance(arithmetic, str) else arithmetic,
+    )  # fmt: skip
+    training = TrainConfig(epochs=epochs, rate=rate, batch=batch, distil=distil, seed=seed)
+    return trained_on(
+        to_be_quantised(model, weights), coco(data, images), config, training,
+        WeightGrid(odd=odd, standardise=standardise), size=size, resize=resize, device=device,
+        state=state, force=force, steps=steps, threads=threads,
+    )[0].program  # fmt: skip
+
+
+def trained_on(
+    model: nn.Module,
+    data: CocoData,
+    config: QuantConfig,
+    training: TrainConfig,
+    grid: WeightGrid,
+    *,
+    name: str = "The model",
+    size: Size | None = None,
+    resize: bool = False,
+    device: str = "cpu",
+    state: Path | None = None,
+    force: bool = False,
+    report: Callable[[str, int, int], None] | None = None,
+    steps: Steps | None = None,
+    threads: int | None = None,
+) -> tuple[Trained, Pictures]:
+    """What `train` does with its settings made, and the pictures."""
+    from intaglio.detect.images import listed_files
+    from intaglio.quant.train import STEPS, Pictures, trained
+
+    shape = size or input_size(model)
+    if shape is None:
+        raise ModelError("The model must say its input_size (H, W), or --size must be given.")
+    steps = steps or Steps()
+    steps.plan(PICTURES, *STEPS)
+    with steps.step(PICTURES):
+        channels = input_channels(model, listed_files(data), shape)
+        classes = head_of(model, name).classes
+        pictures = Pictures(data, classes, shape, resize=resize, channels=channels)
+    done = trained(
+        model, pictures, config, training, grid, device=device, state=state, force=force,
+        report=report, steps=steps, threads=threads,
+    )  # fmt: skip
+    return done, pictures
+
+
+def coco(data: CocoData | str | Path, images: str | Path | None) -> CocoData:
+    """A COCO set, by its file and the folder of its images."""
+    from intaglio.detect.coco import CocoData
+
+    if isinstance(data, CocoData):
+        return data
+    if images is None:
+        raise DataError("images must be the folder of the images that data lists, not None.")
+    return CocoData(Path(data), Path(images))
 
 
 def compare_with_simulator(quantized: Quantized, images: NDArray[np.uint8]) -> Differences:
@@ -178,14 +427,112 @@ def images_for(
     return stack(list(files), (height, width), resize=resize, channels=channels, quiet=quiet)
 
 
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a detector found in a picture: `boxes` (n, 4) x0 y0 x1 y1 in the picture's own pixels,
+    `scores` (n,) in 0..1 descending, `labels` (n,) the names; and the picture with them drawn."""
+
+    image: str
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    labels: tuple[str, ...]
+    png: bytes = field(repr=False)
+
+    def caption(self) -> str:
+        """The picture's name and what is in it."""
+        seen = [f"{n} {s:.2f}" for n, s in zip(self.labels, self.scores, strict=True)]
+        return f"{self.image}: {', '.join(seen) or 'nothing'}"
+
+    def __repr__(self) -> str:
+        return f"<Seen in {self.caption()}>"
+
+    def figure(self) -> str:
+        """The picture with its caption, as HTML."""
+        data = base64.b64encode(self.png).decode("ascii")
+        picture = tag("img", src=f"data:image/png;base64,{data}", alt=self.caption())
+        return tag("figure", picture, tag("figcaption", text_of(self.caption())))
+
+    def _repr_html_(self) -> str:
+        return snippet("Detections", self.figure())
+
+
+class Gallery(tuple[Seen, ...]):
+    """Pictures with what was found in each."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return snippet("Detections", *(seen.figure() for seen in self))
+
+
+def run(
+    model: Program | str | Path,
+    images: str | Path | Sequence[str | Path],
+    *,
+    threshold: float = 0.3,
+    resize: bool = False,
+    threads: int | None = None,
+    name: str = "The Program",
+) -> Gallery:
+    """What a Program finds in pictures, run in the simulator, drawn; in a notebook it is shown.
+
+    model      a Program, a .intaglio file or the folder of a build.
+    images     pictures, or folders of them; `resize` letterboxes other sizes.
+    threshold  the least score.
+    name       of the Program in refusals.
+
+    Raises ModelError for a Program without a head description, DataError for pictures.
+    """
+    from intaglio.detect.images import image_files
+    from intaglio.sim.engine import Simulator
+
+    program = opened(model)
+    name = str(model) if isinstance(model, (str, Path)) else name
+    if not isinstance(program, Program):
+        raise ModelError(f"MODEL must be a .intaglio file or a build, not {name}; quantise it.")
+    spec, files = head_of(program, name), image_files(places(images))
+    simulator, found = Simulator(program, threads=threads), []
+    for file in files:
+        maps = simulator(images_for(program, [file], resize=resize))
+        codes = {name: array[0] for name, array in maps.items()}
+        picture, seen = drawn_boxes(file, program, spec, codes, threshold)
+        data = BytesIO()
+        picture.save(data, format="PNG")
+        kept = seen.scores > threshold
+        labels = tuple(spec.classes[k] for k in seen.labels[kept])
+        found.append(Seen(file.name, seen.boxes[kept], seen.scores[kept], labels, data.getvalue()))
+    return Gallery(found)
+
+
+def drawn_boxes(
+    path: Path, program: Program, spec: HeadSpec, codes: Mapping[str, NDArray[Any]],
+    threshold: float,
+) -> tuple[Image, Detections]:  # fmt: skip
+    """An image file enlarged, with its boxes; and what was found, in the picture's own pixels."""
+    from intaglio.detect.draw import draw
+    from intaglio.detect.evaluate import decode_fitted
+    from intaglio.detect.images import read
+    from intaglio.sim.engine import dequantise
+
+    channels, height, width = program.inputs[0].shape
+    picture = read(path, None, channels=channels)
+    own, size = (picture.shape[1], picture.shape[2]), (height, width)
+    real = [dequantise(t, codes[t.name][None])[0] for t in program.outputs]
+    seen = decode_fitted(spec, real, own, size)
+    zoom = max(1, DRAWN // max(own))
+    return draw(picture, seen, spec.classes, zoom=zoom, threshold=threshold), seen
+
+
 def evaluate(
-    model: Program | nn.Module,
-    data: CocoData,
+    model: Model,
+    data: CocoData | str | Path,
+    images: str | Path | None = None,
     *,
     engine: Engine | None = None,
     limit: int | None = None,
     size: tuple[int, int] | None = None,
     resize: bool = False,
+    weights: str | Path | None = None,
     predict: Predict | None = None,
     pool: Pool = HERE,
     progress: Progress | None = None,
@@ -194,20 +541,32 @@ def evaluate(
 ) -> EvalResult:
     """mAP (pycocotools) of a Program or a torch detector on a COCO data set.
 
-    `engine` defaults to "sim" for a Program and "float" for a module; `predict` replaces it, as
-    for the fake-quantised model. Boxes are decoded in float from the outputs' real values.
-    `threads` are the simulator's or torch's; by default as many as `system.threads` gives.
+    model    a Program, a module, or a name as on the command line; `weights` is a state dict.
+    data     a COCO set, or its file, and then `images`, the folder of its images.
+    engine   "sim" for a Program and "float" for a module, unless it is stated; "rtl" runs the
+             Verilog of a build's folder, compiled. `predict` replaces it, as for the
+             fake-quantised model.
+    limit    the first images alone; `size` (H, W) and `resize` say how pictures are read.
+    threads  of the simulator or of torch; by default as many as `system.threads` gives.
+
+    Boxes are decoded in float from the outputs' real values. Raises ModelError and DataError.
     """
+    from intaglio.detect.evaluate import STEPS
     from intaglio.detect.evaluate import evaluate as run
 
+    steps = steps or Steps()
+    if engine == "rtl" and predict is None:
+        steps.plan("compilation", *STEPS)
+        with steps.step("compilation"):
+            predict = rtl_predictor(model, threads or pool.threads, steps.tell)
+    model, data = opened(model, weights), coco(data, images)
     engine = engine or ("sim" if isinstance(model, Program) else "float")
     size = size or input_size(model)
     if size is None:
         raise ModelError("The model must say its input_size (H, W), or --size must be given.")
     channels = input_channels(model, [data.file(i) for i in data.ids[:limit]], size)
-    with torch_threads(
-        None if isinstance(model, Program) else threads_of(model, channels, size, threads)
-    ):
+    alone = None if isinstance(model, Program) else threads_of(model, channels, size, threads)
+    with torch_threads(alone):
         return run(
             predict or predictor(model, engine, threads or pool.threads),
             data,
@@ -220,6 +579,19 @@ def evaluate(
             progress=progress,
             steps=steps,
         )
+
+
+def rtl_predictor(model: Model, threads: int | None, tell: Tell) -> Predict:
+    """The RTL in the folder of a build, compiled; kept in its folder sim/function."""
+    from intaglio.codegen.running.compile import load as load_rtl
+
+    if not isinstance(model, (str, Path)) or not Path(model).is_dir():
+        name = model if isinstance(model, (str, Path)) else type(model).__name__
+        raise ModelError(
+            f"--engine rtl must have a folder written by `intaglio build`, not {name}."
+        )
+    kept = Path(model) / "sim" / "function"
+    return load_rtl(model, folder=kept, threads=threads, tell=tell).run_dequantised
 
 
 def threads_of(model: nn.Module, channels: int, size: Size, threads: int | None) -> int:

@@ -33,6 +33,7 @@ from intaglio.ops import (
     SumPool2d,
 )
 from intaglio.ops import Tensor as Tensor
+from intaglio.system.html import cards, folded, snippet, table
 
 VALUES = 1 << 31  # of one image's tensor: more is a damaged file
 SCALE = 1e18  # with which every code is a number of float32
@@ -47,6 +48,11 @@ class Kernel:
     name: str
     array: Ints
     groups: int
+
+
+def shaped(tensor: Tensor) -> str:
+    """3x96x96."""
+    return "x".join(map(str, tensor.shape))
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,37 @@ class Program:
     constants: Mapping[str, Constant]
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Program {self.in_words()}>"
+
+    def _repr_html_(self) -> str:
+        return snippet("Program", cards(self.facts()), folded("operations", self.as_table()))
+
+    def in_words(self) -> str:
+        """Inputs, outputs, operations and work, in a few words."""
+        ends = [", ".join(f"{shaped(t)} {t.type}" for t in side[:2]) + f" and {len(side) - 2} more"
+                * (len(side) > 2) for side in (self.inputs, self.outputs)]  # fmt: skip
+        work = f"{sum(self.macs().values()) / 1e6:.2f} MMAC"
+        return f"{' -> '.join(ends)}; {len(self.ops)} operations, {work}, {self.arithmetic.name}"
+
+    def facts(self) -> dict[str, str]:
+        """Figures that people ask for first."""
+        return {
+            "inputs": ", ".join(f"{t.name} {shaped(t)} {t.type}" for t in self.inputs),
+            "outputs": str(len(self.outputs)),
+            "operations": str(len(self.ops)),
+            "MMAC an image": f"{sum(self.macs().values()) / 1e6:.2f}",
+            "arithmetic": self.arithmetic.name,
+        }
+
+    def as_table(self) -> str:
+        """Every operation as a row of HTML."""
+        rows = []
+        for op in self.ops:
+            t = self.tensors[op.output]
+            rows.append((t.name, type(op).__name__, shaped(t), str(t.type), op.origin or "-"))
+        return table(("tensor", "operation", "shape", "type", "from"), rows)
 
     @property
     def context(self) -> Context:

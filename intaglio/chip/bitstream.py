@@ -33,6 +33,7 @@ from intaglio.cosim.port import Port
 from intaglio.errors import BuildError, ToolError
 from intaglio.hdl.uart import divisor
 from intaglio.system.disk import empty_folder, write_text
+from intaglio.system.html import cards, snippet, tag, text_of
 from intaglio.system.steps import RECORD, Steps
 
 BAUD = 1_000_000
@@ -95,6 +96,17 @@ class BitstreamResult:
             "fps": self.fps,
             "fmax_mhz": self.best.fmax_mhz if self.seeds else None,
         }
+
+    def _repr_html_(self) -> str:
+        r = self.resources
+        facts = {
+            "target": self.target, "board": self.board or "-", "clock": f"{self.clock_mhz:g} MHz",
+            "Fmax": f"{self.best.fmax_mhz:.1f} MHz" if self.seeds else "-",
+            "frames/s": f"{self.fps:.1f}", "LUTs": f"{r['luts']:,.0f}",
+            "flip-flops": f"{r['ffs']:,.0f}", "block RAMs": f"{r['rams']:g}",
+            "multipliers": f"{r['multipliers']:g}",
+        }  # fmt: skip
+        return snippet("Bitstream", cards(facts), tag("p", text_of(self.sentence())))
 
     def sentence(self) -> str:
         """The result in one sentence."""

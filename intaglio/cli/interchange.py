@@ -213,10 +213,9 @@ def import_program(
     settle(read, Result("-o", output, MADE), json_file=json_file, force=force)
     means, stds, meta = numbers("--mean", mean), numbers("--std", std), {}
     if like is not None:
-        from intaglio.api import head_of
-        from intaglio.cli.quantizing import open_model
+        from intaglio.api import head_of, opened
 
-        source = open_model(like, None)
+        source = opened(like)
         meta["head"] = head_of(source, like).to_json()
         if not isinstance(source, Program):
             means = means or list(getattr(source, "image_mean", [0.0]))

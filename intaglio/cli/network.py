@@ -34,7 +34,7 @@ from intaglio.cli.options import (
     WbitsOption,
     WeightsOption,
 )
-from intaglio.cli.quantizing import PICTURES, Method, MethodOption, calibrate, open_model
+from intaglio.cli.quantizing import Method, MethodOption, calibrate
 from intaglio.cli.results import begins, model_source, pictures, settle
 from intaglio.cli.shared import (
     check_limit,
@@ -53,13 +53,11 @@ from intaglio.errors import DataError, ModelError
 from intaglio.system.disk import whole_file, write_bytes, write_text
 from intaglio.system.places import Kind, Result
 from intaglio.system.spread import spread
-from intaglio.system.steps import Tell
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from PIL.Image import Image
 
-    from intaglio.detect.decode import Detections, HeadSpec
+    from intaglio.detect.decode import HeadSpec
     from intaglio.detect.evaluate import Predict
     from intaglio.program import Program
 
@@ -67,7 +65,6 @@ if TYPE_CHECKING:
 BOXES, MAPS = ".boxes.png", ".maps.npz"  # endings that no picture of a user's has
 ANY = Kind("a file")
 BOXES_FOUND = Kind("COCO's results", begins(b"["))
-DRAWN = 384  # pixels of a small picture's longer side, enlarged by a whole number
 
 
 class EngineName(StrEnum):
@@ -164,30 +161,13 @@ def write_maps(path: Path, codes: "dict[str, Any]", target: Path) -> None:
     console.print(f"{path}: {len(codes)} integer maps in {target}")
 
 
-def drawn_boxes(
-    path: Path, program: "Program", spec: "HeadSpec", codes: "dict[str, NDArray[Any]]",
-    threshold: float,
-) -> "tuple[Image, Detections]":  # fmt: skip
-    """An image file enlarged, with its boxes; and what was found, in the picture's own pixels."""
-    from intaglio.detect.draw import draw
-    from intaglio.detect.evaluate import decode_fitted
-    from intaglio.detect.images import read
-    from intaglio.sim.engine import dequantise
-
-    channels, height, width = program.inputs[0].shape
-    picture = read(path, None, channels=channels)
-    own, size = (picture.shape[1], picture.shape[2]), (height, width)
-    real = [dequantise(t, codes[t.name][None])[0] for t in program.outputs]
-    seen = decode_fitted(spec, real, own, size)
-    zoom = max(1, DRAWN // max(own))
-    return draw(picture, seen, spec.classes, zoom=zoom, threshold=threshold), seen
-
-
 def write_boxes(
     path: Path, program: "Program", spec: "HeadSpec", codes: "dict[str, NDArray[Any]]",
     target: Path, threshold: float,
 ) -> dict[str, Any]:  # fmt: skip
     """Draw one image's boxes; what was found, in the picture's own pixels."""
+    from intaglio.api import drawn_boxes
+
     picture, seen = drawn_boxes(path, program, spec, codes, threshold)
     data = BytesIO()  # Pillow does not say why it could not write a file
     picture.save(data, format="PNG")
@@ -242,7 +222,7 @@ def evaluate(
     All of COCO's figures, and AP of every category by itself.
     """
     steps = step_log()
-    from intaglio.api import Engine
+    from intaglio.api import PICTURES, Engine, opened, rtl_predictor
     from intaglio.api import evaluate as measure
     from intaglio.detect.evaluate import STEPS
     from intaglio.detect.images import listed_files
@@ -251,7 +231,7 @@ def evaluate(
     read = [model_source(model), data, weights, *pictures(images), *pictures(calibration)]
     boxes = [Result("--predictions", predictions, BOXES_FOUND)] if predictions else []
     settle(read, *boxes, json_file=json_file)
-    target = open_model(model, weights)
+    target = opened(model, weights)
     if engine is None:
         engine = EngineName.SIM if isinstance(target, Program) else EngineName.FLOAT
     name: Engine = engine.value
@@ -313,19 +293,6 @@ def evaluate(
         "steps": steps.to_json(),
     }  # fmt: skip
     write_json(json_file, about)
-
-
-def rtl_predictor(model: str, threads: int | None, tell: Tell) -> "Predict":
-    """The RTL in the folder of a build, compiled; kept in its folder sim/function."""
-    from intaglio.codegen.running.compile import load as load_rtl
-
-    folder = Path(model)
-    if not folder.is_dir():
-        raise ModelError(
-            f"--engine rtl must have a folder written by `intaglio build`, not {model}."
-        )
-    kept = folder / "sim" / "function"
-    return load_rtl(folder, folder=kept, threads=threads, tell=tell).run_dequantised
 
 
 @command()

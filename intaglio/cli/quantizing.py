@@ -46,19 +46,15 @@ from intaglio.cli.shared import (
     write_json,
     write_steps,
 )
-from intaglio.errors import DataError, ModelError
+from intaglio.errors import DataError
 from intaglio.system.places import Result
-from intaglio.system.spread import HERE, Pool, spread
-from intaglio.system.steps import Steps
+from intaglio.system.spread import spread
 
 if TYPE_CHECKING:
     from torch import nn
 
     from intaglio.program import Program
     from intaglio.quant import QuantConfig, Quantized
-
-
-PICTURES = "pictures"  # the step in which they are read
 
 
 class Method(StrEnum):
@@ -112,52 +108,18 @@ def scenes(
     write_json(json_file, {"scenes": count, "images": str(output / "images"), "data": str(path)})
 
 
-def open_model(reference: str, weights: Path | None) -> "Program | nn.Module":
-    """A `.intaglio` file, that in the folder of a build, or a torch model."""
-    if Path(reference).is_dir():
-        reference = f"{reference}/program.intaglio"  # of a build
-    if reference.endswith(".intaglio"):
-        from intaglio.file import load
-
-        if weights is not None:
-            raise ModelError("--weights must go with a torch model, not with a .intaglio file.")
-        return load(reference)
-    from intaglio.detect.resolve import resolve
-
-    return resolve(reference, weights)
-
-
 def calibrate(
     model: "nn.Module", config: "QuantConfig", images: Sequence[Path], data: Path | None,
-    size: str | None, limit: int | None, resize: bool, device: str = "cpu",
-    state: Path | None = None, pool: Pool = HERE, force: bool = False, steps: Steps | None = None,
-    threads: int | None = None,
+    size: str | None, limit: int | None, resize: bool, **settings: Any,
 ) -> "Quantized":  # fmt: skip
-    """Quantise `model` on `limit` images, spread evenly over all; a search resumes from `state`."""
-    from intaglio.api import input_channels, input_size
-    from intaglio.detect.images import image_files, listed_files, spread, stack
-    from intaglio.quant import quantize
+    """`api.quantized` with what the command line takes: COCO's file, a size in words."""
+    from intaglio.api import quantized
 
-    steps = steps or Steps()
-    listed = listed_files(read_coco(data, images)) if data else image_files(images)
-    files = spread(listed, len(listed) if limit is None else limit)
-    shape = parse_size(size) or input_size(model)
-    if resize and shape is None:
-        raise DataError("--resize must come with --size HxW for a model without input_size.")
-    with steps.step(PICTURES):
-        channels = input_channels(model, files, shape)
-        pixels = stack(files, shape, resize=resize, channels=channels)
-    return quantize(
-        model,
-        pixels,
-        config,
-        device=device,
-        state=state,
-        force=force,
-        pool=pool,
-        steps=steps,
-        threads=threads,
-    )
+    listed = read_coco(data, images) if data else None
+    return quantized(
+        model, images, config, data=listed, size=parse_size(size), limit=limit, resize=resize,
+        **settings,
+    )  # fmt: skip
 
 
 def losses(program: "Program") -> list[dict[str, Any]]:
@@ -252,11 +214,10 @@ def quantize(
     It is calibrated on --limit of the images, spread evenly over them.
     """
     steps = step_log("layers measured")
+    from intaglio.api import to_be_quantised
     from intaglio.file import MADE, save
     from intaglio.fixed import preset
-    from intaglio.program import Program
     from intaglio.quant import Budget, QuantConfig, Reconstruction
-    from intaglio.quant.pipeline import planned
 
     read = [model_source(model), weights, data, *pictures(images)]
     settle(read, Result("-o", output, MADE), json_file=json_file, force=force)
@@ -281,29 +242,15 @@ def quantize(
         thorough=thorough, reconstruct=learned,
         budgets=tuple(Budget.parse(text) for text in budget or []),
     )  # fmt: skip
-    module = open_model(model, weights)
-    if isinstance(module, Program):
-        raise ModelError(f"MODEL must be a torch model, not {model}, which is quantised already.")
+    module = to_be_quantised(model, weights)
     if (jobs != 1 or scheduler is not None) and method is not Method.DETPTQ:
         raise DataError("--jobs and --scheduler must go with --method detptq; others are quick.")
     state = state_beside(output, ".search.json")
-    steps.plan(PICTURES, *planned(config))
     with spread(jobs, scheduler) as pool:
         done = calibrate(
-            module,
-            config,
-            images,
-            data,
-            size,
-            limit,
-            resize,
-            device,
-            state,
-            pool,
-            force,
-            steps,
-            threads,
-        )
+            module, config, images, data, size, limit, resize, device=device, state=state,
+            pool=pool, force=force, steps=steps, threads=threads,
+        )  # fmt: skip
     save(done.program, output)
     widths = f"W{wbits}A{abits}" if done.mixed is None else ", ".join(budget or [])
     with steps.step("layers measured"):

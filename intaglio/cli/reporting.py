@@ -1,12 +1,10 @@
 """The command that draws a Program or a build as a page: report."""
 
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from intaglio.cli.network import drawn_boxes
 from intaglio.cli.options import (
     JsonOption,
     LimitOption,
@@ -19,10 +17,6 @@ from intaglio.cli.results import PAGE, model_source, pictures, settle
 from intaglio.cli.shared import check_threshold, command, console, image_sources, write_json
 from intaglio.system.disk import write_text
 from intaglio.system.places import Result
-
-if TYPE_CHECKING:
-    from intaglio.program import Program
-    from intaglio.report.page import Picture
 
 
 @command()
@@ -45,14 +39,20 @@ def report(
 
     What the network finds in the images is drawn on them.
     """
-    from intaglio.report.page import page, subject
+    from intaglio.api import run
+    from intaglio.report.page import Picture, page, subject
 
     read = [model_source(model), quantization, *pictures(images)]
     settle(read, Result("-o", output, PAGE), json_file=json_file)
     check_threshold(threshold)
     about = subject(model, quantization)
     files = image_sources(images, limit)
-    drawn = pictures_of(about.program, model, files, threshold, resize)
+    seen = (
+        run(about.program, files, threshold=threshold, resize=resize, name=str(model))
+        if files
+        else ()
+    )
+    drawn = [Picture(one.png, one.caption()) for one in seen]
     write_text(output, page(about, drawn))
     console.print(f"wrote {output}")
     write_json(
@@ -64,27 +64,3 @@ def report(
             "pictures": [picture.caption for picture in drawn],
         },
     )
-
-
-def pictures_of(
-    program: "Program", model: Path, files: list[Path], threshold: float, resize: bool
-) -> "list[Picture]":
-    """What the simulator finds in each image file, drawn."""
-    from intaglio.api import head_of, images_for
-    from intaglio.report.page import Picture
-    from intaglio.sim.engine import Simulator
-
-    found: list[Picture] = []
-    if not files:
-        return found
-    spec = head_of(program, str(model))
-    simulator = Simulator(program)
-    for file in files:
-        maps = simulator(images_for(program, [file], resize=resize))
-        codes = {name: array[0] for name, array in maps.items()}
-        picture, seen = drawn_boxes(file, program, spec, codes, threshold)
-        data = BytesIO()
-        picture.save(data, format="PNG")
-        count = int((seen.scores > threshold).sum())
-        found.append(Picture(data.getvalue(), f"{file.name}: {count} found"))
-    return found

@@ -25,7 +25,7 @@ from intaglio.cli.options import (
     WbitsOption,
     WeightsOption,
 )
-from intaglio.cli.quantizing import PICTURES, losses, open_model
+from intaglio.cli.quantizing import losses
 from intaglio.cli.results import ForceOption, model_source, settle, state_beside
 from intaglio.cli.results import pictures as places_of
 from intaglio.cli.shared import (
@@ -38,7 +38,6 @@ from intaglio.cli.shared import (
     write_json,
     write_steps,
 )
-from intaglio.errors import ModelError
 from intaglio.system.places import Result
 
 CHECKED = 64  # images on which the Program is held against the trained network
@@ -91,14 +90,12 @@ def train(
     steps = step_log("comparison with the simulator")
     import numpy as np
 
-    from intaglio.api import check_trained, head_of, input_channels, input_size
-    from intaglio.detect.images import listed_files
+    from intaglio.api import check_trained, to_be_quantised, trained_on
     from intaglio.file import MADE, save
     from intaglio.fixed import preset
-    from intaglio.program import Program
     from intaglio.quant import QuantConfig
     from intaglio.quant.learn.learned_weight import WeightGrid
-    from intaglio.quant.train import STEPS, Pictures, TrainConfig, trained
+    from intaglio.quant.train import TrainConfig
 
     read = [model_source(model), weights, data, *places_of(images)]
     settle(read, Result("-o", output, MADE), json_file=json_file, force=force)
@@ -110,19 +107,9 @@ def train(
         arithmetic=preset(arithmetic),
     )
     training = TrainConfig(epochs=epochs, rate=rate, batch=batch, seed=seed, distil=distil)
-    module = open_model(model, weights)
-    if isinstance(module, Program):
-        raise ModelError(f"MODEL must be a torch model, not {model}, which is quantised already.")
+    module = to_be_quantised(model, weights)
     about = record(ctx, module)
-    shape = parse_size(size) or input_size(module)
-    if shape is None:
-        raise ModelError("The model must say its input_size (H, W), or --size must be given.")
-    coco = read_coco(data, images)
-    steps.plan(PICTURES, *STEPS)
-    with steps.step(PICTURES):
-        channels = input_channels(module, listed_files(coco), shape)
-        classes = head_of(module, model).classes
-        pictures = Pictures(coco, classes, shape, resize=resize, channels=channels)
+    listed = read_coco(data, images)
     last = ""
 
     def report(line: str, number: int, total: int) -> None:
@@ -131,9 +118,10 @@ def train(
             console.print(last)
         last = line
 
-    done = trained(
-        module, pictures, config, training,
-        WeightGrid(odd=grid is GridName.ODD, standardise=standardise), device=device,
+    done, pictures = trained_on(
+        module, listed, config, training,
+        WeightGrid(odd=grid is GridName.ODD, standardise=standardise), name=model,
+        size=parse_size(size), resize=resize, device=device,
         state=state_beside(output, ".train.pt"), force=force, report=report, steps=steps,
         threads=threads,
     )  # fmt: skip

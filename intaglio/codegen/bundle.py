@@ -34,10 +34,12 @@ from intaglio.codegen.structure.assemble import to_verilog
 from intaglio.codegen.structure.graph import sharing_text
 from intaglio.codegen.structure.ports import random_frames
 from intaglio.errors import BuildError
+from intaglio.file import load
 from intaglio.hdl.pack import hex_text
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
 from intaglio.system.disk import whole_folder
+from intaglio.system.html import cards, folded, snippet, table
 from intaglio.system.places import check_folder
 from intaglio.system.steps import Steps
 
@@ -57,6 +59,27 @@ class Bundle(BuildFiles):
         keys = ("target", "clock_mhz", "fps", "cycles_per_frame", "latency_cycles", "bottleneck",
                 "advice", "multipliers", "resources", "layers", "sharing")  # fmt: skip
         return {key: self.manifest[key] for key in keys}
+
+    def __repr__(self) -> str:
+        m = self.manifest
+        return (
+            f"<Bundle {m['name']} for {m['target']}: {m['cycles_per_frame']:,} cycles a frame,"
+            f" {m['fps']:.1f} frames/s at {m['clock_mhz']:g} MHz, {len(self.files)} files>"
+        )
+
+    def _repr_html_(self) -> str:
+        m, used = self.manifest, self.manifest["resources"]
+        facts = {
+            "target": m["target"], "clock": f"{m['clock_mhz']:g} MHz",
+            "frames/s": f"{m['fps']:.1f}",
+            "cycles a frame": f"{m['cycles_per_frame']:,}", "LUTs, estimated": f"{used['luts']:,}",
+            "block RAMs, estimated": f"{used['rams']:g}",
+            "multipliers, estimated": f"{used['multipliers']}",
+        }  # fmt: skip
+        keys = ("name", "op", "pe", "simd", "cycles", "multipliers", "rom_bits")
+        rows = [["-" if row[k] is None else row[k] for k in keys] for row in m["layers"]]
+        layers = table(("layer", "op", "PE", "SIMD", "cycles", "multipliers", "ROM bits"), rows)
+        return snippet(f"Build of {m['name']}", cards(facts), folded("layers", layers))
 
     def summary(self) -> str:
         """The result in two sentences."""
@@ -90,7 +113,7 @@ class Bundle(BuildFiles):
 
 
 def build(
-    program: Program,
+    program: Program | str | Path,
     *,
     target: str = "ecp5-85k",
     fps: float | None = None,
@@ -101,7 +124,7 @@ def build(
     name: str = "top",
     steps: Steps | None = None,
 ) -> Bundle:
-    """Generate hardware for a Program.
+    """Generate hardware for a Program, or for that in a .intaglio file.
 
     target  a name from `devices.DEVICES`.
     fps     frames a second wanted at `clock_mhz`, with the least of the target; or
@@ -115,6 +138,7 @@ def build(
 
     Raises BuildError when the target or the rate cannot be met, DataError for wrong images.
     """
+    program = load(program) if isinstance(program, (str, Path)) else program
     chip = device(target)
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise BuildError(f"The name must be a Verilog identifier, not {name!r}.")

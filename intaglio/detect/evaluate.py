@@ -14,6 +14,7 @@ from intaglio.detect.images import batch_size
 from intaglio.detect.pictures import header, letterbox_scale, load_image
 from intaglio.detect.score import Result, Scores, check_names, results, score, tell_names
 from intaglio.errors import DataError
+from intaglio.system.html import cards, folded, snippet, table
 from intaglio.system.spread import HERE, Pool
 from intaglio.system.steps import Steps
 
@@ -34,6 +35,13 @@ class EvalResult:
     seconds: float
     scores: Scores = field(repr=False)
     predictions: list[Result] = field(repr=False)
+
+    def _repr_html_(self) -> str:
+        figures = {k: "-" if v is None else f"{v:.4f}" for k, v in self.scores.figures.items()}
+        rows = [(c.name, f"{c.boxes:,}", "-" if c.ap is None else f"{c.ap:.4f}")
+                for c in self.scores.classes]  # fmt: skip
+        classes = folded("categories", table(("category", "boxes", "AP"), rows))
+        return snippet(f"AP over {self.images:,} images", cards(figures), classes)
 
 
 def evaluate(

@@ -15,12 +15,32 @@ The rooms, in the order in which a network passes through them:
 torch.
 """
 
-from intaglio.quant.lowering.report import Differences, LayerReport
-from intaglio.quant.pipeline import Quantized, float_predictor, quantize
-from intaglio.quant.ranges.fake import FakeQuant
-from intaglio.quant.settings.budget import Budget
-from intaglio.quant.settings.config import QuantConfig, Reconstruction
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from intaglio.quant.lowering.report import Differences as Differences
+    from intaglio.quant.lowering.report import LayerReport as LayerReport
+    from intaglio.quant.pipeline import Quantized as Quantized
+    from intaglio.quant.pipeline import float_predictor as float_predictor
+    from intaglio.quant.pipeline import quantize as quantize
+    from intaglio.quant.ranges.fake import FakeQuant as FakeQuant
+    from intaglio.quant.settings.budget import Budget as Budget
+    from intaglio.quant.settings.config import QuantConfig as QuantConfig
+    from intaglio.quant.settings.config import Reconstruction as Reconstruction
+
+# What can be asked for is known without torch, whose import takes seconds.
+_HOMES = {
+    "Budget": "settings.budget",
+    "Differences": "lowering.report",
+    "FakeQuant": "ranges.fake",
+    "LayerReport": "lowering.report",
+    "QuantConfig": "settings.config",
+    "Quantized": "pipeline",
+    "Reconstruction": "settings.config",
+    "float_predictor": "pipeline",
+    "quantize": "pipeline",
+}
 __all__ = [
     "Budget",
     "Differences",
@@ -32,3 +52,13 @@ __all__ = [
     "float_predictor",
     "quantize",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'intaglio.quant' has no attribute {name!r}")
+    return getattr(import_module(f"intaglio.quant.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

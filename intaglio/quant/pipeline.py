@@ -66,6 +66,9 @@ class Quantized:
     trained: Reconstructed | None = None
     threads: int | None = None
 
+    def __repr__(self) -> str:
+        return f"<Quantized to {self.program.in_words()}>"
+
     @cached_property
     def layers(self) -> tuple[LayerReport, ...]:
         """What quantisation does to each layer, measured on some of the calibration images."""

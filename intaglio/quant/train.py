@@ -152,6 +152,9 @@ class Trained:
     scales: Scales
     threads: int | None = None
 
+    def __repr__(self) -> str:
+        return f"<Trained to {self.program.in_words()}>"
+
     def integers(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.int64]]:
         """The network's own results as codes on uint8 images (N, C, H, W), in torch, with the
         Program's multipliers: what a simulator must give."""

@@ -18,8 +18,9 @@ from intaglio.file import load
 from intaglio.program import Program
 from intaglio.report import svg
 from intaglio.report.layers import Layer, Quality, layers_of, read_quality
-from intaglio.report.svg import ROUTING, WORDS, tag, text_of
+from intaglio.report.svg import ROUTING, WORDS
 from intaglio.summary import Summary, summarise
+from intaglio.system.html import cards, tag, text_of
 
 SHALLOW = 2  # queues of so few places are counted, not drawn
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -190,9 +191,8 @@ def header(about: Subject, summary: Summary) -> list[str]:
             ("Cycles a frame", f"{b['cycles_per_frame']:,}"),
             ("First frame after", f"{latency:.2f} ms"), *facts,
         ]  # fmt: skip
-    cards = [tag("div", tag("dt", text_of(k)), tag("dd", text_of(v))) for k, v in facts]
     return [tag("h1", text_of(about.name)), para(origin(about), "faint"),
-            tag("dl", *cards, class_="cards")]  # fmt: skip
+            cards(dict(facts), "cards")]  # fmt: skip
 
 
 def origin(about: Subject) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 from intaglio.report.layers import Layer
 from intaglio.report.layout import Layout, arrange
+from intaglio.system.html import tag, text_of
 
 LETTER = 0.61  # of the font size: the width of a letter of the widest usual monospaced font
 SMALL = 10.5
@@ -18,24 +17,6 @@ WORDS = {"mux": "join levels", "demux": "split levels", "sink": "output", "sourc
          "sum": "sum pool", "max": "max pool", "scale": "requantise"}  # fmt: skip
 LABEL = 90.0  # least distance of labels
 TRACE = (236.0, 560.0, 26.0)  # of a queue: where the curve begins, its width and height
-
-
-def text_of(value: object) -> str:
-    """Text for XML: escaped, and without the characters that XML cannot hold."""
-    return escape(re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd",
-                         str(value)))  # fmt: skip
-
-
-def tag(name: str, /, *children: str, **attributes: object) -> str:
-    """An element. Children are markup; attributes are escaped, `font_size` is `font-size`."""
-    pairs = [(k.rstrip("_").replace("_", "-"), v) for k, v in attributes.items() if v is not None]
-    head = name + "".join(f' {k}="{text_of(number(v))}"' for k, v in pairs)
-    return f"<{head}>{''.join(children)}</{name}>" if children else f"<{head}/>"
-
-
-def number(value: object) -> object:
-    """A float in the fewest digits that matter on a screen."""
-    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else value
 
 
 def words(x: float, y: float, text: str, style: str = "", anchor: str | None = None) -> str:

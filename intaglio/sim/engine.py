@@ -61,6 +61,11 @@ class Simulator:
         self._lock = Lock()
         self._pool: ThreadPoolExecutor | None = None
 
+    def __repr__(self) -> str:
+        tensors = "every tensor" if self._settings["trace"] else "outputs"
+        count = f"{self.threads} thread{'s' * (self.threads > 1)}"
+        return f"<Simulator of {self.program.in_words()}; {tensors}, {count}, {self._plan.isa}>"
+
     def __call__(self, images: Array) -> dict[str, Array]:
         """Outputs by name, (N, C, H, W) in the narrowest NumPy integers, of images (N, C, H, W).
 

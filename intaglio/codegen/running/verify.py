@@ -24,6 +24,7 @@ from intaglio.file import load
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
 from intaglio.system.disk import without_files
+from intaglio.system.html import cards, snippet, tag, text_of
 from intaglio.system.processes import complaint, kept_folder, run_logged
 from intaglio.system.steps import Steps, last_line
 
@@ -49,6 +50,17 @@ class VerifyResult:
     def to_json(self) -> dict[str, Any]:
         """Every field."""
         return asdict(self)
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "result": "differs" if self.mismatches else "all equal", "frames": self.frames,
+            "beats compared": f"{self.beats:,}", "beats that differ": f"{self.mismatches:,}",
+            "simulator": self.simulator + ", random stalls" * self.stalls,
+        }  # fmt: skip
+        if self.cycles_per_frame is not None:
+            facts["cycles a frame"] = f"{self.cycles_per_frame:,}"
+            facts["predicted"] = f"{self.predicted_cycles_per_frame:,}"
+        return snippet("Verification", cards(facts), tag("p", text_of(self.sentence())))
 
     def sentence(self) -> str:
         """The result in one sentence."""
