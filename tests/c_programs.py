@@ -17,7 +17,7 @@ from intaglio.program import Program
 
 DRIVER = Path(__file__).parent / "cmodel" / "driver.c"
 STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Wno-overlength-strings")
-SANITIZED = ("-std=c99", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SANITIZED = ("-std=c99", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
 def compiler(name: str = "gcc") -> str:

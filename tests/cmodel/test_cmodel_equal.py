@@ -27,7 +27,7 @@ from intaglio.program import Program
 from intaglio.sim import reference
 from intaglio.sim.engine import Simulator
 
-FEW, MANY = 12, 250  # Programs of a kind
+FEW, MANY = 8, 250  # Programs of a kind
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def check_some(sanitized: Sanitized, examples: int) -> set[type]:
         met.update(type(op) for op in program.ops)
         check(sanitized, program, data.draw(images_for(program)))
 
-    @settings(max_examples=examples // 3)
+    @settings(max_examples=max(2, examples // 4))
     @given(overflowing(narrow_arithmetics((8, 20))))
     def certain(case: tuple[Program, Ints]) -> None:
         assert check(sanitized, *case) > 0
