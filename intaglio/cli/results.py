@@ -44,9 +44,13 @@ def settle(
 
 def pictures(images: Sequence[Path] | None) -> list[Source]:
     """Folders of images, and images."""
-    from intaglio.detect.images import SUFFIXES
+    from intaglio.detect.images import named
+    from intaglio.detect.pictures import is_picture
 
-    return [Source(p, lambda name: name.suffix.lower() in SUFFIXES) for p in images or ()]
+    def source(place: Path) -> Source:
+        return Source(place, lambda name: named(name) or is_picture(place / name))
+
+    return [source(place) for place in images or ()]
 
 
 def model_source(model: str | Path) -> Source | None:

@@ -105,7 +105,7 @@ class Bundle(BuildFiles):
 
         Raises BuildError when the folder holds something else or cannot be written.
         """
-        check_folder(Path(folder), BUILD, force, error=BuildError)
+        check_folder(Path(folder), BUILD, force, refused=BuildError)
         with whole_folder(Path(folder), BuildError) as part:
             for path, contents in self.files.items():
                 (part / path).parent.mkdir(parents=True, exist_ok=True)

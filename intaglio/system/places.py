@@ -204,24 +204,24 @@ def check_folder(
     *,
     option: str = "",
     shared: bool = False,
-    error: type[IntaglioError] = DataError,
+    refused: type[IntaglioError] = DataError,
 ) -> None:
     """A folder may be replaced: it is new, empty, or of this kind, and nothing in it is costly
-    unless that is forced. A `shared` one may hold anything. Raises `error`."""
+    unless that is forced. A `shared` one may hold anything. Raises `refused`."""
     what = f"{option} {path}".strip()
     try:
         if not os.path.lexists(path) or (path.is_dir() and (shared or not entries(path))):
             return
         if not path.is_dir() or not kind.ours(path):
-            raise error(
+            raise refused(
                 f"{what} must be a new folder or {kind.name}, not something else; choose another or"
                 " remove it."
             )
         costly = kind.costly(path)
     except OSError as cause:
-        raise error(f"{what} must be readable, not: {reason(cause)}.") from cause
+        raise refused(f"{what} must be readable, not: {reason(cause)}.") from cause
     if costly and not force:
-        raise error(
+        raise refused(
             f"{what} must be a folder that may be replaced, not {kind.name} with {costly}; choose"
             f" another, {instead(force)}."
         )
