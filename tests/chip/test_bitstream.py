@@ -132,7 +132,7 @@ def test_a_missed_clock_fails_and_packs_nothing(
     folder = tmp_path / "b"
     shutil.copytree(built, folder, ignore=shutil.ignore_patterns("bitstream"))
     monkeypatch.setattr(flow, "run_tool", lambda *arguments: "")
-    monkeypatch.setattr(flow, "synthesise", lambda *arguments: result(1.0).resources)
+    monkeypatch.setattr(flow, "synthesise", lambda *arguments, **more: result(1.0).resources)
     monkeypatch.setattr(flow, "fmax", lambda path: 49.9)
     code, out, _ = cli("bitstream", folder, "--no-gate", "--json", "result.json")
     assert code == 1
