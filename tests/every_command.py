@@ -51,18 +51,24 @@ def command(*arguments: object) -> tuple[int, str]:
 
 def prepare(into: Path) -> None:
     """The inputs."""
-    data = ("--data", into / "data/scenes.json", "--images", into / "data/images")
+    prepare_most(into)
+    quantise(into, "tosa.intaglio", "--arithmetic", "tosa")
+
+
+def prepare_most(into: Path) -> None:
+    """The inputs of all commands but of an export as TOSA."""
     write_scenes(into / "data", 4, 32, 1, "train")
     save(skip(), into / "net.intaglio")
     build(skip(), target="ice40-up5k", clock_mhz=12).write(into / "build")
     pooled(into / "pooled.onnx")
-    float_net = ("quantize", "every_command:detector", *data[2:])
-    for step in (
-        (*float_net, "-o", into / "det.intaglio"),
-        (*float_net, "--arithmetic", "tosa", "-o", into / "tosa.intaglio"),
-    ):
-        code, err = command(*step)
-        assert code == 0, (step, err)
+    quantise(into, "det.intaglio")
+
+
+def quantise(into: Path, name: str, *more: str) -> None:
+    """The detector as a Program."""
+    step = ("quantize", "every_command:detector", "--images", into / "data/images", *more)
+    code, err = command(*step, "-o", into / name)
+    assert code == 0, (step, err)
 
 
 def pooled(path: Path) -> None:

@@ -35,7 +35,7 @@ from intaglio.quant.ranges.fake import FakeQuant
 from intaglio.quant.ranges.groups import BUDGETED, groups
 from intaglio.quant.ranges.observe import batches, check_images
 from intaglio.quant.ranges.scales import Calibration, Scales, calibrate, choose
-from intaglio.quant.search.detptq import Progress, Search, search
+from intaglio.quant.search.detptq import Progress, Search, search, torch_device
 from intaglio.quant.settings.config import QuantConfig
 from intaglio.quant.widths.mixed import Mixed, mix
 from intaglio.system.spread import HERE, Pool
@@ -126,6 +126,7 @@ def quantized(
     """As `quantize`, with the threads that torch has."""
     steps.plan(*planned(config))
     progress = progress or steps.progress
+    torch_device(device)  # refused where it is none, used or not
     with steps.step("capture"):
         shape = check_images(images)
         spec_of(model)
