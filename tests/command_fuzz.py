@@ -33,13 +33,15 @@ from intaglio.program import Program
 from intaglio.quant.search.detptq import torch_device
 
 Words = tuple[str, ...]
-ASIDE = re.compile(r"intaglio: warning: |\[\d+/\d+\] ")  # what may be printed beside the result
+ASIDE = re.compile(
+    r"intaglio: warning: |(\[\d+/\d+\]|starting) "
+)  # what may be printed beside the result
 LONGEST = 20  # seconds that a command line may take here
 DATA = ("--data", "in/data/scenes.json", "--images", "in/data/images")
 PICTURE = "in/data/images/000000.png"
 BASES: dict[str, Words] = {
     "scenes": ("-o", "out/scenes", "--count", "1", "--side", "32"),
-    "train": ("every_command:detector", *DATA, "--epochs", "1", "-o", "out/t.intaglio"),
+    "train": ("every_command:detector", *DATA, "--batch", "2", "-o", "out/t.intaglio"),
     "quantize": ("every_command:detector", *DATA[2:], "--limit", "1", "-o", "out/q.intaglio"),
     "import": ("in/pooled.onnx", "-o", "out/i.intaglio", "--check", "1"),
     "info": ("in/det.intaglio",),
@@ -87,8 +89,8 @@ class Answer:
                 return f"no refusal in one sentence: {self.err!r}"
         elif self.code not in (0, 1):
             return f"exit code {self.code}: {self.err!r}"
-        elif lines:
-            return f"something else was printed: {self.err!r}"
+        elif "Warning: " in self.err:
+            return f"a warning of Python: {self.err!r}"
         return ""
 
 
@@ -191,7 +193,7 @@ class Workplace:
 
     def call(self, words: Words) -> Answer:
         """One command line, in this process."""
-        out, err = io.StringIO(), io.StringIO()
+        out, err = io.TextIOWrapper(io.BytesIO(), write_through=True), io.StringIO()
         code, trace = 0, ""
         with (
             contextlib.chdir(self.folder), contextlib.redirect_stdout(out),
@@ -234,13 +236,13 @@ def remembered(home: str, name: str) -> Callable[..., Any]:
     """A function of the module `home` that works once for the same arguments."""
     function, done = getattr(import_module(home), name), {}
 
-    def again(model: Any, images: Any = None, *rest: Any, **more: Any) -> Any:
+    def again(*words: Any, **more: Any) -> Any:
         if "device" in more:
             torch_device(more["device"])
         told = {k: v for k, v in more.items() if k not in ("steps", "progress", "state", "pool")}
-        key = " ".join(map(known, [model, images, *rest, *told.items()]))
+        key = " ".join(map(known, [*words, *told.items()]))
         if key not in done:
-            done[key] = function(model, images, *rest, **more)
+            done[key] = function(*words, **more)
         return done[key]
 
     return again

@@ -17,7 +17,7 @@ from intaglio.cli.options import (
 )
 from intaglio.cli.quantizing import losses
 from intaglio.cli.results import ForceOption, model_source, settle
-from intaglio.cli.shared import command, console, step_log, write_json
+from intaglio.cli.shared import check_checked, command, console, step_log, write_json
 from intaglio.errors import DataError
 from intaglio.system.disk import is_stream, whole_file
 from intaglio.system.places import Kind, Result
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 
 LARGEST = 1_000_000  # of a mean or a deviation, where pixels are 0 to 1
-MOST_CHECKED = 10_000  # images
 
 
 class Form(StrEnum):
@@ -101,8 +100,7 @@ def export_program(
         raise DataError(
             f"--output must end in {form.suffix} for --form {form.value}, not {output.name!r}."
         )
-    if check is not None and not 0 <= check <= MOST_CHECKED:
-        raise DataError(f"--check must be 0 to {MOST_CHECKED:,}, not {check:,}.")
+    check_checked(check, 0)
     result = Result("-o", output, TOSA if form is Form.TOSA else ONNX)
     settle([model], result, json_file=json_file, force=force)
     program = load(model)
@@ -220,10 +218,7 @@ def import_program(
         if not isinstance(source, Program):
             means = means or list(getattr(source, "image_mean", [0.0]))
             stds = stds or list(getattr(source, "image_std", [1.0]))
-    if check is not None and not 1 <= check <= MOST_CHECKED:
-        raise DataError(
-            f"--check must be 1 to {MOST_CHECKED:,}, not {check:,}; use --no-check for none."
-        )
+    check_checked(check, 1, "; use --no-check for none")
     steps.plan("import", *(() if no_check else ("comparison",)))
     with steps.step("import"):
         made = imported(model, preset(arithmetic), mean=means, std=stds, meta=meta)

@@ -61,7 +61,7 @@ def model_source(model: str | Path) -> Source | None:
     if path.exists():
         return Source(path)
     module, colon, _ = str(model).partition(":")
-    file = Path(*module.split(".")).with_suffix(".py")
+    file = Path(f"{module.replace('.', '/')}.py")
     return Source(file) if colon and file.is_file() else None
 
 

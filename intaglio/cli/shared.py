@@ -35,6 +35,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 ENDING = ExitStack()  # what `main` does when a command has ended, however it has
 LONGEST = 65_535  # pixels of a side
+MOST_CHECKED = 10_000  # images
 UNBOUNDED = 100_000  # columns of a file or pipe
 FOLDED = 4  # columns that a name keeps on a narrow terminal
 
@@ -164,6 +165,12 @@ def check_limit(limit: int | None, option: str = "--limit") -> None:
     """Raises DataError where no image would be left."""
     if limit is not None and limit < 1:
         raise DataError(f"{option} must be at least 1, not {limit}.")
+
+
+def check_checked(count: int | None, least: int, remedy: str = "") -> None:
+    """Of --check. Raises DataError where they are too few or more than anybody waits for."""
+    if count is not None and not least <= count <= MOST_CHECKED:
+        raise DataError(f"--check must be {least} to {MOST_CHECKED:,}, not {count:,}{remedy}.")
 
 
 def check_threshold(threshold: float) -> None:

@@ -14,8 +14,7 @@ from intaglio.cli.options import (
     ResizeOption,
 )
 from intaglio.cli.results import ForceOption, settle
-from intaglio.cli.shared import command, console, step_log, write_json
-from intaglio.errors import DataError
+from intaglio.cli.shared import check_checked, command, console, step_log, write_json
 from intaglio.system.places import Result
 
 
@@ -94,8 +93,7 @@ def golden(
     from intaglio.exchange.compared import random_codes
     from intaglio.file import load
 
-    if check is not None and check < 0:
-        raise DataError(f"--check must be at least 0, not {check}.")
+    check_checked(check, 0)
     name = c_name(model.stem) if name is None else name
     check_name(name)
     result = Result("-o", output, GOLDEN, folder=True)

@@ -75,7 +75,10 @@ def load_weights(model: nn.Module, path: Path) -> None:
     except FileNotFoundError as error:
         raise ModelError(f"{path} must be an existing weights file.") from error
     except (SafetensorError, RuntimeError, OSError, ValueError, EOFError) as error:
-        raise ModelError(f"{path} must be a state dict, but reading it failed: {error}.") from error
+        reason = str(error) or "it ends too early"
+        raise ModelError(
+            f"{path} must be a state dict, but reading it failed: {reason}."
+        ) from error
     except Exception as error:  # torch reports unsafe pickles with a class it does not export
         raise ModelError(
             f"{path} must be a state dict of tensors alone, as torch.save(model.state_dict(), FILE)"

@@ -80,7 +80,9 @@ class TrainConfig:
                 raise ModelError(f"{name} must be at least 1, not {getattr(self, name)}.")
         for name in ("rate", "faster"):
             if not 0 < getattr(self, name) < 100:
-                raise ModelError(f"{name} must be above 0, not {getattr(self, name)}.")
+                raise ModelError(
+                    f"{name} must be above 0 and below 100, not {getattr(self, name)}."
+                )
         if not 0 <= self.distil < 1e6:
             raise ModelError(f"distil must be at least 0, not {self.distil}.")
         if not 0 <= self.seed < 2**63:

@@ -116,6 +116,11 @@ def decided(sources: list[Source], results: Sequence[Result], force: bool | None
             check_distinct(result, taken)
             taken |= dict.fromkeys(identities(result.path), result)
             if result.folder:
+                if descriptor(result.path) is not None:
+                    raise DataError(
+                        f"{result.option} must be a folder, not {result.path}, which is an open"
+                        " file; name one."
+                    )
                 check_apart(result, sources)
                 check_folder(
                     result.path, result.kind, force, option=result.option, shared=result.shared

@@ -302,5 +302,5 @@ def test_the_command(cli: Cli, tmp_path: Path) -> None:
     refused(cli("golden", "my-net.intaglio", "-o", "c", "--name", "a-b"), "name must be letters")
     refused(cli("golden", "my-net.intaglio", "-o", "."), "a folder from which nothing is read")
     refused(
-        cli("golden", "my-net.intaglio", "-o", "c", "--check", "-1"), "--check must be at least"
+        cli("golden", "my-net.intaglio", "-o", "c", "--check", "-1"), "--check must be 0 to 10,000"
     )

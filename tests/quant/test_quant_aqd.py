@@ -276,7 +276,7 @@ def test_refusals(tmp_path: Path) -> None:
         Pictures(data, ("x",), SIZE)
     with pytest.raises(ModelError, match="epochs must be at least 1, not 0"):
         TrainConfig(epochs=0)
-    with pytest.raises(ModelError, match="rate must be above 0, not -1"):
+    with pytest.raises(ModelError, match="rate must be above 0 and below 100, not -1"):
         TrainConfig(rate=-1)
 
 

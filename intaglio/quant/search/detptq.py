@@ -216,9 +216,12 @@ def joined(scales: Scales, change: Scales) -> Scales:
 def torch_device(name: str) -> torch.device:
     """A device on which torch can hold a tensor. Raises ModelError where there is none."""
     try:
-        return torch.empty(0, device=name).device
+        device = torch.empty(0, device=name).device
+        if device.type == "meta":
+            raise RuntimeError("it holds no values")
+        return device
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = str(error).splitlines()[0].partition(". ")[0].rstrip(".")
         raise ModelError(
             f"device must be one that torch can use here, like cpu, not {name!r}: {reason}."
         ) from error
