@@ -26,10 +26,11 @@ def main() -> None:
         from intaglio.system.places import forget
 
         forget()
-    if State.stopped is not None:
+    stopped, State.stopped = State.stopped, None
+    if stopped is not None:
         with suppress(OSError):
             print("intaglio: interrupted.", file=sys.stderr)
-        sys.exit(State.stopped.code)
+        sys.exit(stopped.code)
 
 
 __all__ = ["main"]

@@ -57,8 +57,12 @@ def compiled(bundle: BuildFiles, cache: Path, tell: Tell = quiet) -> Path:
             place.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".work.", dir=place) as work:
                 make_library(sources, place, Path(work), tell)
-        except OSError as error:
+        except ToolError:
+            raise  # with its log there
+        except BaseException as error:
             shutil.rmtree(place, ignore_errors=True)
+            if not isinstance(error, OSError):
+                raise
             raise BuildError(f"{cache} must be writable, not: {reason(error)}.") from error
     return place / LIBRARY
 
