@@ -14,6 +14,7 @@ from tools import Cli, refused
 from intaglio.cosim import Trace, tensor_port, write_trace
 from intaglio.errors import DataError, ProgramError
 from intaglio.file import save
+from intaglio.fixed import IntType
 from intaglio.ops import Add, Conv2d, Lookup, Requant, SumPool2d
 from intaglio.program import Program
 from intaglio.sim import reference
@@ -121,6 +122,22 @@ def test_what_traces_refuse(tmp_path: Path) -> None:
     path.write_text(path.read_text()[:-4])
     with pytest.raises(DataError, match=r"must be a whole file of a trace, but: "):
         trace.codes("sum")
+
+
+def test_a_port_may_be_wider_than_the_tensor_and_not_narrower(tmp_path: Path) -> None:
+    program = skip()
+    trace = write_trace(program, random_images(program, 1, seed=2), tmp_path / "t")
+    own = trace.port("branch.acc")
+    wide = trace.port("branch.acc", lanes=2, type=IntType(32, True))
+    assert (wide.data_width, wide.lanes, wide.shape) == (64, 2, own.shape)
+    assert wide.frames(wide.pack(trace.codes("branch.acc"))).tolist() == [
+        trace.codes("branch.acc")[0].tolist()
+    ]
+    with pytest.raises(DataError) as error:
+        trace.port("branch.acc", type=IntType(own.type.bits, False))
+    assert str(error.value) == (
+        f"The type of 'branch.acc' must hold {own.type}, not be u{own.type.bits}."
+    )
 
 
 def test_the_command_writes_what_python_writes(cli: Cli, tmp_path: Path) -> None:
