@@ -53,11 +53,12 @@ def test_thirty_results_to_places_of_all_kinds(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_six_hundred_results_to_places_of_all_kinds(tmp_path: Path) -> None:
-    found = trials(tmp_path, "all", 600, 2)
+@pytest.mark.parametrize("seed", [2, 3, 4, 5])
+def test_six_hundred_results_to_places_of_all_kinds(tmp_path: Path, seed: int) -> None:
+    found = trials(tmp_path, "all", 150, seed)
     assert found["wrong"] == []
     assert set(found["codes"]) == {"0", "2", "129", "130", "143"}
-    assert len(found["kinds"]) > 350
+    assert len(found["kinds"]) > 120
 
 
 START = (
