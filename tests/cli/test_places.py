@@ -61,6 +61,38 @@ def test_six_hundred_results_to_places_of_all_kinds(tmp_path: Path, seed: int) -
     assert len(found["kinds"]) > 120
 
 
+def test_every_command_is_tried() -> None:
+    from place_trials import others, quick
+
+    from intaglio.cli.verb import ORDER
+
+    tried = {command.words[0] for command in quick(Path()) + others(Path())}
+    assert tried | {"demo"} == set(ORDER)
+
+
+def test_a_demo_is_no_guest_in_a_folder_with_other_things(cli: Cli, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "report.md").write_text("a thesis")
+    refused(
+        cli("demo", "-o", "mine"),
+        "-o mine must be a new folder or an earlier demo, not something else; choose another or"
+        " remove it.",
+    )
+    assert cli("scenes", "-o", "demo/held-out", "--count", 1, "--side", 32)[0] == 0
+    save(skip(), tmp_path / "net.intaglio")
+    build = ("build", "net.intaglio", "--target", "generic", "--multipliers", 40)
+    assert cli(*build, "-o", "demo/build")[0] == 0
+    (tmp_path / "demo/build/bitstream").mkdir()
+    (tmp_path / "demo/build/bitstream/board.bit").write_bytes(b"hours")
+    refused(
+        cli("demo"),
+        "-o demo must be a folder that may be replaced, not an earlier demo with bitstream/ in its"
+        " build; choose another, or replace it with --force.",
+    )
+    assert (tmp_path / "demo/build/bitstream/board.bit").read_bytes() == b"hours"
+
+
 START = (
     "import sys; from intaglio.cli import main; print('go', file=sys.stderr, flush=True);"
     " sys.exit(main())"
