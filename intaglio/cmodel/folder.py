@@ -30,7 +30,7 @@ FORMAT = "intaglio-golden-1"
 LIBRARY = "intaglio.c"
 ALIKE = ("intaglio.h", "intaglio_program.h", LIBRARY, "intaglio_dpi.sv", "intaglio_vpi.c")
 MADE = (".o", ".a", ".so", ".vpi")  # endings of what the Makefile makes
-TAKEN = ("intaglio", "fixed")
+NAME = re.compile(r"(?!intaglio|fixed)[A-Za-z][A-Za-z0-9_]*")
 MAKEFILE = """\
 # make: lib{name}.a and lib{name}.so, for C, C++ and DPI. make vpi: {name}.vpi, for Icarus Verilog.
 CC ?= cc
@@ -149,19 +149,17 @@ def model_texts(program: Program, name: str) -> dict[str, str]:
 
 def check_name(name: str) -> None:
     """Raise DataError for what cannot begin a name in C, or would be a file of another meaning."""
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name in TAKEN:
+    if not NAME.fullmatch(name):
         raise DataError(
-            "The network's name must be letters, digits and underscores, beginning with a letter,"
-            f" and neither intaglio nor fixed, not {name!r}."
+            "The network's name must be letters, digits and underscores, beginning with a letter"
+            f" and not with intaglio or fixed, not {name!r}."
         )
 
 
 def c_name(text: str) -> str:
     """A name of this kind that is near to any text."""
     name = re.sub(r"\W", "_", text, flags=re.ASCII)
-    return (
-        name if re.match(r"[A-Za-z]", name) and name not in ("intaglio", "fixed") else f"m_{name}"
-    )
+    return name if NAME.fullmatch(name) else f"m_{name}"
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
