@@ -4,21 +4,27 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TOSA_VENV := .venv-tosa
 READY := $(VENV)/.ready
+DEMO_READY := $(VENV)/.demo-ready
 export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow docs bench-quant bench-sim bench-hw conformance formal lint format golden clean
+.PHONY: help setup demo test test-slow docs bench-quant bench-sim bench-hw conformance formal lint format golden release-check clean
+
+define needed
+for tool in $(1); do command -v $$tool >/dev/null || \
+  { echo "$$tool must be installed first (Debian: apt-get install python3-venv python3-dev g++ make)"; exit 2; }; done
+endef
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(READY) ## virtual environment with every package, Icarus Verilog, tkinter and Chromium where apt can bring them
 
 $(READY): pyproject.toml constraints.txt
-	@for tool in $(PYTHON) g++; do command -v $$tool >/dev/null || \
-	  { echo "$$tool must be installed first (Debian: apt-get install python3-venv python3-dev g++ make)"; exit 2; }; done
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[detect,hdl,exchange,qonnx,synth,formal,cluster,conformance,docs,dev]'
+	@$(call needed,$(PYTHON) g++)
+	@sh scripts/watched.sh "every package into $(VENV): about 3 minutes" $(VENV) 3600 sh -c \
+	  '$(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet -c constraints.txt -e \
+	  ".[detect,hdl,exchange,qonnx,synth,formal,cluster,conformance,docs,dev]"'
 	@# Its NumPy is older than ours, so that it has an environment of its own.
 	@$(PYTHON) -m venv $(TOSA_VENV) && $(TOSA_VENV)/bin/pip install --quiet tosa-tools==2026.8.0 || \
 	  { rm -rf $(TOSA_VENV); echo "tosa-tools is not installed; only comparisons with TOSA need it."; }
@@ -31,9 +37,16 @@ $(READY): pyproject.toml constraints.txt
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	  apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || \
 	  echo "Chromium is not installed; only a test of the report's looks needs it."
-	@touch $(READY)
+	@touch $(READY) $(DEMO_READY)
 
-demo: $(READY) ## the whole path on the bundled detector, into demo/
+# Only what the demo uses: no formal tools, no place and route, no browser, nothing by apt.
+$(DEMO_READY): pyproject.toml constraints.txt
+	@$(call needed,$(PYTHON) g++)
+	@sh scripts/watched.sh "what the demo uses into $(VENV): 1 to 3 minutes" $(VENV) 1900 sh -c \
+	  '$(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet -c constraints.txt -e ".[detect,hdl]"'
+	@touch $(DEMO_READY)
+
+demo: $(DEMO_READY) ## the whole path on the bundled detector, into demo/
 	$(BIN)/intaglio demo -o demo
 
 test: lint ## lint, types, and every test that is not marked slow
@@ -84,6 +97,9 @@ format: $(READY) ## rewrite the sources in the project's format
 
 golden: $(READY) ## rewrite the expected texts under tests/golden
 	$(BIN)/pytest -q --update-golden -m "not slow and not rtl"
+
+release-check: ## a source distribution and a wheel into dist/, checked; nothing is uploaded
+	PYTHON=$(PYTHON) sh scripts/release.sh
 
 clean: ## remove what the other targets made
 	rm -rf demo build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +18,7 @@ from intaglio.api import Engine, compare_with_simulator, evaluate, head_of, pred
 from intaglio.codegen.folder.manifest import is_build, made_since
 from intaglio.detect import zoo
 from intaglio.detect.coco import CocoData
-from intaglio.detect.decode import decode
+from intaglio.detect.decode import Detections, decode
 from intaglio.detect.draw import draw, sheet
 from intaglio.detect.images import stack
 from intaglio.detect.scenes import is_scenes
@@ -26,6 +27,8 @@ from intaglio.system.disk import write_bytes, write_text
 from intaglio.system.places import Kind
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from intaglio.quant import Quantized
 
 DETECTOR = "fcos-nano"
@@ -97,8 +100,10 @@ def run_demo(out: Path, console: Console) -> dict[str, Any]:
         results[stalls] = verify(out / "build", stalls=stalls)
         story.say(results[stalls].sentence())
     story.say("drawing detections")
-    draw_detections(model, {k: d.program for k, d in quantised.items()}, shown, out)
-    write_text(out / "report.html", report_page(quantised["w4a4"], out / "build", shown[-DRAWN:]))
+    truth = [held_out.truth(i) for i in held_out.ids[VERIFIED : VERIFIED + DRAWN]]
+    seen = shown[-DRAWN:]
+    draw_detections(model, {k: d.program for k, d in quantised.items()}, seen, truth, out)
+    write_text(out / "report.html", report_page(quantised["w4a4"], out / "build", seen, truth))
 
     plain, stalled = results[False], results[True]
     numbers: dict[str, Any] = {
@@ -134,46 +139,54 @@ def measure(model: Any, data: CocoData, engine: Engine, predict: Any = None) -> 
 
 
 def draw_detections(
-    model: Any, programs: dict[str, Any], images: NDArray[np.uint8], out: Path
-) -> None:
-    """One sheet: float, W8A8 and W4A4 above each other, on images that no one chose."""
+    model: Any, programs: dict[str, Any], images: NDArray[np.uint8],
+    truth: Sequence[Detections], out: Path,
+) -> None:  # fmt: skip
+    """One sheet: ground truth, float, W8A8 and W4A4 above each other, on images that no one
+    chose."""
     spec = model.head_spec
-    images = images[-DRAWN:]
     size = (images.shape[2], images.shape[3])
     engines = {"float": predictor(model, "float")}
     engines |= {f"{k.upper()}, integers": predictor(p, "sim") for k, p in programs.items()}
-    rows = []
+    rows = [pictures(images, truth, spec.classes)]
     for predict in engines.values():
         maps = predict(images)
         found = [decode(spec, [m[n] for m in maps], size) for n in range(len(images))]
-        rows.append(
-            [
-                draw(image, seen, spec.classes, zoom=3)
-                for image, seen in zip(images, found, strict=True)
-            ]
-        )
+        rows.append(pictures(images, found, spec.classes))
     data = BytesIO()
-    sheet(rows, list(engines)).save(data, format="PNG")
+    sheet(rows, ["ground truth", *engines]).save(data, format="PNG")
     write_bytes(out / "detections.png", data.getvalue())
 
 
-def report_page(done: Quantized, build: Path, images: NDArray[np.uint8]) -> str:
+def pictures(
+    images: NDArray[np.uint8], boxes: Sequence[Detections], classes: Sequence[str]
+) -> list[Image]:
+    """Each image with its boxes, enlarged."""
+    return [draw(i, b, classes, zoom=3) for i, b in zip(images, boxes, strict=True)]
+
+
+def report_page(
+    done: Quantized, build: Path, images: NDArray[np.uint8], truth: Sequence[Detections]
+) -> str:
     """The page of `intaglio report` on a build, with what quantisation measured and the boxes that
-    its integers find."""
+    its integers find beside the true ones."""
     from intaglio.report.layers import read_quality
     from intaglio.report.page import Picture, page, subject
 
     spec, size = head_of(done.program, DETECTOR), (images.shape[2], images.shape[3])
     maps = predictor(done.program, "sim")(images)
-    pictures = []
-    for n, image in enumerate(images):
-        seen = decode(spec, [m[n] for m in maps], size)
+    found = [decode(spec, [m[n] for m in maps], size) for n in range(len(images))]
+    shown = []
+    for n, (true, seen) in enumerate(
+        zip(pictures(images, truth, spec.classes), pictures(images, found, spec.classes),
+            strict=True)
+    ):  # fmt: skip
         data = BytesIO()
-        draw(image, seen, spec.classes, zoom=4).save(data, format="PNG")
-        pictures.append(Picture(data.getvalue(), f"held-out scene {n + 1}"))
+        sheet([[true, seen]], ["ground truth and what the integers find"]).save(data, format="PNG")
+        shown.append(Picture(data.getvalue(), f"held-out scene {VERIFIED + n + 1}"))
     measured = {"layers": [row.to_json() for row in done.layers]}
     quality = read_quality(measured, done.program, "the quantisation")
-    return page(replace(subject(build), name=f"{DETECTOR} W4A4", quality=quality), pictures)
+    return page(replace(subject(build), name=f"{DETECTOR} W4A4", quality=quality), shown)
 
 
 def summary_line(numbers: dict[str, Any]) -> str:

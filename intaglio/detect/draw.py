@@ -21,6 +21,9 @@ COLOURS = (
     "#ffd8b1",
 )
 
+LETTERS = 14  # pixels
+Corners = tuple[float, float, float, float]  # x0 y0 x1 y1
+
 
 def draw(
     pixels: NDArray[np.uint8],
@@ -30,26 +33,55 @@ def draw(
     zoom: int = 1,
     threshold: float = 0.3,
 ) -> Image.Image:
-    """The image (C, H, W), enlarged `zoom` times, with every box scored above `threshold`: three
-    channels in colour; of others the first, in grey."""
+    """The image (C, H, W), enlarged `zoom` times, with every box scored above `threshold`, the best
+    on top: three channels in colour; of others the first, in grey."""
     shown = pixels if len(pixels) == 3 else pixels[:1].repeat(3, axis=0)
     picture = Image.fromarray(np.ascontiguousarray(shown.transpose(1, 2, 0)))
     picture = picture.resize(
         (picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST
     )
     pen = ImageDraw.Draw(picture)
-    for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True):
-        if score <= threshold:
-            continue
-        colour = COLOURS[int(label) % len(COLOURS)]
-        corners = [float(v) * zoom for v in box]
-        corners[2:] = np.maximum(corners[2:], corners[:2]).tolist()  # of an untrained network
-        pen.rectangle(corners, outline=colour, width=max(1, zoom // 2))
-        text = f"{classes[int(label)]} {score:.2f}" if score < 1 else classes[int(label)]
-        where = (corners[0] + 2, max(0.0, corners[1] - 11))
-        pen.rectangle(pen.textbbox(where, text), fill="black")
-        pen.text(where, text, fill=colour)
+    best = np.flatnonzero(found.scores > threshold).tolist()  # in falling order
+    for n in best[::-1]:
+        pen.rectangle(
+            box_of(found, n, zoom), outline=colour_of(found, n), width=max(1, (zoom + 1) // 2)
+        )
+    taken: list[Corners] = []
+    for n in best:
+        score, label = found.scores[n], classes[int(found.labels[n])]
+        x, y, _, _ = box_of(found, n, zoom)
+        text = f"{label} {score:.2f}" if score < 1 else label
+        write_name(pen, (x, y - LETTERS - 4), text, colour_of(found, n), picture.width, taken)
     return picture
+
+
+def box_of(found: Detections, n: int, zoom: int) -> Corners:
+    """Corners in the enlarged picture; of an untrained network they may be in any order."""
+    x0, y0, x1, y1 = (float(v) * zoom for v in found.boxes[n])
+    return x0, y0, max(x0, x1), max(y0, y1)
+
+
+def colour_of(found: Detections, n: int) -> str:
+    """That of the box's class."""
+    return COLOURS[int(found.labels[n]) % len(COLOURS)]
+
+
+def write_name(
+    pen: ImageDraw.ImageDraw, at: tuple[float, float], text: str, colour: str, width: int,
+    taken: list[Corners],
+) -> None:  # fmt: skip
+    """A box's name at its upper left corner, inside the picture and below names that are there."""
+    x0, y0, x1, y1 = pen.textbbox((0, 0), text, font_size=LETTERS)
+    across, down = x1 - x0 + 6, LETTERS + 4
+    left, top = max(0.0, min(at[0], width - across)), max(0.0, at[1])
+    while any(
+        left < right and a < left + across and top < low and b < top + down
+        for a, b, right, low in taken
+    ):
+        top += down
+    taken.append((left, top, left + across, top + down))
+    pen.rectangle(taken[-1], fill=colour)
+    pen.text((left + 3 - x0, top + (down - y1 - y0) / 2), text, fill="black", font_size=LETTERS)
 
 
 def sheet(rows: Sequence[Sequence[Image.Image]], titles: Sequence[str]) -> Image.Image:

@@ -10,6 +10,7 @@ from tools import needs
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 SCRIPTS = {
     "other_tools.py": "all equal",
+    "own_detector.py": "centre 1x12x12 1x6x6 1x3x3",
     "own_network.py": "all equal",
     "foreign_requant.py": "broken: 4 of 2,688 beats differ, first conv (from conv): frame 0, "
     "channel 3, y 2, x 13",
