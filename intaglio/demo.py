@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from intaglio.detect.scenes import is_scenes
 from intaglio.file import save
 from intaglio.system.disk import write_bytes, write_text
 from intaglio.system.places import Kind
+from intaglio.system.steps import Steps
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,12 +39,20 @@ VERIFIED = 3
 DRAWN = 6
 
 
-@dataclass(frozen=True)
-class Story:
-    """Tells each step with the seconds since the start."""
+# Seconds of each chapter, measured by `make demo` on two cores of an x86-64 server.
+CHAPTERS = {
+    "data": 10, "float": 15, "w8a8": 45, "w4a4": 45, "hardware": 90, "verify": 60, "pictures": 15,
+}  # fmt: skip
 
-    console: Console
-    started: float
+
+class Story:
+    """Says each chapter, how long it takes as measured elsewhere, and the steps inside it, with the
+    seconds since the start."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.started = time.perf_counter()
+        self.chapter = 0
 
     def seconds(self) -> float:
         """Since the start."""
@@ -52,6 +61,15 @@ class Story:
     def say(self, line: str) -> None:
         """One line."""
         self.console.print(f"[{self.seconds():5.0f} s] {line}", markup=False)
+
+    def begin(self, name: str, what: str) -> None:
+        """The next chapter."""
+        self.chapter += 1
+        self.say(f"{self.chapter}/{len(CHAPTERS)} {what} (about {CHAPTERS[name]} s)")
+
+    def steps(self) -> Steps:
+        """What a long call of this chapter is told."""
+        return Steps(lambda line: self.say(f"    {line}"))
 
 
 def made_in_build(out: Path) -> str:
@@ -69,41 +87,48 @@ def run_demo(out: Path, console: Console) -> dict[str, Any]:
     from intaglio.codegen.running.verify import verify
     from intaglio.quant import QuantConfig, quantize
 
-    story = Story(console, time.perf_counter())
-    story.say(f"writing {EVALUATED} held-out and {CALIBRATED} calibration scenes")
-    model = zoo.load(DETECTOR)
-    held_out = zoo.held_out(DETECTOR, out / "held-out", EVALUATED)
-    calibration = zoo.calibration(DETECTOR, out / "calibration", CALIBRATED)
-    pixels = images_of(calibration, CALIBRATED)
-    shown = images_of(held_out, VERIFIED + DRAWN)
-    story.say(f"evaluating {DETECTOR} in float")
-    ap = {"float": measure(model, held_out, "float")}
+    story = Story(console)
+    story.begin("data", f"writing {EVALUATED} held-out and {CALIBRATED} calibration scenes")
+    with story.steps().step("scenes"):
+        model = zoo.load(DETECTOR)
+        held_out = zoo.held_out(DETECTOR, out / "held-out", EVALUATED)
+        calibration = zoo.calibration(DETECTOR, out / "calibration", CALIBRATED)
+        pixels = images_of(calibration, CALIBRATED)
+        shown = images_of(held_out, VERIFIED + DRAWN)
+    story.begin("float", f"evaluating {DETECTOR} in float")
+    ap = {"float": measure(story, model, held_out, "float")}
 
     quantised, differences = {}, {}
     for bits in (8, 4):
         name = f"w{bits}a{bits}"
-        story.say(f"quantising to W{bits}A{bits}, evaluating the integers")
-        done = quantize(model, pixels, QuantConfig(wbits=bits, abits=bits))
+        story.begin(name, f"quantising to W{bits}A{bits}, evaluating the integers")
+        config = QuantConfig(wbits=bits, abits=bits)
+        done = quantize(model, pixels, config, steps=story.steps())
         quantised[name] = done
         save(done.program, out / f"{DETECTOR}-{name}.intaglio")
-        ap[f"sim_{name}"] = measure(done.program, held_out, "sim")
-        ap[f"fake_{name}"] = measure(model, held_out, "float", predict=done.fake)
-        differences[name] = compare_with_simulator(done, shown)
+        ap[f"sim_{name}"] = measure(story, done.program, held_out, "sim")
+        ap[f"fake_{name}"] = measure(story, model, held_out, "float", predict=done.fake)
+        with story.steps().step("comparison layer by layer"):
+            differences[name] = compare_with_simulator(done, shown)
 
-    story.say("generating hardware for the W4A4 Program")
-    bundle = build(quantised["w4a4"].program, target="ecp5-85k", images=shown[:VERIFIED])
-    bundle.write(out / "build", force=True)  # what else is there was looked at before
+    story.begin("hardware", "generating hardware for the W4A4 Program")
+    bundle = build(
+        quantised["w4a4"].program, target="ecp5-85k", images=shown[:VERIFIED], steps=story.steps()
+    )
+    with story.steps().step("writing"):
+        bundle.write(out / "build", force=True)  # what else is there was looked at before
     results = {}
+    story.begin("verify", f"simulating the RTL, {VERIFIED} whole frames, twice")
     for stalls in (False, True):
-        kind = "with random stalls" if stalls else "back to back"
-        story.say(f"simulating the RTL, {VERIFIED} whole frames {kind}")
-        results[stalls] = verify(out / "build", stalls=stalls)
+        results[stalls] = verify(out / "build", stalls=stalls, steps=story.steps())
         story.say(results[stalls].sentence())
-    story.say("drawing detections")
+    story.begin("pictures", "drawing detections")
     truth = [held_out.truth(i) for i in held_out.ids[VERIFIED : VERIFIED + DRAWN]]
     seen = shown[-DRAWN:]
-    draw_detections(model, {k: d.program for k, d in quantised.items()}, seen, truth, out)
-    write_text(out / "report.html", report_page(quantised["w4a4"], out / "build", seen, truth))
+    with story.steps().step("pictures"):
+        draw_detections(model, {k: d.program for k, d in quantised.items()}, seen, truth, out)
+        page = report_page(quantised["w4a4"], out / "build", seen, truth)
+        write_text(out / "report.html", page)
 
     plain, stalled = results[False], results[True]
     numbers: dict[str, Any] = {
@@ -133,9 +158,9 @@ def images_of(data: CocoData, count: int) -> NDArray[np.uint8]:
     return stack([data.file(i) for i in data.ids[:count]], None)
 
 
-def measure(model: Any, data: CocoData, engine: Engine, predict: Any = None) -> float:
+def measure(story: Story, model: Any, data: CocoData, engine: Engine, predict: Any = None) -> float:
     """AP at IoU 0.50:0.95."""
-    return evaluate(model, data, engine=engine, predict=predict).ap
+    return evaluate(model, data, engine=engine, predict=predict, steps=story.steps()).ap
 
 
 def draw_detections(
