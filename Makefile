@@ -15,6 +15,11 @@ for tool in $(1); do command -v $$tool >/dev/null || \
   { echo "$$tool must be installed first (Debian: apt-get install python3-venv python3-dev g++ make)"; exit 2; }; done
 endef
 
+define torch
+command -v nvidia-smi >/dev/null || [ -n "$$PIP_EXTRA_INDEX_URL$$PIP_INDEX_URL$$PIP_FIND_LINKS" ] || \
+  echo "no GPU here: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make ... takes PyTorch without CUDA, 4 GB less"
+endef
+
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
@@ -22,6 +27,7 @@ setup: $(READY) ## virtual environment with every package, Icarus Verilog, tkint
 
 $(READY): pyproject.toml constraints.txt
 	@$(call needed,$(PYTHON) g++)
+	@$(torch)
 	@sh scripts/watched.sh "every package into $(VENV): about 3 minutes" $(VENV) 3600 sh -c \
 	  '$(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet -c constraints.txt -e \
 	  ".[detect,hdl,exchange,qonnx,synth,formal,cluster,conformance,docs,dev]"'
@@ -42,6 +48,7 @@ $(READY): pyproject.toml constraints.txt
 # Only what the demo uses: no formal tools, no place and route, no browser, nothing by apt.
 $(DEMO_READY): pyproject.toml constraints.txt
 	@$(call needed,$(PYTHON) g++)
+	@$(torch)
 	@sh scripts/watched.sh "what the demo uses into $(VENV): 1 to 3 minutes" $(VENV) 1900 sh -c \
 	  '$(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet -c constraints.txt -e ".[detect,hdl]"'
 	@touch $(DEMO_READY)
