@@ -25,7 +25,7 @@ pytestmark = pytest.mark.xdist_group("packages")
 EVERY = Path(__file__).parent.parent / "every_command.py"
 ASKED = re.compile(r"must be installed.*?: (\S+/python -m pip install .*)$", re.M)
 WORKS = "✓"
-FAST = ("images", "hdl")
+FAST = ("images",)
 
 
 def table() -> dict[str, dict[str, str]]:
