@@ -51,7 +51,7 @@ BASES: dict[str, Words] = {
     "diverge": ("in/det.intaglio", *DATA[2:], "--rounding", "RND", "--tensor-limit", "1"),
     "trace": ("in/det.intaglio", PICTURE, "-o", "out/trace"),
     "export": ("in/net.intaglio", "-o", "out/net.onnx", "--check", "1"),
-    "golden": ("in/net.intaglio", "-o", "out/golden", "--check", "1"),
+    "golden": ("in/net.intaglio", "-o", "out/golden", "--check", "0"),
     "build": ("in/net.intaglio", "-o", "out/build", "--target", "ice40-up5k", "--clock", "12"),
     "verify": ("in/build",),
     "bitstream": ("in/build", "--seeds", "1"),

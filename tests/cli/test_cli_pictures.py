@@ -166,7 +166,8 @@ def test_boxes_are_drawn_where_they_are_seen(cli: Cli, here: Path, orientation: 
         run = ("run", f"{name}.intaglio", f"{name}/a.png", "-o", f"{name}/runs", "--threshold", 0.1)
         code, _, told = cli(*run, "--json", f"{name}.json")
         assert code == 0
-        assert told == ("" if mark == 1 else f"intaglio: {TURNED}: 1 of 1, lying/a.png first.\n")
+        said = [line for line in told.splitlines() if not line.startswith("[")]  # the steps
+        assert said == ([] if mark == 1 else [f"intaglio: {TURNED}: 1 of 1, lying/a.png first."])
     assert (here / "upright.intaglio").read_bytes() == (here / "lying.intaglio").read_bytes()
     upright, turned = (
         json.loads((here / f"{name}.json").read_text())["detections"][0]

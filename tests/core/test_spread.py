@@ -221,7 +221,8 @@ def test_bad_arrangements_are_refused(
     refused(cli(*ask, "--jobs", 0), "jobs must be 1 to 1,024, not 0")
     both = ("--jobs", 2, "--scheduler", "tcp://127.0.0.1:1")
     refused(cli(*ask, *both), "jobs must not be given with a scheduler")
-    for address in ("tcp://127.0.0.1:1", "nonsense", "abc://x", ""):
+    refused(cli(*ask, "--scheduler", ""), "--scheduler must be a value, not ''")
+    for address in ("tcp://127.0.0.1:1", "nonsense", "abc://x"):
         refused(cli(*ask, "--scheduler", address), "must be the address of a running", address)
     quantise = ("quantize", "fcos-nano", "--images", scenes.folder, "-o", "other.intaglio")
     refused(cli(*quantise, "--jobs", 2), "--jobs and --scheduler must go with --method detptq")
