@@ -211,7 +211,7 @@ def synthesised(bundle: Bundle, folder: Path) -> dict[str, Any]:
     """yosys' count of the cells."""
     manifest = folder / "manifest.json"
     if not manifest.exists() or manifest.read_bytes() != bundle.files["manifest.json"]:
-        bundle.write(folder)
+        bundle.write(folder, force=True)  # what is there is of another design
     chip = device(bundle.manifest["target"])
     if chip.family in PACKED:
         found = netlist(folder)

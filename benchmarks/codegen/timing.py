@@ -285,7 +285,7 @@ def make(design: Design, folder: Path) -> None:
     print(f"{design.net} on {design.target}: {bundle.summary()}", flush=True)
     manifest = folder / "manifest.json"
     if not manifest.exists() or manifest.read_bytes() != bundle.files["manifest.json"]:
-        bundle.write(folder)
+        bundle.write(folder, force=True)  # what is there is of another design
 
 
 def netlist(folder: Path) -> dict[str, float]:
