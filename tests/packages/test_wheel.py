@@ -204,7 +204,7 @@ def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
 
 
 def test_the_table_names_every_command_and_extra() -> None:
-    from intaglio.cli.shared import ORDER
+    from intaglio.cli.verb import ORDER
 
     cells = table()
     assert {command.split()[0] for command in cells["core"]} == set(ORDER)
