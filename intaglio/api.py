@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +30,10 @@ from intaglio.system.steps import Steps, Tell
 from intaglio.system.threads import for_torch, torch_threads
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from torch import nn
 
     from intaglio.detect.coco import CocoData
-    from intaglio.detect.decode import Detections, HeadSpec
+    from intaglio.detect.decode import HeadSpec
     from intaglio.detect.evaluate import EvalResult, Predict
     from intaglio.quant import Differences, Quantized
     from intaglio.quant.learn.learned_weight import WeightGrid
@@ -46,7 +45,6 @@ Size = tuple[int, int]
 Model: TypeAlias = "Program | nn.Module | str | Path"
 Images: TypeAlias = "NDArray[np.uint8] | str | Path | Sequence[str | Path]"
 PICTURES = "pictures"  # the step in which they are read
-DRAWN = 384  # pixels of a small picture's longer side, enlarged by a whole number
 
 
 def opened(model: Model, weights: str | Path | None = None) -> Program | nn.Module:
@@ -379,7 +377,7 @@ def predictor(model: Program | nn.Module, engine: Engine, threads: int | None = 
 
 def run_reference(program: Program, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
     """Output maps of the reference simulator as real values, in order."""
-    from intaglio.sim.engine import dequantise
+    from intaglio.ops import dequantise
     from intaglio.sim.reference import run
 
     tensors = run(program, images.astype(np.int64)).tensors
@@ -484,6 +482,7 @@ def run(
     Raises ModelError for a Program without a head description, DataError for pictures.
     """
     from intaglio.detect.images import image_files
+    from intaglio.detect.seen import seen as look
     from intaglio.sim.engine import Simulator
 
     program = opened(model)
@@ -495,32 +494,14 @@ def run(
     for file in files:
         maps = simulator(images_for(program, [file], resize=resize))
         codes = {name: array[0] for name, array in maps.items()}
-        picture, seen = drawn_boxes(file, program, spec, codes, threshold)
-        data = BytesIO()
-        picture.save(data, format="PNG")
-        kept = seen.scores > threshold
-        labels = tuple(spec.classes[k] for k in seen.labels[kept])
-        found.append(Seen(file.name, seen.boxes[kept], seen.scores[kept], labels, data.getvalue()))
+        looked = look(file, spec, program.outputs, codes, program.inputs[0].shape, threshold)
+        data, boxes, kept = BytesIO(), looked.found, looked.kept
+        looked.picture.save(data, format="PNG")
+        labels = tuple(looked.name(n) for n in kept)
+        found.append(
+            Seen(file.name, boxes.boxes[kept], boxes.scores[kept], labels, data.getvalue())
+        )
     return Gallery(found)
-
-
-def drawn_boxes(
-    path: Path, program: Program, spec: HeadSpec, codes: Mapping[str, NDArray[Any]],
-    threshold: float,
-) -> tuple[Image, Detections]:  # fmt: skip
-    """An image file enlarged, with its boxes; and what was found, in the picture's own pixels."""
-    from intaglio.detect.draw import draw
-    from intaglio.detect.evaluate import decode_fitted
-    from intaglio.detect.images import read
-    from intaglio.sim.engine import dequantise
-
-    channels, height, width = program.inputs[0].shape
-    picture = read(path, None, channels=channels)
-    own, size = (picture.shape[1], picture.shape[2]), (height, width)
-    real = [dequantise(t, codes[t.name][None])[0] for t in program.outputs]
-    seen = decode_fitted(spec, real, own, size)
-    zoom = max(1, DRAWN // max(own))
-    return draw(picture, seen, spec.classes, zoom=zoom, threshold=threshold), seen
 
 
 def evaluate(

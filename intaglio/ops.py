@@ -51,6 +51,12 @@ class Tensor:
     zero_point: tuple[int, ...] = (0,)
 
 
+def dequantise(tensor: Tensor, codes: NDArray[Any]) -> NDArray[np.float32]:
+    """scale * (q - zero_point) of codes (N, C, H, W), computed in float64."""
+    zero = np.array(tensor.zero_point, dtype=np.float64)[:, None, None]
+    return (tensor.scale * (codes - zero)).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Constant:
     """A named integer array, shared by every operation that refers to its name.

@@ -21,9 +21,10 @@ from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import Detections, decode
 from intaglio.detect.images import stack
 from intaglio.detect.score import score as coco_score
+from intaglio.ops import dequantise
 from intaglio.program import Program
 from intaglio.quant import QuantConfig, quantize
-from intaglio.sim.engine import Simulator, dequantise
+from intaglio.sim.engine import Simulator
 
 NET, BITS, CALIBRATED = "fcos-nano", 4, 64
 

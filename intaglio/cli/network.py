@@ -166,21 +166,15 @@ def write_boxes(
     target: Path, threshold: float,
 ) -> dict[str, Any]:  # fmt: skip
     """Draw one image's boxes; what was found, in the picture's own pixels."""
-    from intaglio.api import drawn_boxes
+    from intaglio.detect.seen import seen
 
-    picture, seen = drawn_boxes(path, program, spec, codes, threshold)
+    shape = program.inputs[0].shape
+    found = seen(path, spec, program.outputs, codes, shape, threshold)
     data = BytesIO()  # Pillow does not say why it could not write a file
-    picture.save(data, format="PNG")
+    found.picture.save(data, format="PNG")
     write_bytes(target, data.getvalue())
-    kept = [i for i in range(len(seen.scores)) if seen.scores[i] > threshold]
-    words = [f"class {spec.classes[seen.labels[i]]} (score {seen.scores[i]:.2f})" for i in kept]
-    console.print(f"{path}: {', '.join(words) or 'nothing'} -> {target}")
-    return {
-        "image": str(path),
-        "boxes": [[round(float(v), 2) for v in seen.boxes[i]] for i in kept],
-        "labels": [spec.classes[seen.labels[i]] for i in kept],
-        "scores": [round(float(seen.scores[i]), 4) for i in kept],
-    }
+    console.print(f"{path}: {found.words()} -> {target}")
+    return found.to_json()
 
 
 @command("eval")

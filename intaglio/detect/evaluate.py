@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from intaglio.detect.coco import CocoData
-from intaglio.detect.decode import Detections, HeadSpec, decode
+from intaglio.detect.decode import Detections, HeadSpec
 from intaglio.detect.images import batch_size
-from intaglio.detect.pictures import header, letterbox_scale, load_image
+from intaglio.detect.pictures import header, load_image
 from intaglio.detect.score import Result, Scores, check_names, results, score, tell_names
+from intaglio.detect.seen import decode_fitted
 from intaglio.errors import DataError
 from intaglio.system.html import cards, folded, snippet, table
 from intaglio.system.spread import HERE, Pool
@@ -111,13 +112,3 @@ class Detector:
             decode_fitted(self.spec, [m[n] for m in outputs], header(file).size, self.size)
             for n, file in enumerate(files)
         ]
-
-
-def decode_fitted(
-    spec: HeadSpec, outputs: Sequence[ArrayLike], own: tuple[int, int], size: tuple[int, int]
-) -> Detections:
-    """Boxes in the pixels of a picture of `own` (H, W), clipped to it, from the maps (C, h, w) of
-    what `load_image` made of it: `size` (H, W)."""
-    scale = letterbox_scale(own, size)
-    seen = decode(spec, outputs, (own[0] * scale, own[1] * scale))
-    return Detections(seen.boxes / scale, seen.scores, seen.labels)

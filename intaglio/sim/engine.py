@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from intaglio.errors import DataError
 from intaglio.fixed import IntType
-from intaglio.ops import Conv2d, Tensor
+from intaglio.ops import Conv2d, dequantise
 from intaglio.program import Program
 from intaglio.sim.isa import Isa, choose
 from intaglio.sim.plan import make_plan, storage
@@ -152,9 +152,3 @@ def check_images(program: Program, images: Array) -> None:
         raise DataError(
             f"Pixels must lie in [{x.type.lo}, {x.type.hi}], not [{images.min()}, {images.max()}]."
         )
-
-
-def dequantise(tensor: Tensor, codes: Array) -> NDArray[np.float32]:
-    """scale * (q - zero_point) of codes (N, C, H, W), computed in float64."""
-    zero = np.array(tensor.zero_point, dtype=np.float64)[:, None, None]
-    return (tensor.scale * (codes - zero)).astype(np.float32)

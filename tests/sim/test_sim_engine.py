@@ -26,9 +26,9 @@ from strategies import (
 
 from intaglio.errors import DataError
 from intaglio.fixed import Arithmetic, IntType, Overflow, SaturateAt
-from intaglio.ops import Conv2d, Input, Ints, Output, Requant, Unary
+from intaglio.ops import Conv2d, Input, Ints, Output, Requant, Unary, dequantise
 from intaglio.program import Builder, Program
-from intaglio.sim.engine import Simulator, dequantise
+from intaglio.sim.engine import Simulator
 from intaglio.sim.isa import supported
 from intaglio.sim.plan import make_plan
 from intaglio.sim.reference import run

@@ -26,8 +26,9 @@ from intaglio.codegen.running.library import SOURCES, compiled, words
 from intaglio.codegen.structure.ports import Port, random_frames
 from intaglio.errors import BuildError, DataError
 from intaglio.hdl.pack import frames_words, words_frames
+from intaglio.ops import dequantise
 from intaglio.program import Program
-from intaglio.sim.engine import check_images, dequantise, numpy_type
+from intaglio.sim.engine import check_images, numpy_type
 from intaglio.system.steps import Tell, quiet
 from intaglio.system.threads import most
 
