@@ -120,7 +120,7 @@ class Detector(Case):
 
 
 def detector_cases(profile: str, count: int, seed: int) -> Iterator[Case]:
-    """Both bundled detectors, of 4 and of 8 bits, on scenes and on random pixels; `count` images
+    """The bundled detectors, of 4 and of 8 bits, on scenes and on random pixels; `count` images
     of either kind."""
     from intaglio.detect.scenes import make_scene
     from intaglio.detect.zoo import BUNDLED, CALIBRATION_SEED, HELD_OUT_SEED, load

@@ -72,7 +72,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def make_plan(options: argparse.Namespace) -> Plan:
     """The command line, with what it leaves open."""
-    names = options.detector or list(zoo.BUNDLED)
+    names = options.detector or list(IMAGES)
     widths = [w for w in WIDTHS if width(*w) in (options.width or [width(*w)])]
     plan = Plan(
         detectors=names,

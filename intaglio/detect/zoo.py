@@ -1,4 +1,4 @@
-"""The bundled detectors: ten classes of handwritten digits in 96 x 96 scenes."""
+"""The bundled detectors: ten classes of handwritten digits in scenes of 96 x 96 pixels or less."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,13 +9,14 @@ from safetensors import SafetensorError, safe_open
 
 from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import HeadSpec
+from intaglio.detect.networks.column import Column
 from intaglio.detect.networks.fcos import Fcos
 from intaglio.detect.networks.resnet import BasicBlock, ResNet, resnet
 from intaglio.detect.networks.retinanet import RetinaNet
 from intaglio.detect.scenes import CLASSES, write_scenes
 from intaglio.errors import ModelError
 
-Detector = Fcos | RetinaNet
+Detector = Fcos | RetinaNet | Column
 
 TRAINING_SEED = 1
 CALIBRATION_SEED = 2
@@ -61,11 +62,20 @@ def retinanet_small() -> RetinaNet:
     return RetinaNet(resnet(18, 0.25), spec, channels=64, convs=2)
 
 
+def digits_up5k() -> Column:
+    """Three convolutions and two predictors, 6 x 6 locations with an anchor of 22 pixels each."""
+    spec = HeadSpec(
+        "retinanet", CLASSES, strides=(8,), anchor_sizes=((22.0,),), anchor_ratios=(1.2,), topk=36
+    )
+    return Column(spec, (8, 16, 32))
+
+
 BUNDLED = {
     bundled.name: bundled
     for bundled in (
         Bundled("fcos-nano", (96, 96), "FCOS small enough to live on a chip", fcos_nano),
         Bundled("retinanet-small", (96, 96), "RetinaNet on a narrow ResNet-18", retinanet_small),
+        Bundled("digits-up5k", (48, 48), "Digit finder that fits an iCE40 UP5K", digits_up5k),
     )
 }
 

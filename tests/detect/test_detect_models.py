@@ -160,8 +160,8 @@ def test_each_level_has_a_norm_of_its_own_and_survives_export() -> None:
         assert all((a == b).all() for a, b in zip(exported(maps), head(maps), strict=True))
 
 
-@pytest.mark.parametrize("name", list(zoo.BUNDLED))
-def test_the_bundled_detectors_export_with_a_norm_per_level(name: str) -> None:
+@pytest.mark.parametrize("name", ["fcos-nano", "retinanet-small"])
+def test_the_bundled_pyramids_export_with_a_norm_per_level(name: str) -> None:
     bundled = zoo.find(name)
     model = bundled.build().eval()
     images = torch.rand(1, 3, *bundled.size)

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from intaglio.codegen.area.devices import device
 from intaglio.detect import zoo
 from intaglio.detect.evaluate import evaluate
 from intaglio.detect.train import count_macs, normalise, predictor, save
 from intaglio.errors import ModelError
 
 NAMES = list(zoo.BUNDLED)
+LEAST = {"digits-up5k": (0.3, 0.6)}  # AP and AP50 that a detector exceeds, others as below
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -20,7 +22,9 @@ def test_a_bundled_detector_finds_held_out_digits(name: str, tmp_path: Path) -> 
     data = zoo.held_out(name, tmp_path, count=150)
     result = evaluate(predictor(model), data, model.head_spec, zoo.find(name).size)
     assert not model.training
-    assert result.ap > 0.5
+    ap, ap50 = LEAST.get(name, (0.5, 0.7))
+    assert result.ap > ap
+    assert result.ap50 > ap50
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -30,7 +34,9 @@ def test_the_notes_of_a_file_are_true_of_the_model(name: str) -> None:
     assert int(notes["parameters"]) == sum(p.numel() for p in model.parameters())
     assert int(notes["macs"]) == count_macs(model, zoo.find(name).size)
     figures = json.loads(notes["held_out"])
-    assert 0.5 < figures["ap"] < figures["ap50"] < 0.95
+    ap, ap50 = LEAST.get(name, (0.5, 0.7))
+    assert ap < figures["ap"] < figures["ap50"] < 0.95
+    assert figures["ap50"] > ap50
     assert figures["images"] >= 1000
     assert zoo.find(name).weights.stat().st_size < 4e6
 
@@ -41,6 +47,9 @@ def test_sizes_stay_within_what_a_chip_can_hold() -> None:
     assert count_macs(nano, (96, 96)) < 12_000_000
     assert 1_000_000 < sum(p.numel() for p in small.parameters()) < 1_900_000
     assert small.head_spec.levels >= 4
+    least = zoo.find("digits-up5k").build()
+    assert sum(p.numel() for p in least.parameters()) * 4 < device("ice40-up5k").memory_bits / 2
+    assert count_macs(least, (48, 48)) < 1_000_000
 
 
 def test_calibration_and_held_out_scenes_are_always_the_same_and_apart(tmp_path: Path) -> None:
@@ -78,7 +87,7 @@ def test_wrong_names_and_files_are_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as error:
         zoo.load("yolo")
     assert str(error.value) == (
-        "a bundled detector must be one of fcos-nano, retinanet-small, not 'yolo'"
+        "a bundled detector must be one of fcos-nano, retinanet-small, digits-up5k, not 'yolo'"
     )
     broken = tmp_path / "broken.safetensors"
     broken.write_text("no tensors")
