@@ -4,23 +4,11 @@ from amaranth.hdl import Cat, Const, Elaboratable, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from intaglio.errors import BuildError
 from intaglio.hdl.link import BYTE
 from intaglio.hdl.stream import counter, delay
 
 FRAME = 10  # bits of a byte on the line: start, eight of data, stop
 BREAK = 20  # bits of silence at 0 that are a break
-
-
-def divisor(clock_hz: float, baud: int) -> int:
-    """Cycles of a bit. Raises BuildError where sampling would drift more than 2 % of a bit each."""
-    cycles = round(clock_hz / baud) if baud else 0
-    if cycles < 4 or abs(clock_hz / baud / cycles - 1) > 0.02:
-        raise BuildError(
-            f"The baud rate must be a clock of {clock_hz / 1e6:g} MHz divided by a whole number"
-            f" of at least 4, within 2 %, not {baud}."
-        )
-    return cycles
 
 
 class UartReceiver(wiring.Component):

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 from networks import Layers, pyramid, skip
 from strategies import programs
 
+from intaglio.codegen.bundle import build
 from intaglio.codegen.structure.fold import (
     Plan,
     options,
     plan_for_cycles,
-    plan_for_fps,
     plan_for_multipliers,
 )
 from intaglio.codegen.structure.graph import HardwareGraph, hardware_graph
@@ -76,29 +76,28 @@ def test_channel_counts_without_divisors_are_folded_unevenly() -> None:
     assert any(7 % f.simd or 5 % f.pe for f in chosen)
 
 
-def test_an_unreachable_rate_names_the_layer_and_the_best_rate() -> None:
-    graph = hardware_graph(skip())
+def test_an_unreachable_rate_names_the_layer_and_a_rate_that_is_reached() -> None:
     with pytest.raises(BuildError) as error:
-        plan_for_fps(graph, 1e6, 75.0)
+        build(skip(), fps=1e6)
     assert str(error.value) == (
-        "fps must be at most 757575.8 at 75 MHz, not 1e+06: layer 'image_source' takes 99 cycles a"
-        " frame however many multipliers it gets; raise the clock or lower the input size."
+        "fps must be at most 757500 at 75 MHz, not 1e+06: layer 'image_source' takes 99 cycles a"
+        " frame however many multipliers it gets, and a smaller input or a faster clock would be"
+        " needed; build with --fps 757500."
     )
-    assert plan_for_fps(graph, 757_575, 75.0).cycles == 99
+    assert build(skip(), fps=757_500).manifest["cycles_per_frame"] == 99
 
 
 def test_too_few_multipliers_are_refused() -> None:
     with pytest.raises(BuildError) as error:
         plan_for_multipliers(hardware_graph(skip()), 3)
     assert str(error.value) == (
-        "The design must have at least 6 multipliers, not 3; use a larger target or a smaller"
-        " network."
+        "The design must have at least 6 multipliers, not 3; build with --multipliers 6."
     )
 
 
 def test_a_rate_must_be_positive() -> None:
     with pytest.raises(BuildError, match=r"^fps must be greater than 0, not -1\.$"):
-        plan_for_fps(hardware_graph(skip()), -1, 75.0)
+        build(skip(), fps=-1)
 
 
 def test_several_pixels_come_after_all_channels() -> None:

@@ -18,7 +18,8 @@ from intaglio.codegen.area.blocks import area_of
 from intaglio.codegen.area.devices import device
 from intaglio.codegen.area.mapping import Need, block_rams, memory_need, multiplier_tiles, style_of
 from intaglio.codegen.folding.candidates import Candidate, Convolution, candidates
-from intaglio.codegen.folding.solve import RESOURCES, Problem, advice, everything, taken, usable
+from intaglio.codegen.folding.estimate import RESOURCES
+from intaglio.codegen.folding.solve import Problem, advice, everything, taken, usable
 from intaglio.codegen.structure.assemble import Top
 from intaglio.codegen.structure.fold import plan_for_cycles, plan_for_multipliers
 from intaglio.codegen.structure.graph import hardware_graph

@@ -3,6 +3,7 @@
 same integers."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -19,6 +20,7 @@ from test_codegen_timing import check_minimal_and_alive
 from tools import Cli, needs, refused
 
 from intaglio.codegen.area.blocks import area_of
+from intaglio.codegen.area.devices import DEVICES, Device
 from intaglio.codegen.bundle import Bundle, build
 from intaglio.codegen.folding.candidates import Convolution
 from intaglio.codegen.folding.estimate import weight_bits
@@ -213,22 +215,32 @@ def test_what_a_shared_engine_takes_is_what_its_component_is_made_of(seed: int, 
             assert in_order(said) == in_order(built)
 
 
-ICE40 = {"target": "ice40-up5k", "clock_mhz": 12.0}
+ROOMY = {"target": "roomy", "clock_mhz": 12.0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def roomy() -> Iterator[Device]:
+    """An iCE40 with the multipliers of a UP5K and twice its logic."""
+    made = replace(DEVICES["ice40-up5k"], name="roomy", luts=10_560, ffs=10_560)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(DEVICES, made.name, made)
+        yield made
 
 
 @pytest.fixture(scope="module")
-def fitting() -> Bundle:
+def fitting(roomy: Device) -> Bundle:
     """Nine engines, each with a product too wide for look-up tables, on eight multipliers."""
-    return build(towers(size=(6, 6), channels=2, depth=4), fps=1000, **ICE40)
+    return build(towers(size=(6, 6), channels=2, depth=4), fps=1000, **ROOMY)
 
 
 def test_what_does_not_fit_is_shared_and_only_as_far_as_it_must(fitting: Bundle) -> None:
     program = fitting.program
     with pytest.raises(BuildError) as error:
-        build(program, fps=1000, share=False, **ICE40)
+        build(program, fps=1000, share=False, **ROOMY)
     assert str(error.value) == (
-        "ice40-up5k must have at least 9 multipliers free for the convolutions, not 8: layer 'stem'"
-        " takes 1; choose a larger target, a lower rate with --fps, or fewer channels."
+        "roomy must have at least 9 multipliers free for the convolutions, not 8: layer 'stem'"
+        " takes 1; build without --no-share, or quantize again with --multiplier-bits 16, or build"
+        " with --target gowin-gw1nr-9c."
     )
     found = fitting.manifest
     assert found["resources"]["multipliers"] == 8
@@ -237,22 +249,22 @@ def test_what_does_not_fit_is_shared_and_only_as_far_as_it_must(fitting: Bundle)
     assert engine == {"layers": names, "tensors": names}
     assert fitting.summary().endswith(
         " One engine each: class.3.p0, box.3.p0, class.3.p1, box.3.p1. No design without that fits"
-        " ice40-up5k at 1000 frames/s."
+        " roomy at 1000 frames/s."
     )
     assert fitting.report()["sharing"] == found["sharing"]
     assert found["fps"] >= 1000
 
 
 def test_without_a_rate_the_fastest_that_fits_is_made() -> None:
-    slow = build(towers(size=(6, 6), channels=2, depth=4), **ICE40)
-    assert slow.manifest["sharing"]["why"] == "No design without that fits ice40-up5k."
+    slow = build(towers(size=(6, 6), channels=2, depth=4), **ROOMY)
+    assert slow.manifest["sharing"]["why"] == "No design without that fits roomy."
     assert len(slow.manifest["sharing"]["engines"]) == 1
 
 
 def test_a_small_target_is_filled_as_fast_as_it_goes() -> None:
     """The fastest layers leave no room for what lies between them."""
-    found = build(towers(size=(6, 6), channels=4, depth=3), share=False, **ICE40).manifest
-    assert found["resources"]["luts"] <= 5280
+    found = build(towers(size=(6, 6), channels=4, depth=3), share=False, **ROOMY).manifest
+    assert found["resources"]["cells"] <= 10_560
     assert found["cycles_per_frame"] < 6480
 
 
@@ -294,8 +306,8 @@ def test_lanes_fix_the_folding_and_leave_no_choice() -> None:
     with pytest.raises(BuildError) as error:
         build(towers(), lanes=30, share=True)
     assert str(error.value) == (
-        "share must not be asked for together with lanes, which fix the folding; ask for a rate"
-        " with fps instead."
+        "--share must not be asked for together with --multipliers, which fix the folding; build"
+        " without --multipliers, or build without --share."
     )
 
 

@@ -10,11 +10,12 @@ from amaranth.sim import Simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intaglio.chip import host
+from intaglio.chip import protocol
+from intaglio.codegen.area.clocks import divisor
 from intaglio.errors import BuildError
 from intaglio.hdl import link as link_module
 from intaglio.hdl.link import CREDIT_BYTES, Link
-from intaglio.hdl.uart import BREAK, UartReceiver, UartSender, divisor
+from intaglio.hdl.uart import BREAK, UartReceiver, UartSender
 
 Beat = tuple[int, int]
 
@@ -83,10 +84,10 @@ def test_every_beat_arrives_in_order(width: int, widths: list[int], seed: int) -
     outs = [
         [(rng.getrandbits(1), rng.getrandbits(w)) for _ in range(rng.randrange(40))] for w in bits
     ]
-    data = host.to_bytes(beats, full)
+    data = protocol.to_bytes(beats, full)
     got, answer = play(link, data, outs, seed)
     assert got == beats
-    decoder = host.Decoder(bits)
+    decoder = protocol.Decoder(bits)
     for at in range(0, len(answer), 7):  # cut anywhere
         decoder.feed(answer[at : at + 7])
     assert decoder.beats == outs
@@ -95,7 +96,7 @@ def test_every_beat_arrives_in_order(width: int, widths: list[int], seed: int) -
 
 
 def test_host_and_hardware_mean_the_same() -> None:
-    assert (host.LAST, host.CREDIT, host.CREDIT_BYTES) == (
+    assert (protocol.LAST, protocol.CREDIT, protocol.CREDIT_BYTES) == (
         link_module.LAST,
         link_module.CREDIT,
         link_module.CREDIT_BYTES,
@@ -104,7 +105,7 @@ def test_host_and_hardware_mean_the_same() -> None:
 
 def test_a_tag_that_no_stream_has_is_refused() -> None:
     with pytest.raises(ValueError, match="no stream has the tag 0x02"):
-        host.Decoder([8, 8]).feed(b"\x00\x11\x02")
+        protocol.Decoder([8, 8]).feed(b"\x00\x11\x02")
 
 
 def test_a_link_carries_a_tag_for_every_output() -> None:
@@ -179,7 +180,7 @@ def test_baud_rates_that_drift_are_refused() -> None:
 
 def test_host_never_overfills_the_board() -> None:
     """A board that takes bytes one by one, gives credits, and answers at the end."""
-    decoder, held, taken, most = host.Decoder([8]), [0], [0], [0]
+    decoder, held, taken, most = protocol.Decoder([8]), [0], [0], [0]
 
     def write(data: bytes) -> None:
         held[0] += len(data)
@@ -191,13 +192,13 @@ def test_host_never_overfills_the_board() -> None:
             held[0] -= 1
             taken[0] += 1
             if taken[0] % CREDIT_BYTES == 0:
-                answer.append(host.CREDIT)
+                answer.append(protocol.CREDIT)
         if taken[0] == 5000 and not decoder.beats[0]:
-            answer += bytes([host.LAST, 42])
+            answer += bytes([protocol.LAST, 42])
         return bytes(answer)
 
-    host.exchange(bytes(5000), decoder, [1], write, read)
+    protocol.exchange(bytes(5000), decoder, [1], write, read)
     assert decoder.beats == [[(1, 42)]]
-    assert most[0] <= host.QUEUE
+    assert most[0] <= protocol.QUEUE
     with pytest.raises(TimeoutError, match="after 1 bytes"):
-        host.exchange(b"x", host.Decoder([8]), [1], lambda data: None, bytes, patience=0.05)
+        protocol.exchange(b"x", protocol.Decoder([8]), [1], lambda data: None, bytes, patience=0.05)

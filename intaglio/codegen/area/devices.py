@@ -20,6 +20,7 @@ class Device:
     multipliers number of hard multipliers, `dsp` (a, b) bits each.
     part        what the vendor's or nextpnr's command line calls it.
     chipdb      Gowin: what the open tools call its family; pins: as many as a byte link needs.
+    clock_mhz   of a build that asks for none: what routed designs reach there with some to spare.
     """
 
     name: str
@@ -34,6 +35,13 @@ class Device:
     part: str
     chipdb: str = ""
     pins: str = ""
+    clock_mhz: float = 75.0
+
+    @property
+    def cells(self) -> int:
+        """Logic cells, where a register goes without a table only into a cell of its own: iCE40.
+        Elsewhere 0, for they limit nothing."""
+        return self.luts if self.family == "ice40" else 0
 
     @property
     def memory_bits(self) -> int:
@@ -46,7 +54,8 @@ DEVICES = {
     for device in (
         Device("ecp5-85k", "ecp5", 83_640, 83_640, 208, 18_432, 36, 156, (18, 18), "85k"),
         Device("ecp5-25k", "ecp5", 24_288, 24_288, 56, 18_432, 36, 28, (18, 18), "25k"),
-        Device("ice40-up5k", "ice40", 5_280, 5_280, 30, 4_096, 16, 8, (16, 16), "up5k"),
+        Device("ice40-up5k", "ice40", 5_280, 5_280, 30, 4_096, 16, 8, (16, 16), "up5k",
+               clock_mhz=24.0),
         Device("gowin-gw2a-18", "gowin", 20_736, 15_552, 46, 18_432, 36, 48, (18, 18),
                "GW2A-LV18PG256C8/I7", "GW2A-18",
                "H11 T10 T11 R11 T12 R12 P11 P12 R13 T13 T14 P13 R14 T15 P15 P16 N15 N16 N14 L16 L14"

@@ -57,25 +57,36 @@ WEIGHTS: dict[Family, tuple[float, ...]] = {
     "generic": FOUR_INPUTS,
     "xc7": (0.8, 0.2, 0.25, 0.5, 0.6),
 }
+# Cells of iCE40 for a table (as estimated, which is more than there are, but some carries have a
+# cell of their own) and for a flip-flop: most registers, those that a
+# memory, a multiplier or another register feeds, have one of their own. Rounded from what nextpnr
+# packed of `digits-up5k`.
+CELL_OF_LUT, CELL_OF_FF = 1.0, 0.62
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a design takes of a target; rams may be halves."""
+    """What a design takes of a target; rams may be halves, cells are those of `Device.cells`."""
 
     luts: float = 0
     ffs: float = 0
     rams: float = 0
     multipliers: int = 0
+    cells: float = 0
 
     def __add__(self, other: Need) -> Need:
         return Need(self.luts + other.luts, self.ffs + other.ffs, self.rams + other.rams,
-                    self.multipliers + other.multipliers)  # fmt: skip
+                    self.multipliers + other.multipliers, self.cells + other.cells)  # fmt: skip
+
+    def __sub__(self, other: Need) -> Need:
+        return Need(self.luts - other.luts, self.ffs - other.ffs, self.rams - other.rams,
+                    self.multipliers - other.multipliers, self.cells - other.cells)  # fmt: skip
 
     def within(self, limits: Need) -> bool:
         """Whether none is beyond its limit."""
         return (self.luts <= limits.luts and self.ffs <= limits.ffs and self.rams <= limits.rams
-                and self.multipliers <= limits.multipliers)  # fmt: skip
+                and self.multipliers <= limits.multipliers
+                and self.cells <= limits.cells)  # fmt: skip
 
 
 def style_of(memory: Storage, family: Family) -> MemoryStyle:
@@ -84,6 +95,8 @@ def style_of(memory: Storage, family: Family) -> MemoryStyle:
         return memory.style
     rules = RULES[family]
     small = memory.bits < rules.large and (memory.kind == "rom" or rules.lut_ram is not None)
+    # A ROM of so few words takes a table for each bit of a word, and whole blocks for their width.
+    small |= memory.kind == "rom" and family == "ice40" and memory.depth <= rules.tables
     return "tables" if small else "block"
 
 
@@ -99,6 +112,8 @@ def need(area: Area, chip: Device) -> Need:
         found += memory_need(memory, chip.family)
     for product in area.products:
         found += product_need(product, chip)
+    if chip.cells:
+        found += Need(cells=CELL_OF_LUT * found.luts + CELL_OF_FF * found.ffs)
     return found
 
 

@@ -9,27 +9,33 @@ from dataclasses import dataclass, replace
 from math import isqrt
 from typing import Any
 
+from intaglio.codegen.area.clocks import check_clock
 from intaglio.codegen.area.devices import Device
 from intaglio.codegen.area.mapping import Need
-from intaglio.codegen.folding.estimate import Resources, check_fit, check_weights, total_need
+from intaglio.codegen.folding.estimate import (
+    Resources,
+    check_fit,
+    check_rest,
+    check_weights,
+    total_need,
+)
 from intaglio.codegen.folding.share import sharings
-from intaglio.codegen.folding.solve import Problem, everything, price, taken, usable
+from intaglio.codegen.folding.solve import Problem, everything, price, reserve, taken, usable
 from intaglio.codegen.schedule.timing import Model, Schedule, best_interval, size_queues
 from intaglio.codegen.structure.assemble import Top
 from intaglio.codegen.structure.fold import (
     Plan,
     plan_for_cycles,
-    plan_for_fps,
     plan_for_multipliers,
+    too_fast,
 )
 from intaglio.codegen.structure.graph import HardwareGraph, Key, Link, hardware_graph
 from intaglio.codegen.structure.netlist import joining, netlist
-from intaglio.errors import BuildError
+from intaglio.errors import BuildError, FitError, Remedy
 from intaglio.hdl.stream import ceil_div
 from intaglio.program import Program
 from intaglio.system.steps import Tell, quiet
 
-FASTEST = 10_000  # MHz; more is no clock of a device
 TRIES = 4  # designs made until one fits
 
 
@@ -68,25 +74,26 @@ def designed(
     share: bool | None = None,
     tell: Tell = quiet,
 ) -> Design:
-    """What `bundle.build` makes files of. Raises BuildError when nothing does what is asked.
+    """What `bundle.build` makes files of. Raises BuildError when nothing does what is asked, and
+    FitError where the target holds too little (`remedies.helped` says what would help).
 
     Convolutions share engines where no design fits without that, as few as will do; or, if `share`
     is True, as many as make the cheapest design. `tell` hears of folding, queues and sharing: each
     design that is tried has the first two.
     """
     check_asked(hardware_graph(program), chip, fps, lanes, clock_mhz, share)
-    plain, refusal = None, ""
+    plain, refusal = None, BuildError("")
     try:
         plain = made(program, (), chip, fps, lanes, clock_mhz, tell)
     except BuildError as error:
         if share is False or lanes is not None:
             raise
-        refusal = str(error)
+        refusal = error
     if plain is not None and not share:
         return plain
     found = shared(program, chip, fps, clock_mhz, plain, more=bool(share), tell=tell)
     if found is None:
-        raise BuildError(refusal)
+        raise refusal
     rate = "" if fps is None else f" at {fps:g} frames/s"
     if plain is None:
         return replace(found, why=f"No design without that fits {chip.name}{rate}.")
@@ -106,20 +113,32 @@ def check_asked(
     share: bool | None,
 ) -> None:
     """Raises BuildError for what no design can do, whatever its engines share."""
-    if not 0 < clock_mhz <= FASTEST:
-        raise BuildError(
-            f"The clock must be greater than 0 and at most {FASTEST:,} MHz, not {clock_mhz:g}."
-        )
+    check_clock(clock_mhz)
     if lanes is not None and lanes < 1:
         raise BuildError(f"lanes (--multipliers) must be at least 1, not {lanes}.")
     if lanes is not None and share:
         raise BuildError(
-            "share must not be asked for together with lanes, which fix the folding; ask for a rate"
-            " with fps instead."
+            "--share must not be asked for together with --multipliers, which fix the folding",
+            (Remedy("multipliers", None), Remedy("share", None)),
         )
-    check_weights(graph, plan_for_cycles(graph, 1 << 62), chip)
+    slow = plan_for_cycles(graph, 1 << 62)
+    check_weights(graph, slow, chip)
+    if chip.family != "generic":
+        check_rest(Top(netlist(graph, slow), chip.family), chip)
     if fps is not None:
-        plan_for_fps(graph, fps, clock_mhz)
+        check_rate(graph, chip, fps, clock_mhz)
+
+
+def check_rate(graph: HardwareGraph, chip: Device, fps: float, clock_mhz: float) -> None:
+    """Raises BuildError where the rate is out of reach of the fastest foldings, with that which
+    they reach together."""
+    if not fps > 0:
+        raise BuildError(f"fps must be greater than 0, not {fps}.")
+    plan = plan_for_cycles(graph, 1)
+    if plan.foldings[plan.slowest].cycles > clock_mhz * 1e6 / fps:
+        before = held_up(graph, plan, chip)
+        interval = best_interval(modelled(graph, plan, chip, before)[1])
+        raise too_fast(graph, plan, interval, fps, clock_mhz)
 
 
 def shared(
@@ -216,10 +235,15 @@ def solved(
     depths are not computed, which takes the longest.
     """
     chip, graph = problem.chip, problem.graph
-    extra = Need(0.1 * limits.luts, 0.1 * limits.ffs, 0.1 * limits.rams, 0)
+    extra = reserve(limits)
     for left in reversed(range(TRIES)):
         tell("folding")
-        plan, chosen = problem.within(limits, extra).solve(cycles)
+        try:
+            plan, chosen = problem.within(limits, extra).solve(cycles)
+        except FitError:
+            if left < TRIES - 1:
+                raise
+            plan, chosen = problem.within(limits, Need()).solve(cycles)  # the first is a guess
         top, model = modelled(graph, plan, chip, held_up(graph, plan, chip))
         if not left or total_need(top, chip).within(limits):
             depths, schedule = size_queues(model, tell)
@@ -227,8 +251,9 @@ def solved(
         whole, own = total_need(top, chip), taken(chosen)
         if not left or whole.within(limits):
             break
-        extra = Need(1.02 * (whole.luts - own.luts), 1.02 * (whole.ffs - own.ffs),
-                     whole.rams - own.rams, whole.multipliers - own.multipliers)  # fmt: skip
+        more = whole - own
+        extra = Need(1.02 * more.luts, 1.02 * more.ffs, more.rams, more.multipliers,
+                     1.02 * more.cells)  # fmt: skip
     return plan, top, schedule
 
 
@@ -309,22 +334,32 @@ def at_rate(
     """The cheapest design whose predicted interval meets the rate.
 
     Blocks disturb each other a little, so the plan aims lower when the prediction is short of it.
+    Raises BuildError where that takes more multipliers than `lanes`, or where even the fastest
+    folding of every block is short of the rate.
     """
-    cycles = clock_mhz * 1e6 / fps if fps > 0 else 0.0
+    cycles = clock_mhz * 1e6 / fps
+    aim = int(cycles)
+    fastest = plan_for_cycles(graph, 1)
+    least = fastest.foldings[fastest.slowest].cycles
     free = lanes is None and chip.family != "generic"
-    problem = Problem.of(graph, chip) if free and fps > 0 else None
-    aim = fps
+    problem = Problem.of(graph, chip) if free else None
     while True:
-        plan = plan_for_fps(graph, aim, clock_mhz, wanted=fps)
-        if lanes is not None and plan.multipliers > lanes:
-            raise BuildError(
-                f"fps must be lower than {fps:g} with {lanes} multipliers: it takes"
-                f" {plan.multipliers}; layer {graph.blocks[plan.slowest].origin!r} is the slowest."
-            )
+        plan = plan_for_cycles(graph, aim)
+        over = lanes is not None and plan.multipliers > lanes
         plan, top, schedule = (
-            formed(graph, chip, plan, tell) if problem is None
+            (plan, *scheduled(graph, plan, chip, tell)) if over
+            else formed(graph, chip, plan, tell) if problem is None
             else solved(problem, everything(chip), plan.cycles, tell)
         )  # fmt: skip
         if schedule.interval <= cycles:
-            return plan, top, schedule
-        aim *= max(1.005, schedule.interval / cycles)
+            break
+        if aim <= least:
+            raise too_fast(graph, plan, schedule.interval, fps, clock_mhz)
+        aim = max(least, min(int(aim / 1.005), int(aim * cycles / schedule.interval)))
+    if over:
+        raise BuildError(
+            f"fps must be lower than {fps:g} with {lanes} multipliers: it takes"
+            f" {plan.multipliers}, and layer {graph.blocks[plan.slowest].origin!r} is the slowest",
+            (Remedy("multipliers", plan.multipliers),),
+        )
+    return plan, top, schedule

@@ -18,14 +18,18 @@ from intaglio.codegen.area.mapping import Need, need
 from intaglio.codegen.structure.assemble import Top
 from intaglio.codegen.structure.fold import Plan
 from intaglio.codegen.structure.graph import HardwareGraph
-from intaglio.errors import BuildError
+from intaglio.errors import FitError
 from intaglio.hdl.stream import ceil_div
+
+RESOURCES = (("luts", "LUTs"), ("ffs", "flip-flops"), ("rams", "block RAMs"),
+             ("multipliers", "multipliers"))  # fmt: skip
+LIMITED = (*RESOURCES, ("cells", "logic cells"))
 
 
 @dataclass(frozen=True)
 class Resources:
     """Hard multipliers, block RAMs (halves count half), look-up tables and flip-flops of the
-    device, and the bits of all ROMs and buffers."""
+    device, the bits of all ROMs and buffers, and logic cells (`Device.cells`)."""
 
     multipliers: int
     rams: float
@@ -33,6 +37,7 @@ class Resources:
     ffs: int
     rom_bits: int
     buffer_bits: int
+    cells: int = 0
 
     def to_json(self) -> dict[str, int | float]:
         """Every field."""
@@ -40,12 +45,12 @@ class Resources:
 
 
 def check_weights(graph: HardwareGraph, plan: Plan, chip: Device) -> None:
-    """Raises BuildError when the weights alone are more than the target's block RAM."""
+    """Raises FitError when the weights alone are more than the target's block RAM."""
     bits = sum(weight_bits(graph, plan, k) for k in range(len(graph.blocks)))
     if bits > chip.memory_bits:
-        raise BuildError(
+        raise FitError(
             f"The weights must fit into the {chip.memory_bits:,} bits of block RAM of {chip.name},"
-            f" not take {bits:,}; choose a larger target, fewer channels or narrower weights."
+            f" not take {bits:,}."
         )
 
 
@@ -64,7 +69,7 @@ def weight_bits(graph: HardwareGraph, plan: Plan, index: int) -> int:
 
 
 def check_fit(top: Top, chip: Device) -> Resources:
-    """The estimate. Raises BuildError naming what the target has too little of, and the layer that
+    """The estimate. Raises FitError naming what the target has too little of, and the layer that
     takes most of it."""
     found = estimate(top, chip)
     for what, name, takes, has in (
@@ -72,17 +77,33 @@ def check_fit(top: Top, chip: Device) -> Resources:
         ("rams", "block RAMs", found.rams, chip.rams),
         ("luts", "LUTs", found.luts, chip.luts),
         ("ffs", "flip-flops", found.ffs, chip.ffs),
+        ("cells", "logic cells", found.cells, chip.cells),
     ):
         if takes > has:
             layers = layer_needs(top, chip)
             most = max(layers, key=lambda k: float(getattr(layers[k], what)))
-            raise BuildError(
+            raise FitError(
                 f"{chip.name} must have at least {takes:,g} {name} for this design, not {has:,}:"
                 f" layer {top.netlist.graph.blocks[most].origin!r} takes"
-                f" {float(getattr(layers[most], what)):,.0f} of them; choose a larger target, or a"
-                " lower rate with --fps or --multipliers."
+                f" {float(getattr(layers[most], what)):,.0f} of them."
             )
     return found
+
+
+def check_rest(top: Top, chip: Device) -> None:
+    """Raises FitError when what is no convolution takes more than the target has, in a design of
+    the slowest foldings: found in a moment, where a search for foldings that fit takes long."""
+    graph = top.netlist.graph
+    rest = {k: need for k, need in layer_needs(top, chip).items() if graph.blocks[k].kind != "conv"}
+    for what, name in LIMITED:
+        takes, has = sum(float(getattr(n, what)) for n in rest.values()), getattr(chip, what)
+        if takes > has and (what != "cells" or has):
+            most = max(rest, key=lambda k: float(getattr(rest[k], what)))
+            raise FitError(
+                f"{chip.name} must have at least {takes:,.0f} {name} for all but the convolutions,"
+                f" not {has:,}: layer {graph.blocks[most].origin!r} takes"
+                f" {float(getattr(rest[most], what)):,.0f} of them."
+            )
 
 
 def estimate(top: Top, chip: Device) -> Resources:
@@ -95,7 +116,7 @@ def estimate(top: Top, chip: Device) -> Resources:
             stored[is_rom(memory)] += memory.bits
     return Resources(
         whole.multipliers, whole.rams, ceil(whole.luts), ceil(whole.ffs), stored[True],
-        stored[False],
+        stored[False], ceil(whole.cells),
     )  # fmt: skip
 
 

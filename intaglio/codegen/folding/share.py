@@ -20,7 +20,7 @@ from intaglio.codegen.area.area import queue
 from intaglio.codegen.area.devices import Device
 from intaglio.codegen.area.mapping import Need, need
 from intaglio.codegen.folding.candidates import candidates
-from intaglio.codegen.folding.solve import Merge, Problem, everything, usable
+from intaglio.codegen.folding.solve import Merge, Problem, everything, reserve, usable
 from intaglio.codegen.schedule.timing import UNBOUNDED, Model
 from intaglio.codegen.structure.assemble import Top
 from intaglio.codegen.structure.fold import Folding, plan_for_cycles
@@ -46,9 +46,8 @@ def sharings(graph: HardwareGraph, chip: Device, cycles: int | None) -> Iterator
     merges = [merge(graph, chip, part, come) for group in groups for part in parts(group)]
     problem = replace(Problem.of(graph, chip), merges=tuple(merges))
     limits = usable(chip) if cycles is None else everything(chip)
-    reserve = Need(0.1 * limits.luts, 0.1 * limits.ffs, 0.1 * limits.rams, 0)
     for fewer in range(1, 1 + sum(len(group) - 1 for group in groups)):
-        tried = replace(problem, fewer=fewer).within(limits, reserve)
+        tried = replace(problem, fewer=fewer).within(limits, reserve(limits))
         try:
             chosen = tried.fastest()[1] if cycles is None else tried.cheapest(cycles)
         except BuildError:

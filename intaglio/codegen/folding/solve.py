@@ -17,6 +17,7 @@ from scipy.sparse import csr_matrix
 from intaglio.codegen.area.devices import Device
 from intaglio.codegen.area.mapping import Need
 from intaglio.codegen.folding.candidates import Candidate, candidates
+from intaglio.codegen.folding.estimate import LIMITED, RESOURCES
 from intaglio.codegen.structure.fold import (
     ROUTING,
     Folding,
@@ -27,22 +28,26 @@ from intaglio.codegen.structure.fold import (
     routing,
 )
 from intaglio.codegen.structure.graph import HardwareGraph
-from intaglio.errors import BuildError
+from intaglio.errors import FitError
 from intaglio.system.disk import hushed
 
-RESOURCES = (("luts", "LUTs"), ("ffs", "flip-flops"), ("rams", "block RAMs"),
-             ("multipliers", "multipliers"))  # fmt: skip
 GAP = 1e-4  # of the optimum
 
 
 def usable(chip: Device) -> Need:
     """What place and route can fill and still meet a clock, by experience."""
-    return Need(0.6 * chip.luts, 0.6 * chip.ffs, 0.85 * chip.rams, int(0.95 * chip.multipliers))
+    return Need(0.6 * chip.luts, 0.6 * chip.ffs, 0.85 * chip.rams, int(0.95 * chip.multipliers),
+                0.85 * chip.cells)  # fmt: skip
 
 
 def everything(chip: Device) -> Need:
     """All that the target has."""
-    return Need(chip.luts, chip.ffs, chip.rams, chip.multipliers)
+    return Need(chip.luts, chip.ffs, chip.rams, chip.multipliers, chip.cells)
+
+
+def reserve(limits: Need) -> Need:
+    """For what lies between convolutions, before it is there: a tenth, but of multipliers."""
+    return Need(0.1 * limits.luts, 0.1 * limits.ffs, 0.1 * limits.rams, 0, 0.1 * limits.cells)
 
 
 @dataclass(frozen=True)
@@ -82,20 +87,18 @@ class Problem:
 
     def within(self, limits: Need, extra: Need) -> Problem:
         """With those limits, of which the rest of the design takes `extra`."""
-        left = Need(limits.luts - extra.luts, limits.ffs - extra.ffs, limits.rams - extra.rams,
-                    limits.multipliers - extra.multipliers)  # fmt: skip
-        return replace(self, budget=left)
+        return replace(self, budget=limits - extra)
 
     def solve(self, cycles: int | None) -> tuple[Plan, tuple[Candidate, ...]]:
         """The cheapest plan that takes at most `cycles` (where the foldings are free), or the
-        fastest. Raises BuildError when nothing fits."""
+        fastest. Raises FitError when nothing fits."""
         if cycles is None:
             cycles, chosen = self.fastest()
             return self.plan(cycles, chosen), chosen
         limit = cycles if self.fixed is None else 1 << 62
         found = self.cheapest(limit)
         if found is None:
-            raise BuildError(self.refusal(limit))
+            raise FitError(self.refusal(limit))
         return self.plan(cycles, found), found
 
     def cheapest(self, cycles: int) -> tuple[Candidate, ...] | None:
@@ -114,9 +117,10 @@ class Problem:
         size = np.array([len(blocks) for blocks, _ in offers])
         owner = np.searchsorted(convs, [k for blocks, _ in offers for k in blocks])
         one = csr_matrix((np.ones(len(owner)), (owner, np.repeat(np.arange(len(flat)), size))))
-        takes = np.array([[getattr(c.need, name) for c in flat] for name, _ in RESOURCES], float)
-        has = np.array([getattr(self.chip, name) for name, _ in RESOURCES], float)
-        limits = np.array([getattr(self.budget, name) for name, _ in RESOURCES], float)
+        names = [name for name, _ in LIMITED if getattr(self.chip, name)]
+        takes = np.array([[getattr(c.need, name) for c in flat] for name in names], float)
+        has = np.array([getattr(self.chip, name) for name in names], float)
+        limits = np.array([getattr(self.budget, name) for name in names], float)
         if (limits < 0).any():
             return None
         with hushed():  # HiGHS leaves a trace of itself there now and then
@@ -137,7 +141,7 @@ class Problem:
 
     def fastest(self) -> tuple[int, tuple[Candidate, ...]]:
         """The fewest cycles of the slowest block that the budget allows, and the cheapest
-        candidates for that. Raises BuildError when nothing fits."""
+        candidates for that. Raises FitError when nothing fits."""
         others = [min(f.cycles for f in options(self.graph, b))
                   for b in self.graph.blocks if b.kind != "conv"]  # fmt: skip
         least = max([*others, *(c[0].folding.cycles for c in self.choices if c is not None)])
@@ -146,7 +150,7 @@ class Problem:
         times = [t for t in times if t >= least]
         chosen = self.cheapest(times[-1])
         if chosen is None:
-            raise BuildError(self.refusal(times[-1]))
+            raise FitError(self.refusal(times[-1]))
         low, high = -1, len(times) - 1
         while high - low > 1:
             middle = (low + high) // 2
@@ -177,7 +181,7 @@ class Problem:
         """Why not even the smallest candidates fit: the resource that is furthest beyond its
         budget, and the layer that takes most of it."""
         worst: tuple[float, str] = (-np.inf, "")
-        for name, said in RESOURCES:
+        for name, said in LIMITED:
             least = [
                 (min(float(getattr(c.need, name)) for c in choice if c.folding.cycles <= cycles),
                  self.graph.blocks[k].origin)
@@ -187,15 +191,13 @@ class Problem:
             most = max(least)
             text = (
                 f"{self.chip.name} must have at least {needed:,.0f} {said} free for the"
-                f" convolutions, not {max(0.0, has):,.0f}: layer {most[1]!r} takes {most[0]:,.0f};"
-                " choose a larger target, a lower rate with --fps, or fewer channels."
+                f" convolutions, not {max(0.0, has):,.0f}: layer {most[1]!r} takes {most[0]:,.0f}."
             )
             if needed > has:
                 worst = max(worst, (needed / max(1.0, has), text))
         return worst[1] or (
             f"{self.chip.name} must have more LUTs, block RAMs and multipliers together for this"
-            " design, though each alone would do; choose a larger target, or a lower rate with"
-            " --fps."
+            " design, though each alone would do."
         )
 
 
@@ -221,7 +223,11 @@ def advice(graph: HardwareGraph, plan: Plan, chip: Device, used: Need) -> str:
     if chip.family == "generic":
         return f"More multipliers for {slowest.origin}, with --multipliers, would help."
     limits = usable(chip)
-    shares = [(float(getattr(used, n)) / float(getattr(limits, n)), said) for n, said in RESOURCES]
+    shares = [
+        (float(getattr(used, n)) / float(getattr(limits, n)), said)
+        for n, said in LIMITED
+        if getattr(limits, n)
+    ]
     share, said = max(shares)
     if share < 0.9:
         return "There is room for more: a higher --fps, or --target alone, would use it."

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import gcd
+from math import floor, gcd, log10
 
 from intaglio.codegen.structure.graph import Block, HardwareGraph
-from intaglio.errors import BuildError
+from intaglio.errors import BuildError, Remedy
 from intaglio.hdl.products import ProductForm
 from intaglio.hdl.rom import MemoryStyle
 from intaglio.hdl.stream import ceil_div
@@ -82,27 +82,27 @@ def plan_for_cycles(graph: HardwareGraph, cycles: int) -> Plan:
     return Plan(tuple(foldings), cycles)
 
 
-def plan_for_fps(
-    graph: HardwareGraph, fps: float, clock_mhz: float, *, wanted: float | None = None
-) -> Plan:
-    """The fewest multipliers for `fps` frames a second.
+def too_fast(
+    graph: HardwareGraph, plan: Plan, cycles: int, fps: float, clock_mhz: float
+) -> BuildError:
+    """The refusal of a rate, where a frame takes so many cycles even in the fastest `plan`."""
+    rate, block = rate_of(cycles, clock_mhz), graph.blocks[plan.slowest]
+    return BuildError(
+        f"fps must be at most {rate:.10g} at {clock_mhz:g} MHz, not {fps:g}: layer"
+        f" {block.origin!r} takes {plan.foldings[plan.slowest].cycles} cycles a frame however many"
+        " multipliers it gets, and a smaller input or a faster clock would be needed",
+        (Remedy("fps", rate),),
+    )
 
-    Raises BuildError naming the slowest layer, the frame rate that it allows, and the rate that
-    the user `wanted`, where `fps` was raised above it.
-    """
-    if not fps > 0:
-        raise BuildError(f"fps must be greater than 0, not {fps}.")
-    cycles = int(clock_mhz * 1e6 / fps)
-    plan = plan_for_cycles(graph, cycles)
-    worst = plan.foldings[plan.slowest].cycles
-    if worst > cycles:
-        block = graph.blocks[plan.slowest]
-        raise BuildError(
-            f"fps must be at most {clock_mhz * 1e6 / worst:.1f} at {clock_mhz:g} MHz, not"
-            f" {wanted or fps:g}: layer {block.origin!r} takes {worst} cycles a frame"
-            " however many multipliers it gets; raise the clock or lower the input size."
-        )
-    return plan
+
+def rate_of(cycles: int, clock_mhz: float) -> float:
+    """Frames a second at so many cycles each, in four digits that are never more than that."""
+    exact = clock_mhz * 1e6 / cycles
+    step = 10.0 ** (floor(log10(exact)) - 3)
+    rate = float(f"{floor(exact / step) * step:.6g}")
+    while rate * cycles > clock_mhz * 1e6:  # what was rounded up in binary
+        rate = float(f"{rate - step:.6g}")
+    return rate
 
 
 def plan_for_multipliers(graph: HardwareGraph, limit: int) -> Plan:
@@ -113,8 +113,8 @@ def plan_for_multipliers(graph: HardwareGraph, limit: int) -> Plan:
     slow = plan_for_cycles(graph, 1 << 62)
     if slow.multipliers > limit:
         raise BuildError(
-            f"The design must have at least {slow.multipliers} multipliers, not {limit}; use a"
-            " larger target or a smaller network."
+            f"The design must have at least {slow.multipliers} multipliers, not {limit}",
+            (Remedy("multipliers", slow.multipliers),),
         )
     low, high = 0, max(folding.cycles for folding in slow.foldings)
     while high - low > 1:  # high is affordable, low is not
