@@ -340,8 +340,12 @@ PRESETS: dict[str, Arithmetic] = {
 }
 
 
-def preset(name: str) -> Arithmetic:
-    """The named `Arithmetic`. Raises ProgramError with the list of names."""
+def preset(name: str, multiplier_bits: int | None = None) -> Arithmetic:
+    """The named `Arithmetic`, if asked for with another width of its multipliers.
+
+    Raises ProgramError with the list of names, or for a width that it cannot have.
+    """
     if name not in PRESETS:
         raise ProgramError(f"Arithmetic must be one of {', '.join(PRESETS)}, not {name!r}.")
-    return PRESETS[name]
+    found = PRESETS[name]
+    return found if multiplier_bits is None else replace(found, multiplier_bits=multiplier_bits)

@@ -11,8 +11,8 @@ from fromcode import refusals
 from fromcode.markdown import code, escaped, prose, table
 from fromcode.samples import EXPORTS, Export, names, quantised, sample
 from intaglio import ops
-from intaglio.chip.boards import BOARDS
 from intaglio.cmodel import source
+from intaglio.codegen.area.boards import BOARDS
 from intaglio.codegen.area.devices import DEVICES
 from intaglio.codegen.structure.graph import KINDS, hardware_graph
 from intaglio.errors import IntaglioError

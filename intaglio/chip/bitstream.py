@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from intaglio.chip import boards, host
+from intaglio.chip import boards
 from intaglio.chip.aside import made_aside
 from intaglio.chip.boards import LINE
+from intaglio.chip.carried import host_files
 from intaglio.chip.gates import SMALL, check_board, check_shell
-from intaglio.chip.pll import pll
+from intaglio.chip.protocol import line_rate
 from intaglio.chip.shell import (
     BOARD,
     SHELL,
@@ -26,17 +27,18 @@ from intaglio.chip.shell import (
 )
 from intaglio.chip.synthesis import CELLS, FOLDER, synthesise
 from intaglio.chip.toolchain import run_tool
+from intaglio.codegen.area.boards import Board, baud_of, place
+from intaglio.codegen.area.boards import board as find_board
+from intaglio.codegen.area.clocks import divisor
 from intaglio.codegen.area.devices import Device, device
 from intaglio.codegen.folder.manifest import read_manifest
 from intaglio.codegen.folder.scripts import SOURCES
 from intaglio.cosim.port import Port
 from intaglio.errors import BuildError, ToolError
-from intaglio.hdl.uart import divisor
 from intaglio.system.disk import empty_folder, write_text
 from intaglio.system.html import cards, snippet, tag, text_of
 from intaglio.system.steps import RECORD, Steps
 
-BAUD = 1_000_000
 PACKED = {"ecp5": "bit", "ice40": "bin", "gowin": "fs"}
 PIN_FILE = {"ecp5": "lpf", "ice40": "pcf"}
 PACKAGES = {"ecp5": "CABGA381", "ice40": "sg48"}
@@ -56,7 +58,8 @@ class BitstreamResult:
     """target, board (None: bytes on pins), clock_mhz asked for (on a board: made by its PLL), what
     every seed reached, whether the best of them meets it; resources as synthesised; the packed
     file, none where the clock is missed or the netlist computes something else; `gate` the
-    comparison of the netlist with the simulator (None when it was not asked for)."""
+    comparison of the netlist with the simulator (None when it was not asked for); `line_fps` the
+    frames/s that the board's serial line carries."""
 
     target: str
     board: str | None
@@ -67,6 +70,7 @@ class BitstreamResult:
     files: tuple[str, ...]
     gate: Mapping[str, Any] | None
     seconds: float
+    line_fps: float | None = None
 
     @property
     def best(self) -> Routed:
@@ -124,20 +128,30 @@ class BitstreamResult:
             )
         return (
             f"{self.files[0]}: {self.clock_mhz:g} MHz met, Fmax {reached} MHz over"
-            f" {len(self.seeds)} seeds; {self.fps:.1f} frames/s; {r['luts']:,.0f} LUTs,"
+            f" {len(self.seeds)} seeds; {self.rates()}; {r['luts']:,.0f} LUTs,"
             f" {r['ffs']:,.0f} flip-flops, {r['rams']:g} block RAMs, {r['multipliers']:g}"
             f" multipliers; {self.seconds:.0f} s"
+        )
+
+    def rates(self) -> str:
+        """Frames a second of the device, and of the line to it."""
+        if self.line_fps is None:
+            return f"{self.fps:.1f} frames/s"
+        return (
+            f"{self.fps:.1f} frames/s on the device, at most {self.line_fps:.1f} frames/s over the"
+            " serial line"
         )
 
 
 @dataclass(frozen=True)
 class Surrounding:
     """The module that is placed and routed, the clock it gets, and the files that it is made of,
-    by their name in the folder `bitstream`."""
+    by their name in the folder `bitstream`; `line_fps` as of the result."""
 
     top: str
     clock_mhz: float
     files: Mapping[str, str]
+    line_fps: float | None = None
 
 
 @made_aside
@@ -147,7 +161,7 @@ def bitstream(
     seeds: int = 3,
     gate: bool | None = None,
     board: str | None = None,
-    baud: int = BAUD,
+    baud: int | None = None,
     force: bool = False,
     steps: Steps | None = None,
 ) -> BitstreamResult:
@@ -158,8 +172,8 @@ def bitstream(
     Fmax is packed, unless that misses the build's clock.
 
     gate   simulate the netlist first and refuse to go on when it differs; None: small ones.
-    board  a name from `boards.BOARDS`; its PLL makes the build's clock.
-    baud   bits a second of the board's line.
+    board  a name from `boards.BOARDS`, whose PLL makes the build's clock; None: the build's own.
+    baud   bits a second of the board's line; None: `boards.baud_of`.
     force  replace a bitstream that is there; it is refused otherwise.
     steps  are told how far it is.
 
@@ -172,6 +186,8 @@ def bitstream(
     chip = device(manifest["target"])
     if seeds < 1:
         raise BuildError(f"seeds must be at least 1, not {seeds}.")
+    chosen = board_of(folder, board)
+    board = None if chosen is None else chosen.name
     around = surrounding(manifest, board, baud)
     top, clock_mhz = around.top, around.clock_mhz
     steps = steps or Steps()
@@ -202,7 +218,14 @@ def bitstream(
         files=files,
         gate=checked,
         seconds=round(time.perf_counter() - started, 1),
+        line_fps=around.line_fps,
     )
+
+
+def board_of(folder: str | Path, board: str | None) -> Board | None:
+    """The board named, or else that of the build. Raises BuildError."""
+    name = board or read_manifest(Path(folder)).get("board")
+    return None if name is None else find_board(name)
 
 
 def core_of(manifest: Mapping[str, Any]) -> Core:
@@ -211,7 +234,7 @@ def core_of(manifest: Mapping[str, Any]) -> Core:
     return Core(name=manifest["name"], source=Port.from_json(manifest["input"]), sinks=sinks)
 
 
-def surrounding(manifest: Mapping[str, Any], board: str | None, baud: int) -> Surrounding:
+def surrounding(manifest: Mapping[str, Any], board: str | None, baud: int | None) -> Surrounding:
     """Pins or a board around a build. Raises BuildError where that cannot be."""
     chip = device(manifest["target"])
     if chip.family not in PACKED:
@@ -226,24 +249,25 @@ def surrounding(manifest: Mapping[str, Any], board: str | None, baud: int) -> Su
     return Surrounding(SHELL, clock_mhz, files)
 
 
-def on_board(manifest: Mapping[str, Any], chip: Device, name: str, baud: int) -> Surrounding:
+def on_board(manifest: Mapping[str, Any], chip: Device, name: str, baud: int | None) -> Surrounding:
     """The board's top, its constraints, and the host program with what it has to know."""
-    found = boards.board(name, chip.name)
-    wires = boards.wiring(found, chip.name)
-    wanted = manifest["clock_mhz"]
-    loop = None if wanted == wires.clock_mhz else pll(chip.family, wires.clock_mhz, wanted)
-    clock_mhz = loop.mhz if loop else wires.clock_mhz
-    cycles = divisor(clock_mhz * 1e6, baud)
+    where = place(chip.name, manifest["clock_mhz"], name)
+    assert where.board is not None
+    wires = boards.wiring(where.board, chip.name)
+    clock_mhz, rate = where.clock_mhz, baud or baud_of(where.board, where.clock_mhz)
+    cycles = divisor(clock_mhz * 1e6, rate)
     high = [pin.port for pin in wires.pins if pin.port not in ("clk", "rx", "tx")]
-    top = BoardTop(core_of(manifest), clock_mhz=clock_mhz, cycles=cycles, loop=loop, high=high)
-    facts = {"board": name, "baud": baud, "clock_mhz": clock_mhz, "cycles_per_bit": cycles}
+    top = BoardTop(
+        core_of(manifest), clock_mhz=clock_mhz, cycles=cycles, loop=where.loop, high=high
+    )
+    facts = {"board": name, "baud": rate, "clock_mhz": clock_mhz, "cycles_per_bit": cycles}
     files = {
         f"{BOARD}.v": board_verilog(top),
         f"{BOARD}.{PIN_FILE[chip.family]}": boards.constraints(chip.family, wires),
         LINE: json.dumps(facts) + "\n",
-        "host.py": Path(host.__file__).read_text(encoding="utf-8"),
+        **host_files(),
     }
-    return Surrounding(BOARD, clock_mhz, files)
+    return Surrounding(BOARD, clock_mhz, files, line_rate(manifest, rate))
 
 
 def synthesise_within(
@@ -252,6 +276,7 @@ def synthesise_within(
     """Write the surrounding into an empty bitstream folder, and synthesise it with the build."""
     work = empty_folder(folder / FOLDER)
     for name, text in around.files.items():
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
         write_text(work / name, text)
     chip = device(read_manifest(folder)["target"])
     sources = (*SOURCES, f"{FOLDER}/{around.top}.v")

@@ -1,47 +1,18 @@
-"""Boards people own: which device, oscillator and serial pins each has, from amaranth-boards."""
+"""Where things are on a board: its pins, from amaranth-boards, and its constraint file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from intaglio.errors import BuildError, ToolError
+from intaglio.codegen.area.boards import Board
+from intaglio.errors import ToolError
 from intaglio.system.extras import remedy
 
 LINE = "line.json"  # beside the host program: what that has to know of the board
 ATTRIBUTES = {"PULLUP": {1: "-pullup yes", 0: "-pullup no"}}  # iCE40: what its pin file can say
-
-
-@dataclass(frozen=True)
-class Board:
-    """A board with a serial line to its host.
-
-    platforms  module and class of amaranth-boards, by the target that each of its models holds.
-    high       outputs that are held at 1: (resource, subsignal).
-    """
-
-    name: str
-    platforms: Mapping[str, tuple[str, str]]
-    high: tuple[tuple[str, str], ...] = field(default=())
-
-
-BOARDS = {
-    board.name: board
-    for board in (
-        Board(
-            "ulx3s",
-            {
-                "ecp5-85k": ("ulx3s", "ULX3S_85F_Platform"),
-                "ecp5-25k": ("ulx3s", "ULX3S_25F_Platform"),
-            },
-            # The ESP32 beside the FPGA may load another design, unless this is 1.
-            high=(("esp32", "gpio0"),),
-        ),
-        Board("icebreaker", {"ice40-up5k": ("icebreaker", "ICEBreakerPlatform")}),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -59,19 +30,6 @@ class Wiring:
 
     clock_mhz: float
     pins: tuple[Pin, ...]
-
-
-def board(name: str, target: str) -> Board:
-    """The board called `name`, which must hold the target. Raises BuildError."""
-    if name not in BOARDS:
-        raise BuildError(f"The board must be one of {', '.join(BOARDS)}, not {name!r}.")
-    found = BOARDS[name]
-    if target not in found.platforms:
-        raise BuildError(
-            f"The target must be {' or '.join(found.platforms)} for the board {name}, not {target};"
-            " build again with --target."
-        )
-    return found
 
 
 def wiring(found: Board, target: str) -> Wiring:

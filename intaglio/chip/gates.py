@@ -13,8 +13,8 @@ from typing import Any
 
 from intaglio.chip import host
 from intaglio.chip.boards import LINE
-from intaglio.chip.host import CREDIT_BYTES, Decoder, to_bytes
 from intaglio.chip.line import SimulatedLine
+from intaglio.chip.protocol import CREDIT_BYTES, Decoder, to_bytes
 from intaglio.chip.routed import routed_netlist
 from intaglio.chip.shell import BOARD, SHELL
 from intaglio.chip.synthesis import CELLS, FOLDER, HEADINGS, synthesise

@@ -1,11 +1,13 @@
-"""Sends the stored frames of a build to a board and compares every beat that comes back.
+"""Sends pictures to a board and draws the boxes that it finds; or plays a build's stored frames and
+compares every beat that comes back.
 
-    python BUILD/bitstream/host.py --port /dev/ttyUSB1 [--baud N] [--frames N] [--build BUILD]
+    python BUILD/bitstream/host.py --port /dev/ttyUSB1 --images cat.jpg more/    boxes on pictures
+    python BUILD/bitstream/host.py --port /dev/ttyUSB1 --camera 0                of a camera
+    python BUILD/bitstream/host.py --port /dev/ttyUSB1                           the stored frames
 
-`intaglio bitstream --board` puts it beside the bitstream. It stands alone: Python 3.11 and, for a
-serial port, pyserial. What goes over the line is said in `intaglio.hdl.link`: beats to the board as
-bytes, low byte first; from the board messages of a tag and the bytes of a beat. A break resets the
-board.
+`intaglio bitstream --board` puts it beside the bitstream, with the modules of intaglio that it
+needs in a folder of that name. It stands alone: Python 3.11 and pyserial; NumPy and Pillow for
+pictures; OpenCV for a camera. A break resets the board.
 """
 
 from __future__ import annotations
@@ -15,76 +17,14 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-LAST, CREDIT, CREDIT_BYTES = 0x80, 0x7F, 128  # as in intaglio.hdl.link
-QUEUE = 512  # bytes that the board must be able to hold
-Beat = tuple[int, int]  # tlast, tdata
+from intaglio.chip.protocol import Beat, Decoder, exchange, to_bytes
+from intaglio.errors import IntaglioError
 
-
-def to_bytes(beats: Sequence[int], width: int) -> bytes:
-    """Beats of `width` bits (a multiple of 8) as bytes."""
-    return b"".join(beat.to_bytes(width // 8, "little") for beat in beats)
-
-
-class Decoder:
-    """Bytes from the board into the beats of each stream; `widths` are their bits of tdata.
-
-    beats    by stream. credits: how many credit messages have come.
-    """
-
-    def __init__(self, widths: Sequence[int]) -> None:
-        self.widths = tuple(widths)
-        self.beats: list[list[Beat]] = [[] for _ in widths]
-        self.credits = 0
-        self.left = b""
-
-    def feed(self, data: bytes) -> None:
-        """Take bytes, however they are cut. Raises ValueError for a tag that no stream has."""
-        data = self.left + data
-        at = 0
-        while at < len(data):
-            stream = data[at] & ~LAST
-            if data[at] == CREDIT:
-                self.credits += 1
-                at += 1
-                continue
-            if stream >= len(self.widths):
-                raise ValueError(f"no stream has the tag {data[at]:#04x}")
-            end = at + 1 + self.widths[stream] // 8
-            if end > len(data):
-                break
-            value = int.from_bytes(data[at + 1 : end], "little")
-            self.beats[stream].append((data[at] // LAST, value))
-            at = end
-        self.left = data[at:]
-
-
-def exchange(
-    data: bytes,
-    decoder: Decoder,
-    wanted: Sequence[int],
-    write: Callable[[bytes], Any],
-    read: Callable[[], bytes],
-    patience: float = 5.0,
-) -> None:
-    """Send all bytes, never more under way than the board can hold, and read until every stream
-    has its number of beats. Raises TimeoutError after `patience` seconds without a byte."""
-    sent, heard = 0, time.monotonic()
-    while sent < len(data) or any(
-        len(beats) < n for beats, n in zip(decoder.beats, wanted, strict=True)
-    ):
-        room = QUEUE + decoder.credits * CREDIT_BYTES - sent
-        if room > 0 and sent < len(data):
-            write(data[sent : sent + room])
-            sent = min(len(data), sent + room)
-        got = read()
-        decoder.feed(got)
-        if got:
-            heard = time.monotonic()
-        elif time.monotonic() - heard > patience:
-            raise TimeoutError(f"nothing came for {patience:g} s after {sent} bytes")
+PATIENCE = 5.0  # seconds without a byte
 
 
 def expected(path: Path) -> Iterator[tuple[int, int, int]]:
@@ -153,15 +93,55 @@ def speed(beside: Path) -> int:
     return found
 
 
+def parser(here: Path) -> argparse.ArgumentParser:
+    """The options; what a build in whose folder `here` lies says is the default."""
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--port", required=True, help="the serial port, like /dev/ttyUSB1")
+    made.add_argument("--images", "--image", type=Path, nargs="+", metavar="DIR|IMAGE",
+                      help="pictures of any size, and folders of them")  # fmt: skip
+    made.add_argument("--camera", type=int, nargs="?", const=0, help="number of a camera")
+    made.add_argument("-o", "--output", type=Path, default=Path("seen"), metavar="DIR",
+                      help="where NAME.boxes.png are written (seen)")  # fmt: skip
+    made.add_argument("--threshold", type=float, default=0.3, help="lowest score shown (0.3)")
+    made.add_argument("--json", type=Path, metavar="FILE", help="what was found")
+    made.add_argument("--frames", type=int, default=0,
+                      help="stored frames, or frames of the camera; default: all")  # fmt: skip
+    made.add_argument("--baud", type=int, default=speed(here / "line.json"))
+    made.add_argument("--build", type=Path, default=here.parent, help="the build's folder")
+    made.add_argument("--patience", type=float, default=PATIENCE,
+                      help="seconds to wait for a byte (5)")  # fmt: skip
+    return made
+
+
+def look(line: Any, options: argparse.Namespace) -> int:
+    """Pictures or a camera; exit code 0. Raises IntaglioError."""
+    try:
+        from intaglio.chip import sight
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "NumPy and Pillow must be installed to send pictures: pip install numpy pillow"
+            f" ({error.name} is missing)"
+        ) from error
+    manifest = json.loads((options.build / "manifest.json").read_text())
+    how = (options.output, options.threshold, options.patience)
+    line.send_break(0.01)  # resets the design
+    line.reset_input_buffer()
+    if options.camera is not None:
+        with suppress(KeyboardInterrupt):
+            sight.watch(line, manifest, options.baud, options.camera, *how, options.frames)
+        return 0
+    record = sight.look_at(line, manifest, options.baud, options.images, *how)
+    if options.json is not None:
+        sight.write_record(options.json, record)
+    return 0
+
+
 def main() -> int:
-    """Exit 0 when every beat is right, 1 otherwise."""
-    here = Path(__file__).resolve().parent
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", required=True)
-    parser.add_argument("--baud", type=int, default=speed(here / "line.json"))
-    parser.add_argument("--frames", type=int, default=0, help="default: all stored")
-    parser.add_argument("--build", type=Path, default=here.parent)
-    options = parser.parse_args()
+    """Exit 0 when every beat is right or every picture was looked at, 1 where beats differ, 2 where
+    something is missing or the board does not answer."""
+    options = parser(Path(__file__).resolve().parent).parse_args()
     try:
         import serial
     except ModuleNotFoundError:
@@ -169,7 +149,14 @@ def main() -> int:
         return 2
     try:
         with serial.Serial(options.port, options.baud, timeout=0.01) as line:
-            _, wrong = run(line, options.build, options.frames)
+            with suppress(AttributeError, OSError, ValueError):  # where the system has it
+                line.set_low_latency_mode(True)  # else the adapter keeps credits for 16 ms
+            if options.images or options.camera is not None:
+                return look(line, options)
+            _, wrong = run(line, options.build, options.frames, options.patience)
+    except (IntaglioError, ModuleNotFoundError) as error:
+        print(f"host.py: {error}", file=sys.stderr)
+        return 2
     except (OSError, ValueError) as error:  # no port, no build, silence, a byte that means nothing
         print(f"host.py: the board must answer as the build does, but: {error}.", file=sys.stderr)
         return 2

@@ -19,8 +19,9 @@ from amaranth.hdl import (
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import connect
 
-from intaglio.chip.host import QUEUE
-from intaglio.chip.pll import Pll, instance
+from intaglio.chip.pll import instance
+from intaglio.chip.protocol import QUEUE
+from intaglio.codegen.area.clocks import Pll
 from intaglio.codegen.structure.assemble import converted
 from intaglio.cosim.port import Port
 from intaglio.hdl.fifo import Fifo

@@ -25,8 +25,8 @@ def roundings() -> list[str]:
 
 
 def boards() -> list[str]:
-    """Of `bitstream`."""
-    from intaglio.chip.boards import BOARDS
+    """Of `build` and `bitstream`."""
+    from intaglio.codegen.area.boards import BOARDS
 
     return list(BOARDS)
 

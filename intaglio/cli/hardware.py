@@ -1,8 +1,9 @@
 """Commands on hardware: build, verify, bitstream; and the demo."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,7 +21,9 @@ from intaglio.cli.options import (
 )
 from intaglio.cli.results import ForceOption, build_source, pictures, settle
 from intaglio.cli.shared import command, console, image_sources, show, step_log, write_json
-from intaglio.errors import DataError
+from intaglio.codegen.area.boards import BOARDS, DEFAULT, baud_of
+from intaglio.codegen.area.devices import DEVICES
+from intaglio.errors import BuildError, DataError
 from intaglio.system.places import Result
 from intaglio.system.steps import RECORD
 
@@ -38,13 +41,41 @@ class SimulatorName(StrEnum):
     ICARUS = "icarus"
 
 
+def default_clocks() -> str:
+    """What `--clock` is by default."""
+    usual = DEVICES[DEFAULT].clock_mhz
+    others = [f"{d.clock_mhz:g} on {d.name}" for d in DEVICES.values() if d.clock_mhz != usual]
+    return ", ".join([f"{usual:g}", *others])
+
+
+def line_sentence(manifest: Mapping[str, Any], board: str) -> str:
+    """What the serial line of a board carries."""
+    from intaglio.chip.protocol import beats_bytes, line_rate
+
+    found = BOARDS[board]
+    baud = baud_of(found, manifest["clock_mhz"])
+    return (
+        f"The serial line of the {found.title} ({baud:,} baud) carries at most"
+        f" {line_rate(manifest, baud):.1f} frames/s of {beats_bytes(manifest['input']):,} bytes."
+    )
+
+
 @command()
 def build(
     model: ProgramArgument,
     output: BuildOutput,
     target: Annotated[
-        str, typer.Option("--target", help="Device.", autocompletion=completing("--target"))
-    ] = "ecp5-85k",
+        str | None,
+        typer.Option(
+            "--target",
+            help=f"Device; default: the board's, or else {DEFAULT}.",
+            autocompletion=completing("--target"),
+        ),
+    ] = None,
+    board: Annotated[
+        str | None,
+        typer.Option("--board", help="Its device and clock.", autocompletion=completing("--board")),
+    ] = None,
     fps: Annotated[float | None, typer.Option("--fps", help="Frames per second wanted.")] = None,
     multipliers: Annotated[
         int | None, typer.Option("--multipliers", help="Multipliers at most.")
@@ -57,7 +88,9 @@ def build(
             " default: where no other design fits.",
         ),
     ] = None,
-    clock: Annotated[float, typer.Option("--clock", help="MHz.")] = 75.0,
+    clock: Annotated[
+        float | None, typer.Option("--clock", help=f"MHz; default: {default_clocks()}.")
+    ] = None,
     images: SomeImagesOption = None,
     limit: LimitOption = None,
     resize: ResizeOption = False,
@@ -85,7 +118,7 @@ def build(
         pixels = images_for(program, files, resize=resize)
     bundle = make(
         program, target=target, fps=fps, lanes=multipliers, share=share, clock_mhz=clock,
-        images=pixels, steps=steps,
+        board=board, images=pixels, steps=steps,
     )  # fmt: skip
     with steps.step("writing"):
         bundle.write(output, force=force)
@@ -93,10 +126,15 @@ def build(
     report = bundle.report()
     rows = ([cell(row[key]) for key in COLUMNS] for row in report["layers"])
     names = ("layer", "FIFOs")
-    title = f"{model} on {target}"
+    title = f"{model} on {board or report['target']}"
     show(title, [*COLUMNS.values()], rows, left=("layer", "op"), names=names)
     console.print(bundle.summary())
-    console.print(f"wrote {output}; next: intaglio verify {output}")
+    if clock is None:
+        console.print(f"The clock is {report['target']}'s default; --clock sets another.")
+    if board is not None:
+        console.print(line_sentence(bundle.manifest, board))
+    following = "verify" if board is None else "bitstream"
+    console.print(f"wrote {output}; next: intaglio {following} {output}")
     write_json(json_file, report | {"steps": steps.to_json()})
 
 
@@ -158,10 +196,18 @@ def bitstream(
     board: Annotated[
         str | None,
         typer.Option(
-            "--board", help="With pins and a serial line.", autocompletion=completing("--board")
+            "--board",
+            help="With pins and a serial line; default: the build's, or else bytes on pins.",
+            autocompletion=completing("--board"),
         ),
     ] = None,
-    baud: Annotated[int, typer.Option("--baud", help="Of a board's serial line.")] = 1_000_000,
+    baud: Annotated[
+        int | None,
+        typer.Option("--baud", help="Of a board's serial line; default: the fastest of its chip."),
+    ] = None,
+    load: Annotated[
+        bool, typer.Option("--load", help="Onto the board that is plugged in.")
+    ] = False,
     force: ForceOption = False,
     json_file: JsonOption = None,
 ) -> None:
@@ -172,14 +218,24 @@ def bitstream(
     """
     steps = step_log()
     from intaglio.chip.bitstream import bitstream as make
+    from intaglio.chip.bitstream import board_of
+    from intaglio.chip.loading import how_to_load, load_board
     from intaglio.chip.synthesis import FOLDER
 
     settle([build_source(folder)], json_file=json_file)
+    chosen = board_of(folder, board)
+    if load and chosen is None:
+        raise BuildError("--load must go with a board; build with --board, or name one here.")
     result = make(folder, seeds=seeds, gate=gates, board=board, baud=baud, force=force, steps=steps)
     console.print(result.sentence())
-    if result.files and board is not None:
-        console.print(f"next: load it, then python {folder / FOLDER}/host.py --port /dev/ttyUSB0")
     write_json(json_file, result.to_json() | {"steps": steps.to_json()})
+    if result.files and chosen is not None:
+        file = folder / result.files[0]
+        if load:
+            console.print(f"loaded by {load_board(chosen, file)}")
+        else:
+            console.print(f"next: {how_to_load(chosen, file)}")
+        console.print(f"then: python {folder / FOLDER}/host.py --port {chosen.port}")
     if not (result.met and result.equal):
         raise typer.Exit(1)
 

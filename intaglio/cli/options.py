@@ -66,6 +66,10 @@ ARITHMETIC = typer.Option(
     autocompletion=completing("--arithmetic"),
 )  # fmt: skip
 ArithmeticOption = Annotated[str, ARITHMETIC]
+MultiplierBitsOption = Annotated[
+    int | None,
+    typer.Option("--multiplier-bits", help="Of the scales' M; 16 is one multiplier of an iCE40."),
+]
 ArithmeticsOption = Annotated[list[str] | None, ARITHMETIC]
 PowerOption = Annotated[float, typer.Option("--p", help="Of --method lp; detptq's start.")]
 WeightsOption = Annotated[

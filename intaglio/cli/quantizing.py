@@ -20,6 +20,7 @@ from intaglio.cli.options import (
     LastWbitsOption,
     LimitOption,
     ModelArgument,
+    MultiplierBitsOption,
     PowerOption,
     ProgramOutput,
     ResizeOption,
@@ -160,6 +161,7 @@ def quantize(
         float, typer.Option("--percentile", help="Of --method percentile.")
     ] = 99.99,
     arithmetic: ArithmeticOption = "intaglio",
+    multiplier_bits: MultiplierBitsOption = None,
     first_wbits: Annotated[int, typer.Option("--first-wbits", help="Stem's weights.")] = 8,
     last_wbits: LastWbitsOption = None,
     sum_bits: SumBitsOption = None,
@@ -238,7 +240,7 @@ def quantize(
         per_channel=not per_tensor, symmetric=not asymmetric, first_wbits=first_wbits,
         last_wbits=last_wbits, sum_bits=sum_bits, output_bits=output_bits, pot_scales=pot,
         equalize=equalize, compensate=not nearest, correct_bias=not keep_bias,
-        overrides=parse_overrides(override or []), arithmetic=preset(arithmetic),
+        overrides=parse_overrides(override or []), arithmetic=preset(arithmetic, multiplier_bits),
         thorough=thorough, reconstruct=learned,
         budgets=tuple(Budget.parse(text) for text in budget or []),
     )  # fmt: skip

@@ -16,6 +16,7 @@ from intaglio.cli.options import (
     JsonOption,
     LastWbitsOption,
     ModelArgument,
+    MultiplierBitsOption,
     ProgramOutput,
     ResizeOption,
     SeedOption,
@@ -74,6 +75,7 @@ def train(
     ] = 0.0,
     seed: SeedOption = 1,
     arithmetic: ArithmeticOption = "intaglio",
+    multiplier_bits: MultiplierBitsOption = None,
     size: SizeOption = None,
     weights: WeightsOption = None,
     resize: ResizeOption = False,
@@ -104,7 +106,7 @@ def train(
         abits=bits if abits is None else abits,
         last_wbits=last_wbits,
         sum_bits=sum_bits,
-        arithmetic=preset(arithmetic),
+        arithmetic=preset(arithmetic, multiplier_bits),
     )
     training = TrainConfig(epochs=epochs, rate=rate, batch=batch, seed=seed, distil=distil)
     module = to_be_quantised(model, weights)

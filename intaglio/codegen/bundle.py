@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.codegen.area.devices import device
+from intaglio.codegen.area.boards import Place, place
 from intaglio.codegen.folder import bench
 from intaglio.codegen.folder.manifest import (
     BUILD,
@@ -24,8 +24,8 @@ from intaglio.codegen.folder.manifest import (
     program_bytes,
 )
 from intaglio.codegen.folder.scripts import constraint_files, script_files
-from intaglio.codegen.folding.design import designed
 from intaglio.codegen.folding.estimate import layers, total_need
+from intaglio.codegen.folding.remedies import Asked, helped
 from intaglio.codegen.folding.solve import advice
 from intaglio.codegen.running.compile import Function, compile_bundle
 from intaglio.codegen.schedule.activity import activity
@@ -36,6 +36,7 @@ from intaglio.codegen.structure.ports import random_frames
 from intaglio.errors import BuildError
 from intaglio.file import load
 from intaglio.hdl.pack import hex_text
+from intaglio.ops import Tensor
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
 from intaglio.system.disk import whole_folder
@@ -48,6 +49,11 @@ STEPS = (
     "ROMs and expected beats",
 )  # fmt: skip
 STIMULUS = 3  # random frames when none are given
+
+
+def stored_tensor(tensor: Tensor) -> dict[str, Any]:
+    """What a map's integers stand for, for the host of a board."""
+    return {"name": tensor.name, "scale": tensor.scale, "zero_point": list(tensor.zero_point)}
 
 
 @dataclass(frozen=True)
@@ -85,11 +91,12 @@ class Bundle(BuildFiles):
         """The result in two sentences."""
         m, r = self.manifest, self.manifest["resources"]
         memory = m["memory"]
+        cells = f", {r['cells']:,} logic cells" if r["cells"] else ""
         return (
             f"{m['cycles_per_frame']:,} cycles a frame, {m['fps']:.1f} frames/s at"
             f" {m['clock_mhz']:g} MHz, set by {m['bottleneck']}; {m['multipliers']} multipliers."
             f" Estimated on {m['target']}: {r['multipliers']} hard multipliers, {r['rams']:g} block"
-            f" RAMs, {r['luts']:,} LUTs, {r['ffs']:,} flip-flops. Bits of memory:"
+            f" RAMs, {r['luts']:,} LUTs, {r['ffs']:,} flip-flops{cells}. Bits of memory:"
             f" {memory['roms']:,} ROM, {memory['line_buffers']:,} line buffers,"
             f" {memory['queues']:,} queues. {m['advice']} {sharing_text(m['sharing'])}"
         ).rstrip()
@@ -112,26 +119,44 @@ class Bundle(BuildFiles):
                 (part / path).write_bytes(contents)
 
 
+def asked_for(
+    program: Program,
+    where: Place,
+    target: str | None,
+    fps: float | None,
+    lanes: int | None,
+    share: bool | None,
+    clock_mhz: float | None,
+) -> Asked:
+    """What the settings of a build come to, with where else it could go."""
+    others = [(r, p.room, p.clock_mhz) for r, p in where.others(target, clock_mhz)]
+    return Asked(program, where.room, fps, lanes, where.clock_mhz, share, others)
+
+
 def build(
     program: Program | str | Path,
     *,
-    target: str = "ecp5-85k",
+    target: str | None = None,
     fps: float | None = None,
     lanes: int | None = None,
     share: bool | None = None,
-    clock_mhz: float = 75.0,
+    clock_mhz: float | None = None,
+    board: str | None = None,
     images: NDArray[np.integer[Any]] | None = None,
     name: str = "top",
     steps: Steps | None = None,
 ) -> Bundle:
     """Generate hardware for a Program, or for that in a .intaglio file.
 
-    target  a name from `devices.DEVICES`.
+    target  a name from `devices.DEVICES`; None: the board's, or else `boards.DEFAULT`.
     fps     frames a second wanted at `clock_mhz`, with the least of the target; or
     lanes   multipliers at most, as fast as they allow. Default: as fast as the target allows.
     share   whether convolutions of equal shape may take turns on one engine: True, where that makes
             the design cheaper at the rate (without one: faster); False, never; None, where no
             other design fits.
+    clock_mhz  that its PLL makes on a board; None: `Device.clock_mhz`.
+    board   a name from `boards.BOARDS`: room is left for its serial line, and its bitstream is made
+            for it.
     images  stimulus (N, C, H, W) of the input's type; three random frames when None.
     name    of the top module.
     steps   are told how far it is.
@@ -139,7 +164,9 @@ def build(
     Raises BuildError when the target or the rate cannot be met, DataError for wrong images.
     """
     program = load(program) if isinstance(program, (str, Path)) else program
-    chip = device(target)
+    where = place(target, clock_mhz, board)
+    asked = asked_for(program, where, target, fps, lanes, share, clock_mhz)
+    chip, clock_mhz = where.device, where.clock_mhz
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise BuildError(f"The name must be a Verilog identifier, not {name!r}.")
     if images is not None and len(images) < 1:
@@ -147,7 +174,7 @@ def build(
     steps = steps or Steps()
     steps.plan(*STEPS)
     with steps.step("folding and queues"):
-        design = designed(program, chip, fps, lanes, clock_mhz, share=share, tell=steps.tell)
+        design = helped(asked, steps.tell)
     graph, plan, top, schedule = design.graph, design.plan, design.top, design.schedule
     (x,) = program.inputs
     frames = random_frames(x.type, x.shape, STIMULUS) if images is None else images
@@ -183,7 +210,8 @@ def build(
     facts = {
         "format": FORMAT,
         "name": name,
-        "target": target,
+        "target": chip.name,
+        "board": board,
         "clock_mhz": clock_mhz,
         "fps": clock_mhz * 1e6 / schedule.interval,
         "cycles_per_frame": schedule.interval,
@@ -200,6 +228,8 @@ def build(
         "frames": len(frames),
         "input": top.source.to_json(),
         "outputs": [sink.to_json() for sink in top.sinks],
+        "maps": [stored_tensor(t) for t in program.outputs],
+        "head": program.meta.get("head"),
         "program": program.digest(),
     }
     return Bundle(dict(sorted((contents | {MANIFEST: manifest_bytes(facts, contents)}).items())))

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from networks import tiny
 from tools import Cli, needs, needs_tools, refused
 
-from intaglio.chip import host
+from intaglio.chip import host, protocol
 from intaglio.chip.bitstream import bitstream, surrounding
-from intaglio.chip.boards import BOARDS, board, constraints, wiring
+from intaglio.chip.boards import constraints, wiring
 from intaglio.chip.gates import check_board
-from intaglio.chip.pll import CLOSE, pll
 from intaglio.chip.synthesis import FOLDER
+from intaglio.codegen.area.boards import BOARDS, board
+from intaglio.codegen.area.clocks import CLOSE, pll
 from intaglio.codegen.area.devices import device
 from intaglio.codegen.bundle import build
 from intaglio.errors import BuildError, ToolError
@@ -29,6 +30,7 @@ def made(folder: Path, name: str, target: str, clock_mhz: float, baud: int) -> P
     (folder / FOLDER).mkdir()
     around = surrounding(json.loads((folder / "manifest.json").read_text()), name, baud)
     for path, text in around.files.items():
+        (folder / FOLDER / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / FOLDER / path).write_text(text)
     return folder
 
@@ -62,7 +64,7 @@ def test_clocks_of_the_boards() -> None:
     assert pll("ecp5", 25, 75).mhz == 75
     assert pll("ecp5", 25, 62.5).mhz == 62.5
     assert pll("ice40", 12, 24).mhz == 24
-    with pytest.raises(BuildError, match=r"The clock must be .* 12 MHz, not 13 MHz; build again"):
+    with pytest.raises(BuildError, match=r"The clock must be .* 12 MHz, not 13 MHz; build with"):
         pll("ice40", 12, 13)
 
 
@@ -154,9 +156,9 @@ def test_a_board_that_says_nothing_is_one_sentence(
     monkeypatch.setitem(sys.modules, "serial", None)
     assert host.main() == 2
     assert "pip install pyserial" in capsys.readouterr().err
-    decoder = host.Decoder([8])
+    decoder = protocol.Decoder([8])
     with pytest.raises(TimeoutError, match="nothing came for 0 s after 3 bytes"):
-        host.exchange(b"abc", decoder, [1], lambda data: None, lambda: b"", patience=0)
+        protocol.exchange(b"abc", decoder, [1], lambda data: None, lambda: b"", patience=0)
 
 
 @pytest.mark.slow

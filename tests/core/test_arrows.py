@@ -42,7 +42,8 @@ ROOMS: dict[str, str] = {
     "codegen.running": "sim hdl cosim codegen.structure codegen.folder",
     "codegen": "sim hdl codegen.area codegen.structure codegen.schedule codegen.folding"
     " codegen.folder codegen.running",
-    "chip": "hdl cosim codegen.area codegen.structure codegen.folder codegen.running",
+    "chip": "detect detect.networks hdl cosim codegen.area codegen.structure codegen.folder"
+    " codegen.running",
     "report": "codegen.area codegen.structure codegen.schedule codegen.folder",
     "exchange.from_onnx": "sim",
     "exchange.to_onnx": "sim",
