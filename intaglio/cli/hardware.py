@@ -10,6 +10,7 @@ import typer
 from intaglio.cli.choices import completing
 from intaglio.cli.options import (
     GATES_HELP,
+    BoardOption,
     BuildArgument,
     BuildOutput,
     FolderOutput,
@@ -72,10 +73,7 @@ def build(
             autocompletion=completing("--target"),
         ),
     ] = None,
-    board: Annotated[
-        str | None,
-        typer.Option("--board", help="Its device and clock.", autocompletion=completing("--board")),
-    ] = None,
+    board: BoardOption = None,
     fps: Annotated[float | None, typer.Option("--fps", help="Frames per second wanted.")] = None,
     multipliers: Annotated[
         int | None, typer.Option("--multipliers", help="Multipliers at most.")
@@ -193,14 +191,7 @@ def bitstream(
     folder: BuildArgument,
     seeds: Annotated[int, typer.Option("--seeds", help="Routings; the fastest is kept.")] = 3,
     gates: Annotated[bool | None, typer.Option("--gates/--no-gates", help=GATES_HELP)] = None,
-    board: Annotated[
-        str | None,
-        typer.Option(
-            "--board",
-            help="With pins and a serial line; default: the build's, or else bytes on pins.",
-            autocompletion=completing("--board"),
-        ),
-    ] = None,
+    board: BoardOption = None,
     baud: Annotated[
         int | None,
         typer.Option("--baud", help="Of a board's serial line; default: the fastest of its chip."),

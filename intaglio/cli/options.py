@@ -66,6 +66,14 @@ ARITHMETIC = typer.Option(
     autocompletion=completing("--arithmetic"),
 )  # fmt: skip
 ArithmeticOption = Annotated[str, ARITHMETIC]
+BoardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--board",
+        help="Its device, clock, pins and serial line; default: of a build its own, or none.",
+        autocompletion=completing("--board"),
+    ),
+]
 MultiplierBitsOption = Annotated[
     int | None,
     typer.Option("--multiplier-bits", help="Of the scales' M; 16 is one multiplier of an iCE40."),
