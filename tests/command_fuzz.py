@@ -9,7 +9,6 @@ import contextlib
 import io
 import os
 import random
-import re
 import shutil
 import signal
 import sys
@@ -25,6 +24,7 @@ from unittest import mock
 import numpy as np
 import typer
 from every_command import prepare_most
+from tools import sentences
 
 import intaglio.cli
 from intaglio.cli.app import app
@@ -33,9 +33,6 @@ from intaglio.program import Program
 from intaglio.quant.search.detptq import torch_device
 
 Words = tuple[str, ...]
-ASIDE = re.compile(
-    r"intaglio: warning: |(\[\d+/\d+\]|starting) "
-)  # what may be printed beside the result
 LONGEST = 20  # seconds that a command line may take here
 DATA = ("--data", "in/data/scenes.json", "--images", "in/data/images")
 PICTURE = "in/data/images/000000.png"
@@ -82,7 +79,7 @@ class Answer:
         """What is wrong with it, or nothing."""
         if self.trace:
             return self.trace
-        lines = [line for line in self.err.splitlines() if not ASIDE.match(line)]
+        lines = [x for x in sentences(self.err) if not x.startswith("intaglio: warning: ")]
         if self.code == 2:
             said = lines[0] if len(lines) == 1 else ""
             if not (said.startswith("intaglio: ") and " must " in said and said[-1] in ".?!"):

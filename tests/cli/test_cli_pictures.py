@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tools import Cli, refused
+from tools import Cli, refused, sentences
 
 from intaglio.detect.pictures import TURNS
 
@@ -131,17 +131,17 @@ def test_turned_pictures_are_evaluated_as_they_are_seen(cli: Cli, here: Path, ne
     command = ("eval", f"nets_of_pictures:{network}", "--data", "data.json", "--images", here)
     annotated(here, (16, 32), [0, 16, 16, 16], 6)
     code, out, told = cli(*command)
-    assert (code, told) == (0, f"intaglio: {TURNED}: 2 of 2, {here}/0.png first.\n")
+    assert (code, sentences(told)) == (0, [f"intaglio: {TURNED}: 2 of 2, {here}/0.png first."])
     assert "AP 1.0000" in out
     annotated(here, (32, 16), [16, 0, 16, 16], 6)  # the same box before the picture is turned
     code, out, told = cli(*command)
     assert code == 0
-    assert told == (
-        f"intaglio: {TURNED}: 2 of 2, {here}/0.png first.\n"
+    assert sentences(told) == [
+        f"intaglio: {TURNED}: 2 of 2, {here}/0.png first.",
         "intaglio: warning: Boxes in data.json are turned with their pictures, whose width and"
         " height are given as before their EXIF orientation turns them: 2 of 2,"
-        f" {here}/0.png first.\n"
-    )
+        f" {here}/0.png first.",
+    ]
     assert "AP 1.0000" in out
     annotated(here, (32, 32), [0, 16, 16, 16], 6)
     refused(cli(*command), "data.json must give", "16 and 32, not 32 and 32")
@@ -166,8 +166,9 @@ def test_boxes_are_drawn_where_they_are_seen(cli: Cli, here: Path, orientation: 
         run = ("run", f"{name}.intaglio", f"{name}/a.png", "-o", f"{name}/runs", "--threshold", 0.1)
         code, _, told = cli(*run, "--json", f"{name}.json")
         assert code == 0
-        said = [line for line in told.splitlines() if not line.startswith("[")]  # the steps
-        assert said == ([] if mark == 1 else [f"intaglio: {TURNED}: 1 of 1, lying/a.png first."])
+        assert sentences(told) == (
+            [] if mark == 1 else [f"intaglio: {TURNED}: 1 of 1, lying/a.png first."]
+        )
     assert (here / "upright.intaglio").read_bytes() == (here / "lying.intaglio").read_bytes()
     upright, turned = (
         json.loads((here / f"{name}.json").read_text())["detections"][0]
