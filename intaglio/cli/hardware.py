@@ -21,7 +21,15 @@ from intaglio.cli.options import (
     SomeImagesOption,
 )
 from intaglio.cli.results import ForceOption, build_source, pictures, settle
-from intaglio.cli.shared import command, console, image_sources, show, step_log, write_json
+from intaglio.cli.shared import (
+    command,
+    console,
+    image_sources,
+    keep_record,
+    show,
+    step_log,
+    write_json,
+)
 from intaglio.codegen.area.boards import BOARDS, DEFAULT, baud_of
 from intaglio.codegen.area.devices import DEVICES
 from intaglio.errors import BuildError, DataError
@@ -121,6 +129,7 @@ def build(
     with steps.step("writing"):
         bundle.write(output, force=force)
     steps.write(output / RECORD)
+    keep_record(output, "build", {"seconds": sum(took.seconds for took in steps.took)})
     report = bundle.report()
     rows = ([cell(row[key]) for key in COLUMNS] for row in report["layers"])
     names = ("layer", "FIFOs")
@@ -171,6 +180,7 @@ def verify(
         count = 1 if frames is None else frames
         found = verify_gates(folder, frames=count, stalls=stalls, cells=cells, steps=steps)
         steps.write(folder / "sim" / RECORD)
+        keep_record(folder, "gates", found.to_json())
         console.print(found.sentence())
         write_json(json_file, found.to_json() | {"steps": steps.to_json()})
         if found.mismatches:
@@ -180,6 +190,7 @@ def verify(
 
     result = check(folder, frames=frames, stalls=stalls, simulator=simulator.value, steps=steps)
     steps.write(folder / "sim" / RECORD)
+    keep_record(folder, f"verify{'-stalls' * stalls}", result.to_json())
     console.print(result.sentence())
     write_json(json_file, result.to_json() | {"steps": steps.to_json()})
     if result.mismatches:
@@ -218,6 +229,7 @@ def bitstream(
     if load and chosen is None:
         raise BuildError("--load must go with a board; build with --board, or name one here.")
     result = make(folder, seeds=seeds, gate=gates, board=board, baud=baud, force=force, steps=steps)
+    keep_record(folder, FOLDER, result.to_json())
     console.print(result.sentence())
     write_json(json_file, result.to_json() | {"steps": steps.to_json()})
     if result.files and chosen is not None:

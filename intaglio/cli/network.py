@@ -42,6 +42,7 @@ from intaglio.cli.shared import (
     command,
     console,
     image_sources,
+    keep_record,
     parse_size,
     read_coco,
     record,
@@ -286,6 +287,8 @@ def evaluate(
         "classes": [asdict(each) for each in result.scores.classes],
         "steps": steps.to_json(),
     }  # fmt: skip
+    if Path(model).is_dir():
+        keep_record(Path(model), f"eval-{name}", about)
     write_json(json_file, about)
 
 

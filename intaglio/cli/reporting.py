@@ -1,5 +1,6 @@
 """The command that draws a Program or a build as a page: report."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,14 @@ from intaglio.cli.options import (
     ThresholdOption,
 )
 from intaglio.cli.results import PAGE, model_source, pictures, settle
-from intaglio.cli.shared import check_threshold, command, console, image_sources, write_json
+from intaglio.cli.shared import (
+    check_threshold,
+    command,
+    console,
+    image_sources,
+    made_by,
+    write_json,
+)
 from intaglio.system.disk import write_text
 from intaglio.system.places import Result
 
@@ -45,7 +53,7 @@ def report(
     read = [model_source(model), quantization, *pictures(images)]
     settle(read, Result("-o", output, PAGE), json_file=json_file)
     check_threshold(threshold)
-    about = subject(model, quantization)
+    about = replace(subject(model, quantization), made=made_by())
     files = image_sources(images, limit)
     seen = (
         run(about.program, files, threshold=threshold, resize=resize, name=str(model))

@@ -1,9 +1,11 @@
 """What the commands share: the application object, options, progress, JSON."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -120,6 +122,24 @@ def step_log(*after: str) -> Steps:
             print(line, file=stream, flush=True)
 
     return ENDING.enter_context(Steps(say, after=after))
+
+
+def keep_record(folder: Path, name: str, result: dict[str, Any]) -> None:
+    """What this command found of a build, for the page about it."""
+    from intaglio.codegen.folder.record import keep
+
+    keep(folder, name, result, command=typed(), version=__version__)
+
+
+def typed() -> str:
+    """This command as it was typed."""
+    return shlex.join(["intaglio", *sys.argv[1:]])
+
+
+def made_by() -> str:
+    """Version, command and time, in words."""
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return f"Made by intaglio {__version__}, {typed()}, {now} UTC"
 
 
 def write_steps(steps: Steps, output: Path) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import log2
+from dataclasses import dataclass, field, replace
+from math import isfinite, log2
 from typing import Any
 
 from intaglio.codegen.structure.graph import (
@@ -21,18 +21,20 @@ from intaglio.ops import Conv2d, Output, SumPool2d, Tensor, Upsample
 from intaglio.program import Program
 from intaglio.summary import summarise
 
+SIDES = (("weights", "weights"), ("tensor", "result"))  # whose values are counted
 NEEDED = {"name", "op", "pe", "simd", "pixels", "cycles", "multipliers", "rom_bits", "fifo_depths"}
 
 
 @dataclass(frozen=True)
 class Quality:
     """What quantisation measured: the worst level's SQNR in dB and clipped share, and the p of the
-    weights' and the codes' metric where one was chosen."""
+    weights' and the codes' metric where one was chosen; how often values and codes were seen."""
 
     sqnr: float
     clipped: float
     weight_p: float | None
     p: float | None
+    shares: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,28 @@ def worst(seen: Sequence[Quality]) -> Quality | None:
         max(q.clipped for q in seen),
         next((q.weight_p for q in seen if q.weight_p is not None), None),
         next((q.p for q in seen if q.p is not None), None),
+        next((q.shares for q in seen if q.shares), {}),
     )
+
+
+def read_shares(found: Any) -> dict[str, Any]:
+    """A layer's entry of `intaglio quantize --json`, checked; empty where it has none. Raises
+    ValueError, KeyError and TypeError for something else."""
+    checked: dict[str, Any] = {}
+    for key, _ in SIDES:
+        if key in found:
+            one = found[key]
+            bars = {
+                side: {"lo": float(one[side]["lo"]), "hi": float(one[side]["hi"]),
+                       "counts": [float(c) for c in one[side]["counts"]]}
+                for side in ("real", "codes")
+            }  # fmt: skip
+            checked[key] = {**bars, "lo": int(one["lo"]), "hi": int(one["hi"]),
+                            "step": float(one["step"])}  # fmt: skip
+            ends = [one["step"], *(v for side in bars.values() for v in (side["lo"], side["hi"]))]
+            if not all(isfinite(v) for v in ends):
+                raise ValueError("an end that is not finite")
+    return checked
 
 
 def read_quality(record: Any, program: Program, name: str) -> dict[str, Quality]:
@@ -203,7 +226,9 @@ def read_quality(record: Any, program: Program, name: str) -> dict[str, Quality]
             str(row["layer"]): Quality(
                 float(row["sqnr"]),
                 float(row["clipped"]),
-                *(None if row.get(k) is None else float(row[k]) for k in ("weight_p", "p")),
+                None if row.get("weight_p") is None else float(row["weight_p"]),
+                None if row.get("p") is None else float(row["p"]),
+                read_shares(row.get("shares", {})),
             )
             for row in record["layers"]
         }

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from intaglio.codegen.area.devices import DEVICES
-from intaglio.codegen.folder.manifest import read_manifest
+from intaglio.codegen.folder.manifest import BITSTREAM, read_manifest
+from intaglio.codegen.folder.record import Record, kept
 from intaglio.codegen.schedule.queues import QUEUES, read_queues
 from intaglio.codegen.structure.graph import sharing_text
 from intaglio.errors import DataError
 from intaglio.file import load
 from intaglio.program import Program
 from intaglio.report import svg
+from intaglio.report.findings import findings, measured
 from intaglio.report.layers import Layer, Quality, layers_of, read_quality
+from intaglio.report.shares import shares
 from intaglio.report.svg import ROUTING, WORDS
 from intaglio.summary import Summary, summarise
 from intaglio.system.html import cards, tag, text_of
@@ -55,17 +58,20 @@ svg text { font: 10.5px ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans M
   fill: var(--ink); white-space: pre; }
 svg .name { font-size: 11.5px; font-weight: 600; }
 svg .faint, svg .share { fill: var(--faint); }
+code, .wrap { white-space: normal; overflow-wrap: anywhere; } code { font-size: 12px; }
+td.wrap { min-width: 260px; vertical-align: top; }
 .box { fill: var(--page); stroke: var(--line); }
 .kind { fill: var(--route); } .conv { fill: var(--conv); }
 .add, .scale, .lookup { fill: var(--add); } .sum, .max, .upsample { fill: var(--pool); }
 .edge { fill: none; stroke: var(--edge); stroke-width: 1.3; }
 .rail, .plot { fill: var(--rail); } .fill { fill: var(--fill); background: var(--fill); }
+.codes { fill: none; stroke: var(--over); stroke-width: 1.4; }
 .held { fill: var(--held); } .tick { stroke: var(--faint); stroke-dasharray: 2 3; }
 .bars { display: grid; grid-template-columns: max-content minmax(80px, 1fr) max-content;
   gap: 8px 14px; align-items: center; }
 .track { background: var(--rail); border-radius: 4px; height: 12px; overflow: hidden; }
 .track i { display: block; height: 100%; background: var(--fill); }
-.track i.over { background: var(--over); }
+.track i.over { background: var(--over); } .track i.measured { background: var(--pool); }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 th, td { padding: 4px 10px; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
@@ -75,9 +81,9 @@ tr:last-child td { border-bottom: 0; }
 td:first-child { font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
   font-size: 12.5px; }
 th:first-child, td:first-child { position: sticky; left: -14px; background: var(--card); }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(180px, 1fr));
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(384px, max-content));
   gap: 14px; }
-figure { margin: 0; min-width: 0; } figure img { width: 100%; height: auto; display: block;
+figure { margin: 0; min-width: 0; } figure img { max-width: 100%; height: auto; display: block;
   border-radius: 6px; }
 figcaption { font-size: 13px; color: var(--faint); overflow-wrap: anywhere; margin-top: 4px; }
 @media print { .scroll { overflow: visible; } }
@@ -99,6 +105,8 @@ class Subject:
     build   a manifest of this Program; None for the Program alone.
     queues  a build's queues.json; builds before there was one have None.
     quality by tensor: what quantisation measured.
+    records what was found of the build, by name.
+    made    how the page came to be, for its foot.
     """
 
     name: str
@@ -106,6 +114,8 @@ class Subject:
     build: Mapping[str, Any] | None = None
     queues: Mapping[str, Any] | None = None
     quality: Mapping[str, Quality] = field(default_factory=dict)
+    records: Mapping[str, Record] = field(default_factory=dict)
+    made: str = ""
 
 
 def subject(path: str | Path, quantization: str | Path | None = None) -> Subject:
@@ -115,8 +125,9 @@ def subject(path: str | Path, quantization: str | Path | None = None) -> Subject
     """
     path = Path(path)
     build = queues = None
-    program_file = path
+    program_file, records = path, {}
     if path.is_dir():
+        records = kept(path)
         build, program_file = read_manifest(path), path / "program.intaglio"
         if QUEUES in build["files"]:
             queues = read_queues((path / QUEUES).read_text(encoding="utf-8"), str(path / QUEUES))
@@ -128,7 +139,8 @@ def subject(path: str | Path, quantization: str | Path | None = None) -> Subject
         except (OSError, ValueError) as error:
             raise DataError(f"{quantization} must be a JSON file that can be read.") from error
         quality = read_quality(record, program, str(quantization))
-    return Subject(path.resolve().name.removesuffix(".intaglio"), program, build, queues, quality)
+    name = path.resolve().name.removesuffix(".intaglio")
+    return Subject(name, program, build, queues, quality, records)
 
 
 def page(about: Subject, pictures: Sequence[Picture] = ()) -> str:
@@ -141,12 +153,14 @@ def page(about: Subject, pictures: Sequence[Picture] = ()) -> str:
     cycles = about.build["cycles_per_frame"] if about.build else None
     parts = [
         *header(about, summary),
+        *section("Record", *record_parts(about)),
         *section("Detections", gallery(pictures)),
         *section("Network", box(svg.network(layers, cycles)), network_note(about)),
-        *section("Resources", resources(about.build)),
+        *section("Resources", resources(about.build, about.records.get(BITSTREAM))),
         *section("Queues", *queue_parts(about, layers)),
         *section("Layers", box(table(layers, cycles)), table_note(about)),
-        tag("footer", text_of(summary.footer())),
+        *section("Distributions", *share_parts(layers)),
+        tag("footer", text_of(". ".join(filter(None, (summary.footer(), about.made))))),
     ]
     head = tag(
         "head",
@@ -187,8 +201,9 @@ def header(about: Subject, summary: Summary) -> list[str]:
         latency = b["latency_cycles"] / b["clock_mhz"] / 1e3
         facts = [
             ("Target", b["target"]), ("Clock", f"{b['clock_mhz']:g} MHz"),
-            ("Frames/s", f"{b['fps']:.1f}"),
-            ("Cycles a frame", f"{b['cycles_per_frame']:,}"),
+            ("Frames/s, predicted", f"{b['fps']:.1f}"),
+            ("Cycles a frame, predicted", f"{b['cycles_per_frame']:,}"),
+            *measured(about.records).items(),
             ("First frame after", f"{latency:.2f} ms"), *facts,
         ]  # fmt: skip
     return [tag("h1", text_of(about.name)), para(origin(about), "faint"),
@@ -228,27 +243,67 @@ def network_note(about: Subject) -> str:
     return para(text, "faint")
 
 
-def resources(build: Mapping[str, Any] | None) -> str:
-    """Bars of what the build is estimated to take of its target."""
+def record_parts(about: Subject) -> list[str]:
+    """What was proved, routed and scored; what is still to be."""
+    if about.build is None:
+        return []
+    seen = findings(about.records)
+    missing = [text for name, text in (
+        ("verify", "the RTL has not been simulated (intaglio verify)"),
+        (BITSTREAM, "it has not been placed and routed (intaglio bitstream)"),
+    ) if not any(kind.startswith(name) for kind in about.records)]  # fmt: skip
+    if not any(kind.startswith("eval-") for kind in about.records):
+        missing.append("its AP has not been measured (intaglio eval BUILD)")
+    note = para(f"Of this build: {'; '.join(missing)}.", "faint") if missing else ""
+    return [box(seen) if seen else "", note]
+
+
+def share_parts(layers: Sequence[Layer]) -> list[str]:
+    """How often values and codes are seen, where quantisation measured it."""
+    rows = [
+        (k.name, k.quality.shares) for k in layers if k.quality is not None and k.quality.shares
+    ]
+    if not rows:
+        return []
+    note = (
+        "Areas: real values on the calibration images, in codes, before rounding (of results"
+        " without zeros, of which a ReLU makes many). Lines: codes after it. Dashed: the last codes"
+        " there are, beyond which values are clipped. Heights are square roots of the share of each"
+        " code, of which the top is written."
+    )
+    return [box(shares(rows)), para(note, "faint")]
+
+
+def resources(build: Mapping[str, Any] | None, routed: Record | None) -> str:
+    """Bars of what the build is estimated to take of its target, and of what its netlist takes."""
     if build is None:
         return ""
     chip, need = DEVICES.get(build["target"]), build["resources"]
+    made = routed.result.get("resources", {}) if routed is not None else {}
     rows = []
-    for label, key in (("LUTs", "luts"), ("Block RAMs", "rams"), ("Multipliers", "multipliers")):
-        used, has = need[key], getattr(chip, key, 0)
-        if chip is None or chip.family == "generic" or not has:
-            share, text = 0.0, f"{used:,}"
-        else:
-            share, text = used / has, f"{used:,} of {has:,} ({100 * used / has:.1f} %)"
-        bar = tag("i", "", class_="over" if share > 1 else None,
-                  style=f"width:{100 * min(1.0, share):.1f}%")  # fmt: skip
-        rows += [tag("span", text_of(label)), tag("div", bar, class_="track"),
-                 tag("span", text_of(text))]  # fmt: skip
+    for label, key in (("LUTs", "luts"), ("Flip-flops", "ffs"), ("Block RAMs", "rams"),
+                       ("Multipliers", "multipliers")):  # fmt: skip
+        has = 0 if chip is None or chip.family == "generic" else getattr(chip, key, 0)
+        rows += bar(f"{label}, estimated", need[key], has, None)
+        if key in made:
+            rows += bar(f"{label}, synthesised", made[key], has, "measured")
     note = (
         f"Estimated before synthesis; {need['rom_bits']:,} bits of ROM and"
         f" {need['buffer_bits']:,} bits of buffers and queues."
     )
+    if made:
+        note += " Synthesised: of the netlist that was routed, with its link or board around it."
     return tag("div", *rows, class_="bars") + para(note, "faint")
+
+
+def bar(label: str, used: float, has: float, style: str | None) -> list[str]:
+    """A label, a bar and a figure."""
+    text = f"{used:,.10g}" + (f" of {has:,} ({100 * used / has:.1f} %)" if has else "")
+    share = used / has if has else 0.0
+    drawn = tag("i", "", class_="over" if share > 1 else style,
+                style=f"width:{100 * min(1.0, share):.1f}%")  # fmt: skip
+    return [tag("span", text_of(label)), tag("div", drawn, class_="track"),
+            tag("span", text_of(text))]  # fmt: skip
 
 
 def queue_parts(about: Subject, layers: Sequence[Layer]) -> list[str]:

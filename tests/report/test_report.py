@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 import subprocess
 import xml.etree.ElementTree as ET
 from itertools import pairwise
@@ -15,9 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import Layers, pyramid, skip
 from PIL import Image
-from tools import Cli, chromium, refused
+from tools import Cli, chromium, needs, refused
 
+import intaglio
 from intaglio.codegen.bundle import build
+from intaglio.codegen.folder.manifest import made_since
+from intaglio.codegen.folder.record import keep, kept
 from intaglio.codegen.schedule.queues import most_held
 from intaglio.file import load, save
 from intaglio.fixed import IntType
@@ -26,6 +30,7 @@ from intaglio.program import Program
 from intaglio.report.layers import layers_of, margin
 from intaglio.report.layout import apart, arrange
 from intaglio.report.page import Picture, Subject, page, subject
+from intaglio.report.svg import LETTER, wrapped
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +239,14 @@ for (const set of ["rect.box", "svg text", "dd", "h1, h2, p, .scroll, figure, .b
     if (meet(place(a), place(b))) covered.push([a.textContent, b.textContent]); }));
 }
 const found = {wide, spilled, covered, layers: layers.length,
-  drawn: [...document.querySelectorAll("svg")].every(s => place(s).width > 100)};
+  drawn: [...document.querySelectorAll("svg")].every(s => place(s).width > 100),
+  cut: [...document.querySelectorAll("svg text")].filter(t => {
+    const a = place(t), b = place(t.ownerSVGElement);
+    return a.left < b.left - 1 || a.right > b.right + 1 || a.top < b.top - 1
+      || a.bottom > b.bottom + 1; }).map(t => t.textContent),
+  least: Math.min(...[...document.querySelectorAll("svg text")].map(t =>
+    parseFloat(getComputedStyle(t).fontSize) * place(t.ownerSVGElement).width
+      / t.ownerSVGElement.viewBox.baseVal.width))};
 document.body.textContent = "measured:" + btoa(unescape(encodeURIComponent(JSON.stringify(found))));
 """
 
@@ -258,9 +270,128 @@ def measured(file: Path, width: int, scratch: Path) -> dict[str, Any]:
     return found
 
 
-def test_a_browser_shows_nothing_twice_in_one_place(built: Path, tmp_path: Path) -> None:
+def found_of(folder: Path) -> None:
+    """Records of a build, as the commands keep them."""
+    differs = {"frames": 1, "beats": 5_000, "mismatches": 7, "cells": "ecp5"}
+    for name, result in {
+        "verify": {"frames": 3, "beats": 17_010, "mismatches": 0, "simulator": "verilator",
+                   "cycles_per_frame": 20_736, "predicted_cycles_per_frame": 20_736},
+        "gates": differs,
+        "eval-rtl": {"ap": 0.5776, "ap50": 0.81, "ap75": 0.62, "images": 1_000, "data": "s.json"},
+        "bitstream": {"target": "ecp5-85k", "board": "ulx3s", "clock_mhz": 50.0, "met": True,
+                      "fmax_mhz": 61.25, "seeds": [{"fmax_mhz": 61.25}, {"fmax_mhz": 58.0}],
+                      "resources": {"luts": 2_519, "ffs": 1_801, "rams": 12, "multipliers": 9},
+                      "gate": None},
+    }.items():  # fmt: skip
+        keep(folder, name, result, command=f"intaglio {name} 'a b'", version="7.8.9")
+
+
+@pytest.fixture
+def recorded(built: Path, tmp_path: Path) -> Path:
+    """A build that was verified, routed and scored."""
+    folder = tmp_path / "recorded"
+    shutil.copytree(built, folder)
+    (folder / "bitstream").mkdir()
+    found_of(folder)
+    return folder
+
+
+def test_the_page_says_what_was_proved_routed_and_scored(recorded: Path, built: Path) -> None:
+    seen = texts(parsed(page(subject(recorded))))
+    for words in ("3 frames in verilator, 17,010 beats compared, all equal",
+                  "20,736 cycles a frame measured, 20,736 predicted", "5,000 beats, 7 differ",
+                  "for the board ulx3s: 50 MHz met, Fmax of the seeds 61.2, 58.0 MHz",
+                  "AP 0.5776, AP50 0.8100", "intaglio verify 'a b'", "intaglio 7.8.9, 20",
+                  "2,519 of 83,640", "LUTs, estimated", "LUTs, synthesised",
+                  "Cycles a frame, predicted"):  # fmt: skip
+        assert words in seen, words
+    bare = texts(parsed(page(subject(built))))
+    for words in ("has not been simulated", "not been placed and routed", "AP has not been"):
+        assert words in bare
+        assert words not in seen
+    assert "synthesised" not in bare
+
+
+def test_records_of_another_build_are_not_shown(recorded: Path) -> None:
+    assert set(kept(recorded)) == {"verify", "gates", "eval-rtl", "bitstream"}
+    (recorded / "records" / "damaged.json").write_text("{")
+    (recorded / "records" / "list.json").write_text("[1]")
+    assert len(kept(recorded)) == 4
+    manifest = recorded / "manifest.json"
+    manifest.write_text(manifest.read_text() + "\n")
+    assert kept(recorded) == {}
+    assert made_since(recorded) == ""
+
+
+def test_commands_keep_what_they_found(cli: Cli, tmp_path: Path) -> None:
+    needs("icarus")
+    save(skip(), tmp_path / "net.intaglio")
+    small = ("--target", "ice40-up5k", "--clock", 12)
+    assert cli("build", "net.intaglio", *small, "-o", "b")[0] == 0
+    assert cli("verify", "b", "--simulator", "icarus", "--frames", 1)[0] == 0
+    found = kept(tmp_path / "b")
+    assert set(found) == {"build", "verify"}
+    assert found["verify"].command == "intaglio verify b --simulator icarus --frames 1"
+    assert found["verify"].version == intaglio.__version__
+    assert cli("report", "b", "-o", "b.html")[0] == 0
+    seen = texts(parsed((tmp_path / "b.html").read_text()))
+    assert "1 frames in icarus" in seen
+    assert "Made by intaglio" in seen
+    assert "intaglio report b -o b.html" in seen
+    assert cli("build", "net.intaglio", *small, "-o", "c")[0] == 0
+    assert cli("build", "net.intaglio", *small, "-o", "c")[0] == 0  # a record costs nothing
+
+
+LONG = "a_rather.long-module/path of several.words." * 3
+
+
+@given(st.text(min_size=1, max_size=120) | st.just(LONG), st.integers(3, 40))
+def test_names_are_broken_and_never_cut(text: str, letters: int) -> None:
+    lines = wrapped(text, letters * 10.5 * LETTER + 0.01, 10.5)
+    assert all(len(line) <= letters for line in lines)
+    assert "".join("".join(lines).split()) == "".join(text.split())
+
+
+def test_distributions_add_up_and_show_the_codes(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(7)
+    for n in range(3):
+        Image.fromarray(rng.integers(0, 256, (27, 41, 3), dtype=np.uint8)).save(folder / f"{n}.png")
+    own = "examples.own_network:skyline"
+    out = ("-o", "own.intaglio", "--json", "own.json")
+    assert cli("quantize", own, "--images", folder, *out)[0] == 0
+    program = load(tmp_path / "own.intaglio")
+    weights = 0
+    for row in json.loads((tmp_path / "own.json").read_text())["layers"]:
+        tensor = program.tensors[row["layer"]]
+        of_tensor = row["shares"]["tensor"]
+        assert (of_tensor["lo"], of_tensor["hi"]) == (tensor.type.lo, tensor.type.hi)
+        assert sum(of_tensor["codes"]["counts"]) == 3 * np.prod(tensor.shape)
+        assert of_tensor["codes"]["lo"] >= tensor.lo - 0.5
+        if "weights" in row["shares"]:
+            weights += 1
+            found = row["shares"]["weights"]
+            conv = program.producer[f"{row['layer']}.acc"]
+            array = program.constants[conv.weight].array
+            for side in ("real", "codes"):
+                assert sum(found[side]["counts"]) == array.size
+            assert found["codes"]["lo"] == array.min() - 0.5
+    assert weights == len(program.of_kind(Conv2d))
+    about = subject(tmp_path / "own.intaglio", tmp_path / "own.json")
+    text = page(about)
+    assert "Distributions" in texts(parsed(text))
     chromium()
-    about = subject(built)
+    (tmp_path / "page.html").write_text(text)
+    found = measured(tmp_path / "page.html", 1280, tmp_path)
+    assert found["covered"] == []
+    assert found["cut"] == []
+    assert found["least"] >= 9
+
+
+def test_a_browser_shows_nothing_twice_in_one_place(recorded: Path, tmp_path: Path) -> None:
+    chromium()
+    about = subject(recorded)
     file = tmp_path / "page.html"
     file.write_text(page(about))
     for width in (1280, 800):
@@ -268,6 +399,8 @@ def test_a_browser_shows_nothing_twice_in_one_place(built: Path, tmp_path: Path)
         assert found["wide"] <= 0, width
         assert found["spilled"] == []
         assert found["covered"] == []
+        assert found["cut"] == []
+        assert found["least"] >= 9
         assert found["drawn"]
         assert found["layers"] > 15
 

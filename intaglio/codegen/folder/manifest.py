@@ -21,6 +21,7 @@ PROGRAM = "program.intaglio"
 FORMAT = 1
 STEPS = "steps.json"  # how long the build took
 BITSTREAM = "bitstream"
+RECORDS = "records"  # what was found of the build
 PACKED = (".bit", ".bin", ".fs")
 NEEDED = {"frames", "input", "outputs", "cycles_per_frame", "latency_cycles", "frame_ends"}
 
@@ -71,7 +72,9 @@ def made_since(folder: Path, spared: str = "") -> str:
     """What a folder holds that its build did not write, as words: results of other commands, and
     files that a user has added or changed; but for the folder `spared`, and what was tried to make
     a bitstream."""
-    spares = {spared, f"{BITSTREAM}.failed"} | (set() if packed_files(folder) else {BITSTREAM})
+    spares = {spared, f"{BITSTREAM}.failed", RECORDS} | (
+        set() if packed_files(folder) else {BITSTREAM}
+    )
     manifest = json.loads((folder / MANIFEST).read_bytes())
     found: list[str] = []
     for path in sorted(folder.rglob("*")):

@@ -15,6 +15,7 @@ from intaglio.ops import Conv2d
 from intaglio.program import Program
 from intaglio.quant.capture.execute import run
 from intaglio.quant.capture.graph import PASSING, Conv, FloatGraph, Image, Node
+from intaglio.quant.lowering.shares import Shares, of_tensor, of_weights, to_json
 from intaglio.quant.ranges.fake import FakeQuant
 from intaglio.quant.ranges.observe import batches
 from intaglio.quant.ranges.scales import Calibration
@@ -36,6 +37,7 @@ class LayerReport:
     acc_bits      the accumulator's proved width; None where there is none
     p, weight_p   of the Lp metric, as DetPTQ chose them for the codes and the weights; else None
     odol          {p: ODOL over that of the chosen p} of the codes, `weight_odol` of the weights
+    shares        how often values and codes are seen, as `shares.to_json` has them
     """
 
     layer: str
@@ -54,6 +56,7 @@ class LayerReport:
     weight_p: float | None = None
     odol: Mapping[float, float] = field(default_factory=dict)
     weight_odol: Mapping[float, float] = field(default_factory=dict)
+    shares: Mapping[str, Any] = field(default_factory=dict)
 
     def cells(self) -> tuple[str, ...]:
         """Text: layer, weights, codes, range, clip %, SQNR dB of integers and of the fake-quantised
@@ -80,6 +83,7 @@ class Sums:
 
     def __init__(self) -> None:
         self.signal = self.error = self.fake_error = self.clipped = self.count = 0.0
+        self.codes: Any = 0  # how often each of the type's was seen
 
     def add(
         self, real: torch.Tensor, made: torch.Tensor, fake: torch.Tensor, lo: float, hi: float
@@ -129,7 +133,10 @@ def layer_reports(
                 half = grid.scale / 2
                 lo, hi = grid.range
                 row = sums.setdefault(node.output, Sums())
-                made = grid.real(torch.from_numpy(integers[node.output]).double())
+                codes = integers[node.output]
+                made = grid.real(torch.from_numpy(codes).double())
+                seen = codes.reshape(-1).astype(np.int64) - grid.type.lo
+                row.codes = row.codes + np.bincount(seen, minlength=grid.type.hi - grid.type.lo + 1)
                 row.add(real.pop(node.output), made, value, lo - half, hi + half)
                 return value
 
@@ -143,6 +150,15 @@ def layer_reports(
             continue
         group = group_of[node.output]
         made = row(fake, program, node, sums[node.output], group.why)
+        seen_before = calibration.seen[group.tensors[0]]
+        grid = fake.scales.grids[node.output]
+        found: dict[str, Shares | None] = {
+            "tensor": of_tensor(seen_before, grid, sums[node.output].codes)
+        }
+        if isinstance(node, Conv):
+            weight = fake.graph.weights[node.weight]
+            found["weights"] = of_weights(weight, fake.scales.weights[node.weight])
+        made = replace(made, shares=to_json(found))
         codes = by_name.get(("codes", group.tensors[0]))
         if codes is not None:
             made = replace(made, p=codes.p, odol=codes.curve)
