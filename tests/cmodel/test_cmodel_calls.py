@@ -115,7 +115,7 @@ def test_what_python_alone_can_say_is_refused_in_arithmetic() -> None:
             arithmetic.statement(ast.parse(dedent(getsource(each))).body[0].body[1])
 
 
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(programs(max_size=5, max_channels=4, max_blocks=3), st.integers(0, 999))
 def test_a_layer_by_itself(tmp_path_factory: pytest.TempPathFactory, program, seed: int) -> None:
     """Tensors from any frame, written in any order: each layer is computed from what stands."""
