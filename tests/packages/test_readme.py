@@ -14,6 +14,7 @@ pytestmark = pytest.mark.xdist_group("packages")
 ENDS = {  # what the last lines of each door say
     "A golden model for your RTL": "right: 2688 codes, all equal\nbroken: 4 of 2,688 beats"
     ".*\nright: PASS",
+    "Your board": r"all equal(.*\n)*.* MHz met, .*",
     "Your detector": r"AP 0\.6\d+.*\n(.*\n)*wrote own\.html",
 }
 SLOW = {name: [pytest.mark.slow] if name != "A golden model for your RTL" else [] for name in ENDS}
