@@ -295,7 +295,8 @@ def test_a_missing_package_is_one_sentence(
 
 
 def test_the_readme_names_commands_and_flags_that_exist(cli: Cli) -> None:
-    lines = (ROOT / "README.md").read_text().splitlines()
+    text = (ROOT / "README.md").read_text().replace("\n.venv/bin/intaglio ", "\nintaglio ")
+    lines = text.splitlines()
     commands = [line.split("#")[0].split() for line in lines if line.startswith("intaglio ")]
     assert len(commands) >= 9
     for _, command, *arguments in commands:
