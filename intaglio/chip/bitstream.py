@@ -12,10 +12,10 @@ from typing import Any
 
 from intaglio.chip import boards
 from intaglio.chip.aside import made_aside
-from intaglio.chip.boards import LINE
+from intaglio.chip.boards import LINE, LineName
 from intaglio.chip.carried import host_files
 from intaglio.chip.gates import SMALL, check_board, check_shell
-from intaglio.chip.protocol import line_rate
+from intaglio.chip.protocol import line_bytes, line_rate
 from intaglio.chip.shell import (
     BOARD,
     SHELL,
@@ -27,7 +27,7 @@ from intaglio.chip.shell import (
 )
 from intaglio.chip.synthesis import CELLS, FOLDER, synthesise
 from intaglio.chip.toolchain import run_tool
-from intaglio.codegen.area.boards import Board, baud_of, place
+from intaglio.codegen.area.boards import Board, Place, baud_of, place
 from intaglio.codegen.area.boards import board as find_board
 from intaglio.codegen.area.clocks import divisor
 from intaglio.codegen.area.devices import Device, device
@@ -162,6 +162,7 @@ def bitstream(
     gate: bool | None = None,
     board: str | None = None,
     baud: int | None = None,
+    line: LineName = "uart",
     force: bool = False,
     steps: Steps | None = None,
 ) -> BitstreamResult:
@@ -173,7 +174,8 @@ def bitstream(
 
     gate   simulate the netlist first and refuse to go on when it differs; None: small ones.
     board  a name from `boards.BOARDS`, whose PLL makes the build's clock; None: the build's own.
-    baud   bits a second of the board's line; None: `boards.baud_of`.
+    baud   bits a second of the board's serial line; None: `boards.baud_of`.
+    line   "uart", or "spi" where the board's wiring has one.
     force  replace a bitstream that is there; it is refused otherwise.
     steps  are told how far it is.
 
@@ -188,7 +190,7 @@ def bitstream(
         raise BuildError(f"seeds must be at least 1, not {seeds}.")
     chosen = board_of(folder, board)
     board = None if chosen is None else chosen.name
-    around = surrounding(manifest, board, baud)
+    around = surrounding(manifest, board, baud, line)
     top, clock_mhz = around.top, around.clock_mhz
     steps = steps or Steps()
     routings = [f"seed {seed}, place and route" for seed in range(1, seeds + 1)]
@@ -234,7 +236,9 @@ def core_of(manifest: Mapping[str, Any]) -> Core:
     return Core(name=manifest["name"], source=Port.from_json(manifest["input"]), sinks=sinks)
 
 
-def surrounding(manifest: Mapping[str, Any], board: str | None, baud: int | None) -> Surrounding:
+def surrounding(
+    manifest: Mapping[str, Any], board: str | None, baud: int | None, line: LineName = "uart"
+) -> Surrounding:
     """Pins or a board around a build. Raises BuildError where that cannot be."""
     chip = device(manifest["target"])
     if chip.family not in PACKED:
@@ -243,31 +247,52 @@ def surrounding(manifest: Mapping[str, Any], board: str | None, baud: int | None
             f" {chip.name}; use scripts/vivado.tcl, or build again with another --target."
         )
     if board is not None:
-        return on_board(manifest, chip, board, baud)
+        return on_board(manifest, chip, board, baud, line)
     clock_mhz = manifest["clock_mhz"]
     files = {f"{SHELL}.v": shell_verilog(core_of(manifest)), **pin_files(chip, clock_mhz)}
     return Surrounding(SHELL, clock_mhz, files)
 
 
-def on_board(manifest: Mapping[str, Any], chip: Device, name: str, baud: int | None) -> Surrounding:
+def on_board(
+    manifest: Mapping[str, Any], chip: Device, name: str, baud: int | None, line: LineName
+) -> Surrounding:
     """The board's top, its constraints, and the host program with what it has to know."""
     where = place(chip.name, manifest["clock_mhz"], name)
     assert where.board is not None
-    wires = boards.wiring(where.board, chip.name)
-    clock_mhz, rate = where.clock_mhz, baud or baud_of(where.board, where.clock_mhz)
-    cycles = divisor(clock_mhz * 1e6, rate)
-    high = [pin.port for pin in wires.pins if pin.port not in ("clk", "rx", "tx")]
+    clock_mhz = where.clock_mhz
+    facts: dict[str, Any] = {"board": name, "line": line, "clock_mhz": clock_mhz}
+    if line == "spi":
+        facts |= spi_facts(where, baud)
+    else:
+        rate = baud or baud_of(where.board, clock_mhz)
+        facts |= {"baud": rate, "cycles_per_bit": divisor(clock_mhz * 1e6, rate)}
+    wires = boards.wiring(where.board, chip.name, line)
     top = BoardTop(
-        core_of(manifest), clock_mhz=clock_mhz, cycles=cycles, loop=where.loop, high=high
+        core_of(manifest),
+        clock_mhz=clock_mhz,
+        cycles=facts.get("cycles_per_bit"),
+        loop=where.loop,
+        high=[f"{resource}_{part}" for resource, part in where.board.high],
     )
-    facts = {"board": name, "baud": rate, "clock_mhz": clock_mhz, "cycles_per_bit": cycles}
     files = {
         f"{BOARD}.v": board_verilog(top),
         f"{BOARD}.{PIN_FILE[chip.family]}": boards.constraints(chip.family, wires),
         LINE: json.dumps(facts) + "\n",
         **host_files(),
     }
-    return Surrounding(BOARD, clock_mhz, files, line_rate(manifest, rate))
+    return Surrounding(BOARD, clock_mhz, files, line_rate(manifest, line_bytes(facts)))
+
+
+def spi_facts(where: Place, baud: int | None) -> dict[str, Any]:
+    """Of the SPI line. Raises BuildError where the board has none, or its clock is too fast."""
+    assert where.board is not None
+    spi = where.board.spi
+    if spi is None:
+        raise BuildError(f"--line must be uart on the {where.board.title}, which has no SPI.")
+    if baud is not None:
+        raise BuildError("--baud must go with --line uart.")
+    hertz = min(spi.hertz, 1e6 * where.clock_mhz)
+    return {"hertz": hertz, "url": spi.url}
 
 
 def synthesise_within(

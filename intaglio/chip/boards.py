@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 from intaglio.codegen.area.boards import Board
 from intaglio.errors import ToolError
 from intaglio.system.extras import remedy
 
+LineName = Literal["uart", "spi"]
 LINE = "line.json"  # beside the host program: what that has to know of the board
 ATTRIBUTES = {"PULLUP": {1: "-pullup yes", 0: "-pullup no"}}  # iCE40: what its pin file can say
 
@@ -26,13 +27,13 @@ class Pin:
 
 @dataclass(frozen=True)
 class Wiring:
-    """The oscillator's frequency, and the pins `clk`, `rx`, `tx` and those held at 1."""
+    """The oscillator's frequency, and the pins `clk`, those of the line and those held at 1."""
 
     clock_mhz: float
     pins: tuple[Pin, ...]
 
 
-def wiring(found: Board, target: str) -> Wiring:
+def wiring(found: Board, target: str, line: LineName = "uart") -> Wiring:
     """Where things are on the board. Raises ToolError without amaranth-boards."""
     module, name = found.platforms[target]
     try:
@@ -43,9 +44,14 @@ def wiring(found: Board, target: str) -> Wiring:
             f" {remedy('amaranth_boards')}"
         ) from error
     clock = platform.lookup(platform.default_clk)
-    uart = platform.lookup("uart")
+    wires = {"rx": ("uart", "rx"), "tx": ("uart", "tx")}
+    if line == "spi":
+        assert found.spi is not None
+        wires = dict(found.spi.pins)
     pins = [pin("clk", clock, clock)]
-    pins += [pin(port, uart, subsignal(uart, port)) for port in ("rx", "tx")]
+    for port, (resource, part) in wires.items():
+        whole = platform.lookup(resource)
+        pins.append(pin(port, whole, subsignal(whole, part) if part else whole))
     for resource, part in found.high:
         whole = platform.lookup(resource)
         pins.append(pin(f"{resource}_{part}", whole, subsignal(whole, part)))

@@ -7,10 +7,10 @@ from importlib.resources import files
 
 HOST = "host.py"
 CARRIED = (
-    "chip/protocol.py", "chip/sight.py", "cosim/port.py", "detect/decode.py", "detect/draw.py",
-    "detect/images.py", "detect/networks/spec.py", "detect/pictures.py", "detect/seen.py",
-    "errors.py", "fixed.py", "hdl/pack.py", "multiplier.py", "ops.py", "program.py",
-    "system/stored.py",
+    "chip/protocol.py", "chip/sight.py", "chip/spi_line.py", "cosim/port.py", "detect/decode.py",
+    "detect/draw.py", "detect/images.py", "detect/networks/spec.py", "detect/pictures.py",
+    "detect/seen.py", "errors.py", "fixed.py", "hdl/pack.py", "multiplier.py", "ops.py",
+    "program.py", "system/stored.py",
 )  # fmt: skip
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Any
 
 from intaglio.chip import host
 from intaglio.chip.boards import LINE
-from intaglio.chip.line import SimulatedLine
+from intaglio.chip.line import SimulatedLine, SimulatedSpi
 from intaglio.chip.protocol import CREDIT_BYTES, Decoder, to_bytes
 from intaglio.chip.routed import routed_netlist
 from intaglio.chip.shell import BOARD, SHELL
+from intaglio.chip.spi_line import SpiLine
 from intaglio.chip.synthesis import CELLS, FOLDER, HEADINGS, synthesise
 from intaglio.chip.toolchain import run_tool
 from intaglio.codegen.area.devices import device
@@ -199,13 +201,10 @@ def check_board(
     manifest = read_manifest(folder)
     library = device(manifest["target"]).family if netlist else "generic"
     sources = [f"{FOLDER}/{BOARD}.netlist.v"] if netlist else [*SOURCES, f"{FOLDER}/{BOARD}.v"]
-    main = shipped("cpp/serial.cpp")
     steps = steps or Steps()
-    program = compile_netlist(folder, library, BOARD, sources, main, steps)
-    steps.tell("simulation, over the serial line")
-    cycles = json.loads((folder / FOLDER / LINE).read_text(encoding="utf-8"))["cycles_per_bit"]
     said: list[str] = []
-    with SimulatedLine(program, cycles, folder) as line:
+    with simulated_board(folder, library, sources, steps) as line:
+        steps.tell("simulation, over the line")
         try:
             beats, wrong = host.run(line, folder, frames, patience=SILENCE, say=said.append)
         except (ValueError, OSError) as error:  # a TimeoutError, a closed pipe
@@ -219,6 +218,22 @@ def check_board(
         resources={},
         seconds=round(time.perf_counter() - started, 1),
     )
+
+
+@contextmanager
+def simulated_board(
+    folder: Path, library: str, sources: Sequence[str], steps: Steps
+) -> Iterator[Any]:
+    """The line to a board that is simulated, with the methods of a `serial.Serial`."""
+    facts = json.loads((folder / FOLDER / LINE).read_text(encoding="utf-8"))
+    name = "spi" if facts["line"] == "spi" else "serial"
+    program = compile_netlist(folder, library, BOARD, sources, shipped(f"cpp/{name}.cpp"), steps)
+    if name == "spi":
+        with SimulatedSpi(program, folder) as board:
+            yield SpiLine(board.exchange)
+    else:
+        with SimulatedLine(program, facts["cycles_per_bit"], folder) as line:
+            yield line
 
 
 def shipped(path: str) -> str:

@@ -17,11 +17,11 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from intaglio.chip.protocol import Beat, Decoder, exchange, to_bytes
+from intaglio.chip.protocol import Beat, Decoder, exchange, line_bytes, to_bytes
 from intaglio.errors import IntaglioError
 
 PATIENCE = 5.0  # seconds without a byte
@@ -84,21 +84,23 @@ def run(
     return sum(map(len, decoder.beats)), wrong
 
 
-def speed(beside: Path) -> int:
-    """Bits a second of the board that the bitstream was made for."""
+def facts_of(beside: Path) -> dict[str, Any]:
+    """The line that the bitstream was made for."""
     try:
-        found: int = json.loads(beside.read_text())["baud"]
+        found: dict[str, Any] = json.loads(beside.read_text())
     except FileNotFoundError:
-        return 1_000_000
+        return {"line": "uart", "baud": 1_000_000}
     return found
 
 
 def parser(here: Path) -> argparse.ArgumentParser:
     """The options; what a build in whose folder `here` lies says is the default."""
+    facts = facts_of(here / "line.json")
     made = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--port", required=True, help="the serial port, like /dev/ttyUSB1")
+    made.add_argument("--port", default=facts.get("url"), required="url" not in facts,
+                      help="a serial port, like /dev/ttyUSB1; of an SPI pyftdi's URL")  # fmt: skip
     made.add_argument("--images", "--image", type=Path, nargs="+", metavar="DIR|IMAGE",
                       help="pictures of any size, and folders of them")  # fmt: skip
     made.add_argument("--camera", type=int, nargs="?", const=0, help="number of a camera")
@@ -108,7 +110,7 @@ def parser(here: Path) -> argparse.ArgumentParser:
     made.add_argument("--json", type=Path, metavar="FILE", help="what was found")
     made.add_argument("--frames", type=int, default=0,
                       help="stored frames, or frames of the camera; default: all")  # fmt: skip
-    made.add_argument("--baud", type=int, default=speed(here / "line.json"))
+    made.add_argument("--baud", type=int, default=facts.get("baud", 0), help="of a serial port")
     made.add_argument("--build", type=Path, default=here.parent, help="the build's folder")
     made.add_argument("--patience", type=float, default=PATIENCE,
                       help="seconds to wait for a byte (5)")  # fmt: skip
@@ -128,14 +130,37 @@ def look(line: Any, options: argparse.Namespace) -> int:
     how = (options.output, options.threshold, options.patience)
     line.send_break(0.01)  # resets the design
     line.reset_input_buffer()
+    facts = facts_of(options.build / "bitstream" / "line.json")
+    rate = line_bytes(facts if facts["line"] == "spi" else {**facts, "baud": options.baud})
     if options.camera is not None:
         with suppress(KeyboardInterrupt):
-            sight.watch(line, manifest, options.baud, options.camera, *how, options.frames)
+            sight.watch(line, manifest, rate, options.camera, *how, options.frames)
         return 0
-    record = sight.look_at(line, manifest, options.baud, options.images, *how)
+    record = sight.look_at(line, manifest, rate, options.images, *how)
     if options.json is not None:
         sight.write_record(options.json, record)
     return 0
+
+
+@contextmanager
+def opened(options: argparse.Namespace) -> Iterator[Any]:
+    """The line to the board. Raises ModuleNotFoundError, which says what is to be installed."""
+    spi = options.port.startswith("ftdi://")
+    package = "pyftdi" if spi else "pyserial"
+    try:
+        if spi:
+            from intaglio.chip.spi_line import ftdi
+
+            facts = facts_of(options.build / "bitstream" / "line.json")
+            yield ftdi(options.port, facts["hertz"])
+            return
+        import serial
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(f"{package} must be installed: pip install {package}.") from None
+    with serial.Serial(options.port, options.baud, timeout=0.01) as line:
+        with suppress(AttributeError, OSError, ValueError):  # where the system has it
+            line.set_low_latency_mode(True)  # else the adapter keeps credits for 16 ms
+        yield line
 
 
 def main() -> int:
@@ -143,14 +168,7 @@ def main() -> int:
     something is missing or the board does not answer."""
     options = parser(Path(__file__).resolve().parent).parse_args()
     try:
-        import serial
-    except ModuleNotFoundError:
-        print("host.py: pyserial must be installed: pip install pyserial.", file=sys.stderr)
-        return 2
-    try:
-        with serial.Serial(options.port, options.baud, timeout=0.01) as line:
-            with suppress(AttributeError, OSError, ValueError):  # where the system has it
-                line.set_low_latency_mode(True)  # else the adapter keeps credits for 16 ms
+        with opened(options) as line:
             if options.images or options.camera is not None:
                 return look(line, options)
             _, wrong = run(line, options.build, options.frames, options.patience)

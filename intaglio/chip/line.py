@@ -1,28 +1,30 @@
-"""A serial line to a simulated board, with the methods of a `serial.Serial` that are needed."""
+"""Lines to a simulated board, with the methods of a `serial.Serial` that are needed."""
 
 from __future__ import annotations
 
 import os
 import select
 import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
+from intaglio.chip.spi_line import FRAME
 from intaglio.system.processes import environment
 
 POLL = 0.01  # seconds that a read waits
+HALF = 2  # clocks of half a bit of a simulated SPI
 
 
-class SimulatedLine:
-    """The program that Verilator made of a board and `cpp/serial.cpp`, run in `folder`.
+class Simulated:
+    """A program that Verilator made of a board, run in `folder`. Use it as a context manager: it
+    ends the program."""
 
-    cycles  clocks a bit. Use it as a context manager: it ends the program.
-    """
-
-    def __init__(self, program: Path, cycles: int, folder: Path) -> None:
+    def __init__(self, program: Path, arguments: Sequence[int], folder: Path) -> None:
         self._process = subprocess.Popen(
-            [str(program), str(cycles)],
+            [str(program), *map(str, arguments)],
             cwd=folder,
             env=environment(),
             stdin=subprocess.PIPE,
@@ -30,7 +32,7 @@ class SimulatedLine:
             stderr=subprocess.PIPE,
         )
 
-    def __enter__(self) -> SimulatedLine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -47,6 +49,23 @@ class SimulatedLine:
         self._process.stdout.close()
         self._process.wait()
         self._process.stderr.close()
+
+    def _command(self, data: bytes) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(data)
+        self._process.stdin.flush()
+
+    def _ended(self) -> ValueError:
+        assert self._process.stderr is not None
+        words = self._process.stderr.read().decode(errors="replace").strip().splitlines()
+        return ValueError(f"its simulation ended: {words[0] if words else 'no message'}")
+
+
+class SimulatedLine(Simulated):
+    """A board and `cpp/serial.cpp`. cycles: clocks a bit."""
+
+    def __init__(self, program: Path, cycles: int, folder: Path) -> None:
+        super().__init__(program, [cycles], folder)
 
     def write(self, data: bytes) -> None:
         """Bytes to the board."""
@@ -65,16 +84,25 @@ class SimulatedLine:
         Raises ValueError with its last words where the program has ended.
         """
         assert self._process.stdout is not None
-        assert self._process.stderr is not None
         number = self._process.stdout.fileno()
         ready, _, _ = select.select([number], [], [], POLL)
         data = os.read(number, count) if ready else b""
         if ready and not data:
-            words = self._process.stderr.read().decode(errors="replace").strip().splitlines()
-            raise ValueError(f"its simulation ended: {words[0] if words else 'no message'}")
+            raise self._ended()
         return data
 
-    def _command(self, data: bytes) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(data)
-        self._process.stdin.flush()
+
+class SimulatedSpi(Simulated):
+    """A board and `cpp/spi.cpp`."""
+
+    def __init__(self, program: Path, folder: Path) -> None:
+        super().__init__(program, [FRAME, HALF], folder)
+
+    def exchange(self, data: bytes) -> bytes:
+        """A transaction. Raises ValueError with its last words where the program has ended."""
+        assert self._process.stdout is not None
+        self._command(data)
+        answer = self._process.stdout.read(FRAME)
+        if len(answer) < FRAME:
+            raise self._ended()
+        return answer

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from intaglio.chip.spi_line import BLOCK, FRAME
+
 LAST, CREDIT, CREDIT_BYTES = 0x80, 0x7F, 128  # as in intaglio.hdl.link
 QUEUE = 512  # bytes that the board must be able to hold
 Beat = tuple[int, int]  # tlast, tdata
@@ -79,13 +81,21 @@ def exchange(
             raise TimeoutError(f"nothing came for {patience:g} s after {sent} bytes")
 
 
-def line_rate(manifest: Mapping[str, Any], baud: int) -> float:
-    """Frames a second that a line of 8 data bits in 10 carries at most: both ways at once, beats
-    with their tags, and credits."""
+def line_rate(manifest: Mapping[str, Any], rate: float) -> float:
+    """Frames a second that a line of `rate` bytes/s carries at most: both ways at once, beats with
+    their tags, and credits."""
     sent = beats_bytes(manifest["input"])
     tags = sum(sink["beats"] for sink in manifest["outputs"])
     got = sum(map(beats_bytes, manifest["outputs"])) + tags + sent // CREDIT_BYTES
-    return float(baud / 10 / max(sent, got))
+    return float(rate / max(sent, got))
+
+
+def line_bytes(facts: Mapping[str, Any]) -> float:
+    """Bytes a second of a line, as `line.json` has it: of a serial one 8 data bits in 10, of an SPI
+    all but the leads of transactions."""
+    if facts["line"] == "spi":
+        return float(facts["hertz"] / 8 * BLOCK / FRAME)
+    return float(facts["baud"] / 10)
 
 
 def beats_bytes(port: Mapping[str, Any]) -> int:

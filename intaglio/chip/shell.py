@@ -26,6 +26,8 @@ from intaglio.codegen.structure.assemble import converted
 from intaglio.cosim.port import Port
 from intaglio.hdl.fifo import Fifo
 from intaglio.hdl.link import Link
+from intaglio.hdl.spi import SpiPort
+from intaglio.hdl.stream import counter
 from intaglio.hdl.uart import UartReceiver, UartSender
 
 SHELL, BOARD = "shell", "board"  # module names
@@ -94,25 +96,34 @@ def shell_verilog(core: Core) -> str:
 
 
 class BoardTop(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
-    """The core behind a serial line: ports clk, rx, tx, and outputs that are held at 1.
+    """The core behind a line to its host: ports clk, the line's, and outputs that are held at 1.
+
+    The line is serial, with ports rx and tx and `cycles` clocks a bit; or an SPI with ports sck,
+    cs_n, copi and cipo, where `cycles` is None.
 
     loop  makes the design's clock of `clk`; None: `clk` is it.
-    cycles  clocks a bit of the line.
 
     The design is in reset until the loop has locked and POWER_ON is over, and while the host sends
     a break.
     """
 
     def __init__(
-        self, core: Core, *, clock_mhz: float, cycles: int, loop: Pll | None, high: Sequence[str]
+        self,
+        core: Core,
+        *,
+        clock_mhz: float,
+        cycles: int | None,
+        loop: Pll | None,
+        high: Sequence[str],
     ) -> None:
         self.core = core
         self.clock_mhz = clock_mhz
         self.cycles = cycles
         self.loop = loop
         self.clk = Signal(name="clk")
-        self.rx = Signal(name="rx", init=1)
-        self.tx = Signal(name="tx")
+        ins, outs = (("rx",), ("tx",)) if cycles else (("sck", "cs_n", "copi"), ("cipo",))
+        self.line = {name: Signal(name=name, init=name in ("rx", "cs_n")) for name in ins}
+        self.line |= {name: Signal(name=name) for name in outs}
         self.high = [Signal(name=name) for name in high]
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -128,27 +139,50 @@ class BoardTop(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
             lock = Signal()
             m.submodules.pll = instance(self.loop, self.clk, clock, lock)
             m.submodules.locked = FFSynchronizer(lock, locked, o_domain="wake")
-        m.submodules.receiver = receiver = DomainRenamer("wake")(UartReceiver(cycles=self.cycles))
         m.submodules.queue = queue = Fifo(width=8, depth=QUEUE)
         m.submodules.core = self.core
-        m.submodules.sender = sender = UartSender(cycles=self.cycles)
-        connect(m, receiver.o, queue.i)
         connect(m, queue.o, self.core.link.rx)
-        connect(m, self.core.link.tx, sender.i)
-        m.d.comb += [receiver.rx.eq(self.rx), self.tx.eq(sender.tx)]
+        broken = self._serial(m, queue) if self.cycles else self._spi(m, queue)
         m.d.comb += [pin.eq(Const(1)) for pin in self.high]
         wait = round(POWER_ON * self.clock_mhz * 1e6)
         left = Signal(range(wait + 1), init=wait)
         with m.If(locked & (left != 0)):
             m.d.wake += left.eq(left - 1)
         domain.rst = Signal(name="rst", init=1)
-        m.d.wake += domain.rst.eq((left != 0) | receiver.broken)
+        m.d.wake += domain.rst.eq((left != 0) | broken)
         return m
+
+    def _serial(self, m: Module, queue: Fifo) -> Signal:
+        """A UART before the queue and behind the core; whether there is a break."""
+        assert self.cycles
+        m.submodules.receiver = receiver = DomainRenamer("wake")(UartReceiver(cycles=self.cycles))
+        m.submodules.sender = sender = UartSender(cycles=self.cycles)
+        connect(m, receiver.o, queue.i)
+        connect(m, self.core.link.tx, sender.i)
+        m.d.comb += [receiver.rx.eq(self.line["rx"]), self.line["tx"].eq(sender.tx)]
+        broken: Signal = receiver.broken
+        return broken
+
+    def _spi(self, m: Module, queue: Fifo) -> Signal:
+        """An SPI before the queue and, with a queue of its own, behind the core; whether the host
+        resets it."""
+        m.submodules.port = port = DomainRenamer({"sync": "wake"})(SpiPort())
+        m.submodules.answers = answers = Fifo(width=8, depth=port.block)
+        waiting = counter(port.block + 1, "waiting")
+        connect(m, port.o, queue.i)
+        connect(m, self.core.link.tx, answers.i)
+        connect(m, answers.o, port.i)
+        into, out = (s.valid & s.ready for s in (answers.i, answers.o))
+        m.d.sync += waiting.eq(waiting + into - out)
+        m.d.comb += [port.waiting.eq(waiting), self.line["cipo"].eq(port.cipo)]
+        m.d.comb += [getattr(port, n).eq(self.line[n]) for n in ("sck", "cs_n", "copi")]
+        broken: Signal = port.broken
+        return broken
 
 
 def board_verilog(top: BoardTop) -> str:
-    """Module `board`: ports clk, rx, tx and those held at 1."""
-    ports = [top.clk, top.rx, top.tx, *top.high]
+    """Module `board`: ports clk, the line's and those held at 1."""
+    ports = [top.clk, *top.line.values(), *top.high]
     return converted(top, name=BOARD, ports=ports)
 
 

@@ -92,17 +92,18 @@ class Speed:
     def sentence(self) -> str:
         """The rates apart."""
         return (
-            f"device {self.device:.1f} frames/s; serial line at most {self.line:.1f} frames/s,"
+            f"device {self.device:.1f} frames/s; line at most {self.line:.1f} frames/s,"
             f" measured {self.measured:.2f}"
         )
 
 
 def look_at(
-    line: Any, manifest: Mapping[str, Any], baud: int, places: Sequence[Path], folder: Path,
+    line: Any, manifest: Mapping[str, Any], rate: float, places: Sequence[Path], folder: Path,
     threshold: float, patience: float, say: Callable[[str], None] = print,
 ) -> dict[str, Any]:  # fmt: skip
-    """Send picture files, and all those of folders; FOLDER/NAME.boxes.png of each. Returns what was
-    found, as `intaglio run --json` has it, and the rates."""
+    """Send picture files, and all those of folders, over a line of `rate` bytes/s;
+    FOLDER/NAME.boxes.png of each. Returns what was found, as `intaglio run --json` has it, and the
+    rates."""
     eyes, files = Eyes(line, manifest, patience), image_files(places)
     twice = [f for n, f in enumerate(files) if f.stem in {g.stem for g in files[:n]}]
     if twice:
@@ -118,7 +119,7 @@ def look_at(
             target = drawn(one, folder)
             say(f"{one.path}: {one.words()} -> {target}")
         found += part
-    speed = Speed(manifest["fps"], line_rate(manifest, baud), len(files) / max(seconds, 1e-9))
+    speed = Speed(manifest["fps"], line_rate(manifest, rate), len(files) / max(seconds, 1e-9))
     say(speed.sentence())
     return {
         "images": len(found),
@@ -137,14 +138,14 @@ def drawn(one: Seen, folder: Path) -> Path:
 
 
 def watch(
-    line: Any, manifest: Mapping[str, Any], baud: int, camera: int, folder: Path, threshold: float,
-    patience: float, count: int = 0, say: Callable[[str], None] = print,
+    line: Any, manifest: Mapping[str, Any], rate: float, camera: int, folder: Path,
+    threshold: float, patience: float, count: int = 0, say: Callable[[str], None] = print,
 ) -> int:  # fmt: skip
     """Frames of a camera, each as a file that is looked at like any other, until `count` of them
     or Ctrl-C; FOLDER/camera.boxes.png is the last. Returns how many. Needs OpenCV."""
     eyes = Eyes(line, manifest, patience)
     folder.mkdir(parents=True, exist_ok=True)
-    limit = line_rate(manifest, baud)
+    limit = line_rate(manifest, rate)
     done = 0
     with tempfile.TemporaryDirectory() as kept:
         file = Path(kept) / "camera.png"

@@ -50,6 +50,13 @@ class SimulatorName(StrEnum):
     ICARUS = "icarus"
 
 
+class LineKind(StrEnum):
+    """What leads to a board."""
+
+    UART = "uart"
+    SPI = "spi"
+
+
 def default_clocks() -> str:
     """What `--clock` is by default."""
     usual = DEVICES[DEFAULT].clock_mhz
@@ -62,10 +69,10 @@ def line_sentence(manifest: Mapping[str, Any], board: str) -> str:
     from intaglio.chip.protocol import beats_bytes, line_rate
 
     found = BOARDS[board]
-    baud = baud_of(found, manifest["clock_mhz"])
+    baud, size = baud_of(found, manifest["clock_mhz"]), beats_bytes(manifest["input"])
     return (
         f"The serial line of the {found.title} ({baud:,} baud) carries at most"
-        f" {line_rate(manifest, baud):.1f} frames/s of {beats_bytes(manifest['input']):,} bytes."
+        f" {line_rate(manifest, baud / 10):.1f} frames/s of {size:,} bytes."
     )
 
 
@@ -207,6 +214,9 @@ def bitstream(
         int | None,
         typer.Option("--baud", help="Of a board's serial line; default: the fastest of its chip."),
     ] = None,
+    line: Annotated[
+        LineKind, typer.Option("--line", help="To the board: serial, or SPI where it has one.")
+    ] = LineKind.UART,
     load: Annotated[
         bool, typer.Option("--load", help="Onto the board that is plugged in.")
     ] = False,
@@ -228,7 +238,10 @@ def bitstream(
     chosen = board_of(folder, board)
     if load and chosen is None:
         raise BuildError("--load must go with a board; build with --board, or name one here.")
-    result = make(folder, seeds=seeds, gate=gates, board=board, baud=baud, force=force, steps=steps)
+    result = make(
+        folder, seeds=seeds, gate=gates, board=board, baud=baud, line=line.value, force=force,
+        steps=steps,
+    )  # fmt: skip
     keep_record(folder, FOLDER, result.to_json())
     console.print(result.sentence())
     write_json(json_file, result.to_json() | {"steps": steps.to_json()})

@@ -10,13 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from intaglio.chip.boards import LINE
-from intaglio.chip.gates import compile_netlist, shipped
-from intaglio.chip.line import SimulatedLine
+from intaglio.chip.gates import simulated_board
 from intaglio.chip.shell import BOARD
 from intaglio.chip.synthesis import FOLDER
 from intaglio.codegen.area.devices import device
 from intaglio.codegen.folder.scripts import SOURCES
+from intaglio.system.steps import Steps
 
 
 class PtyBoard:
@@ -30,16 +29,14 @@ class PtyBoard:
         manifest = json.loads((folder / "manifest.json").read_text())
         library = device(manifest["target"]).family if netlist else "generic"
         sources = [f"{FOLDER}/{BOARD}.netlist.v"] if netlist else [*SOURCES, f"{FOLDER}/{BOARD}.v"]
-        program = compile_netlist(folder, library, BOARD, sources, shipped("cpp/serial.cpp"))
-        cycles = json.loads((folder / FOLDER / LINE).read_text())["cycles_per_bit"]
-        self.line = SimulatedLine(program, cycles, folder)
+        self.board = simulated_board(folder, library, sources, Steps())
         self.master, self.slave = os.openpty()
         tty.setraw(self.slave)
         self.port = os.ttyname(self.slave)
         self.open = True
 
     def __enter__(self) -> PtyBoard:
-        self.line.__enter__()
+        self.line = self.board.__enter__()
         self.line.send_break(0)
         self.threads = [threading.Thread(target=f, daemon=True) for f in (self.to, self.back)]
         for thread in self.threads:
@@ -56,7 +53,7 @@ class PtyBoard:
         os.write(self.slave, b"\n")  # wakes the reader
         for thread in self.threads:
             thread.join()
-        self.line.__exit__(kind, error, trace)
+        self.board.__exit__(kind, error, trace)
         os.close(self.slave)
         os.close(self.master)
 

@@ -12,7 +12,7 @@ from tools import Cli, needs, needs_tools, refused
 
 from intaglio.chip import host, protocol
 from intaglio.chip.bitstream import bitstream, surrounding
-from intaglio.chip.boards import constraints, wiring
+from intaglio.chip.boards import LineName, constraints, wiring
 from intaglio.chip.gates import check_board
 from intaglio.chip.synthesis import FOLDER
 from intaglio.codegen.area.boards import BOARDS, board
@@ -24,11 +24,18 @@ from intaglio.errors import BuildError, ToolError
 PLACES = [(name, target) for name, found in BOARDS.items() for target in found.platforms]
 
 
-def made(folder: Path, name: str, target: str, clock_mhz: float, baud: int) -> Path:
+def made(
+    folder: Path,
+    name: str,
+    target: str,
+    clock_mhz: float,
+    baud: int | None,
+    line: LineName = "uart",
+) -> Path:
     """A build with the board's files."""
     build(tiny(), target=target, lanes=6, clock_mhz=clock_mhz).write(folder)
     (folder / FOLDER).mkdir()
-    around = surrounding(json.loads((folder / "manifest.json").read_text()), name, baud)
+    around = surrounding(json.loads((folder / "manifest.json").read_text()), name, baud, line)
     for path, text in around.files.items():
         (folder / FOLDER / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / FOLDER / path).write_text(text)
@@ -129,13 +136,43 @@ def test_the_host_program_gets_the_simulators_integers_over_the_line(tmp_path: P
     assert (found.beats, found.mismatches) == (5 * 36, 0)
     beside = folder / FOLDER / "host.py"
     assert beside.read_text() == Path(host.__file__).read_text()
-    assert host.speed(folder / FOLDER / "line.json") == 25_000_000 // 4
+    assert host.facts_of(folder / FOLDER / "line.json")["baud"] == 25_000_000 // 4
     # Another expectation than the board's answer is noticed.
     stored = next((folder / "bench" / "expected").glob("*.txt"))
     first, *rest = stored.read_text().splitlines()
     last, data, mask = first.split()
     stored.write_text("\n".join([f"{last} {int(data, 16) ^ 1:x} {mask}", *rest]) + "\n")
     assert check_board(folder, frames=1, netlist=False).mismatches == 1
+
+
+@pytest.mark.rtl
+def test_the_host_program_gets_them_over_spi_too(tmp_path: Path) -> None:
+    """Bit by bit through sck, copi and cipo, in the transactions that the host program makes."""
+    needs("verilator")
+    needs_boards()
+    folder = made(tmp_path / "build", "icebreaker", "ice40-up5k", 12, None, "spi")
+    pins = (folder / FOLDER / "board.pcf").read_text().splitlines()
+    assert pins == [
+        "set_io clk 35", "set_io sck 15", "set_io copi 14", "set_io cipo 17", "set_io cs_n 11",
+        "set_frequency clk 12",
+    ]  # fmt: skip
+    found = check_board(folder, frames=5, netlist=False)
+    assert (found.beats, found.mismatches) == (5 * 36, 0)
+    facts = host.facts_of(folder / FOLDER / "line.json")
+    assert (facts["url"], facts["hertz"]) == ("ftdi://ftdi:2232h/1", 12_000_000)
+
+
+def test_lines_that_a_board_has_not(cli: Cli, tmp_path: Path) -> None:
+    needs_boards()
+    build(tiny(), target="ecp5-25k", lanes=6, clock_mhz=25).write(tmp_path / "b")
+    refused(
+        cli("bitstream", "b", "--board", "ulx3s", "--line", "spi"),
+        "--line must be uart on the ULX3S, which has no SPI",
+    )
+    build(tiny(), board="icebreaker", lanes=6).write(tmp_path / "c")
+    refused(
+        cli("bitstream", "c", "--line", "spi", "--baud", 9600), "--baud must go with --line uart"
+    )
 
 
 def test_a_board_that_says_nothing_is_one_sentence(
@@ -166,12 +203,17 @@ def test_a_board_that_says_nothing_is_one_sentence(
     ("name", "target", "clock_mhz"),
     [("ulx3s", "ecp5-25k", 50), ("icebreaker", "ice40-up5k", 24), ("icebreaker", "ice40-up5k", 12)],
 )
-def test_board_bitstreams(name: str, target: str, clock_mhz: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", ["uart", "spi"])
+def test_board_bitstreams(
+    name: str, target: str, clock_mhz: float, line: LineName, tmp_path: Path
+) -> None:
     """Synthesised, the netlist with its PLL played to by the host program, placed and packed."""
     needs_tools("yosys", "nextpnr-ecp5", "nextpnr-ice40", "ecppack", "icepack")
     needs("verilator")
     build(tiny(), target=target, lanes=6, clock_mhz=clock_mhz).write(tmp_path / "build")
-    found = bitstream(tmp_path / "build", seeds=1, board=name)
+    if line == "spi" and name == "ulx3s":
+        pytest.skip("a board without SPI")
+    found = bitstream(tmp_path / "build", seeds=1, board=name, line=line)
     assert (found.board, found.clock_mhz, found.met) == (name, clock_mhz, True)
     assert found.gate is not None
     assert (found.gate["beats"], found.gate["mismatches"]) == (36, 0)

@@ -93,7 +93,7 @@ def test_pictures_over_a_pseudo_terminal(finder: Program, tmp_path: Path, cli: C
     manifest = json.loads((folder / "manifest.json").read_text())
     assert found["device_fps"] == manifest["fps"]
     assert found["line_fps"] > found["measured_fps"]
-    assert f"device {manifest['fps']:.1f} frames/s; serial line at most" in done.stdout
+    assert f"device {manifest['fps']:.1f} frames/s; line at most" in done.stdout
     for file in files:
         drawn = tmp_path / "seen" / f"{file.stem}.boxes.png"
         ours, theirs = Image.open(drawn), Image.open(tmp_path / f"runs/{file.stem}.boxes.png")
@@ -246,12 +246,12 @@ def test_a_camera_is_looked_at_frame_by_frame(
     said: list[str] = []
     line = Echo(finder, manifest)
     with pytest.raises(DataError, match="Camera 1 must give pictures"):
-        sight.watch(line, manifest, 3_000_000, 1, tmp_path / "seen", 0.3, 0.5, say=said.append)
+        sight.watch(line, manifest, 300_000, 1, tmp_path / "seen", 0.3, 0.5, say=said.append)
     assert len(said) == 2
     assert Camera.left == -9, "the camera is given back"
     Image.fromarray(frame[:, :, ::-1]).save(tmp_path / "frame.png")
     record = sight.look_at(
-        Echo(finder, manifest), manifest, 3_000_000, [tmp_path / "frame.png"], tmp_path / "seen",
+        Echo(finder, manifest), manifest, 300_000, [tmp_path / "frame.png"], tmp_path / "seen",
         0.3, 0.5, say=said.append,
     )  # fmt: skip
     ours, theirs = (Image.open(tmp_path / f"seen/{n}.boxes.png") for n in ("camera", "frame"))

@@ -76,7 +76,7 @@ def test_a_build_for_a_board_says_its_clock_and_its_line(cli: Cli, tmp_path: Pat
     )  # fmt: skip
     assert "at 24 MHz" in out
     assert "The clock is ice40-up5k's default; --clock sets another." in out
-    rate = line_rate(manifest, 6_000_000)
+    rate = line_rate(manifest, 600_000)
     assert f"(6,000,000 baud) carries at most {rate:.1f} frames/s of " in out
     assert "next: intaglio bitstream b" in out
     code, out, _ = cli("build", "tiny.intaglio", "--target", "ice40-up5k", "--clock", 12, "-o", "b")
@@ -113,9 +113,9 @@ def test_a_line_carries_bits_and_no_more() -> None:
     """2,304 bytes a frame, 10 bits a byte."""
     port = {"beats": 768, "data_width": 24}
     manifest = {"input": port, "outputs": [{"beats": 48, "data_width": 16}]}
-    assert line_rate(manifest, 1_000_000) == pytest.approx(1_000_000 / 10 / 2304)
+    assert line_rate(manifest, 100_000) == pytest.approx(100_000 / 2304)
     busy = {"input": {"beats": 1, "data_width": 8}, "outputs": [{"beats": 100, "data_width": 16}]}
-    assert line_rate(busy, 1_000_000) == pytest.approx(1_000_000 / 10 / 300)
+    assert line_rate(busy, 100_000) == pytest.approx(100_000 / 300)
 
 
 @pytest.fixture

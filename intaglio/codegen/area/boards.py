@@ -21,6 +21,17 @@ DEFAULT = "ecp5-85k"  # the target where neither a target nor a board is named
 
 
 @dataclass(frozen=True)
+class Spi:
+    """Wires by which a host is the master of an SPI: of each port its resource in amaranth-boards
+    and the part of it, if it has parts. `url` is pyftdi's name of the chip's channel; `hertz` of
+    its clock."""
+
+    pins: Mapping[str, tuple[str, str]]
+    url: str
+    hertz: int
+
+
+@dataclass(frozen=True)
 class Board:
     """A board with a serial line to its host.
 
@@ -31,6 +42,7 @@ class Board:
     port            the serial port's name under Linux, where nothing else is plugged in.
     loaders         commands that load it, the file's name to follow.
     high            outputs that are held at 1: (resource, subsignal).
+    spi             an SPI line beside it, if the board's wiring has one.
     """
 
     name: str
@@ -42,6 +54,7 @@ class Board:
     port: str
     loaders: tuple[tuple[str, ...], ...]
     high: tuple[tuple[str, str], ...] = field(default=())
+    spi: Spi | None = None
 
     def loading(self, file: Path | str) -> list[list[str]]:
         """The commands that load a bitstream, of which any one does."""
@@ -75,6 +88,18 @@ BOARDS = {
             fastest=12_000_000,
             port="/dev/ttyUSB1",
             loaders=(("iceprog",), ("openFPGALoader", "-b", "ice40_generic")),
+            # The wires of the flash, with which the design is loaded; ADBUS3 selects the design
+            # and not the flash, from v1.0e of the board on: it lights the red LED too.
+            spi=Spi(
+                {
+                    "sck": ("spi_flash_1x", "clk"),
+                    "copi": ("spi_flash_1x", "copi"),
+                    "cipo": ("spi_flash_1x", "cipo"),
+                    "cs_n": ("led_r", ""),
+                },
+                url="ftdi://ftdi:2232h/1",
+                hertz=12_000_000,
+            ),
         ),
     )
 }
