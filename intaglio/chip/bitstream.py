@@ -39,6 +39,7 @@ from intaglio.system.disk import empty_folder, write_text
 from intaglio.system.html import cards, snippet, tag, text_of
 from intaglio.system.steps import RECORD, Steps
 
+MOST_SEEDS = 1000  # routings, of minutes each
 PACKED = {"ecp5": "bit", "ice40": "bin", "gowin": "fs"}
 PIN_FILE = {"ecp5": "lpf", "ice40": "pcf"}
 PACKAGES = {"ecp5": "CABGA381", "ice40": "sg48"}
@@ -186,8 +187,8 @@ def bitstream(
     folder = Path(folder)
     manifest = read_manifest(folder)
     chip = device(manifest["target"])
-    if seeds < 1:
-        raise BuildError(f"seeds must be at least 1, not {seeds}.")
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise BuildError(f"seeds must be 1 to {MOST_SEEDS:,}, not {seeds:,}.")
     chosen = board_of(folder, board)
     board = None if chosen is None else chosen.name
     around = surrounding(manifest, board, baud, line)

@@ -81,7 +81,7 @@ def test_resources_are_counted_by_cell() -> None:
 
 def test_refusals(cli: Cli, tmp_path: Path, built: Path) -> None:
     refused(cli("bitstream", tmp_path), "must be a folder written by `intaglio build`")
-    with pytest.raises(BuildError, match="seeds must be at least 1, not 0"):
+    with pytest.raises(BuildError, match="seeds must be 1 to 1,000, not 0"):
         bitstream(built, seeds=0)
     with pytest.raises(
         BuildError, match="cells must be one of ecp5, ice40, gowin, generic, not 'x'"
