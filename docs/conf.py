@@ -20,7 +20,7 @@ suppress_warnings: list[str] = []  # every warning is an error
 myst_enable_extensions = ["attrs_inline", "deflist"]
 myst_heading_anchors = 4
 
-nb_execution_mode = "cache"  # the tour, anew where it or its cache is gone
+nb_execution_mode = "force"  # the tour, by the code as it is
 nb_execution_in_temp = True
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True

@@ -14,6 +14,7 @@ from fromcode import commands, docstrings, operators
 from fromcode.markdown import ROOT
 
 PLACE = re.compile(r"<!-- from the code: ([a-z ]+) -->")
+TOUR = re.compile(r"\[([^\]]*)\]\(\.\./examples/tour\.ipynb\)")
 
 
 def readme() -> str:
@@ -26,7 +27,7 @@ def readme() -> str:
 def verbs() -> str:
     """autodoc's lines for every name that `intaglio` itself has."""
     lines = ["```{eval-rst}"]
-    for name in intaglio._HOMES:
+    for name in intaglio.__all__:
         found = getattr(intaglio, name)
         lines += [f".. auto{'class' if isinstance(found, type) else 'function'}:: intaglio.{name}"]
         lines += ["   :members:"] if isinstance(found, type) else []
@@ -49,7 +50,8 @@ PARTS: dict[str, Callable[[], str]] = {
 
 def filled(app: Any, docname: str, source: list[str]) -> None:
     """Sphinx's `source-read`: every place in a page gets its Markdown."""
-    source[0] = PLACE.sub(lambda place: PARTS[place[1]](), source[0])
+    text = PLACE.sub(lambda place: PARTS[place[1]](), source[0])
+    source[0] = TOUR.sub(r"{doc}`\1 <tour>`", text)
 
 
 def setup(app: Any) -> dict[str, bool]:

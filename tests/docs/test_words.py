@@ -29,7 +29,17 @@ def quoted() -> list[str]:
 
 def test_every_quoted_refusal_is_one_of_the_code() -> None:
     known = refusals.everywhere()
-    assert [sentence for sentence in quoted() if sentence not in known] == []
+    open_ended = f"; {refusals.GAP}."  # what follows are remedies that fit the case
+    wrong = [
+        sentence
+        for sentence in quoted()
+        if sentence not in known
+        and not (
+            sentence.endswith(open_ended)
+            and any(each.startswith(sentence.removesuffix(open_ended)) for each in known)
+        )
+    ]
+    assert wrong == []
     assert len(quoted()) > 30
     assert len(set(quoted())) == len(quoted())
 
