@@ -231,7 +231,7 @@ class Trials:
         here.mkdir()
         os.chdir(here)
         places: dict[str, Place] = {}
-        about = [str(command.words[0])]
+        about, made = [str(command.words[0])], []
         for number, (option, kind) in enumerate(command.results.items()):
             if number and rng.random() < 0.4:
                 continue
@@ -241,8 +241,9 @@ class Trials:
                 Spot(here, small, built, kind, command.reads, command.can_force, number, rng)
             )
             about.append(f"{option} {make.__name__}")
-            if make is full:
-                fill(small)
+            made.append(make)
+        if full in made:  # once everything is there
+            fill(small)
         sent = rng.choice(list(CODES)) if rng.random() < 0.33 else None
         after = rng.random() ** 2 * self.took.get(about[0], 0.3)
         about += [sent.name] if sent else []
