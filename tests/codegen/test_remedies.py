@@ -212,8 +212,11 @@ def test_a_rate_is_never_more_than_the_cycles_allow(cycles: int, clock: float) -
     assert float(f"{rate:.10g}") == rate
 
 
-def test_narrower_multipliers_as_the_program_quantised_again_has_them(tmp_path: Path) -> None:
+def test_narrower_multipliers_as_the_program_quantised_again_has_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The example of the documentation, on an iCEBreaker: what is named is what then happens."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent.parent))
     import numpy as np
 
     from examples.own_network import skyline
