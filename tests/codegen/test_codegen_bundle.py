@@ -148,8 +148,8 @@ def test_a_rate_beyond_the_multipliers_is_refused() -> None:
     with pytest.raises(BuildError) as error:
         build(pyramid(), fps=20_000, lanes=40)
     assert re.fullmatch(
-        r"fps must be lower than 20000 with 40 multipliers: it takes \d+; layer '[\w.]+' is the"
-        r" slowest\.",
+        r"fps must be lower than 20000 with 40 multipliers: it takes (\d+), and layer '[\w.]+' is"
+        r" the slowest; build with --multipliers \1\.",
         str(error.value),
     )
 
@@ -176,7 +176,7 @@ def test_a_design_too_large_for_the_target_is_refused() -> None:
     with pytest.raises(BuildError) as error:
         build(pyramid(), target="ice40-up5k", lanes=400)
     assert re.fullmatch(
-        r"ice40-up5k must have at least [\d,]+ [\w-]+ free for the convolutions, not [\d,]+: layer"
+        r"ice40-up5k must have at least [\d,]+ logic cells free for the convolutions, not [\d,]+: layer"
         r" '[\w.]+' takes [\d,]+; build with --target xc7z020\.",
         str(error.value),
     )
