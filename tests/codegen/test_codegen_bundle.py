@@ -176,8 +176,8 @@ def test_a_design_too_large_for_the_target_is_refused() -> None:
     with pytest.raises(BuildError) as error:
         build(pyramid(), target="ice40-up5k", lanes=400)
     assert re.fullmatch(
-        r"ice40-up5k must have at least [\d,]+ logic cells free for the convolutions, not [\d,]+: layer"
-        r" '[\w.]+' takes [\d,]+; build with --target xc7z020\.",
+        r"ice40-up5k must have at least [\d,]+ logic cells free for the convolutions, not [\d,]+:"
+        r" layer '[\w.]+' takes [\d,]+; build with --target xc7z020\.",
         str(error.value),
     )
 
