@@ -29,7 +29,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tests"))
 from networks import skip
 
 from intaglio.chip.bitstream import (
-    BAUD,
     PACKED,
     pack,
     place_and_route,
@@ -295,7 +294,7 @@ def netlist(folder: Path) -> dict[str, float]:
     if stat.exists():  # written last
         return stat_resources(stat, device(facts["target"]).family)
     started = time.perf_counter()
-    resources = synthesise_within(folder, surrounding(facts, None, BAUD))
+    resources = synthesise_within(folder, surrounding(facts, None, None))
     print(f"synthesised in {time.perf_counter() - started:.0f} s: {resources}", flush=True)
     return resources
 
