@@ -10,7 +10,7 @@ CARRIED = (
     "chip/protocol.py", "chip/sight.py", "chip/spi_line.py", "cosim/port.py", "detect/decode.py",
     "detect/draw.py", "detect/images.py", "detect/networks/spec.py", "detect/pictures.py",
     "detect/seen.py", "errors.py", "fixed.py", "hdl/pack.py", "multiplier.py", "ops.py",
-    "program.py", "system/stored.py",
+    "program.py", "system/html.py", "system/stored.py",
 )  # fmt: skip
 
 
