@@ -5,7 +5,6 @@ BIN := $(VENV)/bin
 TOSA_VENV := .venv-tosa
 READY := $(VENV)/.ready
 DEMO_READY := $(VENV)/.demo-ready
-export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow docs bench-quant bench-sim bench-hw conformance formal lint format golden release-check clean
@@ -52,6 +51,8 @@ $(DEMO_READY): pyproject.toml constraints.txt
 	@sh scripts/watched.sh "what the demo uses into $(VENV): 1 to 3 minutes" $(VENV) 1900 sh -c \
 	  '$(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet -c constraints.txt -e ".[detect,hdl]"'
 	@touch $(DEMO_READY)
+
+test test-slow golden bench-quant: export OMP_NUM_THREADS ?= 2
 
 demo: $(DEMO_READY) ## the whole path on the bundled detector, into demo/
 	$(BIN)/intaglio demo -o demo

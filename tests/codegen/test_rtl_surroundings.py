@@ -91,7 +91,7 @@ def test_what_a_failed_compilation_left_is_thrown_away(tmp_path: Path) -> None:
     path = stock_path(tmp_path / "bin")
     done = command(folder, f"{bad}{os.pathsep}{path}", "verilator")
     assert done.returncode == 2
-    assert done.stderr == (
+    assert done.stderr.endswith(
         "intaglio: verilator must run the bench, but stopped: internal compiler error: bad luck;"
         f" see {folder}/sim/verilator.log.\n"
     )

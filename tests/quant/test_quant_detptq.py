@@ -367,7 +367,7 @@ def test_what_a_search_refuses(tmp_path: Path) -> None:
         quantize(trained(Pyramid()), pixels((3, 24, 30), 2), config)
     assert str(error.value) == (
         "A model for method detptq must have an attribute `head_spec` that says what its outputs"
-        " mean, not NoneType; use method lp for other networks."
+        " mean, and has none; use method lp for other networks."
     )
     with pytest.raises(ModelError) as error:
         quantize(detector("fcos"), images, config, device="abacus")
