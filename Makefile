@@ -52,7 +52,8 @@ $(DEMO_READY): pyproject.toml constraints.txt
 	  '$(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet -c constraints.txt -e ".[detect,hdl]"'
 	@touch $(DEMO_READY)
 
-test test-slow golden bench-quant: export OMP_NUM_THREADS ?= 2
+test test-slow golden: export OMP_NUM_THREADS ?= 1
+bench-quant: export OMP_NUM_THREADS ?= 2
 
 demo: $(DEMO_READY) ## the whole path on the bundled detector, into demo/
 	$(BIN)/intaglio demo -o demo
