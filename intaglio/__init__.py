@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from intaglio.api import evaluate as evaluate
     from intaglio.api import quantize as quantize
-    from intaglio.api import run as run
     from intaglio.api import train as train
     from intaglio.chip.bitstream import bitstream as bitstream
     from intaglio.codegen.bundle import build as build
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from intaglio.errors import IntaglioError as IntaglioError
     from intaglio.file import load as load
     from intaglio.file import save as save
+    from intaglio.gallery import run as run
     from intaglio.program import Program as Program
     from intaglio.sim.engine import Simulator as Simulator
     from intaglio.system.steps import Steps as Steps
@@ -33,7 +33,7 @@ _HOMES = {
     "evaluate": "intaglio.api",
     "load": "intaglio.file",
     "quantize": "intaglio.api",
-    "run": "intaglio.api",
+    "run": "intaglio.gallery",
     "save": "intaglio.file",
     "train": "intaglio.api",
     "verify": "intaglio.codegen.running.verify",

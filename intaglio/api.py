@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -15,6 +13,17 @@ from numpy.typing import NDArray
 
 from intaglio.errors import DataError, ModelError, ProgramError
 from intaglio.fixed import Arithmetic, preset
+from intaglio.models import (
+    Model,
+    Size,
+    coco,
+    head_of,
+    input_channels,
+    input_size,
+    opened,
+    places,
+    to_be_quantised,
+)
 from intaglio.program import Program
 from intaglio.quant.settings.budget import Budget, Widths
 from intaglio.quant.settings.config import (
@@ -24,7 +33,6 @@ from intaglio.quant.settings.config import (
     QuantConfig,
     Reconstruction,
 )
-from intaglio.system.html import snippet, tag, text_of
 from intaglio.system.spread import HERE, Pool
 from intaglio.system.steps import Steps, Tell
 from intaglio.system.threads import for_torch, torch_threads
@@ -33,7 +41,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from intaglio.detect.coco import CocoData
-    from intaglio.detect.decode import HeadSpec
     from intaglio.detect.evaluate import EvalResult, Predict
     from intaglio.quant import Differences, Quantized
     from intaglio.quant.learn.learned_weight import WeightGrid
@@ -41,44 +48,8 @@ if TYPE_CHECKING:
 
 Engine = Literal["float", "fake", "sim", "reference", "rtl"]
 Progress = Callable[[int, int], None]
-Size = tuple[int, int]
-Model: TypeAlias = "Program | nn.Module | str | Path"
 Images: TypeAlias = "NDArray[np.uint8] | str | Path | Sequence[str | Path]"
 PICTURES = "pictures"  # the step in which they are read
-
-
-def opened(model: Model, weights: str | Path | None = None) -> Program | nn.Module:
-    """What a name stands for, as on the command line: a bundled or torchvision's detector, a
-    `.intaglio` file, the folder of a build, or package.module:factory. A Program and a module are
-    themselves. `weights` is a state dict. Raises ModelError and what reading a file does."""
-    if not isinstance(model, (str, Path)):
-        return model
-    reference = str(model)
-    if Path(reference).is_dir():
-        reference = f"{reference}/program.intaglio"  # of a build
-    if reference.endswith(".intaglio"):
-        from intaglio.file import load
-
-        if weights is not None:
-            raise ModelError("--weights must go with a torch model, not with a .intaglio file.")
-        return load(reference)
-    from intaglio.detect.resolve import resolve
-
-    return resolve(reference, None if weights is None else Path(weights))
-
-
-def to_be_quantised(model: Model, weights: str | Path | None = None) -> nn.Module:
-    """As `opened`, a torch model. Raises ModelError for a Program."""
-    found = opened(model, weights)
-    if isinstance(found, Program):
-        name = model if isinstance(model, (str, Path)) else "a Program"
-        raise ModelError(f"MODEL must be a torch model, not {name}, which is quantised already.")
-    return found
-
-
-def places(images: str | Path | Sequence[str | Path]) -> list[Path]:
-    """Pictures and folders of them as paths."""
-    return [Path(images)] if isinstance(images, (str, Path)) else [Path(one) for one in images]
 
 
 def quantize(
@@ -293,17 +264,6 @@ def trained_on(
     return done, pictures
 
 
-def coco(data: CocoData | str | Path, images: str | Path | None) -> CocoData:
-    """A COCO set, by its file and the folder of its images."""
-    from intaglio.detect.coco import CocoData
-
-    if isinstance(data, CocoData):
-        return data
-    if images is None:
-        raise DataError("images must be the folder of the images that data lists, not None.")
-    return CocoData(Path(data), Path(images))
-
-
 def compare_with_simulator(quantized: Quantized, images: NDArray[np.uint8]) -> Differences:
     """Layer by layer, the codes in which the fake-quantised model and the simulator differ."""
     from intaglio.sim.engine import Simulator
@@ -337,23 +297,6 @@ def check_trained(trained: Trained, images: NDArray[np.uint8]) -> Agreement:
     return Agreement(sum(a.size for a, _ in pairs), sum(int((a != b).sum()) for a, b in pairs))
 
 
-def head_of(model: Program | nn.Module, name: str) -> HeadSpec:
-    """The head description that turns output maps into boxes. Raises ModelError without one."""
-    from intaglio.detect.networks.spec import HeadSpec, spec_of
-
-    if isinstance(model, Program):
-        text = model.meta.get("head")
-        spec = HeadSpec.from_json(text) if text else None
-    else:
-        spec = spec_of(model)
-    if spec is None:
-        raise ModelError(
-            f"{name} must carry a head description to decode boxes; give the torch model an"
-            " attribute `head_spec`, or use `intaglio run --raw`."
-        )
-    return spec
-
-
 def predictor(model: Program | nn.Module, engine: Engine, threads: int | None = None) -> Predict:
     """A function from uint8 images (N, C, H, W) to real-valued output maps.
 
@@ -382,126 +325,6 @@ def run_reference(program: Program, images: NDArray[np.uint8]) -> list[NDArray[n
 
     tensors = run(program, images.astype(np.int64)).tensors
     return [dequantise(t, tensors[t.name]) for t in program.outputs]
-
-
-def input_size(model: Program | nn.Module) -> tuple[int, int] | None:
-    """(H, W) that the model is made for, if it says so."""
-    if isinstance(model, Program):
-        _, height, width = model.inputs[0].shape
-        return height, width
-    size = getattr(model, "input_size", None)
-    return (int(size[0]), int(size[1])) if size is not None else None
-
-
-def input_channels(model: Program | nn.Module, files: Sequence[Path], size: Size | None) -> int:
-    """Channels of pictures as the network reads them: a Program's own; 3, but 1 for a torch model
-    that takes one and not three, where all `files` are grey pictures."""
-    if isinstance(model, Program):
-        return model.inputs[0].shape[0]
-    from intaglio.detect.pictures import header, is_array
-    from intaglio.quant import float_predictor
-
-    if not all(not is_array(file) and header(file).grey for file in files):
-        return 3
-    predict, (height, width) = float_predictor(model), size or header(files[0]).size
-
-    def takes(channels: int) -> bool:
-        try:
-            predict(np.zeros((1, channels, height, width), np.uint8))
-        except Exception:  # a module of the user's: whatever it raises, it does not take this
-            return False
-        return True
-
-    return 1 if not takes(3) and takes(1) else 3
-
-
-def images_for(
-    program: Program, files: Sequence[Path], *, resize: bool = False, quiet: bool = False
-) -> NDArray[np.uint8]:
-    """Image files (N, C, H, W) as a Program reads them; see `detect.images.stack`."""
-    from intaglio.detect.images import stack
-
-    channels, height, width = program.inputs[0].shape
-    return stack(list(files), (height, width), resize=resize, channels=channels, quiet=quiet)
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """What a detector found in a picture: `boxes` (n, 4) x0 y0 x1 y1 in the picture's own pixels,
-    `scores` (n,) in 0..1 descending, `labels` (n,) the names; and the picture with them drawn."""
-
-    image: str
-    boxes: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    labels: tuple[str, ...]
-    png: bytes = field(repr=False)
-
-    def caption(self) -> str:
-        """The picture's name and what is in it."""
-        seen = [f"{n} {s:.2f}" for n, s in zip(self.labels, self.scores, strict=True)]
-        return f"{self.image}: {', '.join(seen) or 'nothing'}"
-
-    def __repr__(self) -> str:
-        return f"<Seen in {self.caption()}>"
-
-    def figure(self) -> str:
-        """The picture with its caption, as HTML."""
-        data = base64.b64encode(self.png).decode("ascii")
-        picture = tag("img", src=f"data:image/png;base64,{data}", alt=self.caption())
-        return tag("figure", picture, tag("figcaption", text_of(self.caption())))
-
-    def _repr_html_(self) -> str:
-        return snippet("Detections", self.figure())
-
-
-class Gallery(tuple[Seen, ...]):
-    """Pictures with what was found in each."""
-
-    __slots__ = ()
-
-    def _repr_html_(self) -> str:
-        return snippet("Detections", *(seen.figure() for seen in self))
-
-
-def run(
-    model: Program | str | Path,
-    images: str | Path | Sequence[str | Path],
-    *,
-    threshold: float = 0.3,
-    resize: bool = False,
-    threads: int | None = None,
-    name: str = "The Program",
-) -> Gallery:
-    """What a Program finds in pictures, run in the simulator, drawn; in a notebook it is shown.
-
-    model      a Program, a .intaglio file or the folder of a build.
-    images     pictures, or folders of them; `resize` letterboxes other sizes.
-    threshold  the least score.
-    name       of the Program in refusals.
-
-    Raises ModelError for a Program without a head description, DataError for pictures.
-    """
-    from intaglio.detect.images import image_files
-    from intaglio.detect.seen import seen as look
-    from intaglio.sim.engine import Simulator
-
-    program = opened(model)
-    name = str(model) if isinstance(model, (str, Path)) else name
-    if not isinstance(program, Program):
-        raise ModelError(f"MODEL must be a .intaglio file or a build, not {name}; quantise it.")
-    spec, files = head_of(program, name), image_files(places(images))
-    simulator, found = Simulator(program, threads=threads), []
-    for file in files:
-        maps = simulator(images_for(program, [file], resize=resize))
-        codes = {name: array[0] for name, array in maps.items()}
-        looked = look(file, spec, program.outputs, codes, program.inputs[0].shape, threshold)
-        data, boxes, kept = BytesIO(), looked.found, looked.kept
-        looked.picture.save(data, format="PNG")
-        labels = tuple(looked.name(n) for n in kept)
-        found.append(
-            Seen(file.name, boxes.boxes[kept], boxes.scores[kept], labels, data.getvalue())
-        )
-    return Gallery(found)
 
 
 def evaluate(

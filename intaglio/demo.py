@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from intaglio.api import Engine, compare_with_simulator, evaluate, head_of, predictor
+from intaglio.api import Engine, compare_with_simulator, evaluate, predictor
 from intaglio.codegen.folder.manifest import is_build, made_since
 from intaglio.detect import zoo
 from intaglio.detect.coco import CocoData
@@ -23,6 +23,7 @@ from intaglio.detect.draw import draw, sheet
 from intaglio.detect.images import stack
 from intaglio.detect.scenes import is_scenes
 from intaglio.file import save
+from intaglio.models import head_of
 from intaglio.system.disk import write_bytes, write_text
 from intaglio.system.places import Kind
 from intaglio.system.steps import Steps

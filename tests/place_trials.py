@@ -43,6 +43,7 @@ from intaglio.system.disk import PART
 from intaglio.system.steps import RECORD
 
 WARNING = "intaglio: warning: "
+MORE = 40  # trials at most until each signal has ended a command
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
@@ -223,8 +224,8 @@ class Trials:
         self.kinds: Counter[str] = Counter()
         self.codes: Counter[int] = Counter()
 
-    def run(self, n: int) -> None:
-        """The n-th, on its own."""
+    def run(self, n: int, sent: signal.Signals | None = None) -> None:
+        """The n-th, on its own; one more, which is not counted, with a signal that is `sent`."""
         rng = random.Random(f"{self.seed}/{n}")
         command = rng.choices(self.commands, [c.often for c in self.commands])[0]
         here, small = self.root / "here", self.root / "small"
@@ -244,10 +245,11 @@ class Trials:
             made.append(make)
         if full in made:  # once everything is there
             fill(small)
-        sent = rng.choice(list(CODES)) if rng.random() < 0.33 else None
+        more, drawn = sent is not None, rng.choice(list(CODES)) if rng.random() < 0.33 else None
+        sent = sent or drawn
         after = rng.random() ** 2 * self.took.get(about[0], 0.3)
         about += [sent.name] if sent else []
-        self.kinds[" ".join(about)] += 1
+        self.kinds[" ".join(about)] += not more
         wrong = self.tried(command, places, sent, after)
         if wrong:
             self.wrong.append([n, *about, *wrong])
@@ -347,6 +349,10 @@ def main() -> None:
     trials = Trials(folder, quick(into) + (others(into) if kind == "all" else []), seed)
     for n in range(count):
         trials.run(n)
+    for sent, code in CODES.items():  # one comes too late now and then
+        for n in range(count, count + MORE):
+            if code not in trials.codes:
+                trials.run(n, sent)
     print(json.dumps({"wrong": trials.wrong, "kinds": trials.kinds, "codes": trials.codes}))
 
 

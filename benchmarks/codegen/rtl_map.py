@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from hw_json import put
 
-from intaglio.api import head_of
 from intaglio.codegen.bundle import build
 from intaglio.detect import zoo
 from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import Detections, decode
 from intaglio.detect.images import stack
 from intaglio.detect.score import score as coco_score
+from intaglio.models import head_of
 from intaglio.ops import dequantise
 from intaglio.program import Program
 from intaglio.quant import QuantConfig, quantize

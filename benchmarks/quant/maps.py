@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from quant_bench import positive
 from rich.console import Console
 
-from intaglio.api import evaluate, head_of
+from intaglio.api import evaluate
 from intaglio.detect import zoo
 from intaglio.detect.coco import CocoData
 from intaglio.detect.evaluate import Predict
 from intaglio.detect.images import stack
 from intaglio.errors import DataError, IntaglioError
 from intaglio.file import load
+from intaglio.models import head_of
 from intaglio.program import Program
 from intaglio.quant import QuantConfig, float_predictor, quantize
 from intaglio.sim.engine import Simulator

@@ -56,11 +56,11 @@ def diverge(
     are compared on --tensor-limit of them.
     """
     steps = step_log()
-    from intaglio.api import images_for
     from intaglio.detect.images import image_files, listed_files, spread
     from intaglio.diverge import asked_for, every_variant
     from intaglio.diverge import diverge as run
     from intaglio.file import load
+    from intaglio.models import images_for
 
     settle([model, data, *pictures(images)], json_file=json_file)
     check_limit(tensor_limit, "--tensor-limit")

@@ -126,7 +126,7 @@ def build(
     pixels = None
     files = image_sources(images, limit)
     if files:
-        from intaglio.api import images_for
+        from intaglio.models import images_for
 
         pixels = images_for(program, files, resize=resize)
     bundle = make(

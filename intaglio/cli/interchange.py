@@ -211,7 +211,7 @@ def import_program(
     settle(read, Result("-o", output, MADE), json_file=json_file, force=force)
     means, stds, meta = numbers("--mean", mean), numbers("--std", std), {}
     if like is not None:
-        from intaglio.api import head_of, opened
+        from intaglio.models import head_of, opened
 
         source = opened(like)
         meta["head"] = head_of(source, like).to_json()

@@ -112,10 +112,10 @@ def run(
     """Run images through the bit-accurate simulator: DIR/NAME.boxes.png, or --raw integers in
     DIR/NAME.maps.npz."""
     steps = step_log()
-    from intaglio.api import head_of, images_for
     from intaglio.detect.images import batch_size, image_files
     from intaglio.detect.pictures import header, tell
     from intaglio.file import load
+    from intaglio.models import head_of, images_for
     from intaglio.sim.engine import Simulator
 
     images = image_files(images)
@@ -217,10 +217,11 @@ def evaluate(
     All of COCO's figures, and AP of every category by itself.
     """
     steps = step_log()
-    from intaglio.api import PICTURES, Engine, opened, rtl_predictor
+    from intaglio.api import PICTURES, Engine, rtl_predictor
     from intaglio.api import evaluate as measure
     from intaglio.detect.evaluate import STEPS
     from intaglio.detect.images import listed_files
+    from intaglio.models import opened
     from intaglio.program import Program
 
     read = [model_source(model), data, weights, *pictures(images), *pictures(calibration)]
@@ -305,8 +306,8 @@ def compare(
 
     Without images they run on random pixels.
     """
-    from intaglio.api import images_for
     from intaglio.file import load
+    from intaglio.models import images_for
     from intaglio.sim.compare import compare_programs
 
     settle([a, b, *pictures(images)], json_file=json_file)

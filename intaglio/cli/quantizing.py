@@ -216,9 +216,9 @@ def quantize(
     It is calibrated on --limit of the images, spread evenly over them.
     """
     steps = step_log("layers measured")
-    from intaglio.api import to_be_quantised
     from intaglio.file import MADE, save
     from intaglio.fixed import preset
+    from intaglio.models import to_be_quantised
     from intaglio.quant import Budget, QuantConfig, Reconstruction
 
     read = [model_source(model), weights, data, *pictures(images)]

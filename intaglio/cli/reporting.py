@@ -47,7 +47,7 @@ def report(
 
     What the network finds in the images is drawn on them.
     """
-    from intaglio.api import run
+    from intaglio.gallery import run
     from intaglio.report.page import Picture, page, subject
 
     read = [model_source(model), quantization, *pictures(images)]

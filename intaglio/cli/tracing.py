@@ -49,10 +49,10 @@ def trace(
     B, S and lookups as NumPy arrays and as texts for $readmemh.
     """
     steps = step_log()
-    from intaglio.api import images_for
     from intaglio.cosim.trace import TRACE, write_trace
     from intaglio.detect.images import image_files
     from intaglio.file import load
+    from intaglio.models import images_for
 
     result = Result("-o", output, TRACE, folder=True)
     images = image_files(images)

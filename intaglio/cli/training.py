@@ -92,9 +92,10 @@ def train(
     steps = step_log("comparison with the simulator")
     import numpy as np
 
-    from intaglio.api import check_trained, to_be_quantised, trained_on
+    from intaglio.api import check_trained, trained_on
     from intaglio.file import MADE, save
     from intaglio.fixed import preset
+    from intaglio.models import to_be_quantised
     from intaglio.quant import QuantConfig
     from intaglio.quant.learn.learned_weight import WeightGrid
     from intaglio.quant.train import TrainConfig

@@ -1,6 +1,6 @@
 """A byte link over SPI: the device's end, clocked by a host whose clock is no other clock's."""
 
-from amaranth.hdl import Cat, ClockDomain, Elaboratable, Module, Mux, ResetSignal, Signal
+from amaranth.hdl import Cat, ClockDomain, Elaboratable, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
@@ -77,7 +77,7 @@ class SpiPort(wiring.Component):
         m.domains.bytes = whole = ClockDomain(reset_less=True, local=True)
         m.domains.out = out = ClockDomain(reset_less=True, clk_edge="neg", local=True)
         m.d.comb += [bits.clk.eq(self.sck), whole.clk.eq(self.sck), out.clk.eq(self.sck)]
-        m.d.comb += ResetSignal("bits").eq(self.cs_n)
+        m.d.comb += bits.rst.eq(self.cs_n)
         left = Signal(3, init=7)
         shifted = Signal(7, reset_less=True)
         received, following = Signal(8, reset_less=True), Signal(8)

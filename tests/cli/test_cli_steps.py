@@ -69,7 +69,6 @@ def test_the_plan_of_every_setting() -> None:
     assert "reconstruction" in planned(QuantConfig(reconstruct=Reconstruction()))
 
 
-@pytest.mark.slow
 def test_commands_on_data(cli: Cli, tmp_path: Path) -> None:
     def steps(*arguments: object) -> list[str]:
         code, _, err = cli(*arguments)

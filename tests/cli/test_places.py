@@ -49,8 +49,7 @@ def trials(folder: Path, kind: str, count: int, seed: int) -> Any:
 def test_thirty_results_to_places_of_all_kinds(tmp_path: Path) -> None:
     found = trials(tmp_path, "quick", 30, 1)
     assert found["wrong"] == []
-    assert {"0", "2"} <= found["codes"].keys()
-    assert {"129", "130", "143"} & found["codes"].keys()  # which signal hits is chance
+    assert set(found["codes"]) == {"0", "2", "129", "130", "143"}
 
 
 @pytest.mark.slow

@@ -6,10 +6,15 @@ from typing import Any
 from amaranth.hdl import (
     Assert,
     Cat,
+    ClockDomain,
+    ClockSignal,
     Const,
     Elaboratable,
+    EnableInserter,
+    Fragment,
     Module,
     Mux,
+    ResetSignal,
     Signal,
     Value,
     unsigned,
@@ -21,6 +26,7 @@ from intaglio.hdl.drain import Drain
 from intaglio.hdl.fifo import Outlet
 from intaglio.hdl.linebuffer import LineBuffer
 from intaglio.hdl.link import BYTE, CREDIT, Link
+from intaglio.hdl.spi import LEAD, SpiPort
 from intaglio.hdl.stream import advance, counter, delay, pipe
 from intaglio.hdl.uart import UartReceiver, UartSender
 from intaglio.hdl.window import Window
@@ -276,6 +282,93 @@ class OneByte(wiring.Component):
                     m.d.sync += [hears.eq(0), self.o.valid.eq(1), at.eq(0)]
                 with m.Elif(bit != 0):
                     m.d.sync += byte.eq(Cat(byte, inner.tx)[1:])
+
+
+class OneTransaction(wiring.Component):
+    """A byte of `i` in each transaction of an SPI host, to `o` when the last one has been taken:
+    the host's, or where the `inner` port `gives`, the design's.
+
+    The host is written here anew. Its clock changes with ours, every `half` cycles: the port's
+    registers that it clocks have ours, and an enable where it rises or falls. What two clocks do
+    that know nothing of each other is for simulation.
+    """
+
+    def __init__(self, *, inner: SpiPort, gives: bool, half: int) -> None:
+        self.inner, self.gives, self.half = inner, gives, half
+        super().__init__({"i": In(BYTE), "o": Out(BYTE)})
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        inner, frame = self.inner, 8 * (LEAD + self.inner.block)
+        talks, busy, shown = Signal(), Signal(), Signal()
+        at, bit, rest = counter(self.half, "at"), counter(frame, "bit"), counter(10, "rest")
+        sent, heard = Signal(frame), Signal(frame)
+        turns, rise, fall, starts = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            turns.eq(talks & (at == self.half - 1)),
+            rise.eq(turns & ~inner.sck),
+            fall.eq(turns & inner.sck),
+            inner.cs_n.eq(~talks),
+            inner.copi.eq(sent[-1]),
+            starts.eq(self.i.valid & ~busy & ~talks & (rest == 0)),
+        ]
+        with m.If(talks):
+            advance(m, at, turns)
+        with m.If(rest != 0):
+            m.d.sync += rest.eq(rest - 1)
+        with m.If(starts):
+            data = Const(0, 8) if self.gives else self.i.payload
+            count = Const(0, 8) if self.gives else Const(1, 8)
+            m.d.sync += [
+                talks.eq(1), busy.eq(1),
+                sent.eq(Cat(Const(0, 8 * self.inner.block), data, count, Const(0, 8))),
+            ]  # fmt: skip
+        with m.If(rise):
+            m.d.sync += [inner.sck.eq(1), heard.eq(Cat(inner.cipo, heard))]
+        with m.If(fall):
+            m.d.sync += [inner.sck.eq(0), sent.eq(sent << 1)]
+            advance(m, bit, bit == frame - 1)
+            with m.If(bit == frame - 1):
+                m.d.sync += [talks.eq(0), rest.eq(9), shown.eq(1)]
+        with m.Else():
+            m.d.sync += shown.eq(0)
+        answered = heard[8 * self.inner.block :][:8]
+        m.d.comb += [
+            Assert(~shown | (answered == int(self.gives)), "the port says how many it gives"),
+            Assert(~inner.o.valid | (not self.gives), "the port gives what the host means"),
+            Assert(~inner.broken, "the port resets the design where the host says so"),
+        ]
+        if self.gives:
+            self._read(m, shown, heard[:8])
+        else:
+            connect(m, inner.o, flipped(self.o))
+            m.d.comb += self.i.ready.eq(starts)
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += busy.eq(0)
+        m.submodules.inner = self._with_our_clock(m, rise, fall)
+        return m
+
+    def _read(self, m: Module, shown: Value, byte: Value) -> None:
+        """The design's byte is there before a transaction and after it is in the answer."""
+        inner = self.inner
+        m.d.comb += [
+            inner.i.valid.eq(self.i.valid), inner.i.payload.eq(self.i.payload),
+            inner.waiting.eq(self.i.valid), self.i.ready.eq(inner.i.ready),
+        ]  # fmt: skip
+        with m.If(shown):
+            m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(byte)]
+        with m.Elif(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+
+    def _with_our_clock(self, m: Module, rise: Value, fall: Value) -> Fragment:
+        """The port, of whose clocks the host's are ours with an enable."""
+        port = Fragment.get(self.inner, None)
+        for name in ("bits", "bytes", "out"):
+            del port.domains[name]
+            m.domains += ClockDomain(name, reset_less=name != "bits", local=True)
+            m.d.comb += ClockSignal(name).eq(ClockSignal())
+        m.d.comb += ResetSignal("bits").eq(self.inner.cs_n)
+        return EnableInserter({"bits": rise, "bytes": rise, "out": fall})(port)
 
 
 def stream_block(block: Any) -> Any:

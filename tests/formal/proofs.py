@@ -6,7 +6,15 @@ from typing import Any
 
 import numpy as np
 import shapes
-from adapters import DrainUser, LineReader, LinkUser, OneByte, OutletUser, WindowReader
+from adapters import (
+    DrainUser,
+    LineReader,
+    LinkUser,
+    OneByte,
+    OneTransaction,
+    OutletUser,
+    WindowReader,
+)
 from expect import NAME_BITS, NAMES, Input, Lane, Output, Round
 from numpy.typing import NDArray
 
@@ -30,6 +38,7 @@ from intaglio.hdl.pad import Pad
 from intaglio.hdl.pool import MaxPool, SumPool
 from intaglio.hdl.repack import Repack
 from intaglio.hdl.requant import Scale, Scaling
+from intaglio.hdl.spi import SpiPort
 from intaglio.hdl.stream import Frame
 from intaglio.hdl.uart import UartReceiver, UartSender
 from intaglio.hdl.upsample import Upsample
@@ -319,6 +328,11 @@ def serial(inner: UartReceiver | UartSender) -> Case:
     return Case(OneByte(inner=inner), shapes.same(8))
 
 
+def transactions(gives: bool, half: int) -> Case:
+    inner = SpiPort(block=1)
+    return Case(OneTransaction(inner=inner, gives=gives, half=half), shapes.same(8))
+
+
 PROOFS = (
     Proof("Fifo, depth 1", lambda: queue(1), None, 9, waits=1, fast=True),
     Proof("Fifo, depth 3", lambda: queue(3), None, 9, 6, 1, fast=True),
@@ -351,4 +365,6 @@ PROOFS = (
     Proof("Link, first stream", lambda: byte_link(0), 18, 30, 4, 32),
     Proof("UartReceiver", lambda: serial(UartReceiver(cycles=4)), 50, 98, 3, 48),
     Proof("UartSender", lambda: serial(UartSender(cycles=4)), 50, 98, 3, 48),
+    Proof("SpiPort, to the design", lambda: transactions(False, 1), 90, 160, 3, 80),
+    Proof("SpiPort, from the design", lambda: transactions(True, 1), 90, 160, 3, 80),
 )

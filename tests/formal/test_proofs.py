@@ -27,9 +27,6 @@ from intaglio.hdl.link import Link
 PAGE = Path(__file__).parent.parent.parent / "docs" / "proofs.md"
 # The bases of engines; no stream at either side.
 INSIDE = {"Engine", "WeightedEngine", "Requantiser", "Rom"}
-TESTED = {
-    "SpiPort"
-}  # another's clock drives it, which no proof here has: random clocks in test_hdl_spi
 pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 
 
@@ -59,7 +56,7 @@ def blocks() -> set[str]:
 
 def test_no_stream_block_is_without_a_proof() -> None:
     proved = {type(stream_block(proof.case().block)).__name__ for proof in PROOFS}
-    assert proved == blocks() - INSIDE - TESTED
+    assert proved == blocks() - INSIDE
 
 
 @pytest.mark.parametrize("proof", [p for p in PROOFS if p.fast], ids=lambda p: p.name)

@@ -57,10 +57,9 @@ WEIGHTS: dict[Family, tuple[float, ...]] = {
     "generic": FOUR_INPUTS,
     "xc7": (0.8, 0.2, 0.25, 0.5, 0.6),
 }
-# Cells of iCE40 for a table (as estimated, which is more than there are, but some carries have a
-# cell of their own) and for a flip-flop: most registers, those that a
-# memory, a multiplier or another register feeds, have one of their own. Rounded from what nextpnr
-# packed of `digits-up5k`.
+# Cells of iCE40 for a table (as estimated: more than there are, but some carries have a cell of
+# their own) and for a flip-flop: most registers, those that a memory, a multiplier or another
+# register feeds, have one of their own. Rounded from what nextpnr packed of `digits-up5k`.
 CELL_OF_LUT, CELL_OF_FF = 1.0, 0.62
 
 

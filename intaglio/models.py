@@ -1,0 +1,126 @@
+"""What a user names, opened: networks, data and pictures, as on the command line. No torch is
+imported for a Program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intaglio.errors import DataError, ModelError
+from intaglio.program import Program
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from intaglio.detect.coco import CocoData
+    from intaglio.detect.decode import HeadSpec
+
+Size = tuple[int, int]
+Model: TypeAlias = "Program | nn.Module | str | Path"
+
+
+def opened(model: Model, weights: str | Path | None = None) -> Program | nn.Module:
+    """What a name stands for, as on the command line: a bundled or torchvision's detector, a
+    `.intaglio` file, the folder of a build, or package.module:factory. A Program and a module are
+    themselves. `weights` is a state dict. Raises ModelError and what reading a file does."""
+    if not isinstance(model, (str, Path)):
+        return model
+    reference = str(model)
+    if Path(reference).is_dir():
+        reference = f"{reference}/program.intaglio"  # of a build
+    if reference.endswith(".intaglio"):
+        from intaglio.file import load
+
+        if weights is not None:
+            raise ModelError("--weights must go with a torch model, not with a .intaglio file.")
+        return load(reference)
+    from intaglio.detect.resolve import resolve
+
+    return resolve(reference, None if weights is None else Path(weights))
+
+
+def to_be_quantised(model: Model, weights: str | Path | None = None) -> nn.Module:
+    """As `opened`, a torch model. Raises ModelError for a Program."""
+    found = opened(model, weights)
+    if isinstance(found, Program):
+        name = model if isinstance(model, (str, Path)) else "a Program"
+        raise ModelError(f"MODEL must be a torch model, not {name}, which is quantised already.")
+    return found
+
+
+def places(images: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Pictures and folders of them as paths."""
+    return [Path(images)] if isinstance(images, (str, Path)) else [Path(one) for one in images]
+
+
+def coco(data: CocoData | str | Path, images: str | Path | None) -> CocoData:
+    """A COCO set, by its file and the folder of its images."""
+    from intaglio.detect.coco import CocoData
+
+    if isinstance(data, CocoData):
+        return data
+    if images is None:
+        raise DataError("images must be the folder of the images that data lists, not None.")
+    return CocoData(Path(data), Path(images))
+
+
+def head_of(model: Program | nn.Module, name: str) -> HeadSpec:
+    """The head description that turns output maps into boxes. Raises ModelError without one."""
+    from intaglio.detect.networks.spec import HeadSpec, spec_of
+
+    if isinstance(model, Program):
+        text = model.meta.get("head")
+        spec = HeadSpec.from_json(text) if text else None
+    else:
+        spec = spec_of(model)
+    if spec is None:
+        raise ModelError(
+            f"{name} must carry a head description to decode boxes; give the torch model an"
+            " attribute `head_spec`, or use `intaglio run --raw`."
+        )
+    return spec
+
+
+def input_size(model: Program | nn.Module) -> tuple[int, int] | None:
+    """(H, W) that the model is made for, if it says so."""
+    if isinstance(model, Program):
+        _, height, width = model.inputs[0].shape
+        return height, width
+    size = getattr(model, "input_size", None)
+    return (int(size[0]), int(size[1])) if size is not None else None
+
+
+def input_channels(model: Program | nn.Module, files: Sequence[Path], size: Size | None) -> int:
+    """Channels of pictures as the network reads them: a Program's own; 3, but 1 for a torch model
+    that takes one and not three, where all `files` are grey pictures."""
+    if isinstance(model, Program):
+        return model.inputs[0].shape[0]
+    from intaglio.detect.pictures import header, is_array
+    from intaglio.quant import float_predictor
+
+    if not all(not is_array(file) and header(file).grey for file in files):
+        return 3
+    predict, (height, width) = float_predictor(model), size or header(files[0]).size
+
+    def takes(channels: int) -> bool:
+        try:
+            predict(np.zeros((1, channels, height, width), np.uint8))
+        except Exception:  # a module of the user's: whatever it raises, it does not take this
+            return False
+        return True
+
+    return 1 if not takes(3) and takes(1) else 3
+
+
+def images_for(
+    program: Program, files: Sequence[Path], *, resize: bool = False, quiet: bool = False
+) -> NDArray[np.uint8]:
+    """Image files (N, C, H, W) as a Program reads them; see `detect.images.stack`."""
+    from intaglio.detect.images import stack
+
+    channels, height, width = program.inputs[0].shape
+    return stack(list(files), (height, width), resize=resize, channels=channels, quiet=quiet)
