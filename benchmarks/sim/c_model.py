@@ -16,12 +16,11 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from timed import turns
 
 from intaglio.cmodel.compiled import FLAGS, CModel, compare, compile_library
 from intaglio.cmodel.folder import write_c_model
@@ -31,7 +30,6 @@ from intaglio.sim.engine import Simulator
 
 RESULTS = Path(__file__).parent.parent / "results" / "c_model.json"
 BUILDS = {"as written by make": FLAGS, "for this processor": (*FLAGS, "-march=native")}
-REST = 0.05  # seconds between turns
 
 
 def main() -> None:
@@ -94,19 +92,6 @@ def spread(a: list[float], b: list[float]) -> tuple[float, float, float]:
     """Median, smallest and largest ratio, round by round."""
     found = sorted(x / y for x, y in zip(a, b, strict=True))
     return (round(statistics.median(found), 2), round(found[0], 2), round(found[-1], 2))
-
-
-def turns(calls: tuple[Callable[[Any], Any], ...], images: Any, rounds: int) -> list[list[float]]:
-    """Processor seconds of each call, turn by turn: a rest, the call once untimed, then timed."""
-    times: list[list[float]] = [[] for _ in calls]
-    for _ in range(rounds):
-        for call, kept in zip(calls, times, strict=True):
-            time.sleep(REST)
-            call(images)
-            begin = time.thread_time()
-            call(images)
-            kept.append(time.thread_time() - begin)
-    return times
 
 
 if __name__ == "__main__":

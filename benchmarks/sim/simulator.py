@@ -39,6 +39,7 @@ import peer_torch
 import torch
 from PIL import Image
 from simulator_page import line, write
+from timed import turns
 
 from intaglio.codegen.bundle import build
 from intaglio.detect import zoo
@@ -299,22 +300,6 @@ def bare(threads: int) -> Callable[[Any], Any]:
 def ratio(a: list[float], b: list[float]) -> list[float]:
     """Round by round."""
     return [x / y for x, y in zip(a, b, strict=True)]
-
-
-REST = 0.05  # seconds; a runtime's idle threads spin for a while, on the processor of the next
-
-
-def turns(calls: tuple[Callable[[Any], Any], ...], images: Any, rounds: int) -> list[list[float]]:
-    """Seconds of each call on `images`, turn by turn: a rest, the call once untimed, then timed."""
-    times: list[list[float]] = [[] for _ in calls]
-    for _ in range(rounds):
-        for call, kept in zip(calls, times, strict=True):
-            time.sleep(REST)
-            call(images)
-            begin = time.perf_counter()
-            call(images)
-            kept.append(time.perf_counter() - begin)
-    return times
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from intaglio.cosim.port import Port
 from intaglio.detect.decode import HeadSpec
 from intaglio.detect.images import image_files
 from intaglio.detect.pictures import load_image
-from intaglio.detect.seen import Seen, seen
+from intaglio.detect.seen import BOXES, Seen, check_names, seen
 from intaglio.errors import DataError
 from intaglio.ops import Tensor
 
@@ -105,9 +105,7 @@ def look_at(
     FOLDER/NAME.boxes.png of each. Returns what was found, as `intaglio run --json` has it, and the
     rates."""
     eyes, files = Eyes(line, manifest, patience), image_files(places)
-    twice = [f for n, f in enumerate(files) if f.stem in {g.stem for g in files[:n]}]
-    if twice:
-        raise DataError(f"Images must have different names, but {twice[0].stem} comes twice.")
+    check_names(files)
     folder.mkdir(parents=True, exist_ok=True)
     found: list[Seen] = []
     seconds = 0.0
@@ -132,7 +130,7 @@ def look_at(
 
 def drawn(one: Seen, folder: Path) -> Path:
     """The picture with its boxes, in a file of its own."""
-    target = folder / f"{one.path.stem}.boxes.png"
+    target = folder / f"{one.path.stem}{BOXES}"
     one.picture.save(target, format="PNG")
     return target
 

@@ -1,7 +1,6 @@
 """Commands on networks: info, run, eval, compare."""
 
 import json
-from collections import Counter
 from dataclasses import asdict
 from enum import StrEnum
 from io import BytesIO
@@ -63,7 +62,7 @@ if TYPE_CHECKING:
     from intaglio.program import Program
 
 
-BOXES, MAPS = ".boxes.png", ".maps.npz"  # endings that no picture of a user's has
+MAPS = ".maps.npz"  # as `detect.seen.BOXES`, an ending that no picture of a user's has
 ANY = Kind("a file")
 BOXES_FOUND = Kind("COCO's results", begins(b"["))
 
@@ -114,14 +113,13 @@ def run(
     steps = step_log()
     from intaglio.detect.images import batch_size, image_files
     from intaglio.detect.pictures import header, tell
+    from intaglio.detect.seen import BOXES, check_names
     from intaglio.file import load
     from intaglio.models import head_of, images_for
     from intaglio.sim.engine import Simulator
 
     images = image_files(images)
-    names = [path.stem for path in images]
-    if twice := [name for name, times in Counter(names).items() if times > 1]:
-        raise DataError(f"Images must have different names, but {twice[0]} comes twice.")
+    check_names(images)
     targets = {path: output / f"{path.stem}{MAPS if raw else BOXES}" for path in images}
     settle(
         [model, *images], *(Result("-o", target, ANY) for target in targets.values()),

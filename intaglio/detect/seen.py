@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from intaglio.detect.decode import Detections, HeadSpec, decode
 from intaglio.detect.pictures import letterbox_scale, load_image
+from intaglio.errors import DataError
 from intaglio.ops import Tensor, dequantise
 
 if TYPE_CHECKING:
     from PIL import Image
 
+BOXES = ".boxes.png"  # the ending of a drawn picture: no picture of a user's has it
 DRAWN = 384  # pixels of a small picture's longer side, enlarged by a whole number
 
 
@@ -58,6 +61,13 @@ class Seen:
             "labels": [self.name(i) for i in kept],
             "scores": [round(float(found.scores[i]), 4) for i in kept],
         }
+
+
+def check_names(files: Sequence[Path]) -> None:
+    """Raises DataError where the results of two files would have one name."""
+    twice = [name for name, times in Counter(file.stem for file in files).items() if times > 1]
+    if twice:
+        raise DataError(f"Images must have different names, but {twice[0]} comes twice.")
 
 
 def seen(
