@@ -53,13 +53,18 @@ def chromium() -> str:
     return found or pytest.skip("chromium is not installed")
 
 
-def docs_packages() -> None:
-    """Skip the test without what the site is built with; fail when CI is set."""
-    missing = [name for name in ("sphinx", "myst_nb", "furo") if find_spec(name) is None]
+def needs_modules(*names: str) -> None:
+    """Skip the test without these packages; fail when CI is set."""
+    missing = [name for name in names if find_spec(name) is None]
     if missing and os.environ.get("CI"):
         pytest.fail(f"{missing} must be installed where CI is set; `make setup` does")
     if missing:
         pytest.skip(f"{missing} are not installed")
+
+
+def docs_packages() -> None:
+    """Skip the test without what the site is built with; fail when CI is set."""
+    needs_modules("sphinx", "myst_nb", "furo")
 
 
 def tosa_python() -> Path:

@@ -7,10 +7,13 @@ onnxruntime, torch (oneDNN) and LiteRT (XNNPACK) with int8 operators of the same
 onnxruntime and torch in fp32, turn by turn, from arrays of planes to arrays of planes; a turn is a
 rest (the threads of the last one fall asleep), an untimed call, and a timed one. Ratios are medians
 over the rounds, above 1 where the simulator is faster; `peak_share` is the network's
-multiplications a second beside those of the bare `vpdpbusd` loop in the same round, above 1 where
+multiplications a second beside those of the bare loop of products in the same round, above 1 where
 Winograd's transform saves most of them. Mismatches are those of all outputs of an image against the
 reference simulator. Latency is one image, on one thread or shared by two; throughput is a batch, an
-image at a time on each of two threads. `start` is the command `intaglio run` on one picture as a
+image at a time on each of two threads. `--isa` holds the simulator, and the runtimes that can be
+held, to one instruction set; a row names ours and what every runtime was seen to multiply with
+(`units.py`), and the runtimes whose sums went wrong there (`peers.probe`). Rows of other processors
+and instruction sets stay in the results. `start` is the command `intaglio run` on one picture as a
 process of its own: with nothing compiled, and again with the kernels kept; its seconds, and its
 largest resident memory. `rtl` is the same network in Verilog, compiled by Verilator, for scale.
 Written to results/sim.json, and docs/speed.md from it.
@@ -24,47 +27,46 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
-import onnxruntime
-import peer_litert
-import peer_onnx
-import peer_torch
 import torch
+from bare import bare, macs_of
+from peers import facts_of, network, peers_of
 from PIL import Image
 from simulator_page import line, write
 from timed import turns
+from units import HELD
 
 from intaglio.codegen.bundle import build
 from intaglio.detect import zoo
-from intaglio.detect.decode import HeadSpec
-from intaglio.detect.networks.retinanet import retinanet_resnet
 from intaglio.file import save
 from intaglio.program import Program
-from intaglio.quant import QuantConfig, float_predictor, quantize
+from intaglio.quant import QuantConfig, quantize
 from intaglio.sim import reference
-from intaglio.sim.compiled import jit
-from intaglio.sim.dots import blocks_of, call_block
 from intaglio.sim.engine import Simulator
-from intaglio.sim.isa import UNITS, supported
+from intaglio.sim.isa import UNITS, Isa, supported
 from intaglio.system.threads import processors
 
 RESULTS = Path(__file__).parent.parent / "results"
 NETS = ("retinanet-r18", *zoo.BUNDLED)
-PIXELS = UNITS[0].pixels
-TILE_MACS = PIXELS * 32 * 4  # of one step of the bare loop
 
 
 @dataclass(frozen=True)
 class Row:
-    """One network, widths, and way to run; the spread is the smallest and largest ratio."""
+    """One network, widths, and way to run; the spread is the smallest and largest ratio.
 
+    isa         what the simulator ran on
+    peer_isa    what each runtime was seen to run on
+    peer_wrong  codes of `peers.probe` that each int8 runtime had wrong, of 4,096
+    """
+
+    processor: str
+    isa: Isa
+    peer_isa: dict[str, str]
+    peer_wrong: dict[str, int]
     net: str
     size: int
     wbits: int
@@ -89,13 +91,19 @@ def main() -> None:
     parser.add_argument("--net", nargs="+", choices=NETS, default=NETS)
     parser.add_argument("--size", type=int, nargs="+", help="Others stay, if measured alike.")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--isa", choices=tuple(HELD), help="Hold to; default: what there is.")
     parser.add_argument("--out", type=Path, default=RESULTS / "sim.json")
     options = parser.parse_args()
+    held = HELD.get(options.isa, {})
+    if held.items() - os.environ.items():  # read when a process starts
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | held)
     torch.set_num_threads(1)
     start, scale = starts(), rtl()
     for facts in (start, scale):
         print(", ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
-    machine = {"processors": processors(), "isa": supported()[0], "rounds": options.rounds}
+    machine = {"processors": processors(), "rounds": options.rounds}
+    isa = supported()[0]
+    here = {"processor": processor(), "isa": isa}
     found = json.loads(options.out.read_text()) if options.out.exists() else {}
     rows = found["rows"] if found.get("machine") == machine else []
     made = {"machine": machine, "start": start, "rtl": scale}
@@ -103,11 +111,12 @@ def main() -> None:
         for size in (256, 512) if net == "retinanet-r18" else (zoo.find(net).size[0],):
             if options.size and size not in options.size:
                 continue
-            rows = [row for row in rows if (row["net"], row["size"]) != (net, size)]
-            for row in map(asdict, measure(net, size, options.rounds)):
+            this = here | {"net": net, "size": size}
+            rows = [row for row in rows if any(row[key] != this[key] for key in this)]
+            for row in map(asdict, measure(net, size, options.rounds, isa)):
                 rows.append(row)
                 print(line(row), flush=True)
-            rows.sort(key=lambda row: (NETS.index(row["net"]), row["size"]))
+            rows.sort(key=place)
             options.out.write_text(json.dumps(made | {"rows": rows}, indent=1) + "\n")
     if options.out == RESULTS / "sim.json":
         write(made | {"rows": rows})
@@ -160,19 +169,23 @@ def run_process(folder: str, model: Path, picture: Path) -> tuple[float, float]:
     return time.perf_counter() - begin, usage.ru_maxrss / 1024
 
 
-def network(net: str) -> Any:
-    """A bundled detector, or ResNet18-FPN-RetinaNet of 80 classes with random weights."""
-    if net != "retinanet-r18":
-        return zoo.load(net)
-    torch.manual_seed(0)
-    strides = (8, 16, 32, 64, 128)
-    sizes = tuple(tuple(4.0 * s * 2 ** (i / 3) for i in range(3)) for s in strides)
-    classes = tuple(str(i) for i in range(80))
-    spec = HeadSpec("retinanet", classes, strides, anchor_sizes=sizes, anchor_ratios=(0.5, 1, 2))
-    return retinanet_resnet(18, spec).eval()
+def processor() -> str:
+    """As the system names it, with its family and model: one name has many."""
+    facts = {}
+    for text in Path("/proc/cpuinfo").read_text(encoding="ascii").splitlines():
+        key, _, value = text.partition(":")
+        facts.setdefault(key.strip(), value.strip())
+    return "{model name}, family {cpu family}, model {model}".format(**facts)
 
 
-def measure(net: str, size: int, rounds: int) -> list[Row]:
+def place(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Of a row among the others."""
+    isas = [unit.isa for unit in UNITS]
+    isa = isas.index(row["isa"]) if row["isa"] in isas else len(isas)
+    return row["processor"], isa, NETS.index(row["net"]), row["size"], -row["wbits"]
+
+
+def measure(net: str, size: int, rounds: int, isa: Isa) -> list[Row]:
     """The rows of one network at one size."""
     model = network(net)
     shape = (4 if size > 128 else 32, 3, size, size)
@@ -183,21 +196,30 @@ def measure(net: str, size: int, rounds: int) -> list[Row]:
         ).program
         for b in (8, 4)
     ]
+    facts = facts_of(programs[0], net)
     rows = []
     for bits, program in zip((8, 4), programs, strict=True):
-        wrong = mismatches(program, images[:1])
+        wrong = mismatches(program, images[:1], isa)
         for mode, threads in (("latency", 1), ("latency", 2), ("throughput", 2)):
             each = threads if mode == "latency" else 1  # threads that share an image
             batch = images[:1] if mode == "latency" else images
             torch.set_num_threads(each)
             peers = peers_of(programs[0], model, each, threads // each)
-            calls = (Simulator(program, threads=threads), bare(threads), *peers.values())
+            calls = (
+                Simulator(program, threads=threads, isa=isa),
+                bare(threads, isa),
+                *peers.values(),
+            )
             ours, peak, *theirs = turns(calls, batch, rounds)
             ratios = dict(zip(peers, (sorted(ratio(t, ours)) for t in theirs), strict=True))
             macs = sum(program.macs().values()) * len(batch)
-            most = STEPS * TILE_MACS * max(len(batch), threads)
+            most = macs_of(isa) * max(len(batch), threads)
             share = [macs / a / (most / p) for a, p in zip(ours, peak, strict=True)]
             row = Row(
+                processor=processor(),
+                isa=isa,
+                peer_isa={name: found["unit"] for name, found in facts.items()},
+                peer_wrong={n: f["wrong"] for n, f in facts.items() if "wrong" in f},
                 net=net,
                 size=size,
                 wbits=bits,
@@ -215,86 +237,11 @@ def measure(net: str, size: int, rounds: int) -> list[Row]:
     return rows
 
 
-def peers_of(program: Program, model: Any, each: int, together: int) -> dict[str, Any]:
-    """What the simulator is timed beside, with `each` threads an image, and `together` images at a
-    time; by the names of the ratios."""
-    litert = SimpleQueue[Any]()  # an interpreter has one image at a time
-    for _ in range(together):
-        litert.put(peer_litert.Peer(program, each))
-
-    def run_litert(images: Any) -> None:
-        peer = litert.get()
-        peer(images)
-        litert.put(peer)
-
-    calls = {
-        "ort_int8": session(peer_onnx.model(program), each),
-        "ort_fp32": session(peer_onnx.float_model(program), each),
-        "torch_int8": peer_torch.Peer(program),
-        "torch_fp32": float_predictor(model),
-        "litert_int8": run_litert,
-    }
-    return {name: spread(call, together) for name, call in calls.items()}
-
-
-def session(model: bytes, threads: int) -> Callable[[Any], Any]:
-    """onnxruntime on so many threads a call."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    made = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    (x,) = made.get_inputs()
-    return lambda images: made.run(None, {x.name: images})
-
-
-def mismatches(program: Program, images: Any) -> int:
+def mismatches(program: Program, images: Any, isa: Isa) -> int:
     """Output integers that differ from the reference's."""
     expected = reference.run(program, images).tensors
-    got = Simulator(program)(images)
+    got = Simulator(program, isa=isa)(images)
     return sum(int(np.count_nonzero(got[name] != expected[name])) for name in got)
-
-
-def spread(call: Callable[[Any], Any], threads: int) -> Callable[[Any], Any]:
-    """`call` on each image by itself, `threads` at a time."""
-    pool = ThreadPoolExecutor(threads)
-
-    def run(images: Any) -> None:
-        list(pool.map(call, (images[i : i + 1] for i in range(len(images)))))
-
-    return run
-
-
-STEPS = 12_800_000  # of the bare loop, an image: some 50 ms, beside which starting it is nothing
-
-
-@jit
-def steps(block: int, count: int, tile: Any) -> None:
-    """Multiplications without anything else: one small tile, again and again."""
-    bases, offsets, weight, start, out = tile
-    for _ in range(count // 64):
-        call_block(
-            block,
-            (
-                bases.ctypes.data, offsets.ctypes.data, 1, 64, weight.ctypes.data, 4096,
-                start.ctypes.data, out.ctypes.data, 128,
-            ),
-        )  # fmt: skip
-
-
-def bare(threads: int) -> Callable[[Any], Any]:
-    """The peak: STEPS of the kernel's innermost loop on every thread."""
-
-    def once(_: Any) -> None:
-        codes = np.zeros(4096, np.uint8)
-        bases = codes.ctypes.data + np.arange(PIXELS, dtype=np.int64) * 64
-        weight, start = np.zeros(2 * 4096, np.int8), np.zeros(32, np.int32)
-        out = np.zeros((PIXELS, 32), np.int32)
-        steps(block, STEPS, (bases, np.zeros(1, np.int64), weight, start, out))
-
-    if "avx512vnni" not in supported():
-        raise SystemExit("The processor must have AVX512-VNNI for this comparison.")
-    block = blocks_of("avx512vnni", "bytes").wide.address
-    every = spread(once, threads)
-    return lambda images: every(range(max(len(images), threads)))
 
 
 def ratio(a: list[float], b: list[float]) -> list[float]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from intaglio.system.disk import write_text
@@ -11,17 +13,29 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "speed.md"
 
 HEAD = """# Speed of the simulator
 
-Written by `make bench-sim` from `benchmarks/results/sim.json`; do not edit. {processors} processors
-with {isa}; every number is the median of {rounds} rounds in which the programs run turn by turn,
+Written by `make bench-sim` from `benchmarks/results/sim.json`; do not edit. {processors}
+processors; every number is the median of {rounds} rounds in which the programs run turn by turn,
 each after a rest and an untimed call, from uint8 planes to planes of maps. Beside the others, above
 1 is where the simulator is faster, with the smallest and largest ratio to onnxruntime. The others
 round in floats, so that their integers are near the Program's; the simulator's are compared with
 the reference's, and the last column counts those that differ.
 
+A ratio holds for the processor it was measured on, and for what ran there: each section says which
+unit the simulator multiplied with, and which one every runtime was seen to use, found by stopping
+it while it worked and looking at its instructions (`benchmarks/sim/units.py`). Where the sums of a
+runtime's int8 products do not fit what it adds them in, its integers are wrong and its speed says
+little; a convolution of the largest bytes shows it (`probe` in `benchmarks/sim/peers.py`).
+
 `retinanet-r18` is ResNet18-FPN-RetinaNet with 80 classes. Latency is one image, on one thread or
 shared by two; throughput is a batch, an image on each of two threads. The share of the peak is the
-network's multiplications a second over those of a bare `vpdpbusd` loop in the same round: an exact
-Winograd transform saves most of a 3x3 convolution's, so that it can exceed 1.
+network's multiplications a second over those of a bare loop of the same unit's products in the same
+round: an exact Winograd transform saves most of a 3x3 convolution's, so that it can exceed 1.
+"""
+
+SECTION = """
+## {isa}, {processor}
+
+{peers}
 
 | network | size | widths | mode, threads | GMAC/s | onnxruntime int8 | fp32 | torch int8 | fp32 | \
 LiteRT int8 | share of peak | wrong |
@@ -44,12 +58,38 @@ folder, under the digest of the sources it was made from.
 """
 
 
+PEERS = {
+    "ort_int8": "onnxruntime int8",
+    "ort_fp32": "onnxruntime fp32",
+    "torch_int8": "torch int8",
+    "torch_fp32": "torch fp32",
+    "litert_int8": "LiteRT int8",
+}
+
+
 def write(made: dict[str, Any]) -> None:
-    """The page of everything that sim.json holds."""
-    rows = "\n".join(line(row) for row in made["rows"]) + "\n"
-    write_text(
-        PAGE, HEAD.format(**made["machine"]) + rows + TAIL.format(**made["start"], **made["rtl"])
+    """The page of everything that sim.json holds: a section for each processor and instruction
+    set."""
+    page = HEAD.format(**made["machine"])
+    for (name, isa), rows in groupby(made["rows"], lambda row: (row["processor"], row["isa"])):
+        page += section(name, isa, list(rows))
+    write_text(PAGE, page + TAIL.format(**made["start"], **made["rtl"]))
+
+
+def section(name: str, isa: str, rows: list[dict[str, Any]]) -> str:
+    """Rows of one processor and instruction set, behind what the others ran on there."""
+    used = {peer: sorted({row["peer_isa"][peer] for row in rows}) for peer in PEERS}
+    words = [f"{PEERS[peer]} on {' and '.join(units)}" for peer, units in used.items()]
+    wrong = {peer for row in rows for peer, count in row["peer_wrong"].items() if count}
+    bad = [PEERS[peer] for peer in PEERS if peer in wrong]
+    said = f"The simulator ran on {isa}; {', '.join(words)}. "
+    said += (
+        f"Sums of {' and '.join(bad)} went wrong on the probe."
+        if bad
+        else "No runtime's sums went wrong on the probe."
     )
+    table = "\n".join(map(line, rows)) + "\n"
+    return SECTION.format(isa=isa, processor=name, peers=fill(said, 100)) + table
 
 
 def line(row: dict[str, Any]) -> str:
