@@ -116,14 +116,15 @@ def main() -> int:
     parser.add_argument("--random", type=int, default=30)
     parser.add_argument("--anew", action="store_true", help="measure what has a row, too")
     options = parser.parse_args()
-    rows = [] if options.anew else kept()
+    rows = kept()
     for net, program, lanes in cases(options.net, options.random):
-        if any((r["net"], r["folding"]) == (net, f"{lanes} multipliers") for r in rows):
+        others = [r for r in rows if (r["net"], r["folding"]) != (net, f"{lanes} multipliers")]
+        if len(others) < len(rows) and not options.anew:
             continue
         small = lanes <= device(SMALL).multipliers
         bundle = build(program, target=SMALL if small else LARGE, lanes=lanes)
         frames = len(bundle.manifest["frame_ends"])
-        rows.append(row(net, lanes, bundle, bundle.compile(threads=1).measure(frames)))
+        rows = [*others, row(net, lanes, bundle, bundle.compile(threads=1).measure(frames))]
         put("cycles", rows)
         print(sentence(rows[-1]), flush=True)
     wrong = sum(not r["equal"] for r in rows)
