@@ -138,6 +138,7 @@ def long(into: Path, out: Path) -> Iterator[tuple[object, ...]]:
     yield "eval", out / "rtl", *data, "--engine", "rtl"
     yield "verify", out / "build", "--gates"
     yield "bitstream", out / "build", "--seeds", 1
+    yield "demo", "-o", out / "demo"
 
 
 def below(folder: Path) -> set[str]:

@@ -13,7 +13,7 @@ from tools import namespace, needs, sentences, stock_path
 TESTS = Path(__file__).parent.parent
 ROOT = TESTS.parent
 SCRIPT = TESTS / "every_command.py"
-ENOUGH = "size=24m"
+FULL, ENOUGH = "size=24m", "size=400m"
 # Where a build's tools work.
 WORKED_IN = {"build/sim", "build/bitstream", "rtl/sim", "rtl/sim/function"}
 
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def full_disk(folder: Path, mode: str, *pages: int) -> None:
-    mounts = f"mount -t tmpfs -o {ENOUGH} none '{folder}/out'"
+    mounts = f"mount -t tmpfs -o {FULL} none '{folder}/out'"
     found = run(mode, folder, *pages, mounts=mounts)
     for row in found:
         assert "Traceback" not in row["err"], row
@@ -89,6 +89,8 @@ done
         for line in sentences(row["err"]):
             assert line.startswith(f"intaglio: compiled code is kept in {folder}/tmp/intaglio-")
         assert row["new"] or row["name"].startswith("verify"), row
+    if mode == "long":
+        assert any(row["name"].startswith("demo") for row in found)
 
 
 @pytest.mark.slow
