@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from peers import spread
 
+from intaglio.sim.code.emitting import callable_of
 from intaglio.sim.compiled import jit
 from intaglio.sim.dots import WIDE, blocks_of, call_block
 from intaglio.sim.isa import UNITS, Isa, Unit, unit_of
@@ -46,7 +47,7 @@ def bare(threads: int, isa: Isa) -> Callable[[Any], Any]:
     """STEPS of the kernels' innermost loop on every thread, for as many images."""
     unit = vectors(isa)
     size = 4 * unit.lanes  # bytes of a register
-    block = blocks_of(unit.isa, unit.operand).wide.address
+    block, loop = blocks_of(unit.isa, unit.operand).wide.address, callable_of(steps)
 
     def once(_: Any) -> None:
         codes = np.zeros(unit.pixels * 4 * QUADS, np.uint8)
@@ -55,7 +56,7 @@ def bare(threads: int, isa: Isa) -> Callable[[Any], Any]:
         start = np.zeros(WIDE * unit.lanes, np.int32)
         out = np.zeros((unit.pixels, WIDE * unit.lanes), np.int32)
         tile = (bases, np.zeros(1, np.int64), weight, QUADS * size, start, out, out.strides[0])
-        steps(block, STEPS, tile)
+        loop(block, STEPS, tile)
 
     every = spread(once, threads)
     return lambda images: every(range(max(len(images), threads)))

@@ -14,10 +14,8 @@ from typing import Any, Literal
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
 
-from intaglio.sim.compiled import LONG, Pointer, caller, named, written
+from intaglio.sim.compiled import LONG, Pointer, caller, cgutils, named, types, written
 from intaglio.sim.isa import Isa, Unit, unit_of
 
 Operand = Literal["bytes", "words"]

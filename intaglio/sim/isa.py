@@ -10,10 +10,8 @@ import functools
 from dataclasses import dataclass
 from typing import Literal
 
-import llvmlite.binding as llvm
-import numba
-
 from intaglio.errors import DataError
+from intaglio.sim.code.target import features
 
 Isa = Literal["avx512vnni", "avxvnni", "avx2", "generic"]
 
@@ -82,24 +80,13 @@ def supported() -> tuple[Isa, ...]:
 
 def runs(unit: Unit) -> bool:
     """Whether Numba's compilation target has its instructions."""
-    features = target_features()
-    return any(needed <= features for needed in unit.needs)
+    there = features()
+    return any(needed <= there for needed in unit.needs)
 
 
 def unit_of(isa: Isa) -> Unit | None:
     """The vector unit behind a name; None for "generic"."""
     return next((unit for unit in UNITS if unit.isa == isa), None)
-
-
-@functools.cache
-def target_features() -> frozenset[str]:
-    """Names of the CPU features that Numba compiles for. A CPU named by NUMBA_CPU_NAME counts with
-    the features that NUMBA_CPU_FEATURES switches on, and no others."""
-    settings = vars(numba.config)
-    stated = settings["CPU_FEATURES"]
-    if stated is not None or settings["CPU_NAME"] is not None:
-        return frozenset(word[1:] for word in (stated or "").split(",") if word.startswith("+"))
-    return frozenset(name for name, there in llvm.get_host_cpu_features().items() if there)
 
 
 def choose(isa: str | None) -> Isa:

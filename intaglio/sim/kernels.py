@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from numba import int64
+from numpy import int64
 
 from intaglio import fixed
 from intaglio.ops import Ints

@@ -14,18 +14,26 @@ import ctypes
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
 from numpy.typing import NDArray
 
 from intaglio.sim import kernels, packed, winograd
-from intaglio.sim.compiled import LONG, Kernel, Pointer, address_of, caller, jit, written
+from intaglio.sim.code.kernel import Code, Kernel, kind
+from intaglio.sim.compiled import (
+    LONG,
+    Pointer,
+    address_of,
+    caller,
+    cgutils,
+    jit,
+    made_ready,
+    types,
+    written,
+)
 
 Array = NDArray[Any]
 PATIENCE = 4096  # looks at another thread's work before the processor is offered to it
@@ -129,12 +137,19 @@ def words(value: Any) -> list[int]:
     return [int(value)]
 
 
-def compiled(kernel: Kernel, arguments: tuple[Any, ...]) -> int:
-    """The address of a step's kernel for arguments of these types."""
-    typed: Any = numba.typeof  # Numba's types have no types
-    kinds = [types.int64 if isinstance(a, Pointer) else typed(a) for a in arguments]
-    pointer = types.CPointer(types.Tuple(kinds))  # type: ignore[no-untyped-call]  # Numba's own
-    return address_of(kernel, (pointer, types.int64, types.int64, types.int64))
+def code_of(kernel: Kernel, arguments: tuple[Any, ...]) -> Code:
+    """A step's kernel for arguments of these kinds."""
+    plain = tuple(0 if isinstance(one, Pointer) else one for one in arguments)
+    return Code(kernel, f"step {kind(plain)}", partial(types_of, plain))
+
+
+def types_of(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Numba's types of what a step's kernel takes: a pointer to its arguments, three numbers."""
+    from numba import typeof
+
+    typed: Any = typeof  # Numba's types have no types
+    kinds = [typed(one) for one in arguments]
+    return (types.CPointer(types.Tuple(kinds)), *(types.int64,) * 3)
 
 
 @dataclass(frozen=True)
@@ -176,12 +191,15 @@ class Step:
 
 def make_steps(steps: Sequence[Step]) -> tuple[Steps, list[int]]:
     """The list, and where each step's arguments begin among its words."""
+    codes = [code_of(step.kernel, step.arguments) for step in steps]
+    behind = (one.code for s in steps for one in s.arguments if isinstance(one, Pointer))
+    made_ready((*codes, *behind, Pointer(run_alone, 2).code))
     laid = [words(step.arguments) for step in steps]
     places = np.cumsum([0, *map(len, laid)])
     memory = np.array([word for part in laid for word in part], dtype=np.int64)
     rows = [
-        (compiled(s.kernel, s.arguments), memory.ctypes.data + 8 * place, s.size, s.part)
-        for s, place in zip(steps, places, strict=False)
+        (address_of(code), memory.ctypes.data + 8 * place, s.size, s.part)
+        for code, s, place in zip(codes, steps, places, strict=False)
     ]
     table = np.array(rows, dtype=np.int64).reshape(-1, 4)
     counts = np.zeros((len(rows), 2), dtype=np.int64)

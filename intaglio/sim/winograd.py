@@ -24,12 +24,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
 from numpy.typing import NDArray
 
 from intaglio.fixed import IntType
 from intaglio.ops import Ints
-from intaglio.sim.compiled import Pointer, caller, inlined, jit, named, written
+from intaglio.sim.compiled import Pointer, caller, inlined, jit, named, types, written
 from intaglio.sim.dots import BYTE, INT, WORD, at, call_block, number
 from intaglio.sim.isa import UNITS, Isa, Unit, unit_of
 from intaglio.sim.kernels import TRN, Scaling, requant_channels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -26,6 +26,7 @@ from intaglio.ops import (
     Windowed,
 )
 from intaglio.sim import kernels, packed, steps, winograd
+from intaglio.sim.code.kernel import Kernel
 from intaglio.sim.dots import SLACK, blocks_of
 from intaglio.sim.isa import Unit, unit_of
 from intaglio.sim.kernels import TILE, Forced, Scaling, Window
@@ -182,9 +183,7 @@ class Binder:
         array = self.arrays[name]
         return array.reshape(-1, array.shape[2])
 
-    def call(
-        self, kernel: Callable[..., Any], *arguments: Any, size: int, part: int | None = None
-    ) -> None:
+    def call(self, kernel: Kernel, *arguments: Any, size: int, part: int | None = None) -> None:
         """Append a step; unless told, a part is one of four for every worker."""
         self.steps.append(Step(kernel, arguments, size, part or -(-size // (4 * self.workers))))
 

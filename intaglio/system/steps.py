@@ -85,7 +85,11 @@ class Steps:
             with self._lock:
                 self._begin(name)
             before = most_used()
-            yield
+            RUNNING.append(self)
+            try:
+                yield
+            finally:
+                RUNNING.remove(self)
             with self._lock:
                 self._look()
                 if most_used() > before:  # it may have been between two looks
@@ -107,6 +111,20 @@ class Steps:
                     self._parts[self._part] = self._parts.get(self._part, 0.0) + spent
                 self._part, self._part_began = what, now
             self._watched = partial(counted, what, done, total)
+
+    @contextmanager
+    def aside(self, what: str, total: int) -> Iterator[Callable[[int, int], None]]:
+        """`what` must be done before the step can go on; yields what is told (done, total) of it.
+        Then the step does again what it did."""
+        with self._lock:
+            before, watched = self._part, self._watched
+        self.tell(what, 0, total)
+        try:
+            yield partial(self.tell, what)
+        finally:
+            with self._lock:
+                self.tell(before)
+                self._watched = watched
 
     def progress(self, done: int, total: int) -> None:
         """How much is done of a step that does one thing."""
@@ -175,6 +193,18 @@ class Steps:
         self._spoken = time.monotonic()
         if self._say is not None:
             self._say(line)
+
+
+RUNNING: list[Steps] = []  # those of this process that are in a step, the innermost last
+
+
+@contextmanager
+def aside(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """`Steps.aside` of whoever does a step now, for work that nobody planned: code that is compiled
+    when it is first needed. Tells nobody where there is no step."""
+    running = RUNNING[-1] if RUNNING else Steps()
+    with running.aside(what, total) as progress:
+        yield progress
 
 
 def counted(what: str, done: int, total: int) -> str:
