@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
 from intaglio.api import Engine, compare_with_simulator, evaluate, predictor
 from intaglio.codegen.folder.manifest import is_build, made_since
@@ -51,8 +50,8 @@ class Story:
     """Says each chapter, how long it takes as measured elsewhere, and the steps inside it, with the
     seconds since the start."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.out = say
         self.started = time.perf_counter()
         self.chapter = 0
 
@@ -62,7 +61,7 @@ class Story:
 
     def say(self, line: str) -> None:
         """One line."""
-        self.console.print(f"[{self.seconds():5.0f} s] {line}", markup=False)
+        self.out(f"[{self.seconds():5.0f} s] {line}")
 
     def begin(self, name: str, what: str) -> None:
         """The next chapter."""
@@ -83,13 +82,13 @@ def made_in_build(out: Path) -> str:
 DEMO = Kind("an earlier demo", lambda out: is_scenes(out / "held-out"), made_in_build)
 
 
-def run_demo(out: Path, console: Console) -> dict[str, Any]:
+def run_demo(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Everything, into `out`; returns what `demo.json` holds."""
     from intaglio.codegen.bundle import build
     from intaglio.codegen.running.verify import verify
     from intaglio.quant import QuantConfig, quantize
 
-    story = Story(console)
+    story = Story(say)
     story.begin("data", f"writing {EVALUATED} held-out and {CALIBRATED} calibration scenes")
     with story.steps().step("scenes"):
         model = zoo.load(DETECTOR)
@@ -146,11 +145,10 @@ def run_demo(out: Path, console: Console) -> dict[str, Any]:
     }
     write_text(out / "report.md", report_text(numbers, differences, bundle.report()))
     write_text(out / "demo.json", json.dumps(numbers, indent=2) + "\n")
-    console.print(summary_line(numbers), markup=False)
-    console.print(
+    say(summary_line(numbers))
+    say(
         f"report: {out / 'report.md'}, pictures: {out / 'report.html'}, numbers:"
-        f" {out / 'demo.json'}",
-        markup=False,
+        f" {out / 'demo.json'}"
     )
     return numbers
 

@@ -1,28 +1,23 @@
-"""Every command in one application, and the one place where errors become sentences."""
+"""The command line as it runs: the command that is asked for alone is imported, and errors become
+sentences here."""
 
 import errno
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TextIO
+from importlib import import_module
+from typing import Any, TextIO
 
 import typer
 from typer.exceptions import TyperException
 
-from intaglio.cli import (  # noqa: F401  # they add to `app`
-    divergence,
-    hardware,
-    interchange,
-    network,
-    reporting,
-    tracing,
-    training,
-)
-from intaglio.cli.shared import ENDING, app
+from intaglio.cli.shared import ENDING
+from intaglio.cli.shared import app as known
 from intaglio.cli.usage import sentence
+from intaglio.cli.verb import HOMES
 from intaglio.errors import IntaglioError, IntaglioWarning
-from intaglio.system.extras import extra_of, remedy
 from intaglio.system.interrupts import State
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it; the parser says so by this code alone
@@ -42,6 +37,25 @@ REFUSED = {
 }
 
 
+def __getattr__(name: str) -> Any:
+    """`app`, with every command."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    for home in dict.fromkeys(HOMES.values()):
+        import_module(f"intaglio.cli.{home}")
+    return known
+
+
+def asked(words: Sequence[str]) -> typer.Typer:
+    """The application with the command that the words begin with; with all where that is none, as
+    for help, or for a word that must be refused."""
+    if words and words[0] in HOMES:
+        import_module(f"intaglio.cli.{HOMES[words[0]]}")
+        return known
+    whole: typer.Typer = __getattr__("app")
+    return whole
+
+
 def show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int,
     file: TextIO | None = None, line: str | None = None,
@@ -59,7 +73,7 @@ def run() -> None:
     code: int | None = None
     try:
         try:
-            code = app(standalone_mode=False, prog_name="intaglio")
+            code = asked(sys.argv[1:])(standalone_mode=False, prog_name="intaglio")
         finally:
             ENDING.close()
             sys.stdout.flush()  # what is printed may be refused too
@@ -68,6 +82,8 @@ def run() -> None:
     except IntaglioError as error:
         fail(str(error))
     except ModuleNotFoundError as error:
+        from intaglio.system.extras import extra_of, remedy
+
         extra = extra_of(error.name or "")
         if error.name is None or extra is None:
             raise

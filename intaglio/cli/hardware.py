@@ -266,7 +266,7 @@ def demo(
     from intaglio.demo import DEMO, run_demo
 
     settle([], Result("-o", output, DEMO, folder=True), json_file=json_file, force=force)
-    numbers = run_demo(output, console)
+    numbers = run_demo(output, console.print)
     write_json(json_file, numbers)
     if numbers["mismatches"]:
         raise typer.Exit(1)

@@ -8,13 +8,9 @@ from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeVar
 
 import typer
-from rich.cells import cell_len
-from rich.console import Console, JustifyMethod
-from rich.table import Table
-from rich.text import Text
 
 from intaglio import __version__
 from intaglio.cli.verb import Pipeline, Verb
@@ -23,6 +19,8 @@ from intaglio.system.disk import is_stream, write_text
 from intaglio.system.steps import RECORD, Steps, is_record
 
 if TYPE_CHECKING:
+    from rich.console import Console, JustifyMethod
+
     from intaglio.detect.coco import CocoData
 
 app = typer.Typer(
@@ -33,13 +31,38 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 F = TypeVar("F", bound=Callable[..., Any])
-# Names of files and layers are no markup, whatever brackets and colons stand in them.
-console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+CONTROL = dict.fromkeys((7, 8, 11, 12, 13))  # letters that a terminal acts on, as rich has them
 ENDING = ExitStack()  # what `main` does when a command has ended, however it has
 LONGEST = 65_535  # pixels of a side
 MOST_CHECKED = 10_000  # images
 UNBOUNDED = 100_000  # columns of a file or pipe
 FOLDED = 4  # columns that a name keeps on a narrow terminal
+
+
+class Lines:
+    """What commands print, line by line as it is, without rich, whose import takes as long as a
+    small network's pictures. `stderr`: on the standard error."""
+
+    stderr = False
+
+    @property
+    def file(self) -> TextIO:
+        """Where it goes."""
+        return sys.stderr if self.stderr else sys.stdout
+
+    def print(self, text: str) -> None:
+        """Names of files and layers are no markup, whatever brackets and colons stand in them."""
+        print(text.translate(CONTROL), file=self.file)
+
+
+console = Lines()
+
+
+def terminal() -> "Console":
+    """The same place for tables, which fit themselves to it."""
+    from rich.console import Console
+
+    return Console(file=console.file, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 @app.callback(invoke_without_command=True)
@@ -66,6 +89,11 @@ def show(
 ) -> None:  # fmt: skip
     """Print a table, no word of it cut. What is `left` stands so, numbers right. On a terminal the
     `names` are folded; elsewhere a row is one line."""
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     made = Table(title=title and Text(title), title_justify="left")
     filled = list(rows)
     for n, column in enumerate(columns):
@@ -75,9 +103,9 @@ def show(
         made.add_column(column, justify=side, overflow="fold", min_width=least)
     for row in filled:
         made.add_row(*row)
-    to = console
-    if not console.is_terminal:
-        to = Console(file=console.file, width=UNBOUNDED, markup=False, emoji=False, highlight=False)
+    to = terminal()
+    if not to.is_terminal:
+        to = Console(file=to.file, width=UNBOUNDED, markup=False, emoji=False, highlight=False)
     to.print(made)
 
 

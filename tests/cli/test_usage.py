@@ -13,8 +13,11 @@ import pytest
 import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import skip
 from rich.console import Console
 from tools import Cli, refused
+from typer import BadParameter
+from typer._coercion import build_runtime_param
 
 import intaglio
 from intaglio.cli import shared
@@ -22,7 +25,8 @@ from intaglio.cli.app import app
 from intaglio.cli.choices import CHOICES
 from intaglio.cli.network import EngineName
 from intaglio.cli.quantizing import Method
-from intaglio.cli.verb import ORDER
+from intaglio.cli.verb import ORDER, Plain
+from intaglio.file import save
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined] # a group
 HEAVY = ("torch", "numba", "numpy", "PIL", "scipy", "amaranth")
@@ -49,6 +53,39 @@ def loaded(*words: str) -> str:
 def test_the_version_needs_nothing(cli: Cli) -> None:
     assert cli("--version") == (0, f"intaglio {intaglio.__version__}\n", "")
     assert loaded("--version") == loaded("--help") == "[]"
+
+
+def test_what_is_said_of_a_program_needs_no_compiler(cli: Cli, tmp_path: Path) -> None:
+    save(skip(), tmp_path / "skip.intaglio")
+    assert loaded("info", str(tmp_path / "skip.intaglio")) == "['numpy']"
+    code, out, _ = cli("run", tmp_path / "missing.intaglio", "-h")
+    assert code == 0
+    assert "intaglio run" in out
+
+
+@given(data=st.data())
+@settings(max_examples=200, deadline=None)
+def test_plain_values_are_those_of_typer(data: st.DataObject) -> None:
+    """What is taken as it is, and what is left to Typer, which must say the same of it."""
+    name = data.draw(st.sampled_from(sorted(COMMANDS)))
+    command = COMMANDS[name]
+    ctx = command.make_context(name, [], resilient_parsing=True)
+    param: Any = data.draw(st.sampled_from(command.get_params(ctx)))
+    word = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)
+    word |= st.integers().map(str) | st.floats().map(str)
+    word |= st.sampled_from(
+        ["1e3", "+1", "1_0", "0x1", "lp", "LP", "sim", ".", "/", "-0", "07", " 7"]
+    )
+    several = param.multiple or param.nargs == -1
+    value = data.draw(st.none() | (st.lists(word, max_size=3) if several else word))
+    found = []
+    for way in (Plain(), build_runtime_param(param.type_descriptor)):
+        try:
+            got: Any = way.coerce(value, param=param, ctx=ctx)
+            found.append((type(got), repr(got)))
+        except BadParameter as error:
+            found.append((BadParameter, error.format_message()))
+    assert found[0] == found[1]
 
 
 def test_help_needs_neither_torch_nor_compiled_code() -> None:
@@ -151,8 +188,8 @@ NAMES = st.lists(st.text("abc.[]/:x1", min_size=1, max_size=60), min_size=1, max
 @settings(max_examples=60)
 def test_no_table_cuts_a_word(names: list[str], width: int, terminal: bool) -> None:
     file = io.StringIO()
-    kept = shared.console
-    shared.console = Console(
+    kept = shared.terminal
+    shared.terminal = lambda: Console(
         file=file, width=width, force_terminal=terminal, color_system=None, markup=False,
         emoji=False, soft_wrap=True,
     )  # fmt: skip
@@ -160,7 +197,7 @@ def test_no_table_cuts_a_word(names: list[str], width: int, terminal: bool) -> N
         rows = [(name, str(n), name[::-1]) for n, name in enumerate(names)]
         shared.show("[b]title", ("layer", "n", "from"), rows, left=("layer",), names=("layer",))
     finally:
-        shared.console = kept
+        shared.terminal = kept
     lines = file.getvalue().splitlines()
     assert lines[0].strip() == "[b]title"
     found = [[""] * 3]
