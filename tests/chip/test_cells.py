@@ -1,6 +1,9 @@
-"""The models of the devices' cells: yosys maps memories of every shape and multipliers to them, and
-the netlist must do what the Verilog does, cycle by cycle, for random inputs."""
+"""The models of the devices' cells: yosys maps memories of every shape, multipliers and every kind
+of flip-flop to them, and the netlist must do what the Verilog does, cycle by cycle, for random
+inputs."""
 
+import re
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -17,11 +20,24 @@ MEMORIES = {
     "ice40": [(16, 8), (8, 9), (4, 10), (2, 11)],
     "gowin": [(36, 9), (18, 10), (9, 11), (4, 12), (2, 13), (1, 14), (4, 4)],
 }
+# Every kind of flip-flop: the clock's edge, whether it has an enable, what takes it to a value.
+KINDS = list(product(("posedge", "negedge"), (False, True), ("", "R", "S", "async R", "async S")))
 CELLS = {
-    "ecp5": ("DP16KD", "MULT18X18D", "TRELLIS_DPR16X4"),
-    "ice40": ("SB_RAM40_4K", "SB_MAC16"),
-    "gowin": ("DPB", "DPX9B", "SDPX9B", "MULT18X18", "RAM16SDP4"),
-}
+    "ecp5": ("DP16KD", "MULT18X18D", "TRELLIS_DPR16X4", "TRELLIS_FF"),
+    "ice40": (
+        "SB_RAM40_4K", "SB_MAC16",
+        *(f"SB_DFF{n}{e}{r}" for n in ("", "N") for e in ("", "E")
+          for r in ("", "R", "S", "SR", "SS")),
+    ),
+    "gowin": (
+        "DPB", "DPX9B", "SDPX9B", "MULT18X18", "RAM16SDP4",
+        *(f"DFF{n}{r}{e}" for n in ("", "N") for r in ("", "R", "S", "C", "P")
+          for e in ("", "E")),
+    ),
+}  # fmt: skip
+# By which the other is made: a set or reset that an enable holds back, or that goes before it.
+HELD_BACK = {"ecp5": False, "ice40": True, "gowin": False}
+WIDTH = 81 + len(KINDS)  # of everything that is no memory
 
 
 def memory(bits: int, address: int) -> str:
@@ -45,8 +61,8 @@ endmodule
 
 
 def cells(shapes: list[tuple[int, int]]) -> str:
-    """Module `cells`: every memory, two multipliers and two whose products are added; what they
-    give as one word `out`."""
+    """Module `cells`: every memory, two multipliers and two whose products are added, and the
+    registers; what they give as one word `out`."""
     parts, outs = [], []
     for bits, address in shapes:
         name = f"memory_{bits}_{address}"
@@ -57,7 +73,8 @@ def cells(shapes: list[tuple[int, int]]) -> str:
             f" .d(noise[{bits + 9}:10] ^ noise[{bits + 24}:25]), .q({name}_q));\n"
         )
         outs.append(f"{name}_q")
-    width = sum(bits for bits, _ in shapes) + 81
+    width = sum(bits for bits, _ in shapes) + WIDTH
+    bits = len(KINDS) - 1
     return (
         f"module cells (input clk, input [63:0] noise, output [{width - 1}:0] out);\n"
         + "".join(parts)
@@ -70,13 +87,45 @@ def cells(shapes: list[tuple[int, int]]) -> str:
         + "  always @(posedge clk) begin\n    first <= a[7:0] * b[7:0];\n"
         + "    second <= a[15:8] * b[15:8];\n  end\n"
         + "  wire [16:0] added = first + second;\n"
-        + f"  assign out = {{added, p, r, {', '.join(outs)}}};\nendmodule\n"
+        + f"  wire [{bits}:0] kept;\n"
+        + "  registers registers_i (.clk(clk), .e(noise[11]), .r(noise[5] & noise[29]),"
+        + f" .d(noise[{bits + 33}:33]), .q(kept));\n"
+        + f"  assign out = {{kept, added, p, r, {', '.join(outs)}}};\nendmodule\n"
+    )
+
+
+def registers(family: str) -> str:
+    """Module `registers`: a flip-flop of every kind, which starts at 0 or, where it is set, at 1;
+    on iCE40 at 0."""
+    lines = []
+    for k, (edge, enable, to) in enumerate(KINDS):
+        one, gate = int(to.endswith("S")), "if (e) " if enable else ""
+        start = 0 if family == "ice40" else one
+        lines.append(f"  initial q[{k}] = {start};")
+        if not to:
+            lines.append(f"  always @({edge} clk) {gate}q[{k}] <= d[{k}];")
+        elif to.startswith("async"):
+            lines.append(
+                f"  always @({edge} clk or posedge r) if (r) q[{k}] <= {one};"
+                f" else {gate}q[{k}] <= d[{k}];"
+            )
+        elif enable and HELD_BACK[family]:
+            lines.append(f"  always @({edge} clk) if (e) q[{k}] <= r ? {one} : d[{k}];")
+        else:
+            lines.append(
+                f"  always @({edge} clk) if (r) q[{k}] <= {one}; else {gate}q[{k}] <= d[{k}];"
+            )
+    bits = len(KINDS) - 1
+    return (
+        f"module registers (input clk, e, r, input [{bits}:0] d, output reg [{bits}:0] q);\n"
+        + "\n".join(lines)
+        + "\nendmodule\n"
     )
 
 
 def bench(shapes: list[tuple[int, int]]) -> str:
     """Both in step, and how many cycles they differ in; few addresses, so that ports meet."""
-    width = sum(bits for bits, _ in shapes) + 81
+    width = sum(bits for bits, _ in shapes) + WIDTH
     return f"""\
 module bench (input wire clk, input wire rst, output reg done, output wire hung);
   reg [63:0] noise = 64'h243f6a8885a308d3;
@@ -102,11 +151,13 @@ endmodule
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["ecp5", "ice40", "gowin"])
-def test_memories_and_multipliers_are_what_the_verilog_says(family: str, tmp_path: Path) -> None:
+def test_memories_multipliers_and_registers_are_what_the_verilog_says(
+    family: str, tmp_path: Path
+) -> None:
     needs_tools("yosys")
     needs("verilator")
     shapes = MEMORIES[family]
-    source = "".join(memory(*shape) for shape in shapes) + cells(shapes)
+    source = "".join(memory(*shape) for shape in shapes) + registers(family) + cells(shapes)
     (tmp_path / "cells.v").write_text(source)
     (tmp_path / "bench.v").write_text(bench(shapes))
     (tmp_path / "cells.ys").write_text(
@@ -116,6 +167,6 @@ def test_memories_and_multipliers_are_what_the_verilog_says(family: str, tmp_pat
     run_tool("yosys", ["-q", "cells.ys"], tmp_path, "yosys.log")
     text = (tmp_path / "gates.v").read_text()
     for cell in CELLS[family]:
-        assert cell in text
+        assert re.search(rf"^ *{cell}\b", text, re.MULTILINE), cell
     program = compile_netlist(tmp_path, family, "bench", ["cells.v", "gates.v", "bench.v"], MAIN)
     run_step(tmp_path, [str(program)])

@@ -46,12 +46,15 @@ module TRELLIS_FF (input CLK, LSR, CE, DI, M, output reg Q);
   wire enable = (CEMUX == "1") ? 1'b1 : (CEMUX == "INV") ? ~CE : (CEMUX == "0") ? 1'b0 : CE;
   wire reset = (LSRMUX == "INV") ? ~LSR : LSR;
   wire start = (REGSET == "SET");
-  initial begin
-    Q = start;
-    if (CLKMUX != "CLK") $fatal(1, "TRELLIS_FF: CLKMUX %s", CLKMUX);
-  end
+  initial Q = start;
   generate
-    if (SRMODE == "ASYNC") begin : asynchronous
+    if (CLKMUX == "INV" && SRMODE == "ASYNC") begin : falling_asynchronous
+      always @(negedge CLK or posedge reset) if (reset) Q <= start; else if (enable) Q <= DI;
+    end else if (CLKMUX == "INV" && SRMODE == "CE_OVER_LSR") begin : falling_enabled
+      always @(negedge CLK) if (enable) Q <= reset ? start : DI;
+    end else if (CLKMUX == "INV") begin : falling
+      always @(negedge CLK) if (reset) Q <= start; else if (enable) Q <= DI;
+    end else if (SRMODE == "ASYNC") begin : asynchronous
       always @(posedge CLK or posedge reset) if (reset) Q <= start; else if (enable) Q <= DI;
     end else if (SRMODE == "CE_OVER_LSR") begin : enabled
       always @(posedge CLK) if (enable) Q <= reset ? start : DI;

@@ -93,7 +93,8 @@ module ALU (input I0, I1, I3, CIN, output SUM, COUT);
   assign COUT = I0 & term | I0 & CIN | term & CIN;
 endmodule
 
-// The flip-flops: D, with E(nable), synchronous R(eset) or S(et), which go before it.
+// The flip-flops: N of the falling edge; D with E(nable), synchronous R(eset) or S(et), asynchronous
+// C(lear) or P(reset), which go before it.
 module DFF (input CLK, D, output reg Q);
   parameter INIT = 0;
   initial Q = INIT;
@@ -109,13 +110,7 @@ endmodule
 module DFFR (input CLK, D, RESET, output reg Q);
   parameter INIT = 0;
   initial Q = INIT;
-  always @(posedge CLK) Q <= ~RESET & D;
-endmodule
-
-module DFFS (input CLK, D, SET, output reg Q);
-  parameter INIT = 1;
-  initial Q = INIT;
-  always @(posedge CLK) Q <= SET | D;
+  always @(posedge CLK) if (RESET) Q <= 0; else Q <= D;
 endmodule
 
 module DFFRE (input CLK, D, CE, RESET, output reg Q);
@@ -124,10 +119,100 @@ module DFFRE (input CLK, D, CE, RESET, output reg Q);
   always @(posedge CLK) if (RESET) Q <= 0; else if (CE) Q <= D;
 endmodule
 
+module DFFS (input CLK, D, SET, output reg Q);
+  parameter INIT = 1;
+  initial Q = INIT;
+  always @(posedge CLK) if (SET) Q <= 1; else Q <= D;
+endmodule
+
 module DFFSE (input CLK, D, CE, SET, output reg Q);
   parameter INIT = 1;
   initial Q = INIT;
   always @(posedge CLK) if (SET) Q <= 1; else if (CE) Q <= D;
+endmodule
+
+module DFFC (input CLK, D, CLEAR, output reg Q);
+  parameter INIT = 0;
+  initial Q = INIT;
+  always @(posedge CLK or posedge CLEAR) if (CLEAR) Q <= 0; else Q <= D;
+endmodule
+
+module DFFCE (input CLK, D, CE, CLEAR, output reg Q);
+  parameter INIT = 0;
+  initial Q = INIT;
+  always @(posedge CLK or posedge CLEAR) if (CLEAR) Q <= 0; else if (CE) Q <= D;
+endmodule
+
+module DFFP (input CLK, D, PRESET, output reg Q);
+  parameter INIT = 1;
+  initial Q = INIT;
+  always @(posedge CLK or posedge PRESET) if (PRESET) Q <= 1; else Q <= D;
+endmodule
+
+module DFFPE (input CLK, D, CE, PRESET, output reg Q);
+  parameter INIT = 1;
+  initial Q = INIT;
+  always @(posedge CLK or posedge PRESET) if (PRESET) Q <= 1; else if (CE) Q <= D;
+endmodule
+
+module DFFN (input CLK, D, output reg Q);
+  parameter INIT = 0;
+  initial Q = INIT;
+  always @(negedge CLK) Q <= D;
+endmodule
+
+module DFFNE (input CLK, D, CE, output reg Q);
+  parameter INIT = 0;
+  initial Q = INIT;
+  always @(negedge CLK) if (CE) Q <= D;
+endmodule
+
+module DFFNR (input CLK, D, RESET, output reg Q);
+  parameter INIT = 0;
+  initial Q = INIT;
+  always @(negedge CLK) if (RESET) Q <= 0; else Q <= D;
+endmodule
+
+module DFFNRE (input CLK, D, CE, RESET, output reg Q);
+  parameter INIT = 0;
+  initial Q = INIT;
+  always @(negedge CLK) if (RESET) Q <= 0; else if (CE) Q <= D;
+endmodule
+
+module DFFNS (input CLK, D, SET, output reg Q);
+  parameter INIT = 1;
+  initial Q = INIT;
+  always @(negedge CLK) if (SET) Q <= 1; else Q <= D;
+endmodule
+
+module DFFNSE (input CLK, D, CE, SET, output reg Q);
+  parameter INIT = 1;
+  initial Q = INIT;
+  always @(negedge CLK) if (SET) Q <= 1; else if (CE) Q <= D;
+endmodule
+
+module DFFNC (input CLK, D, CLEAR, output reg Q);
+  parameter INIT = 0;
+  initial Q = INIT;
+  always @(negedge CLK or posedge CLEAR) if (CLEAR) Q <= 0; else Q <= D;
+endmodule
+
+module DFFNCE (input CLK, D, CE, CLEAR, output reg Q);
+  parameter INIT = 0;
+  initial Q = INIT;
+  always @(negedge CLK or posedge CLEAR) if (CLEAR) Q <= 0; else if (CE) Q <= D;
+endmodule
+
+module DFFNP (input CLK, D, PRESET, output reg Q);
+  parameter INIT = 1;
+  initial Q = INIT;
+  always @(negedge CLK or posedge PRESET) if (PRESET) Q <= 1; else Q <= D;
+endmodule
+
+module DFFNPE (input CLK, D, CE, PRESET, output reg Q);
+  parameter INIT = 1;
+  initial Q = INIT;
+  always @(negedge CLK or posedge PRESET) if (PRESET) Q <= 1; else if (CE) Q <= D;
 endmodule
 
 // Sixteen words of four bits in tables; bit b of word w starts as bit w of INIT_b.

@@ -10,15 +10,11 @@ module SB_CARRY (input I0, I1, CI, output CO);
   assign CO = I0 & I1 | I0 & CI | I1 & CI;
 endmodule
 
-// The flip-flops: D, with E(nable), S(ynchronous) or a-synchronous R(eset) or S(et). All start at 0.
+// The flip-flops: N of the falling edge; D with E(nable), S(ynchronous) or asynchronous R(eset) or
+// S(et), of which the synchronous ones wait for E. All start at 0.
 module SB_DFF (input C, D, output reg Q);
   initial Q = 0;
   always @(posedge C) Q <= D;
-endmodule
-
-module SB_DFFE (input C, E, D, output reg Q);
-  initial Q = 0;
-  always @(posedge C) if (E) Q <= D;
 endmodule
 
 module SB_DFFSR (input C, R, D, output reg Q);
@@ -26,9 +22,24 @@ module SB_DFFSR (input C, R, D, output reg Q);
   always @(posedge C) Q <= ~R & D;
 endmodule
 
+module SB_DFFR (input C, R, D, output reg Q);
+  initial Q = 0;
+  always @(posedge C or posedge R) if (R) Q <= 0; else Q <= D;
+endmodule
+
 module SB_DFFSS (input C, S, D, output reg Q);
   initial Q = 0;
   always @(posedge C) Q <= S | D;
+endmodule
+
+module SB_DFFS (input C, S, D, output reg Q);
+  initial Q = 0;
+  always @(posedge C or posedge S) if (S) Q <= 1; else Q <= D;
+endmodule
+
+module SB_DFFE (input C, E, D, output reg Q);
+  initial Q = 0;
+  always @(posedge C) if (E) Q <= D;
 endmodule
 
 module SB_DFFESR (input C, E, R, D, output reg Q);
@@ -36,9 +47,69 @@ module SB_DFFESR (input C, E, R, D, output reg Q);
   always @(posedge C) if (E) Q <= ~R & D;
 endmodule
 
+module SB_DFFER (input C, E, R, D, output reg Q);
+  initial Q = 0;
+  always @(posedge C or posedge R) if (R) Q <= 0; else if (E) Q <= D;
+endmodule
+
 module SB_DFFESS (input C, E, S, D, output reg Q);
   initial Q = 0;
   always @(posedge C) if (E) Q <= S | D;
+endmodule
+
+module SB_DFFES (input C, E, S, D, output reg Q);
+  initial Q = 0;
+  always @(posedge C or posedge S) if (S) Q <= 1; else if (E) Q <= D;
+endmodule
+
+module SB_DFFN (input C, D, output reg Q);
+  initial Q = 0;
+  always @(negedge C) Q <= D;
+endmodule
+
+module SB_DFFNSR (input C, R, D, output reg Q);
+  initial Q = 0;
+  always @(negedge C) Q <= ~R & D;
+endmodule
+
+module SB_DFFNR (input C, R, D, output reg Q);
+  initial Q = 0;
+  always @(negedge C or posedge R) if (R) Q <= 0; else Q <= D;
+endmodule
+
+module SB_DFFNSS (input C, S, D, output reg Q);
+  initial Q = 0;
+  always @(negedge C) Q <= S | D;
+endmodule
+
+module SB_DFFNS (input C, S, D, output reg Q);
+  initial Q = 0;
+  always @(negedge C or posedge S) if (S) Q <= 1; else Q <= D;
+endmodule
+
+module SB_DFFNE (input C, E, D, output reg Q);
+  initial Q = 0;
+  always @(negedge C) if (E) Q <= D;
+endmodule
+
+module SB_DFFNESR (input C, E, R, D, output reg Q);
+  initial Q = 0;
+  always @(negedge C) if (E) Q <= ~R & D;
+endmodule
+
+module SB_DFFNER (input C, E, R, D, output reg Q);
+  initial Q = 0;
+  always @(negedge C or posedge R) if (R) Q <= 0; else if (E) Q <= D;
+endmodule
+
+module SB_DFFNESS (input C, E, S, D, output reg Q);
+  initial Q = 0;
+  always @(negedge C) if (E) Q <= S | D;
+endmodule
+
+module SB_DFFNES (input C, E, S, D, output reg Q);
+  initial Q = 0;
+  always @(negedge C or posedge S) if (S) Q <= 1; else if (E) Q <= D;
 endmodule
 
 // 4096 bits, one write and one read port. MODE 0: 256 x 16 with a mask; 1, 2, 3: 512 x 8, 1024 x 4,
