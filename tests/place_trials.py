@@ -124,11 +124,11 @@ def prepare(into: Path, everything: bool) -> None:
 
 def seen(folder: Path) -> dict[str, object]:
     """Everything below a folder: contents, links, kinds and modes. Of a build in it, what a whole
-    simulation leaves there is left out."""
+    verification leaves there is left out."""
     found: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         mode, name = path.lstat().st_mode, str(path.relative_to(folder))
-        if name.startswith("build/sim") and PART not in name:
+        if name.startswith(("build/sim", "build/records")) and PART not in name:
             continue
         what: object = stat.S_IFMT(mode)
         if stat.S_ISLNK(mode):
