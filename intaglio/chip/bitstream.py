@@ -26,7 +26,7 @@ from intaglio.chip.shell import (
     shell_verilog,
 )
 from intaglio.chip.synthesis import CELLS, FOLDER, synthesise
-from intaglio.chip.toolchain import run_tool
+from intaglio.chip.toolchain import run_tool, written_json
 from intaglio.codegen.area.boards import Board, Place, baud_of, place
 from intaglio.codegen.area.boards import board as find_board
 from intaglio.codegen.area.clocks import divisor
@@ -379,7 +379,7 @@ def place_and_route(
 def fmax(report: Path) -> float:
     """The Fmax of the slowest clock in nextpnr's report. Its own verdict is not looked at: it is
     about the frequency in a constraint file, not the one on the command line."""
-    clocks = json.loads(report.read_text(encoding="utf-8"))["fmax"]
+    clocks = written_json("nextpnr", report)["fmax"]
     if not clocks:
         raise ToolError(f"{report} must name a clock, but nextpnr found none in the design.")
     return round(min(float(clock["achieved"]) for clock in clocks.values()), 2)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from intaglio.chip.synthesis import FOLDER
-from intaglio.chip.toolchain import run_tool
+from intaglio.chip.toolchain import run_tool, written_json
 from intaglio.errors import ToolError
 from intaglio.system.disk import write_text
 
@@ -29,7 +29,7 @@ def routed_netlist(folder: Path, seed: int, top: str) -> str:
     Raises ToolError for a cell that has no model.
     """
     base = f"{FOLDER}/seed{seed}.routed"
-    design = json.loads((folder / f"{base}.json").read_text(encoding="utf-8"))
+    design = written_json("nextpnr", folder / f"{base}.json")
     (module,) = design["modules"].values()
     cells = module["cells"].values()
     used = [bit for cell in cells for bits in cell["connections"].values() for bit in bits]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from intaglio.chip.toolchain import run_tool
+from intaglio.chip.toolchain import run_tool, written_json
 from intaglio.codegen.area.devices import Device
 from intaglio.codegen.folder.manifest import BITSTREAM
 from intaglio.codegen.folder.scripts import synthesis
@@ -72,7 +71,7 @@ def synthesise(
 
 def stat_resources(stat: Path, family: str) -> dict[str, float]:
     """The resources in yosys' statistics."""
-    cells = json.loads(stat.read_text(encoding="utf-8"))["design"]["num_cells_by_type"]
+    cells = written_json("yosys", stat)["design"]["num_cells_by_type"]
     return count(cells, family)
 
 

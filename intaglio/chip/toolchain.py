@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from intaglio.errors import ToolError
+from intaglio.system.disk import write_bytes
 from intaglio.system.extras import remedy
 from intaglio.system.processes import find_program, run_logged
 from intaglio.system.steps import Steps
+
+PROBE = 1 << 16  # bytes that a disk must have room for, where a tool's file is cut off
 
 # Name of the program, that of its Python package's command, and the package.
 TOOLS = {
@@ -62,3 +67,18 @@ def run_tool(
         wrong = next((line for line in lines if "ERROR" in line or "Error" in line), lines[-1])
         raise ToolError(f"{name} must succeed, but stopped: {wrong.strip()}; see {folder / log}.")
     return printed
+
+
+def written_json(tool: str, path: Path) -> Any:
+    """What a tool wrote as JSON. The packaged ones end well where the disk is full, with half a
+    file: then the system's own word is said.
+
+    Raises ToolError for a file that is not whole, OSError where nothing can be written there.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        probe = path.with_name(f"{path.name}.probe")
+        write_bytes(probe, bytes(PROBE))
+        probe.unlink()
+        raise ToolError(f"{tool} must write {path} whole, but did not; run it again.") from error

@@ -14,7 +14,7 @@ from intaglio.chip import bitstream as flow
 from intaglio.chip.bitstream import BitstreamResult, Routed, bitstream, fmax
 from intaglio.chip.gates import check_shell, verify_gates
 from intaglio.chip.synthesis import count
-from intaglio.chip.toolchain import run_tool
+from intaglio.chip.toolchain import run_tool, written_json
 from intaglio.codegen.bundle import build
 from intaglio.codegen.folder.manifest import read_manifest
 from intaglio.errors import BuildError, ToolError
@@ -241,3 +241,12 @@ def test_an_ecp5_bitstream_unpacks_and_packs_to_itself(built: Path, tmp_path: Pa
     run_tool("ecpunpack", [made.files[0], "back.config"], folder, "unpack.log")
     run_tool("ecppack", ["--compress", "back.config", "again.bit"], folder, "pack.log")
     assert (folder / "again.bit").read_bytes() == (folder / made.files[0]).read_bytes()
+
+
+def test_half_a_file_of_a_tool_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "top.stat.json").write_text('{"design": {')
+    with pytest.raises(ToolError) as refused:
+        written_json("yosys", tmp_path / "top.stat.json")
+    path = tmp_path / "top.stat.json"
+    assert str(refused.value) == f"yosys must write {path} whole, but did not; run it again."
+    assert [path.name] == [p.name for p in tmp_path.iterdir()]
