@@ -141,6 +141,8 @@ def without_zero_point(op: Op, program: Program, constants: dict[str, Constant])
     zeros = set(program.tensors[op.output].zero_point)
     if not isinstance(op, (Requant, Add)) or zeros == {0}:
         return op
+    if isinstance(op, Requant) and op.rounding is not None:
+        return op  # which stays
     if len(zeros) > 1:
         raise op.refuse("its output must have one zero point for all channels.")
     (zero,) = zeros

@@ -1,9 +1,10 @@
 """The `.intaglio` file: one safetensors file, arrays plus the graph as JSON in its metadata.
 
 No pickle. The graph carries a format version; a newer one is refused by name. A file states the
-oldest format that can say what it holds: 1, 2 with constants declared odd, or 3 with an
-arithmetic that needs the fields of NEWER. A digest of the rest tells a file that was damaged from
-one that was written; files without it are older.
+oldest format that can say what it holds: 1, 2 with constants declared odd, 3 with an arithmetic
+that needs the fields of NEWER, or 4 with a Requant that rounds otherwise than its Program. A
+digest of the rest tells a file that was damaged from one that was written; files without it are
+older.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from safetensors.numpy import save as as_bytes
 
 from intaglio.errors import ProgramError
 from intaglio.fixed import Arithmetic, IntType
-from intaglio.ops import OPS, Constant, Op, Tensor
+from intaglio.ops import OPS, Constant, Op, Requant, Tensor
 from intaglio.program import Program
 from intaglio.system.disk import write_bytes
 from intaglio.system.places import Kind
 from intaglio.system.stored import fields_of, parsed, typed
 
-FORMATS = PLAIN, ODD, PROFILES = 1, 2, 3
+FORMATS = PLAIN, ODD, PROFILES, ROUNDED = 1, 2, 3, 4
 NEWER = ("product", "per_layer", "forms")  # fields of Arithmetic that older readers do not know
 KINDS = {kind.__name__: kind for kind in OPS}
 STORED = (np.int8, np.int16, np.int32, np.int64)
@@ -42,8 +43,9 @@ def save(program: Program, path: str | Path) -> None:
     for name in NEWER if not newer else ():
         del arithmetic[name]
     odd = sorted(c.name for c in program.constants.values() if c.odd)
+    own = any(op.rounding for op in program.of_kind(Requant))
     graph = {
-        "format": PROFILES if newer else ODD if odd else PLAIN,
+        "format": ROUNDED if own else PROFILES if newer else ODD if odd else PLAIN,
         "arithmetic": arithmetic,
         "tensors": [tensor_json(t) for t in program.tensors.values()],
         "constants": {c.name: str(c.type) for c in program.constants.values()},
@@ -74,7 +76,7 @@ def load(path: str | Path) -> Program:
         raise damaged(path)
     if graph["format"] not in FORMATS:
         raise ProgramError(
-            f"{path} must have format {PLAIN} to {PROFILES}, not {graph['format']}; it was written"
+            f"{path} must have format {PLAIN} to {ROUNDED}, not {graph['format']}; it was written"
             " by another version of intaglio: install that one, or quantise again."
         )
     if "sha256" in graph and graph.pop("sha256") != fingerprint(graph, arrays):
@@ -160,6 +162,8 @@ def tensor_json(tensor: Tensor) -> dict[str, Any]:
 def op_json(op: Op) -> dict[str, Any]:
     """JSON form of an operation."""
     values = {f.name: getattr(op, f.name) for f in fields(op)}
+    if values.get("rounding", "") is None:
+        del values["rounding"]  # older formats have none
     if "type" in values:
         values["type"] = str(values["type"])
     return {"op": type(op).__name__, **values}

@@ -46,9 +46,10 @@ def quantized_multiplier(factor: float) -> tuple[int, int]:
 
 def gemmlowp_add(
     builder: Builder, name: str, a: str, b: str, reals: tuple[Real, Real, Real], lo: int, hi: int,
-    origin: str = "", type: IntType | None = None,
+    origin: str = "", type: IntType | None = None, sign: int = 1,
 ) -> str:  # fmt: skip
     """TFLite's and CMSIS-NN's addition of 8-bit codes to [lo, hi]; `reals` of a, b and the result.
+    With a `sign` of -1 its subtraction, which adds the negative of v.
 
     u = DOUBLE((q - z) * 2^20 * s / t) of each operand with t = 2 * max(s), which is a table of its
     code; then DOUBLE((u + v) * t / (2^20 * s_out)) + z_out.
@@ -66,8 +67,8 @@ def gemmlowp_add(
         parts.append(builder.add(lookup, scale=twice / (1 << PRE_SHIFT), zero_point=(0,)))
     m, shift = quantized_multiplier(twice / ((1 << PRE_SHIFT) * out.scale))
     op = Add(
-        output=name, a=parts[0], b=parts[1], multiplier_a=m, multiplier_b=m, bias=0, shift=shift,
-        lo=lo, hi=hi, offset=out.zero, origin=origin,
+        output=name, a=parts[0], b=parts[1], multiplier_a=m, multiplier_b=sign * m, bias=0,
+        shift=shift, lo=lo, hi=hi, offset=out.zero, origin=origin,
     )  # fmt: skip
     return builder.add(op, type, out.scale, (out.zero,))
 

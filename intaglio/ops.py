@@ -9,7 +9,7 @@ One frozen dataclass per operation. Tensors are (C, H, W); batches are the simul
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from intaglio.errors import ProgramError
 from intaglio.fixed import (
     EXACT_LIMIT,
+    ROUNDINGS,
     Arithmetic,
     IntType,
+    Rounding,
     code_bits,
     requantise,
     scaled_single,
@@ -262,6 +264,9 @@ class Requant(Unary):
 
     With `Arithmetic.product` "single", t is `fixed.scaled_single` instead, and x[c] + B[c] must be
     32 bits wide.
+
+    `rounding` is the Program's, unless this names another: systems exist that round some operators
+    otherwise than the rest.
     """
 
     multiplier: str
@@ -270,6 +275,7 @@ class Requant(Unary):
     lo: int
     hi: int
     offset: int = 0
+    rounding: Rounding | None = field(default=None, repr=False)  # digests are of older texts
 
     @property
     def constants(self) -> tuple[str, ...]:
@@ -289,7 +295,13 @@ class Requant(Unary):
         check_scaling(self, context.arithmetic, m, b, self.shift, self.lo, self.hi)
         if context.arithmetic.per_layer and len(np.unique(m)) > 1:
             raise self.refuse("M must be one value per layer in this arithmetic.")
-        rounding, lo, hi = context.arithmetic.rounding, [], []
+        if self.rounding is not None:
+            if self.rounding not in ROUNDINGS:
+                names = ", ".join(ROUNDINGS)
+                raise self.refuse(f"rounding must be one of {names}, not {self.rounding!r}.")
+            if context.arithmetic.product == "single":
+                raise self.refuse("rounding must be left out where products are in float32.")
+        rounding, lo, hi = rounding_of(self, context.arithmetic), [], []
         for c in range(max(m.size, b.size, len(self.shift))):
             bc = int(b.flat[c % b.size])
             if context.arithmetic.product == "single" and not IntType(32, True).holds(
@@ -534,6 +546,12 @@ class Lookup(Unary):
             )
         used = table[x.lo - x.type.lo : x.hi - x.type.lo + 1]
         return x.shape, int(used.min()), int(used.max())
+
+
+def rounding_of(op: Requant | Add, arithmetic: Arithmetic) -> Rounding:
+    """How an operation rounds in a Program of that arithmetic."""
+    own = op.rounding if isinstance(op, Requant) else None
+    return own or arithmetic.rounding
 
 
 OPS: tuple[type[Op], ...] = (

@@ -17,6 +17,7 @@ from intaglio.fixed import (
     Arithmetic,
     IntType,
     Overflow,
+    Rounding,
     SaturateAt,
     odd_value,
     single,
@@ -248,8 +249,15 @@ class Grower:
             lo=lo,
             hi=type.hi,
             offset=self.code(type) if self.draw(st.booleans()) else 0,
+            rounding=self.own_rounding(),
         )
         return self.keep(b.add(op, type, scale=2.0**-shift, zero_point=(self.code(type),)))
+
+    def own_rounding(self) -> Rounding | None:
+        """Seldom another rounding than the Program's."""
+        if self.builder.arithmetic.product == "single" or self.pick(0, 4):
+            return None
+        return self.draw(st.sampled_from(tuple(ROUNDINGS)))
 
     # --- windows ---
 

@@ -26,6 +26,7 @@ from intaglio.ops import (
     Requant,
     SumPool2d,
     Tensor,
+    rounding_of,
 )
 from intaglio.program import Builder
 
@@ -117,7 +118,7 @@ def convolved(op: Conv2d, read: Span, x: Tensor, context: Context) -> Span:
 
 def requantised(op: Requant, read: Span, context: Context) -> Span:
     """Each channel's ends: a requantisation never turns back."""
-    rounding, ends = context.arithmetic.rounding, []
+    rounding, ends = rounding_of(op, context.arithmetic), []
     for c, sums in enumerate(zip(*read, strict=True)):
         totals, s = op.totals(c, [int(v) for v in sums], context)
         got = [requantise(t, s, op.offset, op.lo, op.hi, rounding) for t in totals]

@@ -1,14 +1,15 @@
 """Commands that exchange networks with other tools: export, import."""
 
 import math
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from intaglio.cli.choices import completing
 from intaglio.cli.options import (
-    ArithmeticOption,
     CheckOption,
     ExportOutput,
     JsonOption,
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     from intaglio.program import Program
 
 
+OWN_ARITHMETIC = typer.Option(
+    "--arithmetic",
+    help="Datapath of the target; default: intaglio, of a .tflite file its own, tflite.",
+    autocompletion=completing("--arithmetic"),
+)
 LARGEST = 1_000_000  # of a mean or a deviation, where pixels are 0 to 1
 
 
@@ -172,9 +178,11 @@ def not_there() -> str:
 
 @command("import")
 def import_program(
-    model: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="A quantised network.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A quantised network, .onnx or .tflite.")
+    ],
     output: ProgramOutput,
-    arithmetic: ArithmeticOption = "intaglio",
+    arithmetic: Annotated[str | None, OWN_ARITHMETIC] = None,
     like: Annotated[
         str | None,
         typer.Option("--like", metavar="MODEL", help="Takes its mean, std and head from this."),
@@ -185,66 +193,140 @@ def import_program(
     std: Annotated[str | None, typer.Option("--std", metavar="R,G,B", help="Of the same.")] = None,
     check: CheckOption = None,
     no_check: Annotated[
-        bool, typer.Option("--no-check", help="Do not run the file in onnxruntime or qonnx.")
+        bool, typer.Option("--no-check", help="Do not run the file in its owner's runtime.")
     ] = False,
     force: ForceOption = False,
     json_file: JsonOption = None,
 ) -> None:
-    """Turn a quantised ONNX file (QDQ, QLinear operators, QONNX) into a Program.
+    """Turn a quantised ONNX file (QDQ, QLinear operators, QONNX) or TFLite file into a Program.
 
-    Then the file itself runs in onnxruntime (QONNX: the qonnx package) on 2 to 32 random images,
-    or as many as --check says, beside
-    what --arithmetic onnxruntime makes of it. Exit 1 where these integers differ.
+    Then the file itself runs in its owner's runtime on 2 to 32 random images, or as many as
+    --check says: onnxruntime (QONNX: the qonnx package), beside what --arithmetic onnxruntime
+    makes of it, or LiteRT's reference kernels, at every tensor of the file. Exit 1 where these
+    integers differ.
 
     The Program reads uint8 pixels where --mean, --std or --like say how the file's float input is
     made of them, or where the file has operators before its first QuantizeLinear; else the codes
-    of that QuantizeLinear.
+    of that QuantizeLinear. A .tflite file's Program reads the file's own codes.
     """
-    steps = step_log()
-    from intaglio.exchange import checked
-    from intaglio.exchange.importer import imported
-    from intaglio.file import MADE, save
-    from intaglio.fixed import preset
-    from intaglio.program import Program
+    from intaglio.exchange.from_tflite.magic import is_tflite
+    from intaglio.file import MADE
 
     read = [model, model_source(like) if like else None]
     settle(read, Result("-o", output, MADE), json_file=json_file, force=force)
-    means, stds, meta = numbers("--mean", mean), numbers("--std", std), {}
-    if like is not None:
+    check_checked(check, 1, "; use --no-check for none")
+    made = import_tflite if model.is_file() and is_tflite(model) else import_onnx
+    facts, wrong = made(
+        model,
+        output,
+        Wishes(arithmetic, like, mean, std, None if no_check else check, not no_check),
+    )
+    write_json(json_file, {"model": str(model)} | facts)
+    if wrong:
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the options of `import` say; `images` to compare on, and whether to."""
+
+    arithmetic: str | None
+    like: str | None
+    mean: str | None
+    std: str | None
+    images: int | None
+    compared: bool
+
+
+def wrote(output: Path, program: "Program") -> int:
+    """Say what was written; multiply-accumulates of an image."""
+    macs = sum(program.macs().values())
+    console.print(f"wrote {output}: {len(program.ops)} operations, {macs / 1e6:.2f} MMAC an image")
+    return macs
+
+
+def import_onnx(model: Path, output: Path, wishes: Wishes) -> tuple[dict[str, object], bool]:
+    """An ONNX file; facts for --json, and whether integers differ."""
+    steps = step_log()
+    from intaglio.exchange import checked
+    from intaglio.exchange.importer import imported
+    from intaglio.file import save
+    from intaglio.fixed import preset
+    from intaglio.program import Program
+
+    means, stds = numbers("--mean", wishes.mean), numbers("--std", wishes.std)
+    meta: dict[str, object] = {}
+    if wishes.like is not None:
         from intaglio.models import head_of, opened
 
-        source = opened(like)
-        meta["head"] = head_of(source, like).to_json()
+        source = opened(wishes.like)
+        meta["head"] = head_of(source, wishes.like).to_json()
         if not isinstance(source, Program):
             means = means or list(getattr(source, "image_mean", [0.0]))
             stds = stds or list(getattr(source, "image_std", [1.0]))
-    check_checked(check, 1, "; use --no-check for none")
-    steps.plan("import", *(() if no_check else ("comparison",)))
+    arithmetic = wishes.arithmetic or "intaglio"
+    steps.plan("import", *(("comparison",) if wishes.compared else ()))
     with steps.step("import"):
         made = imported(model, preset(arithmetic), mean=means, std=stds, meta=meta)
     program, found = made.program, None
     save(program, output)
-    macs = sum(program.macs().values())
-    console.print(f"wrote {output}: {len(program.ops)} operations, {macs / 1e6:.2f} MMAC an image")
-    if not no_check:
+    macs = wrote(output, program)
+    if wishes.compared:
         with steps.step("comparison"):
             steps.tell("qonnx" if made.qonnx else "onnxruntime")
-            found = checked.check(model, made, mean=means, std=stds, images=check)
+            found = checked.check(model, made, mean=means, std=stds, images=wishes.images)
         for line in found.sentences(arithmetic):
             console.print(line)
-    write_json(
-        json_file,
-        {
-            "model": str(model),
-            "operations": len(program.ops),
-            "macs": macs,
-            "float32": made.notes,
-            "losses": losses(program),
-            "check": found and found.to_json(),
-        },
-    )
-    if found is not None and found.wrong:
-        raise typer.Exit(1)
+    facts: dict[str, object] = {
+        "operations": len(program.ops),
+        "macs": macs,
+        "float32": made.notes,
+        "losses": losses(program),
+        "check": found and found.to_json(),
+    }
+    return facts, found is not None and found.wrong
+
+
+def import_tflite(model: Path, output: Path, wishes: Wishes) -> tuple[dict[str, object], bool]:
+    """A TFLite file; facts for --json, and whether integers differ."""
+    if wishes.arithmetic not in (None, "tflite"):
+        raise DataError(
+            f"--arithmetic must be tflite for a .tflite file, not {wishes.arithmetic}: its tables"
+            " are of that arithmetic; leave the option out."
+        )
+    if wishes.mean is not None or wishes.std is not None:
+        raise DataError("--mean and --std must go with .onnx files; a .tflite file reads codes.")
+    steps = step_log()
+    from intaglio.exchange.from_tflite.checked import check
+    from intaglio.exchange.from_tflite.importer import imported
+    from intaglio.file import save
+
+    meta: dict[str, object] = {}
+    if wishes.like is not None:
+        from intaglio.models import head_of, opened
+
+        meta["head"] = head_of(opened(wishes.like), wishes.like).to_json()
+    steps.plan("import", *(("comparison",) if wishes.compared else ()))
+    with steps.step("import"):
+        made = imported(model, meta)
+    save(made.program, output)
+    macs = wrote(output, made.program)
+    for name, why in made.cut:
+        console.print(f"cut off: {name} ({why})")
+    found = None
+    if wishes.compared:
+        with steps.step("comparison"):
+            steps.tell("LiteRT")
+            found = check(made, images=wishes.images)
+        for line in found.sentences():
+            console.print(line)
+    facts: dict[str, object] = {
+        "operations": len(made.program.ops),
+        "macs": macs,
+        "cut": [name for name, _ in made.cut],
+        "check": found and found.to_json(),
+    }
+    return facts, found is not None and found.wrong
 
 
 def numbers(option: str, text: str | None) -> list[float] | None:

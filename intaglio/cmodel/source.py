@@ -20,6 +20,7 @@ from intaglio.ops import (
     Requant,
     SumPool2d,
     Upsample,
+    rounding_of,
 )
 from intaglio.program import Program
 from intaglio.sim.reference import narrowed, saturates
@@ -58,7 +59,6 @@ class Source:
             f"static const intaglio_op ops[] = {{\n{ops}}};\n\n"
             f"const intaglio_program {self.name}_program = {{\n"
             f"  {string(program.digest())},\n"
-            f"  {rounding(program.arithmetic.rounding)}, /* {program.arithmetic.rounding} */\n"
             f"  {single}, {len(program.ops)}, tensors, ops}};\n\n"
             f"intaglio *{self.name}_open(void) {{ return intaglio_open(&{self.name}_program); }}\n"
         )
@@ -107,7 +107,7 @@ class Source:
         return self.table([op.value]) if isinstance(op, Pad) else NONE
 
     def scaling(self, op: Op) -> list[str]:
-        """M, B, S, offset and clamp."""
+        """M, B, S, offset, clamp and rounding."""
         if isinstance(op, Requant):
             m, b = (
                 self.program.constants[name].array.ravel().tolist()
@@ -118,8 +118,10 @@ class Source:
             m = [op.multiplier_a, op.multiplier_b]
             tables = [self.table(values) for values in (m, [op.bias], [op.shift])]
         else:
-            return [NONE, NONE, NONE, "0", "0", "0"]
-        return [*tables, *map(integer, (op.offset, op.lo, op.hi))]
+            return [NONE, NONE, NONE, "0", "0", "0", "0"]
+        name = rounding_of(op, self.program.arithmetic)
+        ends = map(integer, (op.offset, op.lo, op.hi))
+        return [*tables, *ends, f"{rounding(name)} /* {name} */"]
 
     def table(self, values: Sequence[int]) -> str:
         """An intaglio_table."""

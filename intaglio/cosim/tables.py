@@ -38,6 +38,7 @@ from intaglio.ops import (
     Requant,
     SumPool2d,
     Upsample,
+    rounding_of,
 )
 from intaglio.program import Program
 
@@ -153,9 +154,10 @@ def accumulator(op: Conv2d, program: Program) -> dict[str, Any]:
 
 def rounding(op: Requant | Add, arithmetic: Arithmetic) -> dict[str, Any]:
     """How a sum of products becomes a code."""
+    name = rounding_of(op, arithmetic)
     found: dict[str, Any] = {
-        "rounding": arithmetic.rounding,
-        "round_shift": ROUNDINGS[arithmetic.rounding],
+        "rounding": name,
+        "round_shift": ROUNDINGS[name],
         "offset": op.offset,
         "clamp": [op.lo, op.hi],
     }
@@ -181,16 +183,16 @@ def scaling(op: Requant, program: Program) -> dict[str, Table]:
         "S": Table(s, SHIFT, "channel"),
     }
     zero = np.resize(np.array(program.tensors[op.output].zero_point, dtype=np.int64), channels)
-    before = b if arithmetic.product == "single" else before_product(m, b, s, zero, arithmetic)
+    within = rounding_of(op, arithmetic) in ("RND", "TRN")
+    before = b if arithmetic.product == "single" else before_product(m, b, s, zero, within)
     if before is not None and BIAS.holds(int(before.min()), int(before.max())):
         tables["bias"] = Table(before, BIAS, "channel")
     return tables
 
 
-def before_product(m: Ints, b: Ints, s: Ints, zero: Ints, arithmetic: Arithmetic) -> Ints | None:
-    """bias with B = bias * M (+ zero * 2^S where the zero point is part of B), of every channel;
+def before_product(m: Ints, b: Ints, s: Ints, zero: Ints, within: bool) -> Ints | None:
+    """bias with B = bias * M (+ zero * 2^S where the zero point is `within` B), of every channel;
     None where one has none, as a B that M does not divide."""
-    within = arithmetic.rounding in ("RND", "TRN")
     whole = [
         bc - (zc << sc if within else 0)
         for bc, zc, sc in zip(b.tolist(), zero.tolist(), s.tolist(), strict=True)

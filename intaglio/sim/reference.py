@@ -36,6 +36,7 @@ from intaglio.ops import (
     SumPool2d,
     Upsample,
     Windowed,
+    rounding_of,
 )
 from intaglio.program import Program
 
@@ -181,7 +182,8 @@ def requant(op: Requant, x: Ints, m: Ints, b: Ints, arithmetic: Arithmetic) -> I
         mc, bc = int(m.flat[c % m.size]), int(b.flat[c % b.size])
         t = scaled_single(x[:, c], mc, bc) if arithmetic.product == "single" else x[:, c] * mc + bc
         shift = op.shift[c % len(op.shift)]
-        y[:, c] = rounded(t, shift, op.offset, op.lo, op.hi, arithmetic.rounding)
+        rounding = rounding_of(op, arithmetic)
+        y[:, c] = rounded(t, shift, op.offset, op.lo, op.hi, rounding)
     return y
 
 

@@ -24,6 +24,7 @@ from intaglio.ops import (
     SumPool2d,
     Upsample,
     Windowed,
+    rounding_of,
 )
 from intaglio.sim import kernels, packed, steps, winograd
 from intaglio.sim.code.kernel import Kernel
@@ -252,7 +253,7 @@ class Binder:
         return out
 
     def scale(self, op: Requant | Add, m: Tables, b: Tables, s: Tables) -> Scaling:
-        rounding = tuple(ROUNDINGS).index(self.program.arithmetic.rounding)
+        rounding = tuple(ROUNDINGS).index(rounding_of(op, self.program.arithmetic))
         m, b, s = (np.array(table, dtype=np.int64) for table in (m, b, s))
         if self.program.arithmetic.product == "single":
             rounding = kernels.SINGLE

@@ -127,11 +127,11 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 def test_a_newer_format_is_refused_by_number(tmp_path: Path) -> None:
     path = tmp_path / "a.intaglio"
     save(network(), path)
-    rewrite(path, lambda graph: graph.update(format=4))
+    rewrite(path, lambda graph: graph.update(format=5))
     with pytest.raises(ProgramError) as refused:
         load(path)
     assert str(refused.value) == (
-        f"{path} must have format 1 to 3, not 4; it was written by another version of intaglio:"
+        f"{path} must have format 1 to 4, not 5; it was written by another version of intaglio:"
         " install that one, or quantise again."
     )
 

@@ -61,7 +61,7 @@ def runtimes_own(program: Program) -> Program:
             name = builder.constant(f"{op.bias}.near", near)
             low = -128 if made.type.signed else 0
             offset = max(low, min(low + 255, op.offset))
-            op = replace(op, bias=name, offset=offset)
+            op = replace(op, bias=name, offset=offset, rounding=None)
         sums = isinstance(op, (Conv2d, SumPool2d))
         builder.add(op, None if sums else made.type, made.scale, made.zero_point)
     return builder.build()

@@ -26,13 +26,14 @@ from intaglio.ops import (
     Requant,
     SumPool2d,
     Upsample,
+    rounding_of,
 )
 from intaglio.program import Program
 from intaglio.sim.reference import execute, narrowed, run
 
 
 def requantised(t: Ints, s: int, op: Requant | Add, program: Program) -> list[int]:
-    rule = program.arithmetic.rounding
+    rule = rounding_of(op, program.arithmetic)
     found = (oracles.rounded(int(v), s, rule) + op.offset for v in t.flat)
     return [max(op.lo, min(op.hi, y)) for y in found]
 

@@ -205,7 +205,7 @@ static int64_t conv2d(const job *j, void *columns) {
 }
 
 static int64_t rescaled(const job *j, int64_t t, int64_t s) {
-  const int64_t y = fixed_round_shift(j->program->rounding, t, s);
+  const int64_t y = fixed_round_shift(j->op->rounding, t, s);
   return fixed_clamp(y + j->op->offset, j->op->lo, j->op->hi);
 }
 

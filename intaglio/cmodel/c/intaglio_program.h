@@ -58,12 +58,12 @@ typedef struct {
   intaglio_table outside;  /* codes outside the image; the value of Pad */
   intaglio_table m, b, s;  /* Requant; of Add m has two, Ma and Mb */
   int64_t offset, lo, hi;  /* Requant, Add */
+  int rounding;            /* of these: see fixed.h */
   intaglio_table codes;    /* Lookup, from the smallest code of the input up */
 } intaglio_op;
 
 struct intaglio_program {
   const char *digest; /* of the Program */
-  int rounding;       /* see fixed.h */
   int single;         /* products in float32 */
   int count;
   const intaglio_tensor *tensors;

@@ -22,7 +22,7 @@ from intaglio.hdl.products import ProductForm, packs, tree_stages
 from intaglio.hdl.requant import Requantiser
 from intaglio.hdl.rom import MemoryStyle
 from intaglio.hdl.stream import Frame, ceil_div
-from intaglio.ops import Conv2d
+from intaglio.ops import Conv2d, rounding_of
 
 WEIGHTS: tuple[MemoryStyle, ...] = ("block", "tables")
 
@@ -69,7 +69,7 @@ class Convolution:
                 x=self.sums.final or self.sums.type,
                 y=self.y,
                 scalings=[scaling(program, r) for r in block.requants],
-                rounding=program.arithmetic.rounding,
+                rounding=rounding_of(block.requants[0], program.arithmetic),
             )
         )
 

@@ -38,7 +38,17 @@ from intaglio.hdl.requant import Scale, Scaling
 from intaglio.hdl.rom import Rom
 from intaglio.hdl.stream import Frame
 from intaglio.hdl.upsample import Upsample as UpsampleBlock
-from intaglio.ops import Add, Conv2d, Lookup, MaxPool2d, Pad, Requant, SumPool2d, Upsample
+from intaglio.ops import (
+    Add,
+    Conv2d,
+    Lookup,
+    MaxPool2d,
+    Pad,
+    Requant,
+    SumPool2d,
+    Upsample,
+    rounding_of,
+)
 from intaglio.program import Program
 from intaglio.system.processes import complaint, for_libraries
 
@@ -168,7 +178,6 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
     program, block, folding = n.graph.program, n.graph.blocks[cell.block], n.foldings[cell.block]
     ins = [n.wires[w] for w in cell.ins]
     x, y, lanes = ins[0].type, n.wires[cell.outs[0]].type, ins[0].lanes
-    rounding = program.arithmetic.rounding
     op, rom = block.ops[0], f"rom/{cell.name}"
     match op:
         case Conv2d():
@@ -186,7 +195,7 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
                 lo=op.lo,
                 hi=op.hi,
                 offset=op.offset,
-                rounding=rounding,
+                rounding=rounding_of(op, program.arithmetic),
             )
         case Requant():
             return Scale(
@@ -195,7 +204,7 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
                 x=x,
                 y=y,
                 scalings=[scaling(n.graph.program, op)],
-                rounding=rounding,
+                rounding=rounding_of(op, program.arithmetic),
                 rom=rom,
             )
         case MaxPool2d():
@@ -213,7 +222,7 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
                 x=x,
                 y=y,
                 scalings=[scaling(n.graph.program, r) for r in block.requants],
-                rounding=rounding,
+                rounding=rounding_of(block.requants[0], program.arithmetic),
                 lanes=lanes,
                 out_lanes=folding.out_lanes,
                 **op.sliding,
@@ -248,7 +257,7 @@ def conv_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
         "y": n.wires[cell.outs[0]].type,
         "accumulator": accumulator(n.graph.program, block),
         "scalings": [scaling(n.graph.program, r) for r in block.requants],
-        "rounding": n.graph.program.arithmetic.rounding,
+        "rounding": rounding_of(block.requants[0], n.graph.program.arithmetic),
         "out_lanes": folding.out_lanes,
         "pad_values": [o.pad_value for o in convs],
         "pixels": folding.pixels,

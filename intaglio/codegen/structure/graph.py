@@ -211,7 +211,8 @@ def sharing_key(program: Program, block: Block) -> object:
     if not isinstance(op, Conv2d):
         return block.name, block.kind
     types = program.tensors[op.input].type, program.tensors[block.name].type
-    return op.weight, op.stride, op.dilation, op.padding, op.groups, types
+    (requant,) = block.requants
+    return op.weight, op.stride, op.dilation, op.padding, op.groups, types, requant.rounding
 
 
 def merge(program: Program, group: Sequence[Block]) -> Block:

@@ -20,7 +20,7 @@ import onnx
 
 from intaglio.errors import ProgramError
 from intaglio.exchange.to_onnx.graph import Array, Graph
-from intaglio.fixed import IntType
+from intaglio.fixed import IntType, Rounding
 from intaglio.ops import (
     Add,
     Concat,
@@ -37,6 +37,7 @@ from intaglio.ops import (
     Tensor,
     Upsample,
     Windowed,
+    rounding_of,
 )
 from intaglio.program import Program
 from intaglio.sim.reference import narrowed, nearest, saturates
@@ -290,7 +291,8 @@ class Writer:
         """clamp(round_shift(t + bias, S) + offset), for t that is at least `lowest`."""
         shifts = np.array(op.shift if isinstance(op, Requant) else (op.shift,), dtype=np.int64)
         bias, lowest, shifts = np.broadcast_arrays(bias, lowest, shifts)
-        y = Rounder(self, op.output, bias, lowest, shifts).rounded(t)
+        rounding = rounding_of(op, self.program.arithmetic)
+        y = Rounder(self, op.output, bias, lowest, shifts, rounding).rounded(t)
         y = self.plus(y, f"{op.output}.offset", np.array([op.offset]))
         ends = [self.scalar(op.lo), self.scalar(op.hi)]
         y = self.graph.node("Clip", [y, *ends], f"{op.output}.clamped")
@@ -363,19 +365,21 @@ class Rounder:
     """`fixed.ROUNDINGS` of t + bias by shifts S, one for each channel or one for all."""
 
     def __init__(
-        self, writer: Writer, name: str, bias: Array, lowest: Array, shifts: Array
-    ) -> None:
+        self, writer: Writer, name: str, bias: Array, lowest: Array, shifts: Array,
+        rounding: Rounding,
+    ) -> None:  # fmt: skip
         self.writer = writer
         self.name = name
         self.bias = bias
         self.lowest = lowest
         self.shifts = shifts
+        self.rounding = rounding
 
     def rounded(self, t: str) -> str:
         """The rounded tensor, int64."""
-        rounding, s, half = self.writer.program.arithmetic.rounding, self.shifts, self.half
+        s, half = self.shifts, self.half
         name, lowest = self.name, self.lowest + self.bias
-        match rounding:
+        match self.rounding:
             case "TRN":
                 return self.floor(t, self.bias, s, lowest, name)
             case "RND":
@@ -390,7 +394,7 @@ class Rounder:
                 first = np.minimum(s, 31)
                 u = self.floor(t, self.bias + half(first), first, lowest + half(first), f"{name}.1")
                 return self.away(u, s - first, (lowest + half(first)) >> first, f"{name}.2")
-        raise TypeError(f"{rounding} must be written here.")
+        raise TypeError(f"{self.rounding} must be written here.")
 
     @staticmethod
     def half(s: Array) -> Array:

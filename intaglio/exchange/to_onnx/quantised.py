@@ -22,7 +22,7 @@ from intaglio.exchange.to_onnx.graph import MICROSOFT, Array
 from intaglio.exchange.to_onnx.integer import Writer, storage
 from intaglio.fixed import IntType, round_shift
 from intaglio.multiplier import Scaling, Term, scaling
-from intaglio.ops import Add, Conv2d, Op, Padding, Requant, SumPool2d
+from intaglio.ops import Add, Conv2d, Op, Padding, Requant, SumPool2d, rounding_of
 from intaglio.program import Program
 from intaglio.sim.reference import narrowed
 
@@ -181,7 +181,7 @@ class QuantisedWriter(Writer):
         s = np.resize(np.array(op.shift), count)
         acc = program.tensors[op.input]
         if not self.single:
-            if program.arithmetic.rounding != "RND_CONV":
+            if rounding_of(op, program.arithmetic) != "RND_CONV":
                 raise self.refuse(op, "the runtime rounds to even (RND_CONV), unlike the Program")
             for mc, bc, sc in zip(m, b, s, strict=True):
                 if mc and (abs(int(mc)).bit_count() > 1 or bc % mc):

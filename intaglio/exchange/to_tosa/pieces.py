@@ -122,8 +122,10 @@ class Pieces:
         factors: tuple[Sequence[int], Sequence[int]],
         zeros: tuple[int, int] = (0, 0),
         unsigned: tuple[bool, bool] = (False, False),
+        double: bool | None = None,
     ) -> str:
-        """RESCALE by (multipliers, shifts) from and to a zero point."""
+        """RESCALE by (multipliers, shifts) from and to a zero point, rounding twice if `double`;
+        by default as the Program does."""
         edge, dtype = self.graph.edges[x], np.dtype(dtype)
         multiplier, shift = factors
         one = len(set(zip(multiplier, shift, strict=True))) == 1
@@ -134,7 +136,8 @@ class Pieces:
                 ("shift", shift, np.int8),
             )
         ]
-        double = self.program.arithmetic.rounding == "DOUBLE"
+        if double is None:
+            double = self.program.arithmetic.rounding == "DOUBLE"
         return self.graph.add(
             "RESCALE",
             [x, *tables, self.scalar(zeros[0], edge.dtype), self.scalar(zeros[1], dtype)],

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from intaglio.errors import ProgramError
 from intaglio.fixed import IntType, Rounding, round_shift
-from intaglio.ops import Op
+from intaglio.ops import Op, Requant
+from intaglio.program import Program
 
 Array = NDArray[Any]
 I32 = IntType(32, True)
@@ -116,14 +117,18 @@ def spread(values: Array | Sequence[int], channels: int) -> list[int]:
     return [int(v) for v in np.resize(np.asarray(values).reshape(-1), channels)]
 
 
-def refuse_rounding(name: str, rounding: str, product: str) -> None:
+def refuse_rounding(program: Program) -> None:
     """TOSA has two roundings. Raises ProgramError for a Program with another."""
-    if product == "single":
+    arithmetic = program.arithmetic
+    if arithmetic.product == "single":
         raise ProgramError(
-            f"A Program for TOSA must multiply integers, not in float32 as {name!r} does; {REMEDY}."
+            f"A Program for TOSA must multiply integers, not in float32 as {arithmetic.name!r}"
+            f" does; {REMEDY}."
         )
-    if rounding not in ("RND", "TRN", "DOUBLE"):
-        raise ProgramError(
-            f"A Program for TOSA must round halves up or in two steps (RND, DOUBLE), not by"
-            f" {rounding}; {REMEDY}."
-        )
+    own = {op.rounding for op in program.of_kind(Requant) if op.rounding}
+    for rounding in (arithmetic.rounding, *sorted(own)):
+        if rounding not in ("RND", "TRN", "DOUBLE"):
+            raise ProgramError(
+                f"A Program for TOSA must round halves up or in two steps (RND, DOUBLE), not by"
+                f" {rounding}; {REMEDY}."
+            )

@@ -39,6 +39,7 @@ from intaglio.ops import (
     Requant,
     SumPool2d,
     Upsample,
+    rounding_of,
 )
 from intaglio.program import Program
 
@@ -48,8 +49,7 @@ def to_tosa(program: Program) -> Graph:
 
     Raises ProgramError, naming the operation and a remedy, for what TOSA cannot say exactly.
     """
-    a = program.arithmetic
-    refuse_rounding(a.name, a.rounding, a.product)
+    refuse_rounding(program)
     writer = Writer(program)
     for op in program.ops:
         writer.add(op)
@@ -131,7 +131,8 @@ class Writer(Pieces):
         likely = [t.zero_point[0], op.offset, 0]
         rest = range(rests.type.lo + rests.less, rests.type.hi + rests.less + 1)
         zeros = [*likely, *(rest if rests.type == I8 else ())]
-        return settle(op, scaled, self.program.arithmetic.rounding, op.offset, zeros, (lo, hi))
+        rounding = rounding_of(op, self.program.arithmetic)
+        return settle(op, scaled, rounding, op.offset, zeros, (lo, hi))
 
     def finish(self, op: Requant | Add, x: str, scale: Scale, zero: int = 0) -> None:
         """The codes of `op` from an operand and its Scale."""
@@ -142,18 +143,24 @@ class Writer(Pieces):
             x = self.wide("ADD", x, scale.bias, f"{out}:biased")
         factors = (scale.multiplier, scale.shift)
         lo, hi = op.lo - rests.less, op.hi - rests.less
-        after = rests.zero(scale.zero)
+        after, double = rests.zero(scale.zero), self.double(op)
         if after is not None and rests.type != I32:
-            self.rescale(x, self.before_clamp(op), rests.dtype, factors, (zero, after))
+            self.rescale(
+                x, self.before_clamp(op), rests.dtype, factors, (zero, after), double=double
+            )
             self.clamp(op)
             return
-        x = self.rescale(x, f"{out}:scaled", np.int32, factors, (zero, 0))
+        x = self.rescale(x, f"{out}:scaled", np.int32, factors, (zero, 0), double=double)
         if scale.zero != rests.less:
             x = self.wide("ADD", x, [scale.zero - rests.less], f"{out}:moved")
         x = self.wide("MAXIMUM", x, [lo], f"{out}:least", nan_mode=PROPAGATE)
         last = f"{out}:most" if rests.type != I32 else out
         x = self.wide("MINIMUM", x, [hi], last, nan_mode=PROPAGATE)
         self.cast(x, rests.dtype, out)
+
+    def double(self, op: Requant | Add) -> bool:
+        """Whether it rounds twice."""
+        return rounding_of(op, self.program.arithmetic) == "DOUBLE"
 
     def before_clamp(self, op: Requant | Add) -> str:
         """The name of codes that RESCALE saturated to a whole type, before `op`'s own clamp."""
@@ -182,7 +189,7 @@ class Writer(Pieces):
         same = all(
             mc << shift == m << sc for mc, sc in zip(scale.multiplier, scale.shift, strict=True)
         )
-        single = self.program.arithmetic.rounding != "DOUBLE" and pool.dilation == (1, 1)
+        single = not self.double(op) and pool.dilation == (1, 1)
         uniform = len(set(scale.bias)) == 1 and not rest and not any(pool.padding)
         alike = codes.type == rests.type != I32 and None not in zeros
         if not (same and single and uniform and alike and scale.plain):

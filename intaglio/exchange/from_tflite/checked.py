@@ -1,0 +1,107 @@
+"""What was imported, beside LiteRT's reference kernels: every tensor of the file, not only its
+outputs. LiteRT runs in a process of its own, with a limit of time."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from intaglio.exchange.compared import random_codes
+from intaglio.exchange.from_tflite.flat import Array
+from intaglio.exchange.from_tflite.importer import Imported
+from intaglio.exchange.from_tflite.kernels import SECONDS, run
+from intaglio.sim.engine import Simulator
+
+PIXELS = 1 << 16  # of all images together
+SHOWN = 3  # tensors that a sentence names
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found: of `tensors` of the file, `compared` integers, of which `differing` differ,
+    by tensor in `places`; `missing` tensors are part of another operation here, or were cut off.
+    `reason` says why nothing was compared."""
+
+    version: str
+    images: int
+    tensors: int
+    compared: int
+    places: dict[str, int]
+    missing: int
+    reason: str = ""
+
+    @property
+    def differing(self) -> int:
+        """Integers."""
+        return sum(self.places.values())
+
+    @property
+    def wrong(self) -> bool:
+        """Whether any differs."""
+        return self.differing > 0
+
+    def sentences(self) -> list[str]:
+        """For people."""
+        if self.reason:
+            return [f"not compared with LiteRT: {self.reason}"]
+        lines = [
+            f"LiteRT {self.version}, reference kernels, {self.images} random images:"
+            f" {self.differing:,} of {self.compared:,} integers of {self.tensors} tensors differ"
+        ]
+        if self.missing:
+            lines.append(f"not compared: {self.missing} tensors that no operation here makes")
+        if self.wrong:
+            named = [f"{name} ({count:,})" for name, count in list(self.places.items())[:SHOWN]]
+            more = len(self.places) - len(named)
+            lines.append(
+                f"first at {', '.join(named)}{f' and {more} more' if more else ''}; none may"
+                " differ: this is a fault of the import, please report the file (--no-check"
+                " imports it all the same)"
+            )
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, for programs."""
+        return asdict(self) | {"differing": self.differing, "wrong": self.wrong}
+
+
+def check(made: Imported, *, images: int | None = None, seconds: float = SECONDS) -> Check:
+    """Compare on 2 to 32 random images: the more, the smaller they are."""
+    (x,) = made.program.inputs
+    count = images or max(2, min(32, PIXELS // int(np.prod(x.shape))))
+    codes = random_codes(made.program, count)
+    version, answers = run({"file": (made.file.content, [fed(made, codes)])}, seconds)
+    answer = answers["file"]
+    if answer.words:
+        return Check(version, count, 0, 0, {}, 0, f"it could not run the file: {answer.words}")
+    ours = Simulator(made.program, trace=True)(codes)
+    places: dict[str, int] = {}
+    compared = tensors = 0
+    for number, name in made.tensors.items():
+        if number not in answer.tensors:
+            continue
+        theirs = answer.tensors[number].reshape(count, -1).astype(np.int64)
+        wrong = int(np.count_nonzero(theirs != lines(ours[name])))
+        compared, tensors = compared + theirs.size, tensors + 1
+        if wrong:
+            places[made.file.tensors[number].name] = wrong
+    active = {n for op in made.file.operators for n in op.outputs}
+    return Check(version, count, tensors, compared, places, len(active - set(made.tensors)))
+
+
+def lines(maps: Array) -> Array:
+    """(N, C, H, W) as the file has an image in memory, (N, H * W * C)."""
+    return maps.transpose(0, 2, 3, 1).reshape(len(maps), -1).astype(np.int64)
+
+
+def fed(made: Imported, codes: Array) -> Array:
+    """What the file reads where the Program reads codes (N, C, H, W): its shape and type."""
+    (number,) = made.file.inputs
+    flat, (x,) = made.file.tensors[number], made.program.inputs
+    found = lines(codes).reshape(len(codes), *flat.shape[1:])
+    if flat.type is not None:
+        return found.astype(np.int8 if flat.type.signed else np.uint8)
+    real: Array = (found - x.zero_point[0]) * np.float32(x.scale)
+    return real.astype(np.float32)

@@ -1,0 +1,175 @@
+"""TFLite's integer networks to Programs.
+
+The importer walks the operators once. What it cannot translate is cut off where nothing with
+weights is behind it (decoding of boxes, a last SOFTMAX): the tensors before become the Program's
+outputs, and `meta["cut"]` names what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from intaglio.errors import ModelError, ProgramError
+from intaglio.exchange.from_tflite.building import Held
+from intaglio.exchange.from_tflite.flat import File, Operator, read
+from intaglio.exchange.from_tflite.maps import Maps
+from intaglio.exchange.from_tflite.tables import BINARY, UNARY, Table, tables_of
+from intaglio.ops import Output
+from intaglio.program import Program
+
+LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
+VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A Program made of a file; `tensors` are its names by the file's numbers, those that the
+    file's memory has in the same order; `cut` what was left off, as (operator, why)."""
+
+    program: Program
+    file: File
+    tensors: Mapping[int, str]
+    cut: tuple[tuple[str, str], ...]
+
+
+def imported(path: Path, meta: Mapping[str, Any] | None = None) -> Imported:
+    """The Program of a quantised .tflite file.
+
+    Raises ModelError naming the operator for what no Program can do.
+    """
+    file = read(path)
+    if len(file.inputs) != 1:
+        raise ModelError(f"{path} must have one input, not {len(file.inputs)}.")
+    importer = Importer(file, tables_of(file))
+    for number, op in enumerate(file.operators):
+        importer.put(number, op)
+    outputs = importer.outputs()
+    cut = tuple((op.name, reason) for op, reason in importer.missing)
+    notes: dict[str, Any] = dict(meta or {})
+    if cut:
+        notes["cut"] = [name for name, _ in cut]
+    program = importer.builder.build(notes)
+    held = {n: h.name for n, h in importer.held.items()}
+    return Imported(program, file, held | outputs, cut)
+
+
+class Importer(Maps):
+    """Operator by operator."""
+
+    def __init__(self, file: File, tables: Mapping[int, Table | str]) -> None:
+        super().__init__(file)
+        self.tables = tables
+        self.missing: list[tuple[Operator, str]] = []
+        self.lost: dict[int, ModelError] = {}  # tensors that cut operators make
+        self.ends_at: set[int] = set()
+        self.readers: dict[int, list[int]] = {}
+        for number, op in enumerate(file.operators):
+            for n in op.inputs:
+                self.readers.setdefault(n, []).append(number)
+
+    def put(self, number: int, op: Operator) -> None:
+        """One operator: translated, or cut off."""
+        lost = [self.lost[n] for n in op.inputs if n in self.lost]
+        try:
+            if lost:
+                raise lost[0]
+            self.add_operator(number, op)
+        except (ModelError, ProgramError) as error:
+            refusal = error if isinstance(error, ModelError) else op.refuse(str(error))
+            if op.kind in LAYERS:
+                raise refusal from error
+            self.missing.append((op, str(refusal)))
+            self.lost |= dict.fromkeys(op.outputs, refusal)
+            self.ends_at |= {n for n in op.inputs if n in self.held}
+
+    def add_operator(self, number: int, op: Operator) -> None:
+        """Its operations; the result joins `held`."""
+        if len(op.outputs) != 1:
+            raise op.refuse("it must have one result; cut the model before it.")
+        table = self.tables.get(number)
+        if isinstance(table, str):
+            raise op.refuse(f"LiteRT's kernel does not run it: {table}")
+        if op.kind in VIEWS:
+            self.view(op)
+            return
+        if op.kind == "QUANTIZE" and self.flat(op.inputs[0]).kind == "FLOAT32":
+            self.quantised(op)
+            return
+        if table is not None:
+            if not self.absorbed(op):
+                self.keep(op, self.function(op, *table))
+            return
+        if op.kind in UNARY or (op.kind in BINARY and op.kind not in ("ADD", "SUB")):
+            raise op.refuse(
+                "it must be a function of one 8-bit tensor; cut the model before it, or fold it"
+                " into a layer."
+            )
+        translate = {
+            "CONV_2D": self.convolution,
+            "DEPTHWISE_CONV_2D": self.depthwise,
+            "FULLY_CONNECTED": self.dense,
+            "ADD": self.addition,
+            "SUB": self.addition,
+            "AVERAGE_POOL_2D": self.average,
+            "MAX_POOL_2D": self.largest,
+            "MEAN": self.mean,
+            "PAD": self.border,
+            "PADV2": self.border,
+            "CONCATENATION": self.joined,
+            "RESIZE_NEAREST_NEIGHBOR": self.nearest,
+        }.get(op.kind)
+        if translate is None:
+            raise op.refuse(
+                "a Program has no such operation; cut the model before it, or convert it without."
+            )
+        self.keep(op, translate(op))
+
+    def absorbed(self, op: Operator) -> bool:
+        """Whether all that read its result are functions of what it reads."""
+        (made,) = op.outputs
+        readers = self.readers.get(made, [])
+        roots = [self.tables.get(n) for n in readers]
+        whole = bool(readers) and made not in self.file.outputs
+        return whole and all(isinstance(t, tuple) and t[0] != made for t in roots)
+
+    def quantised(self, op: Operator) -> None:
+        """The graph's float input made codes, which are the Program's input."""
+        (read,), (made,) = op.inputs, op.outputs
+        if read not in self.file.inputs or len(self.readers[read]) > 1:
+            raise op.refuse(
+                "only the file's input may be float, and nothing else may read it; convert the"
+                " model with full integer quantisation."
+            )
+        self.enter(op, made, self.flat(made).shape)
+
+    def view(self, op: Operator) -> None:
+        """The same values in another shape; that of the graph's input is its first reader's."""
+        made, number = self.flat(op.outputs[0]), op.inputs[0]
+        if number in self.file.inputs and number not in self.held and len(made.shape) == 4:
+            self.enter(op, number, made.shape)
+        held = self.input(op)
+        if np.prod(made.shape) != np.prod(held.shape):
+            raise op.refuse(f"it must keep its {int(np.prod(held.shape))} values.")
+        self.held[made.index] = Held(held.name, made.shape)
+
+    def outputs(self) -> dict[int, str]:
+        """Outputs of the Program: the file's own, and what cut operators read."""
+        found: dict[int, str] = {}
+        wanted = [n for n in (*self.file.outputs, *sorted(self.ends_at)) if n in self.held]
+        if not wanted:
+            first = next(iter(self.lost.values()), None)
+            raise first or ModelError(f"{self.file.path} must have an operator.")
+        for number in dict.fromkeys(wanted):
+            held = self.held[number]
+            if any(self.held[n].name == held.name for n in found):
+                continue
+            flat = self.flat(number)
+            name = self.unique(f"{held.name}.out")
+            self.add(Output(output=name, input=held.name), replace(flat))
+            found[number] = name
+        return {n: self.held[n].name for n in found}

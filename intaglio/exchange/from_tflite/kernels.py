@@ -1,0 +1,126 @@
+"""LiteRT's reference kernels: a file's tensors, and functions of one code as tables.
+
+They run in a process of their own, with a limit of time. A table is what the owner's kernel makes
+of every code, not what a real function would be.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from intaglio.exchange.from_tflite.flat import STORED, Array, File, Operator
+from intaglio.system.processes import environment
+
+WORKER = Path(__file__).with_name("litert_worker.py")
+SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Of one file: its tensors by number, (N, 1, ...); or LiteRT's words on why there are none."""
+
+    tensors: Mapping[int, Array]
+    words: str
+
+
+def run(
+    files: Mapping[str, tuple[bytes, Sequence[Array]]], seconds: float = SECONDS
+) -> tuple[str, dict[str, Answer]]:
+    """LiteRT's version, and of each (content, inputs (N, ...)) its answer."""
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        for name, (content, inputs) in files.items():
+            (folder / f"{name}.tflite").write_bytes(content)
+            named: dict[str, Any] = {f"in{n}": array for n, array in enumerate(inputs)}
+            np.savez(folder / f"{name}.npz", **named)
+        words = waited(folder, seconds)
+        version = folder / "version"
+        found = {name: answer(folder, name, words) for name in files}
+        return version.read_text("utf-8") if version.exists() else "", found
+
+
+def waited(folder: Path, seconds: float) -> str:
+    """Run the worker; why it has no answer for a file that it did not come to."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", str(WORKER), str(folder)],
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        code = process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return f"it did not answer within {seconds:g} seconds"
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return f"it stopped with {f'signal {-code}' if code < 0 else f'exit code {code}'}"
+
+
+def answer(folder: Path, name: str, words: str) -> Answer:
+    """What the worker left for one file."""
+    said, made = folder / f"{name}.answer", folder / f"{name}.results.npz"
+    if said.exists():
+        return Answer({}, said.read_text("utf-8")[:300])
+    if not made.exists():
+        return Answer({}, words)
+    with np.load(made) as stored:
+        return Answer({int(number): stored[number] for number in stored.files}, "")
+
+
+def alone(file: File, operator: Operator, count: int) -> bytes:
+    """A file of one operator, each of whose activations has `count` values in a row; constants of
+    one value stay."""
+    model = schema.ModelT()
+    model.version = 3
+    code = schema.OperatorCodeT()
+    code.builtinCode, code.deprecatedBuiltinCode = operator.code, min(operator.code, 127)
+    code.version = operator.version
+    model.operatorCodes, model.buffers = [code], [schema.BufferT()]
+    graph = schema.SubGraphT()
+    graph.tensors, graph.inputs = [], []
+    places: dict[int, int] = {}
+    for number in (*operator.inputs, *operator.outputs):
+        if number < 0 or number in places:
+            continue
+        flat, tensor = file.tensors[number], schema.TensorT()
+        tensor.type = getattr(schema.TensorType, flat.kind)
+        tensor.shape, tensor.name = [1, 1, count, 1], f"t{number}"
+        quantised = schema.QuantizationParametersT()
+        quantised.scale, quantised.zeroPoint = list(flat.scales), list(flat.zeros)
+        tensor.quantization = quantised
+        if flat.data is not None:
+            buffer = schema.BufferT()
+            data: Array = np.ascontiguousarray(flat.data, STORED[tensor.type])
+            buffer.data = np.frombuffer(data.tobytes(), np.uint8)
+            tensor.shape = [1] * len(flat.shape)
+            tensor.buffer = len(model.buffers)
+            model.buffers.append(buffer)
+        elif number in operator.inputs:
+            graph.inputs.append(len(graph.tensors))
+        places[number] = len(graph.tensors)
+        graph.tensors.append(tensor)
+    made = schema.OperatorT()
+    made.inputs = [places.get(number, -1) for number in operator.inputs]
+    made.outputs = [places[number] for number in operator.outputs]
+    made.builtinOptionsType, made.builtinOptions = operator.options_kind, operator.options
+    graph.operators, graph.outputs = [made], made.outputs
+    model.subgraphs = [graph]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())

@@ -1,0 +1,193 @@
+"""Operators without weights: sums, pools, borders, joins, and functions of one code."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from intaglio.errors import ProgramError
+from intaglio.exchange.from_tflite.building import Held, window_of
+from intaglio.exchange.from_tflite.flat import Array, Flat, Operator
+from intaglio.exchange.from_tflite.layers import Layers
+from intaglio.forms import Real, gemmlowp_add, tflite_average
+from intaglio.ops import Concat, Lookup, MaxPool2d, Pad, Requant, SumPool2d, Upsample
+
+
+class Maps(Layers):
+    """One method for each kind of operator; all return the name of the result."""
+
+    # --- functions of one code ---
+
+    def function(self, op: Operator, root: int, table: Array) -> str:
+        """A Lookup of the tensor that everything is a function of."""
+        held = self.held[root] if root in self.held else self.entered(op, root)
+        made = self.codes(op, op.outputs[0])
+        name = self.unique(made.name)
+        values = [int(v) for v in table]
+        constant = self.builder.constant(f"{name}.table", values, made.type)
+        return self.add(
+            Lookup(output=name, input=held.name, table=constant, origin=made.name), made
+        )
+
+    def entered(self, op: Operator, number: int) -> Held:
+        """The graph's input."""
+        self.enter(op, number, self.flat(number).shape)
+        return self.held[number]
+
+    # --- sums ---
+
+    def addition(self, op: Operator) -> str:
+        """ADD and SUB of two maps, or of a map and a constant."""
+        made = self.codes(op, op.outputs[0])
+        constants = [self.flat(n).data is not None for n in op.inputs]
+        if any(constants):
+            raise op.refuse(
+                "a constant beside a map must be one value; fold it into the layer before."
+            )
+        a, b = self.input(op, 0), self.input(op, 1)
+        if self.shape(a) != self.shape(b) or a.shape != b.shape:
+            raise op.refuse(
+                f"its operands must have one shape, not {list(a.shape)} and {list(b.shape)};"
+                " enlarge the smaller one before."
+            )
+        x, y = self.codes(op, op.inputs[0]), self.codes(op, op.inputs[1])
+        reals = (Real(x.scale, x.zero), Real(y.scale, y.zero), Real(made.scale, made.zero))
+        lo, hi = self.ends(op, made)
+        name = self.unique(made.name)
+        return gemmlowp_add(
+            self.builder, name, a.name, b.name, reals, lo, hi, made.name, made.type,
+            1 if op.kind == "ADD" else -1,
+        )  # fmt: skip
+
+    # --- pools ---
+
+    def average(self, op: Operator) -> str:
+        """AVERAGE_POOL_2D over windows within the image."""
+        x, made = self.map(op), self.codes(op, op.outputs[0])
+        self.same_grid(op, self.codes(op, op.inputs[0]), made)
+        _, h, w = self.shape(x)
+        kernel = (op.options.filterHeight, op.options.filterWidth)
+        window = window_of(op, (h, w), kernel)
+        if any(window["padding"]):
+            raise op.refuse("its windows must lie within the image; pad before it, or use VALID.")
+        name = self.unique(made.name)
+        pool = SumPool2d(
+            output=self.unique(f"{name}.sum"), input=x.name, kernel=kernel, origin=made.name,
+            **window,
+        )  # fmt: skip
+        try:
+            found = tflite_average(self.builder, name, pool)
+        except ProgramError as error:
+            raise op.refuse(str(error)) from error
+        return self.clamped(op, found, made)
+
+    def largest(self, op: Operator) -> str:
+        """MAX_POOL_2D."""
+        x, made = self.map(op), self.codes(op, op.outputs[0])
+        self.same_grid(op, self.codes(op, op.inputs[0]), made)
+        _, h, w = self.shape(x)
+        kernel = (op.options.filterHeight, op.options.filterWidth)
+        pool = MaxPool2d(
+            output=self.unique(made.name), input=x.name, kernel=kernel, origin=made.name,
+            **window_of(op, (h, w), kernel),
+        )  # fmt: skip
+        return self.clamped(op, self.add(pool, made), made)
+
+    def mean(self, op: Operator) -> str:
+        """MEAN over height and width, n pixels: MBQM of the sum less n zero points, with M, S of
+        sx / sy taken to M' = (M << k) // n and S' = S + k, where 2^k is the largest power in n."""
+        x, made = self.map(op), self.codes(op, op.outputs[0])
+        axes = self.constant(op, 1).data
+        assert axes is not None
+        if sorted(int(a) % 4 for a in axes.reshape(-1)) != [1, 2]:
+            raise op.refuse("it must be over height and width (axes 1 and 2).")
+        read = self.codes(op, op.inputs[0])
+        assert made.type is not None
+        _, h, w = self.shape(x)
+        name, n = self.unique(made.name), h * w
+        pool = SumPool2d(
+            output=self.unique(f"{name}.sum"), input=x.name, kernel=(h, w), origin=made.name
+        )
+        m, s = self.multiplier(op, read.scale / made.scale)
+        k = min(n.bit_length() - 1, 32, 62 - s)
+        m, s = (m << k) // n, s + k
+        requant = Requant(
+            output=name, input=self.builder.add(pool), origin=made.name, lo=made.type.lo,
+            hi=made.type.hi, multiplier=self.builder.constant(f"{name}.m", [m]), shift=(s,),
+            bias=self.builder.constant(f"{name}.b", [-n * read.zero * m]), offset=made.zero,
+        )  # fmt: skip
+        return self.add(requant, made)
+
+    # --- order ---
+
+    def border(self, op: Operator) -> str:
+        """PAD and PADV2 of rows and columns by the zero point, or by a constant code."""
+        x, made = self.map(op), self.codes(op, op.outputs[0])
+        self.same_grid(op, self.codes(op, op.inputs[0]), made)
+        pads = self.constant(op, 1).data
+        assert pads is not None
+        if pads.shape != (4, 2) or pads.min() < 0 or pads[[0, 3]].any():
+            raise op.refuse("it must add rows and columns only, not images or channels.")
+        (top, bottom), (left, right) = pads[1:3].tolist()
+        value = made.zero
+        if op.kind == "PADV2":
+            own = self.constant(op, 2).data
+            assert own is not None
+            value = int(own.reshape(-1)[0])
+        made_op = Pad(
+            output=self.unique(made.name), input=x.name, padding=(top, bottom, left, right),
+            value=value, origin=made.name,
+        )  # fmt: skip
+        return self.add(made_op, made)
+
+    def joined(self, op: Operator) -> str:
+        """CONCATENATION of channels, of one scale and zero point."""
+        made, parts = self.codes(op, op.outputs[0]), []
+        for place in range(len(op.inputs)):
+            parts.append(self.map(op, place).name)
+            self.same_grid(op, self.codes(op, op.inputs[place]), made)
+        if op.options.axis not in (3, -1) or op.options.fusedActivationFunction:
+            raise op.refuse("it must join channels (axis 3), without an activation.")
+        return self.add(
+            Concat(output=self.unique(made.name), parts=tuple(parts), origin=made.name), made
+        )
+
+    def nearest(self, op: Operator) -> str:
+        """RESIZE_NEAREST_NEIGHBOR, where its places are those of a Program."""
+        x, made = self.map(op), self.codes(op, op.outputs[0])
+        sizes = self.constant(op, 1).data
+        assert sizes is not None
+        target = tuple(int(v) for v in sizes.reshape(-1))
+        source = self.shape(x)[1:]
+        for ours, theirs in zip(source, target, strict=True):
+            if not np.array_equal(places(op, ours, theirs), np.arange(theirs) * ours // theirs):
+                raise op.refuse(
+                    "its places must be those of the plain rule, floor(i * in / out); use it"
+                    " without aligned corners, or with a whole factor."
+                )
+        size = (target[0], target[1])
+        return self.add(
+            Upsample(output=self.unique(made.name), input=x.name, size=size, origin=made.name),
+            made,
+        )
+
+    def same_grid(self, op: Operator, read: Flat, made: Flat) -> None:
+        """What copies codes must have one scale and zero point on both sides."""
+        if (read.kind, read.scales, read.zeros) != (made.kind, made.scales, made.zeros):
+            raise op.refuse(
+                f"its tensors {read.index} and {made.index} must have one type, scale and zero"
+                " point; convert the model anew."
+            )
+
+
+def places(op: Operator, source: int, target: int) -> Array:
+    """The kernel's source index of every target one, in float32 as it computes it."""
+    aligned, half = op.options.alignCorners, op.options.halfPixelCenters
+    one = np.float32(1)
+    scale = np.float32(source) / np.float32(target)
+    if aligned and target > 1:
+        scale = (np.float32(source) - one) / (np.float32(target) - one)
+    i = np.arange(target, dtype=np.float32) + np.float32(0.5 if half else 0)
+    found = i * scale
+    at = np.floor(np.abs(found) + np.float32(0.5)) if aligned else np.floor(found)
+    clipped: Array = np.clip(at.astype(np.int64), 0, source - 1)
+    return clipped

@@ -1,0 +1,85 @@
+"""Which operators are functions of one 8-bit code, and their tables, asked of LiteRT's kernels.
+
+A function may have a second operand that is a function of the same code (SiLU is x * LOGISTIC(x)),
+or a constant of one value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from intaglio.exchange.from_tflite.flat import Array, File, Operator
+from intaglio.exchange.from_tflite.kernels import alone, run
+
+# Of one operand, and of two.
+UNARY = ("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "LOGISTIC", "TANH", "HARD_SWISH",
+         "LEAKY_RELU", "ELU", "GELU", "EXP", "LOG", "SQRT", "RSQRT", "ABS", "NEG", "SIN", "COS",
+         "SQUARE", "QUANTIZE", "PRELU")  # fmt: skip
+BINARY = ("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM")
+KINDS = ("INT8", "UINT8")
+
+Table = tuple[int, Array]  # the tensor that it is a function of, and its value at every code
+
+
+def tables_of(file: File) -> dict[int, Table | str]:
+    """By the operator's number in the file; LiteRT's own words where it cannot run the operator."""
+    found: dict[int, Table | str] = {}
+    known: dict[int, Table] = {}  # by tensor
+    for kinds in (UNARY, BINARY):
+        asked: dict[int, tuple[int, Sequence[Array]]] = {}
+        for number, op in enumerate(file.operators):
+            request = requested(file, op, known) if op.kind in kinds else None
+            if request is not None:
+                asked[number] = request
+        if not asked:
+            continue
+        made = {
+            str(n): (alone(file, file.operators[n], len(arrays[0])), [row(a) for a in arrays])
+            for n, (_, arrays) in asked.items()
+        }
+        _, answers = run(made)
+        for n, (root, _) in asked.items():
+            answer = answers[str(n)]
+            if answer.words:
+                found[n] = answer.words
+                continue
+            place = len(set(file.operators[n].inputs) - {-1})
+            table = (root, answer.tensors[place].reshape(-1))
+            found[n] = known[file.operators[n].outputs[0]] = table
+    return found
+
+
+def row(values: Array) -> Array:
+    """As the one-operator file reads it: (1, 1, codes, 1)."""
+    return values.reshape(1, 1, -1, 1)
+
+
+def requested(
+    file: File, op: Operator, known: Mapping[int, Table]
+) -> tuple[int, Sequence[Array]] | None:
+    """The root of an operator's operands and their values at each of its codes, if it has one."""
+    active = [n for n in dict.fromkeys(op.inputs) if n >= 0 and file.tensors[n].data is None]
+    constants = [f.data for f in (file.tensors[n] for n in op.inputs if n >= 0)]
+    constants = [data for data in constants if data is not None]
+    if not active or len(op.outputs) != 1 or any(c is not None and c.size != 1 for c in constants):
+        return None
+    if any(file.tensors[n].kind not in KINDS for n in (*active, *op.outputs)):
+        return None
+    ways = [{n: codes(file, n)} | dict([known[n]] if n in known else []) for n in active]
+    roots = set(ways[0]).intersection(*ways[1:])
+    if len(active) > 1 or op.kind in UNARY:
+        if len(active) == 1:
+            roots = {active[0]}
+        for root in sorted(roots):
+            return root, [way[root] for way in ways]
+        return None
+    return (active[0], [codes(file, active[0])]) if constants else None
+
+
+def codes(file: File, number: int) -> Array:
+    """Every code of a tensor's type."""
+    type = file.tensors[number].type
+    assert type is not None
+    return np.arange(type.lo, type.hi + 1).astype(np.int8 if type.signed else np.uint8)

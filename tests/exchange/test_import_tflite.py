@@ -1,0 +1,249 @@
+"""TFLite files against LiteRT's reference kernels: every tensor, to the bit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from intaglio.errors import ModelError
+from tests.tools import Cli, needs_modules, refused
+
+needs_modules("ai_edge_litert", "flatbuffers")
+
+from intaglio.exchange.from_tflite.checked import check  # noqa: E402  # the same
+from intaglio.exchange.from_tflite.importer import imported  # noqa: E402  # the same
+from tests.exchange.tflite_files import Net, Type, schema  # noqa: E402  # after the check
+
+SAME, VALID = schema.Padding.SAME, schema.Padding.VALID
+FUNCTIONS = ("LOGISTIC", "TANH", "HARD_SWISH", "LEAKY_RELU", "QUANTIZE", "RELU", "RELU6")
+
+
+def block(net: Net, x: int) -> int:
+    """One more operator or two on a map, drawn by the network's own generator."""
+    rng = net.rng
+    _, h, w, c = net.shape(x)
+    match int(rng.integers(0, 11)):
+        case 0:
+            activation = int(rng.choice([0, 1, 2, 3]))
+            stride = int(rng.integers(1, 3))
+            return net.conv(x, int(rng.integers(1, 9)), 3, stride=stride, activation=activation)
+        case 1:
+            return net.conv(x, int(rng.integers(1, 9)), 1, padding=VALID, activation=1)
+        case 2:
+            return net.conv(x, int(rng.integers(1, 3)), 3, deep=True, dilation=2)
+        case 3:
+            return net.conv(x, 1, 2, deep=True, stride=2, activation=3)
+        case 4:
+            return net.sum(x, net.conv(x, c, 3), activation=int(rng.choice([0, 1])))
+        case 5:
+            return net.pool(x, "MAX_POOL_2D", 2, 1, SAME)
+        case 6 if min(h, w) > 2:
+            return net.pool(x, "AVERAGE_POOL_2D", 2, 2, VALID)
+        case 7:
+            return net.pad(x, *(int(v) for v in rng.integers(0, 3, 4)))
+        case 8 if max(h, w) < 12:
+            return net.concat(x, net.nearest(net.pool(x, "MAX_POOL_2D", 1, 1, SAME), 1), x)
+        case 9 if max(h, w) < 12:
+            return net.nearest(x, 2, half=bool(rng.integers(0, 2)))
+        case _ if net.kind == Type.INT8:
+            return net.function(x, str(rng.choice(FUNCTIONS)))
+    return net.conv(x, c, 1)
+
+
+def network(seed: int) -> bytes:
+    """A random network of int8 or uint8, which may end in a dense layer."""
+    rng = np.random.default_rng(seed)
+    net = Net(rng, Type.UINT8 if seed % 5 == 4 else Type.INT8)
+    x = net.input(1, *(int(v) for v in rng.integers(4, 9, 2)), int(rng.integers(1, 6)))
+    for _ in range(int(rng.integers(1, 6))):
+        x = block(net, x)
+    if seed % 3 == 0 and net.kind == Type.INT8:
+        x = net.mean(x, keep=bool(rng.integers(0, 2)))
+        x = net.dense(x, int(rng.integers(1, 12)), int(rng.choice([0, 1])))
+    elif seed % 3 == 1:
+        x = net.dense(net.reshape(x, 1, int(np.prod(net.shape(x)))), 5)
+    return net.content(x)
+
+
+def equal(path: Path) -> int:
+    """Integers compared: none may differ, and something must be compared."""
+    made = imported(path)
+    found = check(made, images=4)
+    assert not found.reason, found.reason
+    assert not found.wrong, found.places
+    assert found.compared > 0
+    return found.compared
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_tensor_of_a_random_network(tmp_path: Path, seed: int) -> None:
+    path = tmp_path / "net.tflite"
+    path.write_bytes(network(seed))
+    equal(path)
+
+
+@pytest.mark.slow
+def test_every_tensor_of_many_random_networks(tmp_path: Path) -> None:
+    total, path = 0, tmp_path / "net.tflite"
+    for seed in range(20, 520):
+        path.write_bytes(network(seed))
+        total += equal(path)
+    assert total > 1_000_000
+
+
+def test_a_function_of_one_code_is_the_kernels_own_table(tmp_path: Path) -> None:
+    path = tmp_path / "net.tflite"
+    for name in FUNCTIONS:
+        net = Net(np.random.default_rng(3))
+        path.write_bytes(net.content(net.function(net.input(1, 4, 4, 2), name)))
+        equal(path)
+
+
+def test_silu_is_one_table(tmp_path: Path) -> None:
+    net = Net(np.random.default_rng(1))
+    x = net.conv(net.input(1, 6, 6, 3), 4, 3)
+    path = tmp_path / "net.tflite"
+    path.write_bytes(net.content(net.conv(net.sum(x, net.function(x, "LOGISTIC"), "MUL"), 2, 1)))
+    made = imported(path)
+    kinds = [type(op).__name__ for op in made.program.ops]
+    assert kinds.count("Lookup") == 1
+    equal(path)
+
+
+def test_a_constant_of_one_value_beside_a_map(tmp_path: Path) -> None:
+    for name in ("ADD", "SUB", "MUL"):
+        net = Net(np.random.default_rng(2))
+        x = net.input(1, 4, 4, 2)
+        one = net.tensor((1,), Type.INT8, [0.05], [3], data=np.array([40], np.int8))
+        path = tmp_path / "net.tflite"
+        path.write_bytes(net.content(net.sum(x, one, name)))
+        equal(path)
+
+
+def test_what_is_behind_the_last_layer_is_cut_off(tmp_path: Path) -> None:
+    net = Net(np.random.default_rng(5))
+    x = net.dense(net.input(1, 12), 6)
+    y = net.tensor((1, 6), Type.INT8, [1 / 256], [-128])
+    options = schema.SoftmaxOptionsT()
+    options.beta = 1.0
+    net.add("SOFTMAX", [x], y, options, "SoftmaxOptions")
+    path = tmp_path / "net.tflite"
+    path.write_bytes(net.content(y))
+    made = imported(path)
+    assert [name for name, _ in made.cut] == [f"SOFTMAX of tensor {y}"]
+    assert made.program.meta["cut"] == [f"SOFTMAX of tensor {y}"]
+    equal(path)
+
+
+def test_a_float_input_behind_quantize_is_read_as_codes(tmp_path: Path) -> None:
+    net = Net(np.random.default_rng(6))
+    x = net.tensor((1, 5, 5, 2), Type.FLOAT32)
+    net.inputs.append(x)
+    q = net.add("QUANTIZE", [x], net.activation((1, 5, 5, 2)), schema.QuantizeOptionsT(),
+                "QuantizeOptions")  # fmt: skip
+    path = tmp_path / "net.tflite"
+    path.write_bytes(net.content(net.conv(q, 3, 3)))
+    equal(path)
+
+
+def float_network(net: Net) -> int:
+    x = net.tensor((1, 4, 4, 2), Type.FLOAT32)
+    net.inputs.append(x)
+    weight = net.tensor((2, 1, 1, 2), Type.FLOAT32, data=np.ones((2, 1, 1, 2), np.float32))
+    y = net.tensor((1, 4, 4, 2), Type.FLOAT32)
+    options = schema.Conv2DOptionsT()
+    options.strideH = options.strideW = options.dilationHFactor = options.dilationWFactor = 1
+    return net.add("CONV_2D", [x, weight], y, options, "Conv2DOptions")
+
+
+def unlike_concat(net: Net) -> int:
+    x = net.input(1, 4, 4, 2)
+    return net.conv(net.concat(x, net.conv(x, 2, 1)), 1, 1)
+
+
+def ragged_average(net: Net) -> int:
+    x = net.pool(net.input(1, 5, 5, 2), "AVERAGE_POOL_2D", 3, 1, SAME)
+    return net.conv(x, 1, 1)
+
+
+def attention(net: Net) -> int:
+    x = net.input(1, 4, 4, 2)
+    return net.conv(net.sum(net.conv(x, 2, 1), net.conv(x, 2, 1), "MUL"), 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (float_network, "must be int8 or uint8, not float32; convert the model with full integer"),
+        (unlike_concat, "must have one type, scale and zero point; convert the model anew."),
+        (ragged_average, "its windows must lie within the image; pad before it, or use VALID."),
+        (attention, "it must be a function of one 8-bit tensor; cut the model before it"),
+    ],
+)
+def test_what_no_program_does_is_refused(
+    tmp_path: Path, cli: Cli, made: Callable[[Net], int], words: str
+) -> None:
+    net = Net(np.random.default_rng(0))
+    (tmp_path / "net.tflite").write_bytes(net.content(made(net)))
+    refused(cli("import", "net.tflite", "-o", "net.intaglio"), "net.tflite: ", words)
+    assert not (tmp_path / "net.intaglio").exists()
+
+
+def test_the_command_says_what_was_compared(tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "net.tflite").write_bytes(network(1))
+    code, out, _ = cli("import", "net.tflite", "-o", "net.intaglio", "--check", 3)
+    assert code == 0
+    assert "reference kernels, 3 random images: 0 of " in out
+    refused(
+        cli("import", "net.tflite", "-o", "x.intaglio", "--arithmetic", "tosa"),
+        "--arithmetic must be tflite for a .tflite file, not tosa",
+    )
+
+
+def refusal(path: Path) -> str | None:
+    """The sentence of a file that is not imported."""
+    try:
+        imported(path)
+    except ModelError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("cases", [200, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_damaged_files_are_one_sentence(tmp_path: Path, cases: int) -> None:
+    rng = np.random.default_rng(cases)
+    net = Net(rng)
+    x = net.sum(net.conv(net.input(1, 5, 5, 2), 2, 3), net.conv(net.inputs[0], 2, 1))
+    whole, path = net.content(net.dense(net.mean(x), 3)), tmp_path / "net.tflite"
+    refusals = 0
+    for _ in range(cases):
+        content = bytearray(whole)
+        for _ in range(int(rng.integers(1, 4))):
+            content[int(rng.integers(8, len(content)))] = int(rng.integers(0, 256))
+        if rng.random() < 0.2:
+            content = content[: int(rng.integers(8, len(content)))]
+        path.write_bytes(content)
+        said = refusal(path)
+        if said is not None:
+            refusals += 1
+            assert said.startswith(str(path))
+            assert "\n" not in said
+    assert refusals > cases // 10
+
+
+@pytest.mark.parametrize(
+    "name", ["pretrainedResnet_quant", "vww_96_int8", "kws_ref_model", "ad01_int8"]
+)
+def test_trained_files_of_mlperf_tiny(name: str) -> None:
+    folder = os.environ.get("INTAGLIO_MODELS")
+    found = list(Path(folder).rglob(f"{name}.tflite")) if folder else []
+    if not found:
+        pytest.skip(f"INTAGLIO_MODELS must name a folder that has {name}.tflite of mlcommons/tiny")
+    made = imported(found[0])
+    result = check(made, images=100)
+    assert not result.reason
+    assert not result.wrong, result.places
