@@ -311,8 +311,9 @@ def import_tflite(model: Path, output: Path, wishes: Wishes) -> tuple[dict[str, 
         made = imported(model, meta)
     save(made.program, output)
     macs = wrote(output, made.program)
-    for name, why in made.cut:
-        console.print(f"cut off: {name} ({why})")
+    if made.cut:
+        names = ", ".join(name for name, _ in made.cut)
+        console.print(f"cut off, with no layer behind: {names}")
     found = None
     if wishes.compared:
         with steps.step("comparison"):
@@ -323,7 +324,7 @@ def import_tflite(model: Path, output: Path, wishes: Wishes) -> tuple[dict[str, 
     facts: dict[str, object] = {
         "operations": len(made.program.ops),
         "macs": macs,
-        "cut": [name for name, _ in made.cut],
+        "cut": dict(made.cut),
         "check": found and found.to_json(),
     }
     return facts, found is not None and found.wrong

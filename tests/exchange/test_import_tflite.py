@@ -19,6 +19,7 @@ from intaglio.exchange.from_tflite.importer import imported  # noqa: E402  # the
 from tests.exchange.tflite_files import Net, Type, schema  # noqa: E402  # after the check
 
 SAME, VALID = schema.Padding.SAME, schema.Padding.VALID
+OLD = ("LOGISTIC", "TANH", "LEAKY_RELU", "RELU", "RELU6")  # of uint8 too
 FUNCTIONS = ("LOGISTIC", "TANH", "HARD_SWISH", "LEAKY_RELU", "QUANTIZE", "RELU", "RELU6")
 
 
@@ -98,8 +99,18 @@ def test_every_tensor_of_many_random_networks(tmp_path: Path) -> None:
 def test_a_function_of_one_code_is_the_kernels_own_table(tmp_path: Path) -> None:
     path = tmp_path / "net.tflite"
     for name in FUNCTIONS:
-        net = Net(np.random.default_rng(3))
-        path.write_bytes(net.content(net.function(net.input(1, 4, 4, 2), name)))
+        for kind in (Type.INT8, Type.UINT8) if name in OLD else (Type.INT8,):
+            net = Net(np.random.default_rng(3), kind)
+            path.write_bytes(net.content(net.function(net.input(1, 4, 4, 2), name)))
+            equal(path)
+
+
+def test_weights_of_four_bits(tmp_path: Path) -> None:
+    path = tmp_path / "net.tflite"
+    for seed in range(3):
+        net = Net(np.random.default_rng(seed), four=True)
+        x = net.conv(net.input(1, 6, 5, 3), 5, 3)
+        path.write_bytes(net.content(net.dense(x, 3) if seed else net.conv(x, 4, 1)))
         equal(path)
 
 

@@ -21,6 +21,7 @@ class Net:
 
     rng: np.random.Generator
     kind: int = Type.INT8
+    four: bool = False  # weights of 4 bits, two in a byte
     tensors: list[Any] = field(default_factory=list)
     buffers: list[Any] = field(default_factory=lambda: [schema.BufferT()])
     codes: list[Any] = field(default_factory=list)
@@ -87,8 +88,14 @@ class Net:
 
     def weights(self, shape: tuple[int, ...], axis: int) -> int:
         """Signed, with a scale a channel; in uint8 with one scale and a zero point."""
+        if self.four:
+            data = self.rng.integers(-7, 8, shape)
+            pairs = np.resize(data.reshape(-1) & 15, data.size + data.size % 2).reshape(-1, 2)
+            scales = self.rng.uniform(0.01, 0.1, shape[axis])
+            packed = (pairs[:, 0] | pairs[:, 1] << 4).astype(np.uint8)
+            return self.tensor(shape, Type.INT4, scales, [0] * shape[axis], axis, packed)
         if self.kind == Type.UINT8:
-            data: Array = self.rng.integers(0, 256, shape).astype(np.uint8)
+            data = self.rng.integers(0, 256, shape).astype(np.uint8)
             return self.tensor(
                 shape, self.kind, [self.rng.uniform(0.001, 0.02)], [self.rng.integers(100, 156)],
                 data=data,
