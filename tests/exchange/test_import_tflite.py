@@ -105,6 +105,14 @@ def test_a_function_of_one_code_is_the_kernels_own_table(tmp_path: Path) -> None
             equal(path)
 
 
+def test_a_square_is_a_table(tmp_path: Path) -> None:
+    net = Net(np.random.default_rng(4))
+    x = net.input(1, 4, 4, 2)
+    path = tmp_path / "net.tflite"
+    path.write_bytes(net.content(net.sum(x, x, "MUL")))
+    equal(path)
+
+
 def test_weights_of_four_bits(tmp_path: Path) -> None:
     path = tmp_path / "net.tflite"
     for seed in range(3):
@@ -186,9 +194,15 @@ def attention(net: Net) -> int:
     return net.conv(net.sum(net.conv(x, 2, 1), net.conv(x, 2, 1), "MUL"), 1, 1)
 
 
+def constant_output(net: Net) -> int:
+    net.conv(net.input(1, 4, 4, 2), 1, 1)
+    return net.ints([1, 2])
+
+
 @pytest.mark.parametrize(
     ("made", "words"),
     [
+        (constant_output, "must be made by an operator, not be a constant"),
         (float_network, "must be int8 or uint8, not float32; convert the model with full integer"),
         (unlike_concat, "must have one type, scale and zero point; convert the model anew."),
         (ragged_average, "its windows must lie within the image; pad before it, or use VALID."),

@@ -160,6 +160,12 @@ class Importer(Maps):
     def outputs(self) -> dict[int, str]:
         """Outputs of the Program: the file's own, and what cut operators read."""
         found: dict[int, str] = {}
+        for number in self.file.outputs:
+            if number not in self.held and number not in self.lost:
+                raise ModelError(
+                    f"{self.file.path}: its output {number} must be made by an operator, not be a"
+                    " constant; convert the model without it."
+                )
         wanted = [n for n in (*self.file.outputs, *sorted(self.ends_at)) if n in self.held]
         if not wanted:
             first = next(iter(self.lost.values()), None)

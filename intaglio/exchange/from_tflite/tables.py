@@ -75,7 +75,8 @@ def requested(
         for root in sorted(roots):
             return root, [way[root] for way in ways]
         return None
-    return (active[0], [codes(file, active[0])]) if constants else None
+    twice = len(op.inputs) == 2 and not constants  # x * x
+    return (active[0], [codes(file, active[0])]) if constants or twice else None
 
 
 def codes(file: File, number: int) -> Array:
