@@ -39,6 +39,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "commands": commands.markdown,
     "devices": operators.devices,
     "onnx": operators.onnx,
+    "tflite": operators.tflite,
     "presets": operators.presets,
     "readme": readme,
     "targets": operators.targets,

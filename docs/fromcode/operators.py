@@ -1,5 +1,5 @@
-"""What is taken from torch and ONNX, what a Program's operations become, what each preset can do:
-from the tables and functions that decide it."""
+"""What is taken from torch, TFLite and ONNX, what a Program's operations become, what each preset
+can do: from the tables and functions that decide it."""
 
 import ast
 import inspect
@@ -27,6 +27,7 @@ from intaglio.exchange.from_onnx.operators import (
     Attribute,
     Operator,
 )
+from intaglio.exchange.from_tflite import importer, tables
 from intaglio.fixed import PRESETS, Arithmetic
 from intaglio.program import Program
 from intaglio.quant.capture.aten import REMEDIES, TRANSLATIONS
@@ -54,6 +55,26 @@ def of_torch_refused() -> str:
     """`REMEDIES`: operations that are refused with advice of their own."""
     return table(("torch operation (aten)", "refused"),
                  ((f"`{name}`", escaped(said)) for name, said in REMEDIES.items()))  # fmt: skip
+
+
+# --- from TFLite --------------------------------------------------------------------------------
+
+
+def of_tflite() -> dict[str, str]:
+    """What the importer makes of each operator."""
+    made = {kind: inspect.getdoc(f) or "" for kind, f in importer.TRANSLATIONS.items()}
+    one = "a table of every code, made by LiteRT's own kernel"
+    made |= dict.fromkeys(tables.UNARY, one)
+    two = "of a map and a function of it, or one value: a table, made by LiteRT's own kernel"
+    for kind in tables.BINARY:
+        made[kind] = f"{made[kind]} Or, {two}" if kind in made else two
+    return made | dict.fromkeys(importer.VIEWS, "another view of the same values")
+
+
+def tflite() -> str:
+    """Operators of .tflite files."""
+    rows = ((f"`{kind}`", prose(said)) for kind, said in of_tflite().items())
+    return table(("operator", "as"), rows)
 
 
 # --- from ONNX ----------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ def test_every_operator_has_its_entry(site: Path) -> None:
     found = [word for row in shown(site) for word in row]
     kinds = {(row.domain, row.kind) for row in TABLE}
     wanted = [*TRANSLATIONS, *REMEDIES, *(kind for _, kind in kinds), *INSTEAD]
+    wanted += [*operators.of_tflite()]
     wanted += [op.__name__ for op in ops.OPS] + [*PRESETS, *DEVICES]
     assert sorted(found) == sorted(wanted)
     assert len(wanted) > 160

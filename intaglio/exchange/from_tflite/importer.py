@@ -7,7 +7,7 @@ outputs, and `meta["cut"]` names what is missing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,20 @@ from intaglio.program import Program
 
 LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
+TRANSLATIONS: dict[str, Callable[[Maps, Operator], str]] = {
+    "CONV_2D": Maps.convolution,
+    "DEPTHWISE_CONV_2D": Maps.depthwise,
+    "FULLY_CONNECTED": Maps.dense,
+    "ADD": Maps.addition,
+    "SUB": Maps.addition,
+    "AVERAGE_POOL_2D": Maps.average,
+    "MAX_POOL_2D": Maps.largest,
+    "MEAN": Maps.mean,
+    "PAD": Maps.border,
+    "PADV2": Maps.border,
+    "CONCATENATION": Maps.joined,
+    "RESIZE_NEAREST_NEIGHBOR": Maps.nearest,
+}
 
 
 @dataclass(frozen=True)
@@ -109,25 +123,12 @@ class Importer(Maps):
                 "it must be a function of one 8-bit tensor; cut the model before it, or fold it"
                 " into a layer."
             )
-        translate = {
-            "CONV_2D": self.convolution,
-            "DEPTHWISE_CONV_2D": self.depthwise,
-            "FULLY_CONNECTED": self.dense,
-            "ADD": self.addition,
-            "SUB": self.addition,
-            "AVERAGE_POOL_2D": self.average,
-            "MAX_POOL_2D": self.largest,
-            "MEAN": self.mean,
-            "PAD": self.border,
-            "PADV2": self.border,
-            "CONCATENATION": self.joined,
-            "RESIZE_NEAREST_NEIGHBOR": self.nearest,
-        }.get(op.kind)
+        translate = TRANSLATIONS.get(op.kind)
         if translate is None:
             raise op.refuse(
                 "a Program has no such operation; cut the model before it, or convert it without."
             )
-        self.keep(op, translate(op))
+        self.keep(op, translate(self, op))
 
     def absorbed(self, op: Operator) -> bool:
         """Whether all that read its result are functions of what it reads."""
