@@ -22,7 +22,7 @@ from intaglio.codegen.folding.estimate import (
 from intaglio.codegen.folding.share import sharings
 from intaglio.codegen.folding.solve import Problem, everything, price, reserve, taken, usable
 from intaglio.codegen.schedule.timing import Model, Schedule, best_interval, size_queues
-from intaglio.codegen.structure.assemble import Top
+from intaglio.codegen.structure.assemble import Parts, Top
 from intaglio.codegen.structure.fold import (
     Plan,
     plan_for_cycles,
@@ -136,8 +136,7 @@ def check_rate(graph: HardwareGraph, chip: Device, fps: float, clock_mhz: float)
         raise BuildError(f"fps must be greater than 0, not {fps}.")
     plan = plan_for_cycles(graph, 1)
     if plan.foldings[plan.slowest].cycles > clock_mhz * 1e6 / fps:
-        before = held_up(graph, plan, chip)
-        interval = best_interval(modelled(graph, plan, chip, before)[1])
+        interval = best_interval(unhindered(graph, plan, chip, {})[1])
         raise too_fast(graph, plan, interval, fps, clock_mhz)
 
 
@@ -199,34 +198,35 @@ def fitted(
     tell: Tell = quiet,
 ) -> tuple[Plan, Top, Schedule]:
     """Folding, the design with its queue depths, and its schedule."""
+    parts: Parts = {}
     if fps is not None:
-        return at_rate(graph, chip, fps, lanes, clock_mhz, tell)
+        return at_rate(graph, chip, fps, lanes, clock_mhz, parts, tell)
     if lanes is None and chip.family != "generic":
         problem = Problem.of(graph, chip)
         for limits in (usable(chip), everything(chip)):  # a small one may be filled to the brim
             try:
-                found = solved(problem, limits, None, tell)
+                found = solved(problem, limits, None, parts, tell)
             except BuildError:
                 continue
             if fits(found[1], chip):
                 return found
-        return slowed(problem, tell)
+        return slowed(problem, parts, tell)
     if lanes is None:
         lanes = max(chip.multipliers, plan_for_cycles(graph, 1 << 62).multipliers)
-    return formed(graph, chip, plan_for_multipliers(graph, lanes), tell)
+    return formed(graph, chip, plan_for_multipliers(graph, lanes), parts, tell)
 
 
 def formed(
-    graph: HardwareGraph, chip: Device, plan: Plan, tell: Tell = quiet
+    graph: HardwareGraph, chip: Device, plan: Plan, parts: Parts, tell: Tell = quiet
 ) -> tuple[Plan, Top, Schedule]:
     """The design of a plan; what its products and weights are made of is chosen so that it fits."""
     if chip.family == "generic":
-        return plan, *scheduled(graph, plan, chip, tell)
-    return solved(Problem.of(graph, chip, plan), everything(chip), plan.cycles, tell)
+        return plan, *scheduled(graph, plan, chip, tell, parts)
+    return solved(Problem.of(graph, chip, plan), everything(chip), plan.cycles, parts, tell)
 
 
 def solved(
-    problem: Problem, limits: Need, cycles: int | None, tell: Tell = quiet
+    problem: Problem, limits: Need, cycles: int | None, parts: Parts, tell: Tell = quiet
 ) -> tuple[Plan, Top, Schedule]:
     """The cheapest design whose layers take at most `cycles`; None: the fastest within `limits`.
 
@@ -244,7 +244,7 @@ def solved(
             if left < TRIES - 1:
                 raise
             plan, chosen = problem.within(limits, Need()).solve(cycles)  # the first is a guess
-        top, model = modelled(graph, plan, chip, held_up(graph, plan, chip))
+        top, model = unhindered(graph, plan, chip, parts)
         if not left or total_need(top, chip).within(limits):
             depths, schedule = size_queues(model, tell)
             top.set_depths(depths)
@@ -257,17 +257,17 @@ def solved(
     return plan, top, schedule
 
 
-def slowed(problem: Problem, tell: Tell = quiet) -> tuple[Plan, Top, Schedule]:
+def slowed(problem: Problem, parts: Parts, tell: Tell = quiet) -> tuple[Plan, Top, Schedule]:
     """The fastest design that fits, within a twentieth, found by halving: where the fastest layers
     leave no room for what lies between them, slower ones do, for their streams are narrower."""
     limits = everything(problem.chip)
-    best = solved(problem, limits, 1 << 62, tell)
+    best = solved(problem, limits, 1 << 62, parts, tell)
     low, high = (plan.foldings[plan.slowest].cycles
                  for plan in (plan_for_cycles(problem.graph, 1), best[0]))  # fmt: skip
     while fits(best[1], problem.chip) and high > 1.05 * low:
         middle = isqrt(low * high)
         with suppress(BuildError):
-            found = solved(problem, limits, middle, tell)
+            found = solved(problem, limits, middle, parts, tell)
             if fits(found[1], problem.chip):
                 best, high = found, middle
                 continue
@@ -281,46 +281,49 @@ def fits(top: Top, chip: Device) -> bool:
 
 
 def scheduled(
-    graph: HardwareGraph, plan: Plan, chip: Device, tell: Tell = quiet
-) -> tuple[Top, Schedule]:
-    """The design of a plan, its queues sized."""
-    top, model = modelled(graph, plan, chip, held_up(graph, plan, chip))
+    graph: HardwareGraph, plan: Plan, chip: Device, tell: Tell = quiet,
+    parts: Parts | None = None,
+) -> tuple[Top, Schedule]:  # fmt: skip
+    """The design of a plan, its queues sized; `parts` as in `Top`."""
+    top, model = unhindered(graph, plan, chip, {} if parts is None else parts)
     depths, schedule = size_queues(model, tell)
     top.set_depths(depths)
     return top, schedule
 
 
 def modelled(
-    graph: HardwareGraph, plan: Plan, chip: Device, before: Sequence[Link]
+    graph: HardwareGraph, plan: Plan, chip: Device, before: Sequence[Link], parts: Parts
 ) -> tuple[Top, Model]:
     """The design of a plan with queues on those links `before` joins, and its cycle model."""
-    top = Top(netlist(graph, plan, before), chip.family)
+    top = Top(netlist(graph, plan, before), chip.family, parts)
     return top, Model(top.netlist, top.components)
 
 
-def held_up(graph: HardwareGraph, plan: Plan, chip: Device) -> list[Link]:
-    """The links to where streams meet that need a queue, for without one they would keep each other
-    from what the plan asks for; as few as will do."""
+def unhindered(graph: HardwareGraph, plan: Plan, chip: Device, parts: Parts) -> tuple[Top, Model]:
+    """The design of a plan, and its cycle model, with queues on those links to where streams meet
+    that need one, for without it they would keep each other from what the plan asks for; as few as
+    will do."""
 
-    def interval(before: Sequence[Link]) -> int:
-        return best_interval(modelled(graph, plan, chip, before)[1])
+    def tried(before: Sequence[Link]) -> tuple[Top, Model]:
+        return modelled(graph, plan, chip, before, parts)
 
     enough = max(plan.cycles, plan.foldings[plan.slowest].cycles)
-    links, alone = joining(graph), interval(())
-    if not links or alone <= enough:
-        return []
-    best = interval(links)
-    if best >= alone:
-        return []
-    enough = max(enough, best)
+    links, alone = joining(graph), tried(())
+    if not links or best_interval(alone[1]) <= enough:
+        return alone
+    best = tried(links)
+    if best_interval(best[1]) >= best_interval(alone[1]):
+        return alone
+    enough = max(enough, best_interval(best[1]))
     size = len(links)
     while size > 1:
         size = ceil_div(size, 2)
         for at in reversed(range(0, len(links), size)):
             fewer = links[:at] + links[at + size :]
-            if interval(fewer) <= enough:
-                links = fewer
-    return links
+            less = tried(fewer)
+            if best_interval(less[1]) <= enough:
+                links, best = fewer, less
+    return best
 
 
 def at_rate(
@@ -329,6 +332,7 @@ def at_rate(
     fps: float,
     lanes: int | None,
     clock_mhz: float,
+    parts: Parts,
     tell: Tell = quiet,
 ) -> tuple[Plan, Top, Schedule]:
     """The cheapest design whose predicted interval meets the rate.
@@ -347,9 +351,9 @@ def at_rate(
         plan = plan_for_cycles(graph, aim)
         over = lanes is not None and plan.multipliers > lanes
         plan, top, schedule = (
-            (plan, *scheduled(graph, plan, chip, tell)) if over
-            else formed(graph, chip, plan, tell) if problem is None
-            else solved(problem, everything(chip), plan.cycles, tell)
+            (plan, *scheduled(graph, plan, chip, tell, parts)) if over
+            else formed(graph, chip, plan, parts, tell) if problem is None
+            else solved(problem, everything(chip), plan.cycles, parts, tell)
         )  # fmt: skip
         if schedule.interval <= cycles:
             break

@@ -7,7 +7,7 @@ latency, the first beat of every output, and the depths and fillings of the queu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -85,7 +85,8 @@ class Model:
         most = max(most, *(len(c.ins) for c in netlist.cells))
         self.rows = np.zeros((len(netlist.cells), level_data(most, 0)), dtype=np.int64)
         self.walks: dict[int, list[tuple[int, int]]] = {}  # window: (height, beats a row) by level
-        self.wires = np.full((len(netlist.wires), 7), tokens.UNKNOWN, dtype=np.int64)
+        self.wires = np.zeros((len(netlist.wires), 7), dtype=np.int64)
+        self.wires[:, [tokens.SOURCE_OF, tokens.READER_OF]] = -1
         for index, (row, cell) in enumerate(zip(self.rows, netlist.cells, strict=True)):
             wires = (*cell.ins, *cell.outs)
             if len(wires) > tokens.PORTS:
@@ -97,6 +98,8 @@ class Model:
             row[tokens.INS], row[tokens.OUTS] = len(cell.ins), len(cell.outs)
             row[tokens.WIRES : tokens.WIRES + len(wires)] = wires
             self.wires[list(cell.ins), tokens.READER_OF] = index
+            looks = row[tokens.KIND] in tokens.LOOKING or cell.kind == "add"
+            self.wires[list(cell.ins), tokens.LOOKED_AT] = looks
             self.wires[list(cell.outs), tokens.SOURCE_OF] = index
             self._fill(row, index, components[index])
         self.beats = np.array([self._beats(k) for k in range(len(netlist.wires))])
@@ -107,7 +110,6 @@ class Model:
         *,
         frames: int | None = None,
         period: int = 0,
-        interval: int = 0,
         peaks: bool = False,
         seed: int | None = None,
     ) -> Schedule:
@@ -115,11 +117,10 @@ class Model:
 
         frames    how many; None: `frames`.
         depths    places of each queue, by cell index.
-        interval  give up, as after a deadlock, when a frame ends later than that behind the last.
         seed      random pauses of up to 3, some of up to 63 cycles, before ports move a beat.
         """
         frames = self.frames if frames is None else frames
-        _, done, taken = self._run(depths, frames, period, interval, seed)
+        _, done, taken = self._run(depths, frames, period, seed)
         if done < frames:
             return Schedule((), {}, taken)
         finished = np.max([taken[c.ins[0]].reshape(frames, -1)[:, -1]
@@ -127,19 +128,27 @@ class Model:
         held = {i: self.peak(i, taken) for i in depths} if peaks else {}
         return Schedule(tuple(finished.tolist()), held, taken)
 
-    @cached_property
+    @property
     def frames(self) -> int:
         """Frames from which the interval is read off: as many as it takes until no frame follows
         another faster than the slowest block can. The first may, where they come out of a long
         path and the slowest block is on a short one."""
+        return self._unbounded[0]
+
+    @property
+    def free(self) -> Schedule:
+        """That of so many frames with unbounded queues; `taken` is not kept."""
+        return self._unbounded[1]
+
+    @cached_property
+    def _unbounded(self) -> tuple[int, Schedule]:
         floor = max(f.cycles for f in self.netlist.foldings)
         unbounded, frames = dict.fromkeys(self.netlist.fifos, UNBOUNDED), SIMULATED
-        while frames < MOST:
+        while True:
             schedule = self.run(unbounded, frames=frames)
-            if not schedule.finished or schedule.interval >= floor:
-                break
+            if frames >= MOST or not schedule.finished or schedule.interval >= floor:
+                return frames, replace(schedule, taken=())
             frames *= 2
-        return frames
 
     def least_alive(self, depths: Mapping[int, int], index: int, frames: int) -> int:
         """The fewest places of queue `index` with which these frames come to an end."""
@@ -151,7 +160,6 @@ class Model:
         depths: Mapping[int, int],
         frames: int,
         period: int = 0,
-        interval: int = 0,
         seed: int | None = None,
         growing: int = -1,
     ) -> tuple[Ints, int, tuple[Ints, ...]]:
@@ -162,14 +170,14 @@ class Model:
             rows[index, tokens.LATENCY] = 1 if depth <= LUT_RAM_DEPTH else 2
         rows[rows[:, tokens.KIND] == tokens.SOURCE, tokens.PERIOD] = period
         wires[:, tokens.TOTAL] = self.beats * frames
-        wires[:, tokens.COUNT] = 0
         ends = wires[:, tokens.TOTAL].cumsum()
         wires[:, tokens.BEGIN] = ends - wires[:, tokens.TOTAL]
-        times, pushes = np.zeros(ends[-1], np.int64), np.zeros(ends[-1], np.int64)
+        times = np.zeros(ends[-1], np.int64)
         pauses = NO_PAUSES if seed is None else random_pauses(seed, ends[-1])
         lines = self._lines(rows, frames)
-        given = (rows.reshape(-1), rows.shape[1], wires, times, pushes, pauses, lines, frames,
-                 interval, growing)  # fmt: skip
+        stack, state = np.zeros(len(rows), np.int64), np.zeros(1 + len(rows), np.int64)
+        given = (rows.reshape(-1), rows.shape[1], wires, times, pauses, lines, stack, state,
+                 frames, growing)  # fmt: skip
         done = ready(tokens.run, *given)(*given)
         return rows, done, tuple(np.split(times, ends[:-1]))
 
@@ -285,10 +293,9 @@ def random_pauses(seed: int, beats: int) -> Ints:
 
 def best_interval(model: Model) -> int:
     """Cycles a frame with unbounded queues. Raises BuildError when even so nothing moves."""
-    free = model.run(dict.fromkeys(model.netlist.fifos, UNBOUNDED))
-    if not free.finished:
+    if not model.free.finished:
         raise BuildError("The design must not wait for itself, but its cycle model does.")
-    return free.interval
+    return model.free.interval
 
 
 def size_queues(model: Model, tell: Tell = quiet) -> tuple[dict[int, int], Schedule]:

@@ -6,7 +6,7 @@ line, which tells Amaranth not to warn of components that are never elaborated.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -53,20 +53,26 @@ from intaglio.program import Program
 from intaglio.system.processes import complaint, for_libraries
 
 Component = Any  # a wiring.Component; Amaranth gives its ports no static types
+Parts = dict[Hashable, Component]  # those made so far for designs of one graph and family
 
 
 class Top(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
     """The whole design.
 
     family      of the target, by which memories are told what to be made of.
+    parts       components of equal cells are taken from there, and those made here added. Of the
+                designs that share them only one can be elaborated.
     components  by cell index. roms: every ROM of the design; `file` says where it is loaded from.
     """
 
-    def __init__(self, netlist: Netlist, family: Family = "generic") -> None:
+    def __init__(
+        self, netlist: Netlist, family: Family = "generic", parts: Parts | None = None
+    ) -> None:
         self.family = family
         self.source, self.sinks = ports_of(netlist)
         self.netlist = netlist
-        self.components = [self._component(cell) for cell in netlist.cells]
+        parts = {} if parts is None else parts
+        self.components = [self._kept(cell, parts) for cell in netlist.cells]
         self.pins = {
             f"{port.name}_{wire}": Signal(width, name=f"{port.name}_{wire}")
             for port in (self.source, *self.sinks)
@@ -134,6 +140,15 @@ class Top(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
         """The port of a sink cell."""
         name = self.netlist.graph.blocks[cell.block].ops[0].output
         return next(port for port in self.sinks if port.tensor == name)
+
+    def _kept(self, cell: Cell, parts: Parts) -> Component:
+        """The component of a cell, from `parts` where an equal one is there."""
+        n = self.netlist
+        wires = tuple(n.wires[w] for w in (*cell.ins, *cell.outs))
+        whole = cell.name, cell.kind, cell.block, cell.depth, n.foldings[cell.block], wires
+        if whole not in parts:
+            parts[whole] = self._component(cell)
+        return parts[whole]
 
     def _component(self, cell: Cell) -> Component:
         """The component that a cell stands for, its memories styled."""
