@@ -7,10 +7,12 @@ alone, of which the fewest that are fast enough are best.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import LinearConstraint, milp
 from scipy.sparse import csr_matrix
 
@@ -56,6 +58,22 @@ class Merge:
 
     blocks: tuple[int, ...]
     candidates: tuple[Candidate, ...]
+
+    def frugal(self, cycles: int) -> list[Candidate]:
+        """Of those that take at most `cycles` all of which none takes as little of everything."""
+        fast = np.flatnonzero(self._numbers[:, 0] <= cycles)
+        takes = self._numbers[fast, 1:]
+        below = (takes[:, None] <= takes[None]).all(axis=2)
+        same = below & below.T
+        beaten = (below & ~same).any(axis=0) | np.triu(same, 1).any(axis=0)
+        return [self.candidates[k] for k in fast[~beaten]]
+
+    @cached_property
+    def _numbers(self) -> NDArray[np.float64]:
+        """Cycles and what is taken, a row a candidate."""
+        names = [name for name, _ in LIMITED]
+        rows = [(c.folding.cycles, *(getattr(c.need, n) for n in names)) for c in self.candidates]
+        return np.array(rows, float).reshape(-1, 1 + len(names))
 
 
 @dataclass(frozen=True)
@@ -105,10 +123,28 @@ class Problem:
         """Of each convolution in turn a candidate that takes at most `cycles`, so that all take the
         least part of the target, and then those of shared engines; None when the budget is too
         small for that."""
+        offers = {m.blocks: [c for c in m.candidates if c.folding.cycles <= cycles]
+                  for m in self._engines}  # fmt: skip
+        return self._chosen(offers, priced=True)
+
+    def possible(self, cycles: int) -> bool:
+        """Whether there are such. Those of which another takes less of everything are left out,
+        and the first that fit will do."""
+        offers = {m.blocks: m.frugal(cycles) for m in self._engines}
+        return self._chosen(offers, priced=False) is not None
+
+    @cached_property
+    def _engines(self) -> tuple[Merge, ...]:
+        """Those of one convolution, and those that several may share."""
+        own = (Merge((k,), c) for k, c in enumerate(self.choices) if c is not None)
+        return (*own, *self.merges)
+
+    def _chosen(
+        self, found: Mapping[tuple[int, ...], Sequence[Candidate]], *, priced: bool
+    ) -> tuple[Candidate, ...] | None:
+        """Of these the cheapest that fit, or any; None where there are none."""
         convs = [k for k, choice in enumerate(self.choices) if choice is not None]
-        own = [Merge((k,), self.choices[k] or ()) for k in convs]
-        offers = [(m.blocks, c) for m in (*own, *self.merges) for c in m.candidates
-                  if c.folding.cycles <= cycles]  # fmt: skip
+        offers = [(blocks, c) for blocks, several in found.items() for c in several]
         if {k for blocks, _ in offers for k in blocks} != set(convs):
             return None
         if not offers:
@@ -124,8 +160,8 @@ class Problem:
         if (limits < 0).any():
             return None
         with hushed():  # HiGHS leaves a trace of itself there now and then
-            found = milp(
-                [price(c.need, self.chip) for c in flat],
+            solution = milp(
+                [price(c.need, self.chip) if priced else 0.0 for c in flat],
                 integrality=np.ones(len(flat)),
                 bounds=(0, 1),
                 constraints=[
@@ -135,9 +171,9 @@ class Problem:
                 ],
                 options={"mip_rel_gap": GAP},
             )
-        if found.x is None:
+        if solution.x is None:
             return None
-        return tuple(flat[k] for k in np.flatnonzero(found.x > 0.5))
+        return tuple(flat[k] for k in np.flatnonzero(solution.x > 0.5))
 
     def fastest(self) -> tuple[int, tuple[Candidate, ...]]:
         """The fewest cycles of the slowest block that the budget allows, and the cheapest
@@ -148,18 +184,20 @@ class Problem:
         layers = [*(layer for layer in self.choices if layer), *(m.candidates for m in self.merges)]
         times = sorted({c.folding.cycles for layer in layers for c in layer} | {least})
         times = [t for t in times if t >= least]
-        chosen = self.cheapest(times[-1])
-        if chosen is None:
+        if not self.possible(times[-1]):
             raise FitError(self.refusal(times[-1]))
         low, high = -1, len(times) - 1
         while high - low > 1:
             middle = (low + high) // 2
-            found = self.cheapest(times[middle])
-            if found is None:
-                low = middle
+            if self.possible(times[middle]):
+                high = middle
             else:
-                high, chosen = middle, found
-        return times[high], chosen
+                low = middle
+        for time in times[high:]:  # the first, unless it fits by a hair
+            chosen = self.cheapest(time)
+            if chosen is not None:
+                return time, chosen
+        raise FitError(self.refusal(times[-1]))
 
     def plan(self, cycles: int, chosen: Sequence[Candidate]) -> Plan:
         """With the other blocks as narrow as `cycles` allow."""

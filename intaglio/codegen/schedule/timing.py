@@ -222,6 +222,7 @@ class Model:
                     component.lanes_out,
                 )
                 row[tokens.PER_PIXEL], row[tokens.REST] = component.per_pixel, component.rest
+                row[tokens.STORED] = -component.full
             case "mux" | "demux" | "concat":
                 row[tokens.TURNS] = len(component.beats)
                 for turn, beats in enumerate(component.beats):

@@ -44,6 +44,9 @@ PIXELS = BASE + 18  # WINDOW: made at once; LAST_BEATS are of each
 
 # State.
 TURN, DONE, OFFERED = range(BASE + 19, BASE + 22)  # TAKE, GIVE; PAD has OFFERED
+# REPACK: input beats of which room was said and which were used, within their pixel; lanes stored
+# by the former beyond FULL, and output beats that must be gone for that; the latter, and lanes.
+BEAT_IN, BEAT_OUT, STORED, GONE, USED, GIVEN = range(BASE + 19, BASE + 25)
 PASS_NUMBER, OUT_X, OUT_Y, READ_LEVEL = range(BASE + 19, BASE + 23)  # WINDOW: the walk
 FRAME_ROW, IN_ROW, LIMIT = range(BASE + 23, BASE + 26)  # rows of all frames; those let in
 NEEDED = BASE + 26  # beats that the output pixel waits for
@@ -280,31 +283,38 @@ def step_pad(
 
 
 @lean()
+def next_lanes(m: Numbers, b: int, beat: int) -> int:
+    """Lanes that count of an input beat, whose number within its pixel goes on by one."""
+    m[b + beat] += 1
+    if m[b + beat] < m[b + PER_PIXEL]:
+        return int(m[b + LANES_IN])
+    m[b + beat] = 0
+    return int(m[b + REST])
+
+
+@lean()
 def step_repack(
     m: Numbers, b: int, wires: Numbers, times: Numbers, stack: Numbers, state: Numbers
 ) -> None:
     """Another number of lanes; see `hdl.repack.Repack`."""
     a, o, lanes = m[b + WIRES], m[b + WIRES + 1], m[b + LANES_OUT]
-    per_pixel, lanes_in = m[b + PER_PIXEL], m[b + LANES_IN]
-    pixel = (per_pixel - 1) * lanes_in + m[b + REST]  # lanes that count, of a whole pixel
     moved_in = moved_out = True
     while moved_in or moved_out:
         moved_in = moved_out = False
         while wires[a, ROOMS] < wires[a, TOTAL]:
-            n = wires[a, ROOMS]
-            stored = n // per_pixel * pixel + n % per_pixel * lanes_in - m[b + FULL]
-            gone = max(0, -(-stored // lanes))  # beats that must have left
-            if taken(o, wires) < gone:
+            while m[b + GONE] * lanes < m[b + STORED]:
+                m[b + GONE] += 1
+            if taken(o, wires) < m[b + GONE]:
                 break
-            moved_in |= say(a, ROOMS, after(o, gone - 1, wires, times), wires, times)
+            moved_in |= say(a, ROOMS, after(o, m[b + GONE] - 1, wires, times), wires, times)
+            m[b + STORED] += next_lanes(m, b, BEAT_IN)
         while wires[o, OFFERS] < wires[o, TOTAL]:
-            need = (wires[o, OFFERS] + 1) * lanes
-            whole = (need - 1) // pixel
-            beats = min(-(-(need - whole * pixel) // lanes_in), per_pixel)
-            last = whole * per_pixel + beats - 1  # the input beat that completes it
-            if last >= taken(a, wires):
+            while m[b + GIVEN] < (wires[o, OFFERS] + 1) * lanes:
+                m[b + GIVEN] += next_lanes(m, b, BEAT_OUT)
+                m[b + USED] += 1
+            if taken(a, wires) < m[b + USED]:
                 break
-            moved = say(o, OFFERS, after(a, last, wires, times), wires, times)
+            moved = say(o, OFFERS, after(a, m[b + USED] - 1, wires, times), wires, times)
             give(o, moved, wires, stack, state)
             moved_out |= moved
         if moved_in:
