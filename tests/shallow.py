@@ -19,10 +19,10 @@ from intaglio.codegen.folder.bench import bench_verilog, hex_beats, recording, v
 from intaglio.codegen.folding.design import scheduled
 from intaglio.codegen.running.verify import frame_ends, longest, read_recording
 from intaglio.codegen.schedule.timing import Model, Schedule
-from intaglio.codegen.structure.assemble import to_verilog
 from intaglio.codegen.structure.fold import plan_for_cycles, plan_for_multipliers
 from intaglio.codegen.structure.graph import Key, hardware_graph
 from intaglio.codegen.structure.ports import random_frames
+from intaglio.codegen.structure.verilog import to_verilog
 from intaglio.cosim.port import Port
 from intaglio.cosim.score import compare
 from intaglio.hdl.pack import hex_text

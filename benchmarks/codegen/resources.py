@@ -39,8 +39,9 @@ from intaglio.codegen.bundle import build
 from intaglio.codegen.folder.bench import verilog_file
 from intaglio.codegen.folder.scripts import SOURCES
 from intaglio.codegen.folding.design import fitted
-from intaglio.codegen.structure.assemble import Top, to_verilog_block
+from intaglio.codegen.structure.assemble import Top
 from intaglio.codegen.structure.graph import hardware_graph
+from intaglio.codegen.structure.verilog import to_verilog_block
 from intaglio.fixed import IntType
 from intaglio.hdl.pack import hex_text
 from intaglio.ops import Concat, MaxPool2d, Upsample

@@ -16,7 +16,7 @@ from intaglio.chip.synthesis import synthesise
 from intaglio.codegen.area.blocks import area_of
 from intaglio.codegen.area.devices import device
 from intaglio.codegen.area.mapping import need
-from intaglio.codegen.structure.assemble import to_verilog_block
+from intaglio.codegen.structure.verilog import to_verilog_block
 from intaglio.fixed import IntType
 from intaglio.hdl.requant import Scale, Scaling
 from intaglio.hdl.stream import Frame

@@ -22,7 +22,7 @@ from amaranth.lib.wiring import connect
 from intaglio.chip.pll import instance
 from intaglio.chip.protocol import QUEUE
 from intaglio.codegen.area.clocks import Pll
-from intaglio.codegen.structure.assemble import converted
+from intaglio.codegen.structure.verilog import converted
 from intaglio.cosim.port import Port
 from intaglio.hdl.fifo import Fifo
 from intaglio.hdl.link import Link

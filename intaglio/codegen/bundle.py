@@ -30,9 +30,9 @@ from intaglio.codegen.folding.solve import advice
 from intaglio.codegen.running.compile import Function, compile_bundle
 from intaglio.codegen.schedule.activity import activity
 from intaglio.codegen.schedule.queues import QUEUES, queue_trace, to_text
-from intaglio.codegen.structure.assemble import to_verilog
 from intaglio.codegen.structure.graph import sharing_text
 from intaglio.codegen.structure.ports import random_frames
+from intaglio.codegen.structure.verilog import to_verilog
 from intaglio.errors import BuildError
 from intaglio.file import load
 from intaglio.hdl.pack import hex_text

@@ -141,12 +141,12 @@ class Requantiser(wiring.Component):
 
     def _words(self) -> list[int]:
         """The table: of every column that varies, the lanes of a beat side by side."""
+        varied = [(self.columns[n], column_bits(self.columns[n]), p) for n, p in self.place.items()]
         words = []
         for at in range(0, len(self.columns["bias"]), self.lanes):
             word = 0
-            for name, place in self.place.items():
-                column = self.columns[name]
-                word |= pack_word(column[at : at + self.lanes], column_bits(column)) << place
+            for column, bits, place in varied:
+                word |= pack_word(column[at : at + self.lanes], bits) << place
             words.append(word)
         return words
 
@@ -225,7 +225,7 @@ class Requantiser(wiring.Component):
 
 def column_bits(column: Sequence[int]) -> int:
     """Signed width that holds every value."""
-    return max(bits_for(value, require_sign_bit=True) for value in column)
+    return max(bits_for(end, require_sign_bit=True) for end in (min(column), max(column)))
 
 
 class Scale(wiring.Component):

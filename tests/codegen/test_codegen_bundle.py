@@ -13,8 +13,8 @@ from strategies import random_images
 
 from intaglio.codegen.area.devices import DEVICES
 from intaglio.codegen.bundle import Bundle, build
-from intaglio.codegen.structure.assemble import plain_names
 from intaglio.codegen.structure.ports import Port
+from intaglio.codegen.structure.verilog import plain_names
 from intaglio.errors import BuildError, DataError
 from intaglio.fixed import IntType
 

@@ -11,14 +11,8 @@ from strategies import programs
 from intaglio.codegen.area.devices import device
 from intaglio.codegen.folding.design import scheduled
 from intaglio.codegen.schedule.activity import activity
-from intaglio.codegen.schedule.timing import (
-    UNBOUNDED,
-    Model,
-    best_interval,
-    line_ends,
-    random_pauses,
-    size_queues,
-)
+from intaglio.codegen.schedule.sizing import line_ends, size_queues
+from intaglio.codegen.schedule.timing import UNBOUNDED, Model, best_interval, random_pauses
 from intaglio.codegen.structure.assemble import Top
 from intaglio.codegen.structure.fold import plan_for_cycles, plan_for_multipliers
 from intaglio.codegen.structure.graph import hardware_graph

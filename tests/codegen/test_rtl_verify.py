@@ -12,7 +12,8 @@ from intaglio.codegen.bundle import build
 from intaglio.codegen.folding import design as design_module
 from intaglio.codegen.running import tools as tools_module
 from intaglio.codegen.running.verify import verify
-from intaglio.codegen.schedule.timing import Model, Schedule, size_queues
+from intaglio.codegen.schedule.sizing import size_queues
+from intaglio.codegen.schedule.timing import Model, Schedule
 from intaglio.errors import BuildError, ToolError
 from intaglio.system.steps import Tell
 

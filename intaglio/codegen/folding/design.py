@@ -21,7 +21,8 @@ from intaglio.codegen.folding.estimate import (
 )
 from intaglio.codegen.folding.share import sharings
 from intaglio.codegen.folding.solve import Problem, everything, price, reserve, taken, usable
-from intaglio.codegen.schedule.timing import Model, Schedule, best_interval, size_queues
+from intaglio.codegen.schedule.sizing import size_queues
+from intaglio.codegen.schedule.timing import Model, Schedule, best_interval
 from intaglio.codegen.structure.assemble import Parts, Top
 from intaglio.codegen.structure.fold import (
     Plan,

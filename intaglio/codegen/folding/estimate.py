@@ -7,6 +7,7 @@ and the refusal of what cannot fit.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from math import ceil
 from typing import Any
@@ -94,7 +95,7 @@ def check_rest(top: Top, chip: Device) -> None:
     """Raises FitError when what is no convolution takes more than the target has, in a design of
     the slowest foldings: found in a moment, where a search for foldings that fit takes long."""
     graph = top.netlist.graph
-    rest = {k: need for k, need in layer_needs(top, chip).items() if graph.blocks[k].kind != "conv"}
+    rest = layer_needs(top, chip, [k for k, b in enumerate(graph.blocks) if b.kind != "conv"])
     for what, name in LIMITED:
         takes, has = sum(float(getattr(n, what)) for n in rest.values()), getattr(chip, what)
         if takes > has and (what != "cells" or has):
@@ -130,11 +131,13 @@ def is_rom(memory: Storage) -> bool:
     return memory.kind == "rom"
 
 
-def layer_needs(top: Top, chip: Device) -> dict[int, Need]:
-    """By block, with the forks, queues and repackers behind its outputs."""
+def layer_needs(top: Top, chip: Device, blocks: Collection[int] | None = None) -> dict[int, Need]:
+    """By block, with the forks, queues and repackers behind its outputs; of these `blocks` alone,
+    or of all."""
     found: dict[int, Need] = defaultdict(Need)
-    for cell, component in zip(top.netlist.cells, top.components, strict=True):
-        found[cell.block] += need(area_of(component), chip)
+    for index, cell in enumerate(top.netlist.cells):
+        if blocks is None or cell.block in blocks:
+            found[cell.block] += need(area_of(top.component(index)), chip)
     return dict(found)
 
 

@@ -61,12 +61,15 @@ class Merge:
 
     def frugal(self, cycles: int) -> list[Candidate]:
         """Of those that take at most `cycles` all of which none takes as little of everything."""
-        fast = np.flatnonzero(self._numbers[:, 0] <= cycles)
-        takes = self._numbers[fast, 1:]
-        below = (takes[:, None] <= takes[None]).all(axis=2)
-        same = below & below.T
-        beaten = (below & ~same).any(axis=0) | np.triu(same, 1).any(axis=0)
-        return [self.candidates[k] for k in fast[~beaten]]
+        left = np.flatnonzero(self._numbers[:, 0] <= cycles)
+        takes = self._numbers[left, 1:]
+        order = np.argsort(takes.sum(axis=1), kind="stable")  # whoever beats one comes before it
+        left, takes, kept = left[order], takes[order], []
+        while len(left):
+            kept.append(int(left[0]))
+            others = ~(takes[0] <= takes).all(axis=1)
+            left, takes = left[others], takes[others]
+        return [self.candidates[k] for k in sorted(kept)]
 
     @cached_property
     def _numbers(self) -> NDArray[np.float64]:

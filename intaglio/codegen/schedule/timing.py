@@ -6,7 +6,7 @@ latency, the first beat of every output, and the depths and fillings of the queu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -21,10 +21,8 @@ from intaglio.hdl.fifo import LUT_RAM_DEPTH
 from intaglio.hdl.stream import ceil_div
 from intaglio.ops import Ints
 from intaglio.sim.compiled import ready
-from intaglio.system.steps import Tell, quiet
 
 SIMULATED, MOST = 4, 64  # frames from which the interval is read off: at least, and at most
-SEARCHED = 2  # frames with which queue depths are searched
 START = 1  # the bench offers its first beat one cycle after reset
 UNBOUNDED = 1 << 40
 NO_PAUSES = np.zeros(0, dtype=np.int64)
@@ -297,92 +295,3 @@ def best_interval(model: Model) -> int:
     if not model.free.finished:
         raise BuildError("The design must not wait for itself, but its cycle model does.")
     return model.free.interval
-
-
-def size_queues(model: Model, tell: Tell = quiet) -> tuple[dict[int, int], Schedule]:
-    """The least queue depths, by cell index, that cost no throughput, and the schedule with them.
-
-    With unbounded queues the design takes its best interval. Frames offered evenly at that
-    interval then show how many beats each queue must hold. That run is a schedule which the sized
-    design can follow, so it can neither deadlock nor be slower, whatever pauses the ports make.
-    """
-    tell("queues")
-    interval = best_interval(model)
-    unbounded = dict.fromkeys(model.netlist.fifos, UNBOUNDED)
-    paced = model.run(unbounded, period=interval, peaks=True)
-    depths = {i: max(1, peak) for i, peak in paced.peaks.items()}
-    schedule = model.run(depths)
-    while not schedule.keeps(interval):  # a deeper queue can be a cycle slower than modelled
-        depths = {i: depth + ceil_div(depth, 16) for i, depth in depths.items()}
-        schedule = model.run(depths)
-    depths = trim(model, depths, schedule.interval, tell)
-    return depths, model.run(depths, peaks=True)
-
-
-def trim(model: Model, depths: dict[int, int], interval: int, tell: Tell = quiet) -> dict[int, int]:
-    """Make each queue as shallow as it can be without losing throughput, the largest first, until
-    a place less in any of them would cost cycles or is none at all.
-
-    A deeper queue lets every beat move as early or earlier, so one pass is enough; but the step
-    from LUT RAM to block RAM adds a cycle, so after a queue took it back the others are tried anew.
-    """
-    widths = {i: model.netlist.wires[model.netlist.cells[i].ins[0]].width for i in depths}
-    floors: dict[int, int] = {}  # fewer places deadlock, and do so still when others got fewer
-    again = True
-    while again:
-        deep = {i for i, depth in depths.items() if depth > LUT_RAM_DEPTH}
-        order = sorted(depths, key=lambda i: (-depths[i] * widths[i], i))
-        for number, i in enumerate(order, 1):
-            tell("queues", number, len(order))
-            if depths[i] == 1:
-                continue
-            if i not in floors:
-                floors[i] = model.least_alive(depths, i, SEARCHED)
-            elif excess(model, depths, i, depths[i] - 1, interval, model.frames) != 0:
-                continue
-            low = floors[i] - 1
-            for frames in (SEARCHED, model.frames):  # few find the depth, which more seldom change
-                least = search(model, depths, i, low, interval, frames)
-                low = least - 1
-            depths[i] = least
-        again = deep != {i for i, depth in depths.items() if depth > LUT_RAM_DEPTH}
-    return depths
-
-
-def search(
-    model: Model, depths: Mapping[int, int], i: int, low: int, interval: int, frames: int
-) -> int:
-    """The least depth above `low` of queue `i` with which that many frames are in time; what it has
-    is known to do.
-
-    Cycles are lost about in proportion to missing places, so the next guess is where the line
-    through the last two losses ends; where there is no such line, the interval is halved.
-    """
-    high, guess = depths[i], low + 1
-    losses: list[tuple[int, int]] = []  # depths that lose cycles, and how many
-    while high - low > 1:
-        lost = excess(model, depths, i, guess, interval, frames)
-        if lost == 0:
-            high = guess
-        else:
-            low = guess
-            losses = [*losses[-1:], (guess, lost)] if lost else []
-        root = line_ends(losses)
-        guess = (low + high) // 2 if not low < root <= high else min(root, high - 1)
-    return high
-
-
-def line_ends(points: Sequence[tuple[int, int]]) -> int:
-    """Where the line through two falling points reaches 0, rounded up; 0 without two points."""
-    if len(points) < 2 or points[0][1] <= points[1][1]:
-        return 0
-    (x0, y0), (x1, y1) = points
-    return x1 - (-y1 * (x1 - x0) // (y0 - y1))
-
-
-def excess(
-    model: Model, depths: Mapping[int, int], i: int, depth: int, interval: int, frames: int
-) -> int | None:
-    """Cycles a frame that a depth of queue `i` costs beyond the interval; None: a deadlock."""
-    schedule = model.run({**depths, i: depth}, frames=frames)
-    return max(0, schedule.interval - interval) if schedule.finished else None

@@ -5,21 +5,19 @@ Designs are made to be measured before their queues are sized, and may be refuse
 line, which tells Amaranth not to warn of components that are never elaborated.
 """
 
-import re
 from collections.abc import Hashable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
-from amaranth.back import verilog
 from amaranth.hdl import Elaboratable, Module, Signal
 
 from intaglio.codegen.area.blocks import memories_of
 from intaglio.codegen.area.devices import Family
 from intaglio.codegen.area.mapping import style_of
-from intaglio.codegen.structure.graph import Block, unique
+from intaglio.codegen.structure.graph import Block
 from intaglio.codegen.structure.netlist import Cell, Netlist
 from intaglio.codegen.structure.ports import Port, ports_of
-from intaglio.errors import ToolError
 from intaglio.fixed import IntType
 from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.add import Add as AddBlock
@@ -50,7 +48,6 @@ from intaglio.ops import (
     rounding_of,
 )
 from intaglio.program import Program
-from intaglio.system.processes import complaint, for_libraries
 
 Component = Any  # a wiring.Component; Amaranth gives its ports no static types
 Parts = dict[Hashable, Component]  # those made so far for designs of one graph and family
@@ -62,7 +59,7 @@ class Top(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
     family      of the target, by which memories are told what to be made of.
     parts       components of equal cells are taken from there, and those made here added. Of the
                 designs that share them only one can be elaborated.
-    components  by cell index. roms: every ROM of the design; `file` says where it is loaded from.
+    roms        every ROM of the design; `file` says where it is loaded from.
     """
 
     def __init__(
@@ -71,8 +68,7 @@ class Top(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
         self.family = family
         self.source, self.sinks = ports_of(netlist)
         self.netlist = netlist
-        parts = {} if parts is None else parts
-        self.components = [self._kept(cell, parts) for cell in netlist.cells]
+        self._parts = {} if parts is None else parts
         self.pins = {
             f"{port.name}_{wire}": Signal(width, name=f"{port.name}_{wire}")
             for port in (self.source, *self.sinks)
@@ -80,11 +76,26 @@ class Top(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
                                 ("tlast", 1))
         }  # fmt: skip
 
+    @cached_property
+    def components(self) -> list[Component]:
+        """Of every cell."""
+        return [self.component(index) for index in range(len(self.netlist.cells))]
+
+    def component(self, index: int) -> Component:
+        """Of one cell, made when it is asked for."""
+        n, cell = self.netlist, self.netlist.cells[index]
+        wires = tuple(n.wires[w] for w in (*cell.ins, *cell.outs))
+        whole = cell.name, cell.kind, cell.block, cell.depth, n.foldings[cell.block], wires
+        if whole not in self._parts:
+            self._parts[whole] = self._component(cell)
+        return self._parts[whole]
+
     def set_depths(self, depths: Mapping[int, int]) -> None:
         """Give the queues other depths, by cell index."""
+        components = self.components
         self.netlist = self.netlist.with_depths(depths)
         for index in depths:
-            self.components[index] = self._component(self.netlist.cells[index])
+            components[index] = self.component(index)
 
     @property
     def roms(self) -> Iterator[Rom]:
@@ -140,15 +151,6 @@ class Top(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
         """The port of a sink cell."""
         name = self.netlist.graph.blocks[cell.block].ops[0].output
         return next(port for port in self.sinks if port.tensor == name)
-
-    def _kept(self, cell: Cell, parts: Parts) -> Component:
-        """The component of a cell, from `parts` where an equal one is there."""
-        n = self.netlist
-        wires = tuple(n.wires[w] for w in (*cell.ins, *cell.outs))
-        whole = cell.name, cell.kind, cell.block, cell.depth, n.foldings[cell.block], wires
-        if whole not in parts:
-            parts[whole] = self._component(cell)
-        return parts[whole]
 
     def _component(self, cell: Cell) -> Component:
         """The component that a cell stands for, its memories styled."""
@@ -305,46 +307,3 @@ def scaling(program: Program, op: Requant) -> Scaling:
     constants = program.constants
     m, b = (tuple(constants[c].array.flatten().tolist()) for c in (op.multiplier, op.bias))
     return Scaling(m, b, op.shift, op.lo, op.hi, op.offset)
-
-
-def to_verilog(top: Top, name: str) -> str:
-    """The design as Verilog-2005 whose every name is a plain identifier."""
-    return converted(top, name=name, ports=list(top.pins.values()))
-
-
-def to_verilog_block(component: Component, name: str) -> str:
-    """A component by itself, as Verilog-2005 with plain identifiers."""
-    return converted(component, name=name)
-
-
-def converted(design: Elaboratable, **named: Any) -> str:
-    """Amaranth's Verilog, which yosys writes; it starts in the environment of every program."""
-    try:
-        with for_libraries():
-            text = verilog.convert(design, emit_src=False, **named)
-    except verilog.YosysError as error:
-        raise ToolError(
-            f"yosys must write the Verilog, but stopped: {complaint(str(error))}."
-        ) from error
-    return plain_names(text)
-
-
-def plain_names(text: str) -> str:
-    """Escaped identifiers (`\\acc[3] `) become plain ones (`acc_3`), each its own.
-
-    yosys has miscompiled names with brackets, and simulators read them in different ways.
-    """
-    taken = set(re.findall(r"(?<![\\\w$])[A-Za-z_]\w*", text))
-    renamed: dict[str, str] = {}
-
-    def plain(match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in renamed:
-            short = re.sub(r"\W+", "_", name).strip("_")
-            keyword = short == name  # nothing else would have made it an escaped name
-            renamed[name] = unique(
-                f"n_{short}" if keyword or not short[:1].isalpha() else short, taken
-            )
-        return renamed[name] + " "
-
-    return re.sub(r"\\(\S+)\s", plain, text)

@@ -1,0 +1,197 @@
+"""How deep the queues must be: as shallow as can be without losing throughput or a halt.
+
+Each depth is found by runs of the model, one after the other. What is likely to be asked next is
+run meanwhile by another processor; whether it was asked changes nothing but the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from intaglio.codegen.schedule.timing import UNBOUNDED, Model, Schedule, best_interval
+from intaglio.hdl.fifo import LUT_RAM_DEPTH
+from intaglio.hdl.stream import ceil_div
+from intaglio.system.steps import Tell, quiet
+from intaglio.system.threads import most
+
+SEARCHED = 2  # frames with which queue depths are searched
+
+
+class Trials:
+    """Runs of a model with some depths, in this thread or begun before they are asked for."""
+
+    def __init__(self, model: Model, pool: ThreadPoolExecutor | None) -> None:
+        self.model = model
+        self._pool = pool
+        self._begun: dict[object, Future[int]] = {}
+
+    def interval(self, depths: Mapping[int, int], frames: int) -> int:
+        """Cycles a frame; 0: a deadlock."""
+        return self._found((frames, *sorted(depths.items())), self._interval, depths, frames)
+
+    def least_alive(self, depths: Mapping[int, int], i: int) -> int:
+        """The fewest places of queue `i` without a deadlock."""
+        key = (-i, *sorted(depths.items()))
+        return self._found(key, self.model.least_alive, depths, i, SEARCHED)
+
+    def expect_interval(self, depths: Mapping[int, int], frames: int) -> None:
+        """`interval` of these is likely to be asked next."""
+        self._begin((frames, *sorted(depths.items())), self._interval, depths, frames)
+
+    def expect_alive(self, depths: Mapping[int, int], i: int) -> None:
+        """`least_alive` of these is likely to be asked next."""
+        key = (-i, *sorted(depths.items()))
+        self._begin(key, self.model.least_alive, depths, i, SEARCHED)
+
+    def _interval(self, depths: Mapping[int, int], frames: int) -> int:
+        schedule = self.model.run(depths, frames=frames)
+        return schedule.interval if schedule.finished else 0
+
+    def _begin(self, key: object, work: Callable[..., int], *given: Any) -> None:
+        """One at a time: what was begun and not asked for will not be."""
+        if self._pool is not None and key not in self._begun:
+            for other in self._begun.values():
+                other.cancel()
+            self._begun = {key: self._pool.submit(work, *given)}
+
+    def _found(self, key: object, work: Callable[..., int], *given: Any) -> int:
+        begun = self._begun.get(key)
+        return work(*given) if begun is None else begun.result()
+
+
+@contextmanager
+def trials(model: Model, threads: int | None) -> Iterator[Trials]:
+    """Those of a model, on two processors where there are any."""
+    if most(threads) < 2:
+        yield Trials(model, None)
+        return
+    with ThreadPoolExecutor(1) as pool:
+        yield Trials(model, pool)
+
+
+def size_queues(
+    model: Model, tell: Tell = quiet, threads: int | None = None
+) -> tuple[dict[int, int], Schedule]:
+    """The least queue depths, by cell index, that cost no throughput, and the schedule with them:
+    the same with any number of `threads`, of which two are used.
+
+    With unbounded queues the design takes its best interval. Frames offered evenly at that
+    interval then show how many beats each queue must hold. That run is a schedule which the sized
+    design can follow, so it can neither deadlock nor be slower, whatever pauses the ports make.
+    """
+    tell("queues")
+    interval = best_interval(model)
+    unbounded = dict.fromkeys(model.netlist.fifos, UNBOUNDED)
+    paced = model.run(unbounded, period=interval, peaks=True)
+    depths = {i: max(1, peak) for i, peak in paced.peaks.items()}
+    schedule = model.run(depths)
+    while not schedule.keeps(interval):  # a deeper queue can be a cycle slower than modelled
+        depths = {i: depth + ceil_div(depth, 16) for i, depth in depths.items()}
+        schedule = model.run(depths)
+    with trials(model, threads) as tried:
+        depths = trim(tried, depths, schedule.interval, tell)
+    return depths, model.run(depths, peaks=True)
+
+
+def trim(
+    tried: Trials, depths: dict[int, int], interval: int, tell: Tell = quiet
+) -> dict[int, int]:
+    """Make each queue as shallow as it can be without losing throughput, the largest first, until
+    a place less in any of them would cost cycles or is none at all.
+
+    A deeper queue lets every beat move as early or earlier, so one pass is enough; but the step
+    from LUT RAM to block RAM adds a cycle, so after a queue took it back the others are tried anew.
+    """
+    netlist, frames = tried.model.netlist, tried.model.frames
+    widths = {i: netlist.wires[netlist.cells[i].ins[0]].width for i in depths}
+    floors: dict[int, int] = {}  # fewer places deadlock, and do so still when others got fewer
+    again = True
+    while again:
+        deep = {i for i, depth in depths.items() if depth > LUT_RAM_DEPTH}
+        order = sorted(depths, key=lambda i: (-depths[i] * widths[i], i))
+        left = [i for i in order if depths[i] > 1]
+        for i, following in zip(left, [*left[1:], None], strict=True):
+            tell("queues", order.index(i) + 1, len(order))
+            if i not in floors:
+                floors[i] = tried.least_alive(depths, i)
+            else:
+                if following is not None and following in floors:
+                    tried.expect_interval(shallower(depths, following), frames)
+                if lost(tried, shallower(depths, i), interval, frames) != 0:
+                    continue
+            found = search(tried, depths, i, floors[i] - 1, interval, SEARCHED)
+            if following is not None and following not in floors:
+                tried.expect_alive({**depths, i: found}, following)
+            # Few frames find the depth, which more seldom change.
+            depths[i] = search(tried, depths, i, found - 1, interval, frames)
+        again = deep != {i for i, depth in depths.items() if depth > LUT_RAM_DEPTH}
+    return depths
+
+
+def shallower(depths: Mapping[int, int], i: int) -> dict[int, int]:
+    """With a place less in queue `i`."""
+    return {**depths, i: depths[i] - 1}
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """What is known of a depth: `low` is too shallow, `high` is enough, `losses` are the last two
+    depths that lose cycles, and how many."""
+
+    low: int
+    high: int
+    losses: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def open(self) -> bool:
+        """Whether something lies between."""
+        return self.high - self.low > 1
+
+    @property
+    def guess(self) -> int:
+        """Cycles are lost about in proportion to missing places, so the next guess is where the
+        line through two losses ends; where there is no such line, the middle."""
+        root = line_ends(self.losses)
+        if not self.low < root <= self.high:
+            return (self.low + self.high) // 2
+        return min(root, self.high - 1)
+
+    def told(self, depth: int, lost: int | None) -> Bracket:
+        """With what a depth was found to lose."""
+        if lost == 0:
+            return replace(self, high=depth)
+        return Bracket(depth, self.high, (*self.losses[-1:], (depth, lost)) if lost else ())
+
+
+def search(
+    tried: Trials, depths: Mapping[int, int], i: int, low: int, interval: int, frames: int
+) -> int:
+    """The least depth above `low` of queue `i` with which that many frames are in time; what it has
+    is known to do."""
+    known, guess = Bracket(low, depths[i]), low + 1
+    while known.open:
+        # The first guess mostly fails, and later ones mostly do.
+        likely = known.told(guess, 1 if known.low == low and guess == low + 1 else 0)
+        if likely.open and frames == SEARCHED:
+            tried.expect_interval({**depths, i: likely.guess}, frames)
+        known = known.told(guess, lost(tried, {**depths, i: guess}, interval, frames))
+        guess = known.guess
+    return known.high
+
+
+def line_ends(points: Sequence[tuple[int, int]]) -> int:
+    """Where the line through two falling points reaches 0, rounded up; 0 without two points."""
+    if len(points) < 2 or points[0][1] <= points[1][1]:
+        return 0
+    (x0, y0), (x1, y1) = points
+    return x1 - (-y1 * (x1 - x0) // (y0 - y1))
+
+
+def lost(tried: Trials, depths: Mapping[int, int], interval: int, frames: int) -> int | None:
+    """Cycles a frame that depths cost beyond the interval; None: a deadlock."""
+    found = tried.interval(depths, frames)
+    return max(0, found - interval) if found else None
