@@ -216,6 +216,16 @@ def function_of(kernel: Kernel, count: int) -> Callable[..., None]:
     return kind(Pointer(kernel, count).address)
 
 
+def called(kernel: Kernel, arguments: tuple[Any, ...], *numbers: int) -> int:
+    """What a kernel like a step's gives, by itself, without Python's lock: of its arguments and up
+    to three numbers."""
+    memory = np.array(words(arguments), dtype=np.int64)
+    kind = ctypes.CFUNCTYPE(ctypes.c_int64, *(ctypes.c_int64,) * 4)
+    function = kind(address_of(code_of(kernel, arguments)))
+    given = (*numbers, 0, 0, 0)[:3]
+    return int(function(memory.ctypes.data, *given))
+
+
 @written
 def take(context, address):  # type: ignore[no-untyped-def]  # as above
     """Add 1 to the word at an address, as one indivisible act; what it was."""

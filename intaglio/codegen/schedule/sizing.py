@@ -114,7 +114,7 @@ def trim(
         deep = {i for i, depth in depths.items() if depth > LUT_RAM_DEPTH}
         order = sorted(depths, key=lambda i: (-depths[i] * widths[i], i))
         left = [i for i in order if depths[i] > 1]
-        for i, following in zip(left, [*left[1:], None], strict=True):
+        for i, following in zip(left, [*left, None][1:], strict=True):
             tell("queues", order.index(i) + 1, len(order))
             if i not in floors:
                 floors[i] = tried.least_alive(depths, i)

@@ -20,7 +20,7 @@ from intaglio.errors import BuildError
 from intaglio.hdl.fifo import LUT_RAM_DEPTH
 from intaglio.hdl.stream import ceil_div
 from intaglio.ops import Ints
-from intaglio.sim.compiled import ready
+from intaglio.sim.steps import called
 
 SIMULATED, MOST = 4, 64  # frames from which the interval is read off: at least, and at most
 START = 1  # the bench offers its first beat one cycle after reset
@@ -174,16 +174,15 @@ class Model:
         pauses = NO_PAUSES if seed is None else random_pauses(seed, ends[-1])
         lines = self._lines(rows, frames)
         stack, state = np.zeros(len(rows), np.int64), np.zeros(1 + len(rows), np.int64)
-        given = (rows.reshape(-1), rows.shape[1], wires, times, pauses, lines, stack, state,
-                 frames, growing)  # fmt: skip
-        done = ready(tokens.run, *given)(*given)
+        given = (rows.reshape(-1), rows.shape[1], wires, times, pauses, lines, stack, state)
+        done = called(tokens.run, given, frames, growing)
         return rows, done, tuple(np.split(times, ends[:-1]))
 
     def peak(self, index: int, taken: tuple[Ints, ...]) -> int:
         """The most beats that queue `index` held."""
         cell = self.netlist.cells[index]
         ends = taken[cell.ins[0]], taken[cell.outs[0]]
-        return int(ready(tokens.fullest, *ends)(*ends))
+        return called(tokens.fullest, ends)
 
     def _beats(self, wire: int) -> int:
         """Beats of a wire for one image."""

@@ -14,11 +14,12 @@ that walk, then one group of numbers per level.
 
 from __future__ import annotations
 
-from functools import partial
+from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from intaglio.sim.compiled import jit
 
 Numbers = NDArray[np.int64]
 
@@ -61,10 +62,8 @@ SIZE, GROUP = 0, 4
 # has the larger where both have, and what the one has said where the other has not.
 SOURCE_OF, READER_OF, BEGIN, TOTAL, OFFERS, ROOMS, LOOKED_AT = range(7)
 
-lean = partial(njit, _nrt=False, error_model="numpy")  # arrays are not counted: the caller's
 
-
-@lean()
+@jit
 def wake(cell: int, stack: Numbers, state: Numbers) -> None:
     """Have the cell looked at again; `state` is the height of the stack, then a flag a cell."""
     if cell >= 0 and state[1 + cell] == 0:
@@ -73,19 +72,19 @@ def wake(cell: int, stack: Numbers, state: Numbers) -> None:
         state[0] += 1
 
 
-@lean()
+@jit
 def taken(w: int, wires: Numbers) -> int:
     """Beats of wire `w` whose times are known."""
     return int(min(wires[w, OFFERS], wires[w, ROOMS]))
 
 
-@lean()
+@jit
 def after(w: int, n: int, wires: Numbers, times: Numbers) -> int:
     """The cycle after beat `n` of wire `w`, which has been taken; 0 for a beat before the first."""
     return int(times[wires[w, BEGIN] + n] + 1) if n >= 0 else 0
 
 
-@lean()
+@jit
 def say(w: int, side: int, time: int, wires: Numbers, times: Numbers) -> bool:
     """The next beat of wire `w` is offered, or has room, from cycle `time` on. Whether it is taken
     with that."""
@@ -100,7 +99,7 @@ def say(w: int, side: int, time: int, wires: Numbers, times: Numbers) -> bool:
     return True
 
 
-@lean()
+@jit
 def say_all(w: int, side: int, until: int, time: int, wires: Numbers, times: Numbers) -> bool:
     """`say`, of all beats of wire `w` before `until`, the same time. Whether any is taken."""
     n, begin = wires[w, side], wires[w, BEGIN]
@@ -115,7 +114,7 @@ def say_all(w: int, side: int, until: int, time: int, wires: Numbers, times: Num
     return bool(n < both)
 
 
-@lean()
+@jit
 def say_behind(
     w: int, side: int, until: int, origin: int, delay: int, wires: Numbers, times: Numbers
 ) -> bool:
@@ -132,14 +131,14 @@ def say_behind(
     return bool(n < both)
 
 
-@lean()
+@jit
 def give(o: int, moved: bool, wires: Numbers, stack: Numbers, state: Numbers) -> None:
     """Wire `o` was offered something, of which some was taken if `moved`."""
     if moved or wires[o, LOOKED_AT] != 0:
         wake(wires[o, READER_OF], stack, state)
 
 
-@lean()
+@jit
 def step_queue(
     m: Numbers, b: int, wires: Numbers, times: Numbers, stack: Numbers, state: Numbers
 ) -> None:
@@ -168,14 +167,14 @@ def step_queue(
             return
 
 
-@lean()
+@jit
 def full(m: Numbers, b: int, wires: Numbers) -> bool:
     """Whether every place of a queue is taken."""
     a, o = m[b + WIRES], m[b + WIRES + 1]
     return bool(taken(a, wires) - taken(o, wires) >= m[b + PLACES])
 
 
-@lean()
+@jit
 def step_join(
     m: Numbers, b: int, wires: Numbers, times: Numbers, stack: Numbers, state: Numbers
 ) -> None:
@@ -196,7 +195,7 @@ def step_join(
         wake(wires[c, SOURCE_OF], stack, state)
 
 
-@lean()
+@jit
 def step_fork(
     m: Numbers, b: int, wires: Numbers, times: Numbers, stack: Numbers, state: Numbers
 ) -> None:
@@ -221,7 +220,7 @@ def step_fork(
         n += 1
 
 
-@lean()
+@jit
 def step_turns(
     m: Numbers, b: int, wires: Numbers, times: Numbers, stack: Numbers, state: Numbers
 ) -> None:
@@ -250,7 +249,7 @@ def step_turns(
             give(o, say(o, OFFERS, offer, wires, times), wires, stack, state)
 
 
-@lean()
+@jit
 def inside(m: Numbers, b: int, beat: int) -> bool:
     """Whether output beat `beat` of a border block lies within its input frame."""
     pixel = beat // m[b + WORDS] % (m[b + OUTER_H] * m[b + OUTER_W])
@@ -258,7 +257,7 @@ def inside(m: Numbers, b: int, beat: int) -> bool:
     return bool(0 <= y < m[b + INNER_H] and 0 <= x < m[b + INNER_W])
 
 
-@lean()
+@jit
 def step_pad(
     m: Numbers, b: int, wires: Numbers, times: Numbers, stack: Numbers, state: Numbers
 ) -> None:
@@ -282,7 +281,7 @@ def step_pad(
             give(o, say(o, OFFERS, offer, wires, times), wires, stack, state)
 
 
-@lean()
+@jit
 def next_lanes(m: Numbers, b: int, beat: int) -> int:
     """Lanes that count of an input beat, whose number within its pixel goes on by one."""
     m[b + beat] += 1
@@ -292,7 +291,7 @@ def next_lanes(m: Numbers, b: int, beat: int) -> int:
     return int(m[b + REST])
 
 
-@lean()
+@jit
 def step_repack(
     m: Numbers, b: int, wires: Numbers, times: Numbers, stack: Numbers, state: Numbers
 ) -> None:
@@ -321,7 +320,7 @@ def step_repack(
             wake(wires[a, SOURCE_OF], stack, state)
 
 
-@lean()
+@jit
 def aim(m: Numbers, b: int, time: int, rows: Numbers) -> None:
     """Set what output pixel (OUT_Y, OUT_X) waits for, and let rows in from cycle `time` on."""
     s = b + LEVEL_DATA + GROUP * m[b + READ_LEVEL]
@@ -345,7 +344,7 @@ def aim(m: Numbers, b: int, time: int, rows: Numbers) -> None:
         m[b + LIMIT] += 1
 
 
-@lean()
+@jit
 def next_pixel(m: Numbers, b: int, time: int, rows: Numbers) -> None:
     """The walk goes to the next output pixel, row, or frame; `time` is the cycle after."""
     s = b + LEVEL_DATA + GROUP * m[b + READ_LEVEL]
@@ -360,7 +359,7 @@ def next_pixel(m: Numbers, b: int, time: int, rows: Numbers) -> None:
     aim(m, b, time + (m[b + PIXELS] > 1), rows)
 
 
-@lean()
+@jit
 def step_window(
     m: Numbers, b: int, wires: Numbers, times: Numbers, rows: Numbers, stack: Numbers,
     state: Numbers,
@@ -382,7 +381,7 @@ def step_window(
             return
 
 
-@lean()
+@jit
 def issue(
     m: Numbers, b: int, wires: Numbers, times: Numbers, rows: Numbers, stack: Numbers,
     state: Numbers,
@@ -414,7 +413,7 @@ def issue(
     return True
 
 
-@lean()
+@jit
 def step_source(
     m: Numbers, b: int, wires: Numbers, times: Numbers, pauses: Numbers, stack: Numbers,
     state: Numbers,
@@ -431,7 +430,7 @@ def step_source(
         give(o, say(o, OFFERS, time, wires, times), wires, stack, state)
 
 
-@lean()
+@jit
 def step_sink(
     m: Numbers, b: int, wires: Numbers, times: Numbers, pauses: Numbers, stack: Numbers,
     state: Numbers,
@@ -448,7 +447,7 @@ def step_sink(
             wake(wires[a, SOURCE_OF], stack, state)
 
 
-@lean()
+@jit
 def step(
     m: Numbers, b: int, wires: Numbers, times: Numbers, pauses: Numbers, rows: Numbers,
     stack: Numbers, state: Numbers,
@@ -476,24 +475,20 @@ def step(
         step_sink(m, b, wires, times, pauses, stack, state)
 
 
-@lean(nogil=True)
-def run(
-    m: Numbers, row: int, wires: Numbers, times: Numbers, pauses: Numbers, rows: Numbers,
-    stack: Numbers, state: Numbers, frames: int, growing: int,
-) -> int:  # fmt: skip
+@jit
+def run(p: Any, frames: int, growing: int, _: int) -> int:
     """The time of every beat, until no cell can go on. Returns the number of whole frames that
     all sinks have taken: fewer than `frames` after a deadlock.
 
-    row     numbers of a cell.
-    wires   (wires, 7): source and reader cell, where its beats begin in `times`, how many there
-            are; then the state, and whether its reader looks at what is offered.
-    times   filled with the cycle in which each beat is taken.
-    pauses  empty, or of the same size: extra cycles before the sources and sinks move a beat.
-    rows    (rows of all windows, 2): beats before the row; from when on it may come in.
-    stack, state  of as many numbers as there are cells, and one more: 0.
+    p[0]    m: the cells' numbers, and how many each has; wires (wires, 7), of which OFFERS and
+            ROOMS are 0; times, as many zeros as there are beats, filled with the cycle in which
+            each is taken; pauses, none or as many: extra cycles before sources and sinks move a
+            beat; rows (rows of all windows, 2): beats before the row, and from when on it may come
+            in; stack and state, as many zeros as there are cells, and one more.
     growing the cell of a queue that gets another place wherever nothing else can go on, or -1: it
             ends as shallow as it can be without a deadlock, for that depends on no time.
     """
+    m, row, wires, times, pauses, rows, stack, state = p[0]
     cells = len(m) // row
     for cell in range(cells):
         if m[cell * row + KIND] in (WINDOW, UPSAMPLE):
@@ -519,9 +514,11 @@ def run(
         wake(growing, stack, state)
 
 
-@lean(nogil=True)
-def fullest(entered: Numbers, left: Numbers) -> int:
-    """The most beats that were in a queue at once: both ascending, cycles of entry and leaving."""
+@jit
+def fullest(p: Any, _a: int, _b: int, _c: int) -> int:
+    """The most beats that were in a queue at once, of its cycles of entry and of leaving, both
+    ascending."""
+    entered, left = p[0]
     most, gone = 0, 0
     for n in range(len(entered)):
         while gone < len(left) and left[gone] <= entered[n]:
