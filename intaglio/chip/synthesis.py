@@ -65,8 +65,14 @@ def synthesise(
     ]
     path = folder / FOLDER / f"{top}.ys"
     write_text(path, "\n".join(script) + "\n")
-    run_tool("yosys", [*HEADINGS, f"{base}.ys"], folder, f"{base}.yosys.log", steps)
-    return stat_resources(folder / f"{base}.stat.json", chip.family)
+    made = [folder / f"{base}.{end}" for end in ("json", "netlist.v", "stat.json")]
+    try:
+        run_tool("yosys", [*HEADINGS, f"{base}.ys"], folder, f"{base}.yosys.log", steps)
+        return stat_resources(made[-1], chip.family)
+    except BaseException:
+        for part in made:  # of which one is half a file, perhaps
+            part.unlink(missing_ok=True)
+        raise
 
 
 def stat_resources(stat: Path, family: str) -> dict[str, float]:

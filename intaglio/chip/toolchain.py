@@ -78,7 +78,6 @@ def written_json(tool: str, path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        probe = path.with_name(f"{path.name}.probe")
-        write_bytes(probe, bytes(PROBE))
-        probe.unlink()
+        write_bytes(path, bytes(PROBE))
+        path.unlink()
         raise ToolError(f"{tool} must write {path} whole, but did not; run it again.") from error
