@@ -84,6 +84,7 @@ class Problem:
     """The choices of each block, None for those without; what the target has left for them; a
     plan whose foldings are fixed, or None.
 
+    own     engines of one convolution: the choices, by themselves.
     merges  engines that several convolutions may share; then there must be `fewer` engines less.
     """
 
@@ -92,6 +93,7 @@ class Problem:
     choices: tuple[tuple[Candidate, ...] | None, ...]
     budget: Need
     fixed: Plan | None = None
+    own: tuple[Merge, ...] = ()
     merges: tuple[Merge, ...] = ()
     fewer: int = 0
 
@@ -104,7 +106,8 @@ class Problem:
             else None
             for k, b in enumerate(graph.blocks)
         )
-        return Problem(graph, chip, choices, everything(chip), fixed)
+        own = tuple(Merge((k,), c) for k, c in enumerate(choices) if c is not None)
+        return Problem(graph, chip, choices, everything(chip), fixed, own)
 
     def within(self, limits: Need, extra: Need) -> Problem:
         """With those limits, of which the rest of the design takes `extra`."""
@@ -136,11 +139,10 @@ class Problem:
         offers = {m.blocks: m.frugal(cycles) for m in self._engines}
         return self._chosen(offers, priced=False) is not None
 
-    @cached_property
+    @property
     def _engines(self) -> tuple[Merge, ...]:
         """Those of one convolution, and those that several may share."""
-        own = (Merge((k,), c) for k, c in enumerate(self.choices) if c is not None)
-        return (*own, *self.merges)
+        return (*self.own, *self.merges)
 
     def _chosen(
         self, found: Mapping[tuple[int, ...], Sequence[Candidate]], *, priced: bool
