@@ -6,6 +6,7 @@ import ctypes
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from intaglio.errors import DataError, ToolError
 from intaglio.ops import Ints
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator, check_images
+from intaglio.system.disk import write_bytes
 from intaglio.system.processes import complaint, environment, find_program
+from intaglio.system.shelf import digest, identity, shelf, used
 
 COMPILER = "cc"
 FLAGS = ("-std=c99", "-O3")
@@ -144,12 +147,31 @@ def has_compiler() -> bool:
     return find_program(COMPILER) is not None
 
 
+def kept_library(model: Model, work: Path) -> Path:
+    """`compile_library` in the folder `work`, or what an earlier run made of the same files with
+    the same compiler. Raises ToolError."""
+    place, compiler = shelf("models"), identity(COMPILER, "--version")
+    if place is None or not compiler:
+        return compile_library(model, work)
+    texts = [(path.name, path.read_bytes()) for path in sorted(model.folder.glob("*.[ch]"))]
+    known = digest((compiler, *FLAGS, model.name, *(part for text in texts for part in text)))
+    library = place / known / f"lib{model.name}.so"
+    if not library.is_file():
+        made = compile_library(model, work)
+        with suppress(DataError):
+            write_bytes(library, made.read_bytes())
+        if not library.is_file():
+            return made
+    used(library.parent)
+    return library
+
+
 def compare(program: Program, model: Model, images: NDArray[np.integer[Any]]) -> Comparison:
     """Compile the C model and compare every tensor of some images with the simulator's."""
     ours = Simulator(program, threads=1, trace=True)
     compared, mismatches, first = 0, 0, None
     with tempfile.TemporaryDirectory() as folder:
-        theirs_of = CModel(compile_library(model, Path(folder)), program, model.name)
+        theirs_of = CModel(kept_library(model, Path(folder)), program, model.name)
         for n in range(len(images)):
             theirs = theirs_of(images[n : n + 1])
             for name, codes in ours(images[n : n + 1]).items():

