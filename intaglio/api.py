@@ -33,9 +33,10 @@ from intaglio.quant.settings.config import (
     QuantConfig,
     Reconstruction,
 )
+from intaglio.system.copies import Copies
 from intaglio.system.spread import HERE, Pool
 from intaglio.system.steps import Steps, Tell
-from intaglio.system.threads import for_torch, torch_threads
+from intaglio.system.threads import for_torch, most, torch_threads
 
 if TYPE_CHECKING:
     from torch import nn
@@ -369,6 +370,11 @@ def evaluate(
     if size is None:
         raise ModelError("The model must say its input_size (H, W), or --size must be given.")
     channels = input_channels(model, [data.file(i) for i in data.ids[:limit]], size)
+    if predict is None and engine == "sim" and pool is HERE and isinstance(model, Program):
+        # Pictures and boxes are Python's work, in which threads would wait for each other.
+        pool = Copies(most(threads))
+        predict = predictor(model, engine, 1)
+        predict(np.zeros((1, *model.inputs[0].shape), np.uint8))  # compiled once, not by each
     alone = None if isinstance(model, Program) else threads_of(model, channels, size, threads)
     with torch_threads(alone):
         return run(

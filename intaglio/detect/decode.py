@@ -17,6 +17,7 @@ from intaglio.detect.networks.spec import spec_of as spec_of
 from intaglio.errors import ModelError
 
 Floats = NDArray[np.float64]
+AT_ONCE = 512  # boxes that are all compared with each other; of more, each kept one with the others
 _MAX_LOG_GROWTH = float(np.log(1000.0 / 16.0))  # torchvision's cap on dw and dh
 
 
@@ -91,6 +92,16 @@ def nms(
     """
     order = np.argsort(-scores, kind="stable")
     kept: list[int] = []
+    if len(order) <= AT_ONCE:
+        best_first, named = boxes[order], labels[order]
+        free = ~((iou(best_first, best_first) > threshold) & (named[:, None] == named))
+        alive = np.ones(len(order), dtype=np.bool_)
+        while alive.any() and (limit is None or len(kept) < limit):
+            best = int(alive.argmax())
+            kept.append(int(order[best]))
+            alive[best] = False
+            alive &= free[best]
+        return np.array(kept, dtype=np.int64)
     while len(order) and (limit is None or len(kept) < limit):
         best, order = order[0], order[1:]
         kept.append(int(best))

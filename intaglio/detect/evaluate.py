@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import Detections, HeadSpec
 from intaglio.detect.images import batch_size
-from intaglio.detect.pictures import header, load_image
+from intaglio.detect.pictures import load_fitted
 from intaglio.detect.score import Result, Scores, check_names, results, score, tell_names
 from intaglio.detect.seen import decode_fitted
 from intaglio.errors import DataError
@@ -87,7 +87,8 @@ def evaluate(
             progress(len(found), len(ids))
     pairs = list(zip(ids, found, strict=True))
     with steps.step("average precision"):
-        scores, rows = score(data, pairs, spec.classes), results(data, pairs, spec.classes)
+        rows = results(data, pairs, spec.classes)
+        scores = score(data, pairs, spec.classes, rows)
     seconds = time.perf_counter() - start
     return EvalResult(scores.ap, scores.ap50, scores.ap75, len(ids), seconds, scores, rows)
 
@@ -104,11 +105,11 @@ class Detector:
 
     def __call__(self, files: Sequence[Path]) -> list[Detections]:
         loaded = [
-            load_image(file, self.size, resize=self.resize, channels=self.channels)[0]
+            load_fitted(file, self.size, resize=self.resize, channels=self.channels)
             for file in files
         ]
-        outputs = self.predict(np.stack(loaded))
+        outputs = self.predict(np.stack([pixels for pixels, _ in loaded]))
         return [
-            decode_fitted(self.spec, [m[n] for m in outputs], header(file).size, self.size)
-            for n, file in enumerate(files)
+            decode_fitted(self.spec, [m[n] for m in outputs], own, self.size)
+            for n, (_, own) in enumerate(loaded)
         ]

@@ -77,8 +77,18 @@ def load_image(
     that is None. Raises DataError where the file is missing, cannot be read, is too large, or has
     another size or other channels.
     """
+    pixels, own = load_fitted(path, size, resize=resize, channels=channels)
+    fits = size is None or own == tuple(size)
+    return pixels, 1.0 if fits or size is None else letterbox_scale(own, size)
+
+
+def load_fitted(
+    path: Path | str, size: tuple[int, int] | None, *, resize: bool = False, channels: int = 3
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """As `load_image`, with the picture's own (H, W) instead of the scale."""
     if is_array(path):
-        return array_of(path, size), 1.0
+        array = array_of(path, size)
+        return array, (array.shape[1], array.shape[2])
     if channels not in (1, 3):
         raise DataError(
             f"{path} must be a .npy file of uint8 (C, H, W) for a network of {channels} channels,"
@@ -88,7 +98,7 @@ def load_image(
         picture = upright(path, file, channels)
     own = (picture.height, picture.width)
     if size is None or own == tuple(size):
-        return channels_first(picture), 1.0
+        return channels_first(picture), own
     if not resize:
         raise DataError(
             f"{path} must be {size[0]}x{size[1]} pixels (height x width), not {own[0]}x{own[1]};"
@@ -101,7 +111,7 @@ def load_image(
     grey = LETTERBOX_GREY if channels == 1 else (LETTERBOX_GREY,) * 3
     canvas = Image.new(picture.mode, (size[1], size[0]), grey)
     canvas.paste(picture.resize(fitted, Image.Resampling.BILINEAR), (0, 0))
-    return channels_first(canvas), scale
+    return channels_first(canvas), own
 
 
 def letterbox_scale(own: tuple[int, int], size: tuple[int, int]) -> float:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import Detections
+from intaglio.detect.matching import Evaluation
 from intaglio.detect.networks.spec import NOTHING
 from intaglio.errors import DataError, DataWarning
 
@@ -109,8 +109,11 @@ def results(data: CocoData, found: Found, classes: Sequence[str]) -> list[Result
     ]
 
 
-def score(data: CocoData, found: Found, classes: Sequence[str]) -> Scores:
-    """The figures over the images listed.
+def score(
+    data: CocoData, found: Found, classes: Sequence[str], rows: list[Result] | None = None
+) -> Scores:
+    """The figures over the images listed; `rows` are the `results` of the same, where they are
+    known.
 
     `found` pairs an image id with the detections in that image's own pixels; `classes` names their
     labels. Categories that the detector lacks count as missed; crowd regions count neither for nor
@@ -118,10 +121,10 @@ def score(data: CocoData, found: Found, classes: Sequence[str]) -> Scores:
     """
     images = [image_id for image_id, _ in found]
     check_names(data, images, classes)
-    rows = results(data, found, classes)
+    rows = results(data, found, classes) if rows is None else rows
     with contextlib.redirect_stdout(io.StringIO()):
         seen = data.coco.loadRes(rows) if rows else without_boxes(data.coco)
-        evaluation = COCOeval(data.coco, seen, "bbox")
+        evaluation = Evaluation(data.coco, seen, "bbox")
         evaluation.params.imgIds = images
         evaluation.evaluate()
         evaluation.accumulate()

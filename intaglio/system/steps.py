@@ -85,11 +85,7 @@ class Steps:
             with self._lock:
                 self._begin(name)
             before = most_used()
-            RUNNING.append(self)
-            try:
-                yield
-            finally:
-                RUNNING.remove(self)
+            yield
             with self._lock:
                 self._look()
                 if most_used() > before:  # it may have been between two looks
@@ -150,6 +146,8 @@ class Steps:
 
     def __enter__(self) -> Steps:
         self._inside += 1
+        if self._inside == 1:
+            RUNNING.append(self)
         if self._inside == 1 and self._say is not None:
             self._ended.clear()
             self._thread = threading.Thread(target=self._run, name="steps", daemon=True)
@@ -158,6 +156,8 @@ class Steps:
 
     def __exit__(self, *error: object) -> None:
         self._inside -= 1
+        if self._inside == 0:
+            RUNNING.remove(self)
         if self._inside == 0 and self._thread is not None:
             self._ended.set()
             self._thread.join()
@@ -195,13 +195,13 @@ class Steps:
             self._say(line)
 
 
-RUNNING: list[Steps] = []  # those of this process that are in a step, the innermost last
+RUNNING: list[Steps] = []  # those of this process that are at work, the innermost last
 
 
 @contextmanager
 def aside(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
     """`Steps.aside` of whoever does a step now, for work that nobody planned: code that is compiled
-    when it is first needed. Tells nobody where there is no step."""
+    when it is first needed. Tells nobody where nobody logs steps."""
     running = RUNNING[-1] if RUNNING else Steps()
     with running.aside(what, total) as progress:
         yield progress

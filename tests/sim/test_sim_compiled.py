@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import stat
 import subprocess
 import sys
@@ -218,22 +217,6 @@ def test_several_processes_make_what_one_makes(monkeypatch: pytest.MonkeyPatch) 
     assert made[0].keys() == made[1].keys() == set(some(3))
     assert seen == [(1, 3), (2, 3), (3, 3)] * 2
     assert call(compiled.load(made[1][some(2)[1]]), 5, 7) == 44
-
-
-def test_what_a_lost_process_had_is_made_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    def lost(*_: Any) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    monkeypatch.setattr(sharing, "serve", lost)
-    assert len(list(sharing.emit_all(some(3), lambda *_: None))) == 3
-
-
-def test_what_a_silent_process_had_is_made_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    monkeypatch.setattr(sharing, "serve", lambda *_: signal.pause())
-    monkeypatch.setattr(sharing, "PATIENCE", 0.1)
-    assert len(list(sharing.emit_all(some(2), lambda *_: None))) == 2
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
