@@ -23,9 +23,7 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,14 +33,12 @@ import numpy as np
 import torch
 from bare import bare, macs_of
 from peers import facts_of, network, peers_of
-from PIL import Image
 from simulator_page import line, write
 from timed import turns
 from units import HELD
 
 from intaglio.codegen.bundle import build
 from intaglio.detect import zoo
-from intaglio.file import save
 from intaglio.program import Program
 from intaglio.quant import QuantConfig, quantize
 from intaglio.sim import reference
@@ -98,15 +94,14 @@ def main() -> None:
     if held.items() - os.environ.items():  # read when a process starts
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | held)
     torch.set_num_threads(1)
-    start, scale = starts(), rtl()
-    for facts in (start, scale):
-        print(", ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
+    scale = rtl()
+    print(", ".join(f"{name} {value}" for name, value in scale.items()), flush=True)
     machine = {"processors": processors(), "rounds": options.rounds}
     isa = supported()[0]
     here = {"processor": processor(), "isa": isa}
     found = json.loads(options.out.read_text()) if options.out.exists() else {}
     rows = found["rows"] if found.get("machine") == machine else []
-    made = {"machine": machine, "start": start, "rtl": scale}
+    made = {"machine": machine, "rtl": scale}
     for net in options.net:
         for size in (256, 512) if net == "retinanet-r18" else (zoo.find(net).size[0],):
             if options.size and size not in options.size:
@@ -120,23 +115,6 @@ def main() -> None:
             options.out.write_text(json.dumps(made | {"rows": rows}, indent=1) + "\n")
     if options.out == RESULTS / "sim.json":
         write(made | {"rows": rows})
-
-
-def starts() -> dict[str, float]:
-    """Seconds and MiB of `intaglio run` on fcos-nano and one picture: cold once, warm the median
-    of five."""
-    program = quantize(zoo.load("fcos-nano"), np.zeros((1, 3, 96, 96), np.uint8)).program
-    with tempfile.TemporaryDirectory() as folder:
-        model, picture = Path(folder) / "nano.intaglio", Path(folder) / "picture.png"
-        save(program, model)
-        Image.fromarray(np.zeros((96, 96, 3), np.uint8)).save(picture)
-        runs = [run_process(folder, model, picture) for _ in range(6)]
-    warm = runs[1:]
-    return {
-        "cold_seconds": round(runs[0][0], 2),
-        "warm_seconds": round(statistics.median(seconds for seconds, _ in warm), 2),
-        "peak_mib": round(statistics.median(size for _, size in warm)),
-    }
 
 
 def rtl(frames: int = 32) -> dict[str, float]:
@@ -154,19 +132,6 @@ def rtl(frames: int = 32) -> dict[str, float]:
         "rtl_frame_seconds": round(slow / frames, 4),
         "simulator_times_faster": round(slow / fast),
     }
-
-
-def run_process(folder: str, model: Path, picture: Path) -> tuple[float, float]:
-    """Seconds and peak MiB of one run of the command line."""
-    start = "from intaglio.cli import main; main()"
-    command = [sys.executable, "-c", start, "run", model, picture, "-o", f"{folder}/out"]
-    cache = os.environ | {"NUMBA_CACHE_DIR": f"{folder}/cache"}
-    begin = time.perf_counter()
-    process = subprocess.Popen(command, env=cache, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit("intaglio run must succeed to be timed; run it by hand to see why.")
-    return time.perf_counter() - begin, usage.ru_maxrss / 1024
 
 
 def processor() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import groupby
 from pathlib import Path
 from textwrap import fill
@@ -9,6 +10,7 @@ from typing import Any
 
 from intaglio.system.disk import write_text
 
+STARTS = Path(__file__).parent.parent / "results" / "start.json"
 PAGE = Path(__file__).parent.parent.parent / "docs" / "speed.md"
 
 HEAD = """# Speed of the simulator
@@ -42,14 +44,28 @@ LiteRT int8 | share of peak | wrong |
 |---|---:|---|---|---:|---:|---:|---:|---:|---:|---:|---:|
 """
 
+STARTING = """## Starting
+
+`intaglio run` on one picture with `fcos-nano`, a process of its own: {warm[after_s]:.2f} s, and
+{cold[after_s]:.1f} s the first time on a machine, when the kernels are compiled, several at a time;
+at most {warm[after_mib]} MiB of memory, {cold[after_mib]} the first time. `intaglio info` takes
+{info[after_s]:.2f} s, `intaglio --version` {version[after_s]:.2f}. Machine code is kept in
+`NUMBA_CACHE_DIR`, else in the user's cache folder, under the digest of the sources it was made
+from; what is kept is loaded by LLVM, and starting imports neither Numba nor torch. `intaglio eval`
+of {eval[images]:,} pictures with `retinanet-small` W4A4, from files to COCO's figures:
+{eval[after_s]:.1f} s on {eval[processors]} processors.
+
+Whole commands of wheels, the medians of {warm[rounds]} rounds beside those of commit
+{warm[before]}; below 1 is faster, with the smallest and largest ratio, and the ratio of the
+processors' seconds (`python benchmarks/sim/start.py --before PATH`):
+
+| command | before, s | now, s | ratio | of processors | before, MiB | now, MiB |
+|---|---:|---:|---:|---:|---:|---:|
+{table}
+"""
+
 TAIL = """
-## Starting
-
-`intaglio run` on one picture with `fcos-nano`, a process of its own: {warm_seconds} s (median of
-five), {cold_seconds} s the first time on a machine, when the kernels are compiled; at most
-{peak_mib} MiB of memory. Machine code is kept in `NUMBA_CACHE_DIR`, else in the user's cache
-folder, under the digest of the sources it was made from.
-
+{starting}
 ## Beside the RTL
 
 `fcos-nano` W4A4 in Verilog, compiled by Verilator, one thread: {rtl_frame_seconds} s a frame, after
@@ -73,7 +89,30 @@ def write(made: dict[str, Any]) -> None:
     page = HEAD.format(**made["machine"])
     for (name, isa), rows in groupby(made["rows"], lambda row: (row["processor"], row["isa"])):
         page += section(name, isa, list(rows))
-    write_text(PAGE, page + TAIL.format(**made["start"], **made["rtl"]))
+    write_text(PAGE, page + TAIL.format(starting=starting(), **made["rtl"]))
+
+
+def starting() -> str:
+    """The section of start.json."""
+    rows = {row["what"]: row for row in json.loads(STARTS.read_text())["rows"]}
+    short = {name.partition(",")[0]: row for name, row in rows.items()}
+    lines = []
+    for row in rows.values():
+        low, high = row["ratio_spread"]
+        cells = (
+            row["what"], f"{row['before_s']:.2f}", f"{row['after_s']:.2f}",
+            f"{row['ratio']:.2f} ({low:.2f}-{high:.2f})", f"{row['cpu_ratio']:.2f}",
+            row["before_mib"], row["after_mib"],
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    named = short | {"warm": rows["run, warm"], "cold": rows["run, cold"]}
+    return STARTING.format(**named, table="\n".join(lines))
+
+
+def write_starting() -> None:
+    """That section alone, into the page as it is."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition("## Starting\n")
+    write_text(PAGE, f"{before}{starting()}\n## {rest.partition('## ')[2]}")
 
 
 def section(name: str, isa: str, rows: list[dict[str, Any]]) -> str:

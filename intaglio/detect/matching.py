@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from pycocotools.cocoeval import COCOeval
 from pycocotools.mask import iou
 
-Rows = list[list[float]]
 Bits = NDArray[np.bool_]
 CLOSE = 1 - 1e-10  # an overlap that counts as whole
 
@@ -25,12 +24,12 @@ CLOSE = 1 - 1e-10  # an overlap that counts as whole
 @dataclass(frozen=True)
 class Column:
     """A class in one image: `scores` and `areas` of its detections, best first, those that an image
-    may have; its boxes, and their overlaps with the detections."""
+    may have; its boxes; and of each detection that is `near` any, which, and by what overlap."""
 
     scores: list[float]
     areas: list[float]
     boxes: list[dict[str, Any]]
-    overlaps: Rows
+    near: list[tuple[int, list[tuple[int, float]]]]
 
 
 class Evaluation(COCOeval):  # type: ignore[misc]  # without types
@@ -72,19 +71,22 @@ class Evaluation(COCOeval):  # type: ignore[misc]  # without types
 
     def _columns(self, category: int) -> Iterator[Column]:
         """Of every image that has any, in order."""
+        least = min(*self.params.iouThrs, CLOSE)
         for image in self.params.imgIds:
             boxes, seen = self._gts[image, category], self._dts[image, category]
             if not boxes and not seen:
                 continue
-            order = np.argsort([-one["score"] for one in seen], kind="mergesort")
-            seen = [seen[n] for n in order[: self.params.maxDets[-1]]]
-            overlaps: Rows = []
+            seen = sorted(seen, key=lambda one: -float(one["score"]))[: self.params.maxDets[-1]]
+            near = []
             if boxes and seen:
                 crowd = [int(one["iscrowd"]) for one in boxes]
                 pairs = [one["bbox"] for one in seen], [one["bbox"] for one in boxes]
-                overlaps = iou(*pairs, crowd).tolist()
+                for n, row in enumerate(iou(*pairs, crowd).tolist()):
+                    found = [(box, overlap) for box, overlap in enumerate(row) if overlap >= least]
+                    if found:
+                        near.append((n, found))
             areas = [one["area"] for one in seen]
-            yield Column([one["score"] for one in seen], areas, boxes, overlaps)
+            yield Column([one["score"] for one in seen], areas, boxes, near)
 
     def _matched(self, columns: Sequence[Column], area: Sequence[float]) -> tuple[Bits, Bits, int]:
         """For every overlap and detection, whether it has a box and whether it does not count; and
@@ -96,14 +98,15 @@ class Evaluation(COCOeval):  # type: ignore[misc]  # without types
         right, ignored = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
         first = boxes = 0
         for column in columns:
-            unwanted = [
-                bool(one["ignore"] or one["area"] < area[0] or one["area"] > area[1])
-                for one in column.boxes
-            ]
-            boxes += unwanted.count(False)
-            for t, n, box in matches(column, unwanted, thresholds):
-                right[t, first + n] = column.boxes[box]["id"] != 0
-                ignored[t, first + n] = unwanted[box]
+            if column.boxes:
+                unwanted = [
+                    bool(one["ignore"] or one["area"] < area[0] or one["area"] > area[1])
+                    for one in column.boxes
+                ]
+                boxes += unwanted.count(False)
+                for t, n, box in matches(column, unwanted, thresholds) if column.near else ():
+                    right[t, first + n] = column.boxes[box]["id"] != 0
+                    ignored[t, first + n] = unwanted[box]
             first += len(column.scores)
         return right, ignored | (~right & outside), boxes
 
@@ -114,15 +117,9 @@ def matches(
     """(number of the threshold, detection, box) of each detection that has one: best first, they
     take the box that they overlap most, the last of equals; one that is unwanted only where there
     is no other. A box is taken once, but for a crowd's."""
-    order = sorted(range(len(unwanted)), key=unwanted.__getitem__)  # unwanted ones last
-    least = min(thresholds)
-    near = [
-        (n, [(box, row[box]) for box in order if row[box] >= least])
-        for n, row in enumerate(column.overlaps)
-    ]
-    near = [(n, found) for n, found in near if found]
-    if not near:
-        return
+    near = column.near
+    if any(unwanted):  # they come last
+        near = [(n, sorted(found, key=lambda one: unwanted[one[0]])) for n, found in near]
     for t, threshold in enumerate(thresholds):
         taken: set[int] = set()
         for n, found in near:

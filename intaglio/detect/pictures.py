@@ -181,8 +181,10 @@ def exif_of(file: Image.Image) -> Image.Exif:
     from PIL import Image
     from PIL.PngImagePlugin import PngImageFile
 
-    if isinstance(file, PngImageFile) and not any(name in contents(file) for name in LATE):
-        return Image.Image.getexif(file)
+    if isinstance(file, PngImageFile):
+        data = contents(file)
+        if not any(name in data for name in LATE):
+            return Image.Image.getexif(file)
     return file.getexif()
 
 

@@ -121,7 +121,7 @@ def score(
     """
     images = [image_id for image_id, _ in found]
     check_names(data, images, classes)
-    rows = results(data, found, classes) if rows is None else rows
+    rows = [dict(row) for row in rows or results(data, found, classes)]  # they are added to
     with contextlib.redirect_stdout(io.StringIO()):
         seen = data.coco.loadRes(rows) if rows else without_boxes(data.coco)
         evaluation = Evaluation(data.coco, seen, "bbox")
