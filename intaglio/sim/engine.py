@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Lock
@@ -15,16 +15,15 @@ from intaglio.errors import DataError
 from intaglio.fixed import IntType
 from intaglio.ops import Conv2d, dequantise
 from intaglio.program import Program
+from intaglio.sim.buffers import given
 from intaglio.sim.isa import Isa, choose
-from intaglio.sim.plan import make_plan, storage
+from intaglio.sim.plan import make_plan
 from intaglio.sim.reference import narrowed
 from intaglio.sim.workspace import Workspace, make_workspace
-from intaglio.system.threads import most
+from intaglio.system.threads import most, processors
 
 Array = NDArray[Any]
-WORTH = (
-    100_000_000  # multiplications of an image that threads share; of fewer, starting them is most
-)
+WORTH = 4_000_000  # multiplications of an image that threads share; of fewer, waiting is most
 
 
 class Simulator:
@@ -50,6 +49,8 @@ class Simulator:
         self.program = program
         self._settings: dict[str, Any] = {"threads": threads, "trace": trace, "isa": isa}
         self.threads = most(threads)
+        self._together = min(self.threads, processors())  # more would wait for each other
+        self._macs = sum(program.macs().values())
         self.overflows: dict[str, int] = {}
         self._plan = make_plan(program, trace, choose(isa))
         wanted = tuple(program.tensors.values()) if trace else program.outputs
@@ -60,6 +61,7 @@ class Simulator:
         self._shared: Workspace | None = None
         self._lock = Lock()
         self._pool: ThreadPoolExecutor | None = None
+        self._helpers: list[Future[None]] = []
 
     def __repr__(self) -> str:
         tensors = "every tensor" if self._settings["trace"] else "outputs"
@@ -74,12 +76,12 @@ class Simulator:
         check_images(self.program, images)
         count = len(images)
         (x,) = self.program.inputs
-        pixels = np.ascontiguousarray(images, dtype=storage(x.type, self._plan.isa))
+        pixels = np.ascontiguousarray(images, dtype=given(x.type))
         results = {
             name: np.empty((count, *self.program.tensors[name].shape), dtype=dtype)
             for name, dtype in self._wanted.items()
         }
-        share = count == 1 and self.threads > 1 and sum(self.program.macs().values()) >= WORTH
+        share = count == 1 and self._together > 1 and self._macs >= WORTH
         several = share or min(self.threads, count) > 1
         if several and self._pool is None:
             self._pool = ThreadPoolExecutor(self.threads)
@@ -110,7 +112,7 @@ class Simulator:
             space = make_workspace(self._plan, self._wanted)
         space.begin(pixels, n, results)
         space.steps.run()
-        counts: list[int] = space.overflows.sum(axis=1).tolist()
+        counts = self._counted(space)
         self._alone.put(space)
         return counts
 
@@ -119,14 +121,21 @@ class Simulator:
         assert self._pool is not None
         with self._lock:
             if self._shared is None:
-                self._shared = make_workspace(self._plan, self._wanted, self.threads)
+                self._shared = make_workspace(self._plan, self._wanted, self._together)
+                self._helpers = [Future() for _ in range(1, self._together)]
+                for helper in self._helpers:
+                    helper.set_result(None)
             space = self._shared
             space.begin(pixels, 0, results)
-            helpers = [self._pool.submit(space.steps.work, i) for i in range(1, self.threads)]
-            space.steps.work(0)
-            wait(helpers)  # a late one must not meet the next image
-            counts: list[int] = space.overflows.sum(axis=1).tolist()
-        return counts
+            for i, helper in enumerate(self._helpers):
+                if helper.done():  # it has left; who has not sees the image by itself
+                    self._helpers[i] = self._pool.submit(space.steps.attend, i + 1)
+            space.steps.lead()
+            return self._counted(space)
+
+    def _counted(self, space: Workspace) -> list[int]:
+        """The overflows of each narrow convolution's place."""
+        return space.overflows.sum(axis=1).tolist() if self._narrow else []
 
 
 def numpy_type(type: IntType) -> np.dtype[Any]:
@@ -148,6 +157,9 @@ def check_images(program: Program, images: Array) -> None:
             f"Images must have the shape (N, {shape}), not {images.shape}; resize them, or"
             " quantise for their size."
         )
+    kind = np.iinfo(images.dtype)
+    if x.type.holds(int(kind.min), int(kind.max)):
+        return
     if images.size and not x.type.holds(int(images.min()), int(images.max())):
         raise DataError(
             f"Pixels must lie in [{x.type.lo}, {x.type.hi}], not [{images.min()}, {images.max()}]."

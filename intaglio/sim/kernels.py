@@ -1,4 +1,7 @@
-"""Numba kernels of every operation, on (H, W, C) arrays of int16 or int64.
+"""Numba kernels of every operation, on (H, W, C) arrays of bytes, int16 or int64.
+
+Bytes are codes counted from their type's lowest one. Maps of three dimensions may lie inside a
+border of their own: of those only the values of a row lie side by side (`line`).
 
 Roundings, wrapping and clamping are the functions of `fixed.py`, compiled.
 
@@ -11,12 +14,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from numpy import int64
+from numpy import int32, int64, uint8, uint16
 
 from intaglio import fixed
 from intaglio.ops import Ints
-from intaglio.sim.compiled import inlined, jit
+from intaglio.sim.code.kernel import Later
+from intaglio.sim.compiled import LONG, inlined, jit, types, written
 
+arrays: Any = Later("numba.np.arrayobj")
 trn = jit(fixed.trn)
 rnd = jit(fixed.rnd)
 rnd_inf = jit(fixed.rnd_inf)
@@ -31,6 +36,7 @@ ALIGN = 32  # int16 lanes: a column is padded to whole vectors, else its tail ru
 
 TRN, RND, RND_CONV = 0, 1, 3  # places in fixed.ROUNDINGS
 SINGLE = 5  # RND_CONV of products in float32
+NARROW = 6  # TRN of a sum that 32 bits hold
 EXACT, WRAP, SATURATE_END, SATURATE_MAC = range(4)  # what a forced accumulator does
 
 
@@ -77,6 +83,26 @@ class Forced(NamedTuple):
     bits: int
     lo: int
     hi: int
+
+
+@written
+def line(context, x, i):  # type: ignore[no-untyped-def]  # Numba's typing context has no public types
+    """The values of row i of x (H, W, C), as an array of one dimension that owns nothing."""
+    kind = types.Array(x.dtype, 1, "C")
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]  # as above
+        given = arrays.make_array(signature.args[0])(context, builder, values[0])
+        made = arrays.make_array(kind)(context, builder)
+        _, *sides = (builder.extract_value(given.shape, n) for n in range(3))
+        pitch = builder.extract_value(given.strides, 0)
+        place = builder.add(builder.ptrtoint(given.data, LONG), builder.mul(pitch, values[1]))
+        arrays.populate_array(
+            made, builder.inttoptr(place, given.data.type), [builder.mul(*sides)],
+            [given.itemsize], given.itemsize, None,
+        )  # fmt: skip
+        return made._getvalue()
+
+    return kind(x, types.int64), generate
 
 
 @jit
@@ -137,175 +163,18 @@ def requant(x: Any, scaling: Scaling, out: Any, first: int, last: int) -> None:
 
 
 @jit
+def requant_rows(x: Any, scaling: Scaling, out: Any, first: int, last: int) -> None:
+    """Rows first ... last - 1 of x (H, W, C) to out."""
+    shape = x.shape[1], x.shape[2]
+    for i in range(first, last):
+        requant(line(x, i).reshape(shape), scaling, line(out, i).reshape(shape), 0, shape[0])
+
+
+@jit
 def copy(source: Any, out: Any) -> None:
     """The first values of source. Assigning a slice does the same but compiles for seconds."""
     for i in range(out.size):
         out[i] = source[i]
-
-
-@jit
-def gather(x: Any, window: Window, g: int, first: int, count: int, cols: Any) -> None:
-    """Columns, in the order (ky, kx, c), of group g for `count` output pixels from `first` on."""
-    for p in range(count):
-        oy, ox = (first + p) // window.width, (first + p) % window.width
-        k = 0
-        for ky in range(window.kh):
-            row = x[oy * window.row_step + ky * window.row_tap]
-            for r in range(window.runs):
-                start = ox * window.step + r * window.tap + g * window.group
-                for i in range(window.run):
-                    cols[p, k + i] = row[start + i]
-                k += window.run
-
-
-@jit
-def dot(cols: Any, weight: Any, count: int, acc: Any) -> None:
-    """acc[p, o] = sum over k of cols[p, k] * weight[o, k], in blocks of 4 pixels by 2 channels.
-
-    Sums are kept in acc's type: each block loads 6 values for 8 products, and LLVM makes int16
-    products with int32 sums into one vector instruction.
-    """
-    whole = acc.dtype.type
-    for o in range(0, weight.shape[0], 2):
-        w0, w1 = weight[o], weight[o + 1]
-        for p in range(0, count, 4):
-            x0, x1, x2, x3 = cols[p], cols[p + 1], cols[p + 2], cols[p + 3]
-            a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = whole(0)
-            for k in range(weight.shape[1]):
-                u, v = whole(w0[k]), whole(w1[k])
-                a0 = whole(a0 + whole(whole(x0[k]) * u))
-                a1 = whole(a1 + whole(whole(x1[k]) * u))
-                a2 = whole(a2 + whole(whole(x2[k]) * u))
-                a3 = whole(a3 + whole(whole(x3[k]) * u))
-                b0 = whole(b0 + whole(whole(x0[k]) * v))
-                b1 = whole(b1 + whole(whole(x1[k]) * v))
-                b2 = whole(b2 + whole(whole(x2[k]) * v))
-                b3 = whole(b3 + whole(whole(x3[k]) * v))
-            acc[p, o], acc[p, o + 1] = a0, b0
-            acc[p + 1, o], acc[p + 1, o + 1] = a1, b1
-            acc[p + 2, o], acc[p + 2, o + 1] = a2, b2
-            acc[p + 3, o], acc[p + 3, o + 1] = a3, b3
-
-
-@jit
-def dot_saturating(cols: Any, weight: Any, count: int, forced: Forced, acc: Any) -> int:
-    """As `dot`, clamped after every product, in order; how many sums were clamped on the way."""
-    hits = 0
-    for p in range(count):
-        for o in range(weight.shape[0]):
-            total: Any = int64(0)
-            clamped = False
-            for k in range(weight.shape[1]):
-                exact = total + int64(cols[p, k]) * int64(weight[o, k])
-                total = int64(clamp(exact, forced.lo, forced.hi))
-                clamped |= total != exact
-            acc[p, o] = total
-            hits += clamped
-    return hits
-
-
-@jit
-def force(acc: Any, count: int, channels: int, forced: Forced) -> int:
-    """Wrap or saturate exact sums into the forced type; how many did not fit."""
-    hits = 0
-    for p in range(count):
-        for c in range(channels):
-            exact = int64(acc[p, c])
-            if exact < forced.lo or exact > forced.hi:
-                hits += 1
-                if forced.mode == WRAP:
-                    acc[p, c] = wrap(exact, forced.bits, True)
-                else:
-                    acc[p, c] = clamp(exact, forced.lo, forced.hi)
-    return hits
-
-
-@jit
-def finish(
-    acc: Any, first: int, count: int, forced: Forced, scaling: Scaling, fused: int, out: Any
-) -> int:
-    """Force a tile of sums, then requantise it into `out`, or store it as it is."""
-    hits = 0
-    if forced.mode == WRAP or forced.mode == SATURATE_END:
-        hits = force(acc, count, out.shape[1], forced)
-    tile = out[first : first + count]
-    if fused:
-        requant(acc, scaling, tile, 0, count)
-    else:
-        for p in range(count):
-            copy(acc[p], tile[p])
-    return hits
-
-
-@jit
-def conv(
-    x: Any,
-    weight: Any,
-    window: Window,
-    forced: Forced,
-    scaling: Scaling,
-    fused: int,
-    cols: Any,
-    acc: Any,
-    out: Any,
-    overflow: Any,
-    first: int,
-    last: int,
-    worker: int,
-) -> None:
-    """Conv2d of output pixels first ... last - 1, and the Requant behind it when `fused`.
-
-    x (H, W * C) bordered; weight (groups, Cout / groups, K) with K and Cout / groups padded by
-    zeros to ALIGN and 2; cols (workers, TILE, K); acc (workers, TILE, Cout + 1): the padded channel
-    of a group is overwritten by the next one; out (P, Cout); overflow (workers,) is added to.
-    """
-    outs = out.shape[1] // weight.shape[0]
-    columns, tile = cols[worker], acc[worker]
-    for p in range(first, last, TILE):
-        count = min(TILE, last - p)
-        for g in range(weight.shape[0]):
-            gather(x, window, g, p, count, columns)
-            sums = tile[:, g * outs :]
-            if forced.mode == SATURATE_MAC:
-                overflow[worker] += dot_saturating(columns, weight[g], count, forced, sums)
-            else:
-                dot(columns, weight[g], count, sums)
-        overflow[worker] += finish(tile, p, count, forced, scaling, fused, out)
-
-
-@jit
-def depthwise(
-    x: Any,
-    weight: Any,
-    window: Window,
-    forced: Forced,
-    scaling: Scaling,
-    fused: int,
-    acc: Any,
-    out: Any,
-    overflow: Any,
-    first: int,
-    last: int,
-    worker: int,
-) -> None:
-    """Conv2d with one input and one output channel a group: weight (Kh * Kw, C), else as `conv`."""
-    channels = out.shape[1]
-    whole, tile = acc.dtype.type, acc[worker]
-    for start in range(first, last, TILE):
-        count = min(TILE, last - start)
-        for p in range(count):
-            oy, ox = (start + p) // window.width, (start + p) % window.width
-            sums = tile[p]
-            for c in range(channels):
-                sums[c] = 0
-            for ky in range(window.kh):
-                row = x[oy * window.row_step + ky * window.row_tap]
-                for kx in range(window.runs):
-                    taps = row[ox * window.step + kx * window.tap :]
-                    w = weight[ky * window.runs + kx]
-                    for c in range(channels):
-                        sums[c] = whole(sums[c] + whole(whole(taps[c]) * whole(w[c])))
-        overflow[worker] += finish(tile, start, count, forced, scaling, fused, out)
 
 
 @inlined
@@ -314,9 +183,16 @@ def add_by(a: Any, b: Any, scaling: Scaling, rounding: int, out: Any) -> None:
     ma, mb = int64(scaling.m[0]), int64(scaling.m[1])
     bias, s = scaling.b[0], scaling.s[0]
     lo, hi, offset = scaling.lo, scaling.hi, scaling.offset
+    if rounding == NARROW:
+        narrow_a, narrow_b, start = int32(ma), int32(mb), int32(bias)
+        by, more, low, top = int32(s), int32(offset), int32(lo), int32(hi)
+        for i in range(out.size):
+            u = int32(int32(int32(a[i]) * narrow_a) + int32(int32(b[i]) * narrow_b))
+            out[i] = clamp(int32(int32(int32(u + start) >> by) + more), low, top)
+        return
     for i in range(out.size):
         if rounding == SINGLE:
-            t = single(single(int64(b[i]) * mb + bias) + int64(a[i]) * ma)
+            t = single(single(int64(b[i]) * mb + bias) + (int64(a[i]) * ma + scaling.b[1]))
         else:
             t = int64(a[i]) * ma + int64(b[i]) * mb + bias
         out[i] = clamp(round_shift(t, s, rounding) + offset, lo, hi)
@@ -324,15 +200,18 @@ def add_by(a: Any, b: Any, scaling: Scaling, rounding: int, out: Any) -> None:
 
 @jit
 def add(a: Any, b: Any, scaling: Scaling, out: Any, first: int, last: int) -> None:
-    """Pixels first ... last - 1 of a, b and out (P, C); scaling.m holds both multipliers, its b and
-    s one entry."""
-    a, b, out = a[first:last].reshape(-1), b[first:last].reshape(-1), out[first:last].reshape(-1)
-    if scaling.rounding == SINGLE:
-        add_by(a, b, scaling, SINGLE, out)
-    elif scaling.rounding == TRN:
-        add_by(a, b, scaling, TRN, out)
-    else:
-        add_by(a, b, scaling, scaling.rounding, out)
+    """Rows first ... last - 1 of a, b and out (H, W, C); scaling.m holds both multipliers, its b
+    the bias and, for SINGLE, what is added to a's product, its s one entry."""
+    for i in range(first, last):
+        x, y, codes = line(a, i), line(b, i), line(out, i)
+        if scaling.rounding == NARROW:
+            add_by(x, y, scaling, NARROW, codes)
+        elif scaling.rounding == SINGLE:
+            add_by(x, y, scaling, SINGLE, codes)
+        elif scaling.rounding == TRN:
+            add_by(x, y, scaling, TRN, codes)
+        else:
+            add_by(x, y, scaling, scaling.rounding, codes)
 
 
 @jit
@@ -346,24 +225,38 @@ def shift(x: Any, lowest: int, out: Any) -> None:
 
 
 @jit
-def pixels(x: Any, out: Any, first: int, last: int) -> None:
-    """Rows first ... last - 1 of an image x (C, H, W) to out (H, W, C)."""
+def pixels(x: Any, lowest: int, out: Any, first: int, last: int) -> None:
+    """Rows first ... last - 1 of an image x (C, H, W) to out (H, W, C), less `lowest`."""
+    channels, width = x.shape[0], x.shape[2]
     for i in range(first, last):
-        for c in range(x.shape[0]):
-            row = x[c, i]
-            for j in range(row.size):
-                out[i, j, c] = row[j]
+        codes = line(out, i)
+        if channels == 3:  # known beforehand, it is a loop of vectors
+            r, g, b = line(x, 0)[i * width :], line(x, 1)[i * width :], line(x, 2)[i * width :]
+            for j in range(width):
+                codes[3 * j] = r[j] - lowest
+                codes[3 * j + 1] = g[j] - lowest
+                codes[3 * j + 2] = b[j] - lowest
+            continue
+        for c in range(channels):
+            row = line(x, c)[i * width :]
+            for j in range(width):
+                codes[j * channels + c] = row[j] - lowest
 
 
 @jit
-def planes(x: Any, out: Any, first: int, last: int) -> None:
-    """Pixels first ... last - 1 of x (P, C) to out (C, P), in squares that stay in the cache."""
+def planes(x: Any, lowest: int, out: Any, first: int, last: int) -> None:
+    """Rows first ... last - 1 of x (H, W, C), plus `lowest`, to out (C, H * W), in squares that
+    stay in the cache."""
     side = 32
-    for p in range(first, last, side):
-        for c in range(0, x.shape[1], side):
-            for i in range(c, min(c + side, x.shape[1])):
-                for j in range(p, min(p + side, last)):
-                    out[i, j] = x[j, i]
+    width, channels = x.shape[1], x.shape[2]
+    for i in range(first, last):
+        codes, to = line(x, i), i * width
+        for p in range(0, width, side):
+            for c in range(0, channels, side):
+                for k in range(c, min(c + side, channels)):
+                    part = out[k]
+                    for j in range(p, min(p + side, width)):
+                        part[to + j] = codes[j * channels + k] + lowest
 
 
 @jit
@@ -375,13 +268,13 @@ def border(
     h, row = x.shape[0], x.shape[1] * x.shape[2]
     before = left * x.shape[2]
     for i in range(first, last):
-        line = out[i].reshape(-1)
+        codes = line(out, i)
         if top <= i < top + h:
-            copy(value, line[:before])
-            shift(x[i - top].reshape(-1), lowest, line[before : before + row])
-            copy(value, line[before + row :])
+            copy(value, codes[:before])
+            shift(line(x, i - top), lowest, codes[before : before + row])
+            copy(value, codes[before + row :])
         else:
-            copy(value, line)
+            copy(value, codes)
 
 
 @jit
@@ -393,60 +286,84 @@ def raise_to(values: Any, out: Any) -> None:
 
 @jit
 def maxpool(
-    x: Any, kh: int, kw: int, sy: int, sx: int, dy: int, dx: int, lines: Any, out: Any,
+    x: Any, kh: int, kw: int, sy: int, sx: int, dy: int, dx: int, lines: Any, lowest: int, out: Any,
     first: int, last: int, worker: int,
 ) -> None:  # fmt: skip
-    """x (H, W, C) bordered by its type's lowest code; rows first ... last - 1 of out. The maxima of
-    a window's columns, then those of its rows at every place, lie in lines (workers, 2, W * C)."""
+    """x (H, W, C) bordered by its type's lowest code; rows first ... last - 1 of out, less
+    `lowest`. The maxima of a window's columns, then those of its rows at every place, lie in lines
+    (workers, 2, W * C)."""
     channels = x.shape[2]
-    columns, windows = lines[worker, 0], lines[worker, 1]
+    both = line(lines, worker)
+    columns, windows = both[: lines.shape[2]], both[lines.shape[2] :]
     for i in range(first, last):
-        copy(x[i * sy].reshape(-1), columns)
+        copy(line(x, i * sy), columns)
         for ky in range(1, kh):
-            raise_to(x[i * sy + ky * dy].reshape(-1), columns)
+            raise_to(line(x, i * sy + ky * dy), columns)
         copy(columns, windows)
         for kx in range(1, kw):
             right = columns[kx * dx * channels :]
             raise_to(right, windows[: right.size])
+        codes = line(out, i)
         for j in range(out.shape[1]):
-            copy(windows[j * sx * channels :], out[i, j])
+            shift(windows[j * sx * channels :], lowest, codes[j * channels : (j + 1) * channels])
 
 
 @jit
 def sumpool(
-    x: Any, kh: int, kw: int, sy: int, sx: int, dy: int, dx: int, out: Any, first: int, last: int
-) -> None:
-    """x bordered by the pool's pad value; rows first ... last - 1 of out."""
+    x: Any, kh: int, kw: int, sy: int, sx: int, dy: int, dx: int, lowest: int, out: Any,
+    first: int, last: int,
+) -> None:  # fmt: skip
+    """x bordered by the pool's pad value; rows first ... last - 1 of out. A sum begins at
+    `lowest`."""
+    channels = x.shape[2]
     for i in range(first, last):
+        sums = line(out, i)
         for j in range(out.shape[1]):
-            total = out[i, j]
+            total = sums[j * channels : (j + 1) * channels]
             for c in range(total.size):
-                total[c] = 0
+                total[c] = lowest
             for ky in range(kh):
+                row = line(x, i * sy + ky * dy)
                 for kx in range(kw):
-                    tap = x[i * sy + ky * dy, j * sx + kx * dx]
+                    tap = row[(j * sx + kx * dx) * channels :]
                     for c in range(total.size):
                         total[c] += tap[c]
 
 
 @jit
-def upsample(x: Any, rows: Ints, columns: Ints, out: Any, first: int, last: int) -> None:
-    """out[i, j] = x[rows[i], columns[j]], rows first ... last - 1."""
+def upsample(
+    x: Any, rows: Ints, columns: Ints, lowest: int, out: Any, first: int, last: int
+) -> None:
+    """out[i, j] = x[rows[i], columns[j]] - lowest, rows first ... last - 1."""
+    channels = x.shape[2]
     for i in range(first, last):
+        source, codes = line(x, rows[i]), line(out, i)
         for j in range(out.shape[1]):
-            copy(x[rows[i], columns[j]], out[i, j])
+            part = codes[j * channels : (j + 1) * channels]
+            shift(source[columns[j] * channels :], lowest, part)
 
 
 @jit
-def place(x: Any, channel: int, out: Any, first: int, last: int) -> None:
-    """One operand of Concat: pixels of x (P, C) into channels `channel` ... of out."""
-    for p in range(first, last):
-        copy(x[p], out[p, channel : channel + x.shape[1]])
+def place(x: Any, channel: int, lowest: int, out: Any, first: int, last: int) -> None:
+    """One operand of Concat: pixels of x, less `lowest`, into channels `channel` ... of
+    out (H, W, C), rows first ... last - 1."""
+    channels, pitch = x.shape[2], out.shape[2]
+    for i in range(first, last):
+        source, codes = line(x, i), line(out, i)
+        for j in range(x.shape[1]):
+            to = j * pitch + channel
+            shift(source[j * channels :], lowest, codes[to : to + channels])
 
 
 @jit
-def lookup(x: Any, lowest: int, table: Any, out: Any, first: int, last: int) -> None:
-    """out = table[x - lowest], over pixels first ... last - 1 of (P, C)."""
-    values, codes = x[first:last].reshape(-1), out[first:last].reshape(-1)
-    for i in range(codes.size):
-        codes[i] = table[values[i] - lowest]
+def lookup(x: Any, table: Any, out: Any, first: int, last: int) -> None:
+    """out = table[x], over rows first ... last - 1 of (H, W, C): 256 entries by the low byte of a
+    code, else 65,536 by its low word, so that no code lies outside."""
+    for i in range(first, last):
+        values, codes = line(x, i), line(out, i)
+        if table.size == 256:
+            for j in range(codes.size):
+                codes[j] = table[uint8(values[j])]
+        else:
+            for j in range(codes.size):
+                codes[j] = table[uint16(values[j])]

@@ -21,7 +21,8 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from intaglio.sim import kernels, packed, winograd
+from intaglio.sim import kernels, plain
+from intaglio.sim.amx import walk
 from intaglio.sim.code.kernel import Code, Kernel, kind
 from intaglio.sim.compiled import (
     LONG,
@@ -34,20 +35,22 @@ from intaglio.sim.compiled import (
     types,
     written,
 )
+from intaglio.sim.vector import lookups, packed, turning, winograd
 
 Array = NDArray[Any]
 PATIENCE = 4096  # looks at another thread's work before the processor is offered to it
+LINGER = 2000  # offers before a helper without an image leaves: about a millisecond
 
 
 @jit
 def conv(p: Any, first: int, last: int, worker: int) -> int:
-    kernels.conv(*p[0], first, last, worker)
+    plain.conv(*p[0], first, last, worker)
     return 0
 
 
 @jit
 def depthwise(p: Any, first: int, last: int, worker: int) -> int:
-    kernels.depthwise(*p[0], first, last, worker)
+    plain.depthwise(*p[0], first, last, worker)
     return 0
 
 
@@ -64,8 +67,32 @@ def conv_winograd(p: Any, first: int, last: int, worker: int) -> int:
 
 
 @jit
+def codes_packed(p: Any, first: int, last: int, worker: int) -> int:
+    packed.codes(*p[0], first, last, worker)
+    return 0
+
+
+@jit
+def codes_lanes(p: Any, first: int, last: int, worker: int) -> int:
+    packed.codes_lanes(*p[0], first, last, worker)
+    return 0
+
+
+@jit
+def codes_tiles(p: Any, first: int, last: int, worker: int) -> int:
+    walk.codes(*p[0], first, last, worker)
+    return 0
+
+
+@jit
+def codes_winograd(p: Any, first: int, last: int, worker: int) -> int:
+    winograd.codes(*p[0], first, last, worker)
+    return 0
+
+
+@jit
 def requant(p: Any, first: int, last: int, worker: int) -> int:
-    kernels.requant(*p[0], first, last)
+    kernels.requant_rows(*p[0], first, last)
     return 0
 
 
@@ -106,6 +133,12 @@ def lookup(p: Any, first: int, last: int, worker: int) -> int:
 
 
 @jit
+def lookup_bytes(p: Any, first: int, last: int, worker: int) -> int:
+    lookups.lookup(*p[0], first, last)
+    return 0
+
+
+@jit
 def border(p: Any, first: int, last: int, worker: int) -> int:
     kernels.border(*p[0], first, last)
     return 0
@@ -137,9 +170,31 @@ def words(value: Any) -> list[int]:
     return [int(value)]
 
 
+@jit
+def planes_turned(p: Any, first: int, last: int, worker: int) -> int:
+    turning.planes(*p[0], first, last)
+    return 0
+
+
+# Kernels of maps that may lie inside a border of their own.
+MAPS = (
+    requant, add, maxpool, sumpool, upsample, place, lookup, lookup_bytes, border, pixels, planes,
+    planes_turned,
+)  # fmt: skip
+
+
+def loosely(value: Any) -> Any:
+    """In the place of a map, whose rows may lie apart, an array of which they do."""
+    if isinstance(value, np.ndarray) and value.ndim == 3:
+        return np.empty((2, 2, 2), value.dtype)[:, :1]
+    return value
+
+
 def code_of(kernel: Kernel, arguments: tuple[Any, ...]) -> Code:
     """A step's kernel for arguments of these kinds."""
     plain = tuple(0 if isinstance(one, Pointer) else one for one in arguments)
+    if kernel in MAPS:
+        plain = tuple(map(loosely, plain))
     return Code(kernel, f"step {kind(plain)}", partial(types_of, plain))
 
 
@@ -157,26 +212,38 @@ class Steps:
     """table   (steps, 4) int64: address of the kernel, of its arguments, size, size of a part
     words     the arguments of all steps
     counts    (steps, 2) int64: parts taken, parts done
+    gate      (3,) int64: odd while an image runs; helpers that came in, that went out
     kept      the arrays that the words point to
     """
 
     table: NDArray[np.int64]
     words: NDArray[np.int64]
     counts: NDArray[np.int64]
+    gate: NDArray[np.int64]
     kept: tuple[Any, ...]
 
     def begin(self) -> None:
-        """Make ready for `work` by several threads."""
+        """Make ready for the next image."""
         self.counts[:] = 0
 
     def run(self) -> None:
         """All steps, by this thread alone."""
         function_of(run_alone, 2)(self.table.ctypes.data, len(self.table))
 
-    def work(self, worker: int) -> None:
-        """Take part in the steps since `begin`; back when all of them are done."""
-        addresses = self.table.ctypes.data, self.counts.ctypes.data
-        function_of(run_together, 4)(*addresses, len(self.table), worker)
+    def lead(self) -> None:
+        """All steps since `begin`, with the help of those who attend; none is among them behind
+        it."""
+        function_of(run_leading, 4)(*self.addresses)
+
+    def attend(self, worker: int) -> None:
+        """Help with images as they come; back when for a while none has come."""
+        function_of(run_attending, 5)(*self.addresses, worker)
+
+    @property
+    def addresses(self) -> tuple[int, int, int, int]:
+        """What `lead` and `attend` share."""
+        table, counts, gate = self.table, self.counts, self.gate
+        return table.ctypes.data, counts.ctypes.data, len(table), gate.ctypes.data
 
 
 @dataclass(frozen=True)
@@ -203,7 +270,8 @@ def make_steps(steps: Sequence[Step]) -> tuple[Steps, list[int]]:
     ]
     table = np.array(rows, dtype=np.int64).reshape(-1, 4)
     counts = np.zeros((len(rows), 2), dtype=np.int64)
-    return Steps(table, memory, counts, tuple(s.arguments for s in steps)), places.tolist()
+    kept = tuple(s.arguments for s in steps)
+    return Steps(table, memory, counts, np.zeros(3, np.int64), kept), places.tolist()
 
 
 call = caller(4)
@@ -288,3 +356,35 @@ def run_together(table: int, counts: int, steps: int, worker: int) -> None:
             looks += 1
             if looks > PATIENCE:
                 offer()
+
+
+@jit
+def run_leading(table: int, counts: int, steps: int, gate: int) -> None:
+    """As worker 0, with the gate open meanwhile. Whoever came in has nothing left to do."""
+    take(gate)
+    run_together(table, counts, steps, 0)
+    take(gate)
+    looks = 0
+    while look(gate + 8) != look(gate + 16):
+        looks += 1
+        if looks > PATIENCE:
+            offer()
+
+
+@jit
+def run_attending(table: int, counts: int, steps: int, gate: int, worker: int) -> None:
+    """Through the gate whenever it opens: it must be open still when one's coming in is counted,
+    for then the leader waits."""
+    seen = looks = 0
+    while looks < PATIENCE + LINGER:
+        opened = look(gate)
+        if opened % 2 == 1 and opened != seen:
+            take(gate + 8)
+            if look(gate) == opened:
+                run_together(table, counts, steps, worker)
+            take(gate + 16)
+            seen, looks = opened, 0
+            continue
+        looks += 1
+        if looks > PATIENCE:
+            offer()

@@ -11,11 +11,12 @@ from strategies import images_for, narrow_arithmetics, programs
 from intaglio.fixed import IntType
 from intaglio.ops import Conv2d, Input, Ints, Output, Requant
 from intaglio.program import Builder, Program
-from intaglio.sim import engine, winograd
+from intaglio.sim import engine
 from intaglio.sim.engine import Simulator
 from intaglio.sim.isa import supported
 from intaglio.sim.plan import make_plan
 from intaglio.sim.reference import run
+from intaglio.sim.vector.transforms import BYTES, NINTH, WORDS
 
 UNITS = tuple(isa for isa in supported() if isa != "generic")
 
@@ -62,7 +63,7 @@ def test_winograd_is_the_convolution(data: st.DataObject) -> None:
 @pytest.mark.parametrize("isa", UNITS)
 def test_winograd_is_taken_just_as_long_as_its_sums_fit(isa: str) -> None:
     """The largest sums that 26 bits hold are made exactly; one weight more is another kernel's."""
-    taps = winograd.SUM.hi // 255 // 127  # full weights that still fit
+    taps = WORDS.sum.hi // 255 // 127  # full weights that still fit
     cin = taps // 9 + 1
     for extra in (0, 1):
         weight = np.zeros((16, cin * 9), dtype=np.int64)
@@ -78,9 +79,61 @@ def test_winograd_is_taken_just_as_long_as_its_sums_fit(isa: str) -> None:
 def test_the_transforms_are_those_of_the_docstring() -> None:
     """In whole numbers, and the 36 points of any kernel of bytes stay within 16 bits."""
     weight = np.full((1, 1, 3, 3), -128)
-    points = np.einsum("ia,ab,jb->ij", winograd.G, weight[0, 0], winograd.G)
-    assert abs(points).max() == 49 * 128 < 1 << 15
-    assert (winograd.NINTH * 9) % (1 << 32) == 1
+    assert abs(WORDS.of_weights(weight)).max() == 49 * 128 < 1 << 15
+    assert (NINTH * 9) % (1 << 32) == 1
+    assert abs(BYTES.of_weights(np.full((1, 1, 3, 3), 14))).max() == 9 * 14 <= 127
+
+
+SIDES = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
+
+
+def test_points_of_bytes_are_bytes() -> None:
+    """Of all codes 0 ... 63, counted from the offsets: the ends of every point are met by codes at
+    their own ends, since a point is a sum of codes with signs."""
+    signs = np.einsum("ia,jb->ijab", SIDES, SIDES).reshape(16, 16)
+    lows, highs = (np.minimum(signs, 0).sum(axis=1), np.maximum(signs, 0).sum(axis=1))
+    for span in (1, 31, 63):
+        points = BYTES.offsets(span)
+        assert (points + span * lows == 0).all()
+        assert (points + span * highs).max() == 4 * span <= 255
+    small = np.full((1, 1, 3, 3), 14)
+    assert BYTES.holds(63, small)
+    assert not BYTES.holds(64, small)
+    assert not BYTES.holds(63, small + 1)
+
+
+@given(st.data())
+@settings(max_examples=25)
+def test_bytes_of_few_bits_are_the_convolution(data: st.DataObject) -> None:
+    """Extremes of codes to 6 bits and of weights to +-14, and wider weights whose points fit."""
+    cin = data.draw(st.sampled_from([32, 61, 64, 65]))
+    cout = data.draw(st.sampled_from([15, 16, 33, 64, 65, 80]))
+    size = data.draw(st.tuples(st.integers(13, 17), st.integers(13, 17)))
+    type = IntType(data.draw(st.integers(2, 6)), data.draw(st.booleans()))
+    padding = data.draw(st.tuples(*[st.integers(0, 2)] * 4))
+    seed = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    weight = seed.choice([-14, 14, 3], (cout, cin, 3, 3))
+    if data.draw(st.booleans()):  # one wide weight in each kernel, and points of 127 in all
+        weight[:] = 0
+        weight[:, :, seed.integers(3), seed.integers(3)] = seed.choice([-127, 127], (cout, cin))
+    program = conv3x3(weight, size, type, padding)
+    images = seed.choice([type.lo, type.hi], (1, cin, *size))
+    expected = run(program, images).tensors
+    for isa in UNITS:
+        simulator = Simulator(program, threads=1, isa=isa)
+        for name, array in simulator(images).items():
+            np.testing.assert_array_equal(array, expected[name], err_msg=f"{isa} {name}")
+
+
+@pytest.mark.parametrize("isa", UNITS)
+def test_bytes_are_taken_just_as_long_as_their_points_fit(isa: str) -> None:
+    for codes, weight, fits in ((6, 14, True), (7, 14, False), (6, 15, False), (4, 8, True)):
+        program = conv3x3(
+            np.full((64, 64, 3, 3), weight), (16, 16), IntType(codes, False), (1, 1, 1, 1)
+        )
+        kind = make_plan(program, isa=isa).sums["more"].kind  # type: ignore[arg-type]  # one of UNITS
+        has_bytes = isa != "avx2"
+        assert (kind == "winograd bytes") == (fits and has_bytes)
 
 
 @given(st.data(), st.integers(2, 4))
