@@ -10,6 +10,7 @@ from typing import Any
 
 from intaglio.system.disk import write_text
 
+TIMES = Path(__file__).parent.parent / "results" / "shares.json"
 STARTS = Path(__file__).parent.parent / "results" / "start.json"
 PAGE = Path(__file__).parent.parent.parent / "docs" / "speed.md"
 
@@ -42,6 +43,16 @@ SECTION = """
 | network | size | widths | mode, threads | GMAC/s | onnxruntime int8 | fp32 | torch int8 | fp32 | \
 LiteRT int8 | share of peak | wrong |
 |---|---:|---|---|---:|---:|---:|---:|---:|---:|---:|---:|
+"""
+
+SHARES = """
+## What takes the time
+
+One thread; every step of an image by itself, the best of many times, without what calling it takes
+(`python benchmarks/sim/shares.py`). Kinds that take less than a hundredth are left out.
+
+| network | size | widths | unit | milliseconds | of which |
+|---|---:|---|---|---:|---|
 """
 
 STARTING = """## Starting
@@ -89,6 +100,9 @@ def write(made: dict[str, Any]) -> None:
     page = HEAD.format(**made["machine"])
     for (name, isa), rows in groupby(made["rows"], lambda row: (row["processor"], row["isa"])):
         page += section(name, isa, list(rows))
+    if TIMES.exists():
+        times = json.loads(TIMES.read_text())["rows"]
+        page += SHARES + "\n".join(map(share_line, times)) + "\n"
     write_text(PAGE, page + TAIL.format(starting=starting(), **made["rtl"]))
 
 
@@ -113,6 +127,16 @@ def write_starting() -> None:
     """That section alone, into the page as it is."""
     before, _, rest = PAGE.read_text(encoding="utf-8").partition("## Starting\n")
     write_text(PAGE, f"{before}{starting()}\n## {rest.partition('## ')[2]}")
+
+
+def share_line(row: dict[str, Any]) -> str:
+    """One network's row of the shares."""
+    parts = [f"{kind} {share:.0%}" for kind, share in row["shares"].items() if share >= 0.01]
+    cells = (
+        f"`{row['net']}`", row["size"], row["widths"], row["isa"], f"{row['milliseconds']:.2f}",
+        ", ".join(parts),
+    )  # fmt: skip
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def section(name: str, isa: str, rows: list[dict[str, Any]]) -> str:
