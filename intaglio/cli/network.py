@@ -304,6 +304,7 @@ def compare(
 
     Without images they run on random pixels.
     """
+    step_log()
     from intaglio.file import load
     from intaglio.models import images_for
     from intaglio.sim.compare import compare_programs

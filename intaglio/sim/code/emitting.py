@@ -67,13 +67,10 @@ class Codegen(JITCPUCodegen):
 
     def object_of(self, module: Any) -> bytes:
         """Optimised as Numba does, and compiled."""
-        for passes, builder in (
-            self._module_pass_manager(
-                loop_vectorize=False, slp_vectorize=False, opt=0, cost="cheap"
-            ),
-            self._module_pass_manager(),
-        ):
-            passes.run(module, builder)
+        cheap = {"loop_vectorize": False, "slp_vectorize": False, "opt": 0, "cost": "cheap"}
+        for passes in (self._module_pass_manager(**cheap), self._module_pass_manager()):
+            manager, *builder = passes if isinstance(passes, tuple) else (passes,)  # Numba < 0.62
+            manager.run(module, *builder)
         code: bytes = self._tm.emit_object(module)
         return code
 
@@ -177,9 +174,10 @@ def hide(module: Any) -> None:
     for one in (*module.functions, *module.global_variables):
         if not one.is_declaration and one.name != ENTRY:
             one.linkage = "internal"
-    passes = llvm.create_new_module_pass_manager()
-    passes.add_global_dead_code_eliminate_pass()
-    passes.run(module, codegen()._pass_builder())
+    if hasattr(llvm, "create_new_module_pass_manager"):  # else it goes a little later
+        passes = llvm.create_new_module_pass_manager()
+        passes.add_global_dead_code_eliminate_pass()
+        passes.run(module, codegen()._pass_builder())
 
 
 def made(value: Any) -> Any:
