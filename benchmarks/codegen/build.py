@@ -95,11 +95,11 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def row(what: str, before: Path, rounds: int, work: Path) -> dict[str, Any]:
-    """Both checkouts by turns."""
+def row(what: str, before: Path, rounds: int, first: int, work: Path) -> dict[str, Any]:
+    """Both checkouts by turns, from round `first` on; round 0 is not counted."""
     trees = {"before": before, "after": HERE}
     found: dict[str, list[Ran]] = {name: [] for name in trees}
-    for number in range(rounds + 1):
+    for number in range(first, rounds + 1):
         for name, tree in trees.items():
             out = work / f"{what}-{name}"
             if what == DEMO:
@@ -108,7 +108,7 @@ def row(what: str, before: Path, rounds: int, work: Path) -> dict[str, Any]:
                 program = work / f"{what}.intaglio"
                 ran = run(tree, "build", program, *BUILDS[what], "-o", out, "--force")
             print(f"{what}, {name}, round {number}: {ran}", flush=True)
-            if number:  # the first compiles kernels
+            if number:
                 found[name].append(ran)
     same = digests(work / f"{what}-before") == digests(work / f"{what}-after")
     if what != DEMO and not same:
@@ -140,6 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--before", type=Path, required=True, help="another checkout")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--warm", action="store_true", help="kernels are there: every round counts")
     parser.add_argument("--what", nargs="*", choices=[*BUILDS, DEMO], default=[*BUILDS])
     parser.add_argument("--demo", action="store_true", help="the whole demo too")
     options = parser.parse_args()
@@ -148,7 +149,9 @@ def main() -> None:
         for what in [*options.what, *([DEMO] if options.demo else [])]:
             if what != DEMO:
                 save(bundled(what), Path(folder) / f"{what}.intaglio")
-            made = row(what, options.before.resolve(), options.rounds, Path(folder))
+            made = row(
+                what, options.before.resolve(), options.rounds, int(options.warm), Path(folder)
+            )
             rows = [one for one in rows if one["what"] != made["what"]] + [made]
             write_text(RESULT, json.dumps({"rows": rows}, indent=1) + "\n")
             print(json.dumps(made, indent=1))
