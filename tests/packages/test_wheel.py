@@ -132,8 +132,9 @@ def packages(requirements: Iterable[str]) -> set[str]:
 def agree(made: Environment, column: str, inputs: Path) -> dict[str, str]:
     """Every command of a column, as the table says; of each extra asked for, the line it named."""
     expected = table()[column]
-    asked = {}
-    answers = made.run(lines(list(expected), inputs, made.home / column))
+    asked, out = {}, made.home / column
+    shutil.rmtree(out, ignore_errors=True)  # of the test before
+    answers = made.run(lines(list(expected), inputs, out))
     for (command, cell), (code, err) in zip(expected.items(), answers, strict=True):
         assert "Traceback" not in err, (column, command, err)
         if cell == WORKS:
