@@ -40,8 +40,8 @@ DRAWN = 6
 
 
 # Seconds of each chapter on two idle cores of an x86-64 server, rounded up from what `make demo`
-# printed there: 54 s to the hardware, 54 s after it; for it a fifth of the 283 s that it took when a
-# build took five times as long (`benchmarks/results/build.json`).
+# printed there: 54 s to the hardware, 54 s after it; for the hardware a fifth of 283 s, since a
+# build takes a fifth of what it took then (`benchmarks/results/build.json`).
 CHAPTERS = {
     "data": 10, "float": 10, "w8a8": 20, "w4a4": 20, "hardware": 60, "verify": 50, "pictures": 10,
 }  # fmt: skip
