@@ -59,19 +59,20 @@ STARTING = """## Starting
 
 `intaglio run` on one picture with `fcos-nano`, a process of its own: {warm[after_s]:.2f} s, and
 {cold[after_s]:.1f} s the first time on a machine, when the kernels are compiled, several at a time;
-at most {warm[after_mib]} MiB of memory, {cold[after_mib]} the first time. `intaglio info` takes
-{info[after_s]:.2f} s, `intaglio --version` {version[after_s]:.2f}. Machine code is kept in
-`NUMBA_CACHE_DIR`, else in the user's cache folder, under the digest of the sources it was made
-from; what is kept is loaded by LLVM, and starting imports neither Numba nor torch. `intaglio eval`
-of {eval[images]:,} pictures with `retinanet-small` W4A4, from files to COCO's figures:
-{eval[after_s]:.1f} s on {eval[processors]} processors.
+`intaglio info` takes {info[after_s]:.2f} s, `intaglio --version` {version[after_s]:.2f}. Machine
+code is kept in `NUMBA_CACHE_DIR`, else in the user's cache folder, under the digest of the sources
+it was made from; what is kept is loaded by LLVM, and starting imports neither Numba nor torch.
+`intaglio eval` of {eval[images]:,} pictures with `retinanet-small` W4A4, from files to COCO's
+figures: {eval[after_s]:.1f} s. The system's load was {warm[load]:.0f}, on {eval[processors]}
+processors: where that is more, all seconds are long, and the ratios, of commands that ran turn by
+turn, say more.
 
 Whole commands of wheels, the medians of {warm[rounds]} rounds beside those of commit
 {warm[before]}; below 1 is faster, with the smallest and largest ratio, and the ratio of the
 processors' seconds (`python benchmarks/sim/start.py --before PATH`):
 
-| command | before, s | now, s | ratio | of processors | before, MiB | now, MiB |
-|---|---:|---:|---:|---:|---:|---:|
+| command | before, s | now, s | ratio | of processors |
+|---|---:|---:|---:|---:|
 {table}
 """
 
@@ -116,7 +117,6 @@ def starting() -> str:
         cells = (
             row["what"], f"{row['before_s']:.2f}", f"{row['after_s']:.2f}",
             f"{row['ratio']:.2f} ({low:.2f}-{high:.2f})", f"{row['cpu_ratio']:.2f}",
-            row["before_mib"], row["after_mib"],
         )  # fmt: skip
         lines.append(f"| {' | '.join(map(str, cells))} |")
     named = short | {"warm": rows["run, warm"], "cold": rows["run, cold"]}

@@ -14,8 +14,8 @@ Python that runs this. Commands run turn by turn, the other checkout's first:
                  and figures of both must be the same
 
 Each row of results/start.json has the medians of its rounds in seconds of a clock and of the
-processors, children included, the most memory that one process held, and the median of the ratios
-round by round, with the smallest and the largest. `ours` is the source tree's commit.
+processors, children included, and the median of the ratios round by round, with the smallest and
+the largest. `ours` is the source tree's commit, `load` the system's at the end of the row.
 """
 
 from __future__ import annotations
@@ -51,11 +51,10 @@ NAMES = ("run, cold", "run, warm", "info, warm", "version", "eval")
 
 @dataclass(frozen=True)
 class Took:
-    """One command: seconds of a clock, of the processors, and MiB."""
+    """One command: seconds of a clock, and of the processors."""
 
     seconds: float
     cpu: float
-    peak: float
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class Installed:
         took = time.perf_counter() - begin
         if status:
             raise SystemExit(f"{command} must succeed to be timed, not say: {said.decode()}")
-        return Took(took, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+        return Took(took, usage.ru_utime + usage.ru_stime)
 
 
 def main() -> None:
@@ -140,7 +139,8 @@ def main() -> None:
         found = json.loads(options.out.read_text()) if options.out.exists() else {"rows": []}
         rows = {row["what"]: row for row in found["rows"]}
         for what in options.only:
-            rows[what] = about | measured(what, pair, words[what.partition(",")[0]], options.rounds)
+            row = measured(what, pair, words[what.partition(",")[0]], options.rounds)
+            rows[what] = about | {"load": round(os.getloadavg()[0], 1)} | row
             print(", ".join(f"{key} {value}" for key, value in rows[what].items()), flush=True)
             listed = [rows[name] for name in NAMES if name in rows]
             options.out.write_text(json.dumps({"rows": listed}, indent=1) + "\n")
@@ -186,7 +186,6 @@ def measured(
     for name, runs in (("before", before), ("after", after)):
         row[f"{name}_s"] = round(statistics.median(run.seconds for run in runs), 3)
         row[f"{name}_cpu_s"] = round(statistics.median(run.cpu for run in runs), 3)
-        row[f"{name}_mib"] = round(statistics.median(run.peak for run in runs))
     for name, key in (("ratio", "seconds"), ("cpu_ratio", "cpu")):
         ratios = [getattr(a, key) / getattr(b, key) for b, a in zip(before, after, strict=True)]
         row[name] = round(statistics.median(ratios), 3)
