@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from intaglio.cli.choices import completing
 from intaglio.cli.options import (
+    ARITHMETIC,
     CheckOption,
     ExportOutput,
     JsonOption,
@@ -28,11 +28,6 @@ if TYPE_CHECKING:
     from intaglio.program import Program
 
 
-OWN_ARITHMETIC = typer.Option(
-    "--arithmetic",
-    help="Datapath of the target; default: intaglio, of a .tflite file its own, tflite.",
-    autocompletion=completing("--arithmetic"),
-)
 LARGEST = 1_000_000  # of a mean or a deviation, where pixels are 0 to 1
 
 
@@ -182,7 +177,7 @@ def import_program(
         Path, typer.Argument(metavar="FILE", help="A quantised network, .onnx or .tflite.")
     ],
     output: ProgramOutput,
-    arithmetic: Annotated[str | None, OWN_ARITHMETIC] = None,
+    arithmetic: Annotated[str | None, ARITHMETIC] = None,
     like: Annotated[
         str | None,
         typer.Option("--like", metavar="MODEL", help="Takes its mean, std and head from this."),
@@ -207,7 +202,8 @@ def import_program(
 
     The Program reads uint8 pixels where --mean, --std or --like say how the file's float input is
     made of them, or where the file has operators before its first QuantizeLinear; else the codes
-    of that QuantizeLinear. A .tflite file's Program reads the file's own codes.
+    of that QuantizeLinear. A .tflite file's Program reads the file's own codes. --arithmetic is
+    intaglio by default, and of a .tflite file its own, tflite.
     """
     from intaglio.exchange.from_tflite.magic import is_tflite
     from intaglio.file import MADE

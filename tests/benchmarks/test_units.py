@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from tools import needs_modules
 
 from intaglio.sim.isa import supported
-from tests.tools import needs_modules
 
 WORK = """
 import sys

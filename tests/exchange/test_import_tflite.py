@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tools import Cli, needs_modules, refused
 
 from intaglio.errors import ModelError
-from tests.tools import Cli, needs_modules, refused
 
 needs_modules("ai_edge_litert", "flatbuffers")
 
+from tflite_files import Net, Type, schema  # noqa: E402  # after the check
+
 from intaglio.exchange.from_tflite.checked import check  # noqa: E402  # the same
 from intaglio.exchange.from_tflite.importer import imported  # noqa: E402  # the same
-from tests.exchange.tflite_files import Net, Type, schema  # noqa: E402  # after the check
 
 SAME, VALID = schema.Padding.SAME, schema.Padding.VALID
 OLD = ("LOGISTIC", "TANH", "LEAKY_RELU", "RELU", "RELU6")  # of uint8 too
