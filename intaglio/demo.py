@@ -39,11 +39,10 @@ VERIFIED = 3
 DRAWN = 6
 
 
-# Seconds of each chapter on two idle cores of an x86-64 server, rounded up from what `make demo`
-# printed there: 54 s to the hardware, 54 s after it; for the hardware a fifth of 283 s, since a
-# build takes a fifth of what it took then (`benchmarks/results/build.json`).
+# Seconds of each chapter on two idle cores of an x86-64 server, as `make demo` printed them there,
+# with nothing kept of earlier runs: 83 s in all.
 CHAPTERS = {
-    "data": 10, "float": 10, "w8a8": 20, "w4a4": 20, "hardware": 60, "verify": 50, "pictures": 10,
+    "data": 2, "float": 3, "w8a8": 15, "w4a4": 15, "hardware": 20, "verify": 35, "pictures": 2,
 }  # fmt: skip
 
 
