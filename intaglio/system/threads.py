@@ -17,6 +17,7 @@ from pathlib import Path
 from intaglio.errors import DataError
 
 WORTH = 1_000_000_000  # multiply-accumulates of an image from which torch's threads gain
+LARGEST = 4096  # threads that anybody means; torch takes no number of more than 64 bits
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds, of so many
 
 
@@ -25,9 +26,11 @@ def stated(threads: int | None = None) -> int | None:
     if threads is not None:
         if threads < 1:
             raise DataError(f"threads must be at least 1, not {threads}.")
+        if threads > LARGEST:
+            raise DataError(f"threads must be at most {LARGEST}, not {threads}.")
         return threads
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return int(first) if first.isdigit() and int(first) else None
+    return min(int(first), LARGEST) if first.isdigit() and int(first) else None
 
 
 def processors() -> int:

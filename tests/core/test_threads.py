@@ -85,3 +85,8 @@ def test_quantisation_uses_them_and_gives_them_back(asked: int | None) -> None:
         assert done.layers
     finally:
         torch.set_num_threads(before)
+
+
+def test_more_threads_than_anybody_means_are_refused() -> None:
+    with pytest.raises(DataError, match=r"^threads must be at most 4096, not 9{20}\.$"):
+        stated(int("9" * 20))
