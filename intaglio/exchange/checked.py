@@ -7,10 +7,6 @@ nothing that happens to it happens to us.
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
@@ -30,7 +26,7 @@ from intaglio.ops import Tensor
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
 from intaglio.system.extras import remedy
-from intaglio.system.processes import environment
+from intaglio.system.processes import run_apart
 
 Array = NDArray[Any]
 WORKER = Path(__file__).with_name("runtime_worker.py")
@@ -261,27 +257,11 @@ def run_there(
     with TemporaryDirectory() as place:
         folder = Path(place)
         np.save(folder / "images.npy", images)
-        process = subprocess.Popen(
-            [sys.executable, "-P", str(WORKER), runtime, str(path.resolve()), place],
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            code = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return f"it did not answer within {seconds:g} seconds"
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        stopped = run_apart(WORKER, (runtime, path.resolve(), place), seconds)
         if (folder / "answer").exists():
             return f"it could not run the file: {(folder / 'answer').read_text('utf-8')[:300]}"
-        if code or not (folder / "version").exists():
-            how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            return f"it stopped with {how} on the file"
+        if stopped or not (folder / "version").exists():
+            return stopped or "it left no answer"
         with np.load(folder / "results.npz") as stored:
             arrays = {name: stored[name] for name in stored.files}
         return (folder / "version").read_text("utf-8"), arrays

@@ -24,6 +24,7 @@ PACKAGES = {
     "dask": "distributed",
     "amaranth_boards": "amaranth-boards",
     "serial": "pyserial",
+    "ai_edge_litert": "ai-edge-litert",
 }
 
 

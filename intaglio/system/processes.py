@@ -125,6 +125,27 @@ def run_logged(
     return child.returncode, b"".join(printed).decode("utf-8", "replace")
 
 
+def run_apart(script: Path, words: Sequence[object], seconds: float) -> str:
+    """Run a script of ours in a process of its own, without intaglio and with a limit of time, so
+    that nothing that happens to it happens to us; why it stopped, nothing where it came to its end.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-P", str(script), *map(str, words)], env=environment(),
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        code = process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return f"it did not answer within {seconds:g} seconds"
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    return f"it stopped with {how} on the file" if code else ""
+
+
 def end(child: "subprocess.Popen[bytes]") -> None:
     """Stop a program that has a process group of its own, with all that it has started: they may
     put away what they are making, but not take long over it."""

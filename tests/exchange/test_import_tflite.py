@@ -195,6 +195,13 @@ def attention(net: Net) -> int:
     return net.conv(net.sum(net.conv(x, 2, 1), net.conv(x, 2, 1), "MUL"), 1, 1)
 
 
+def without_options(net: Net) -> int:
+    y = net.conv(net.input(1, 4, 4, 2), 1, 1)
+    net.operators[-1].builtinOptions = None
+    net.operators[-1].builtinOptionsType = 0
+    return y
+
+
 def constant_output(net: Net) -> int:
     net.conv(net.input(1, 4, 4, 2), 1, 1)
     return net.ints([1, 2])
@@ -203,6 +210,7 @@ def constant_output(net: Net) -> int:
 @pytest.mark.parametrize(
     ("made", "words"),
     [
+        (without_options, "its inputs and options must be those of its kind; convert the model"),
         (constant_output, "must be made by an operator, not be a constant"),
         (float_network, "must be int8 or uint8, not float32; convert the model with full integer"),
         (unlike_concat, "must have one type, scale and zero point; convert the model anew."),

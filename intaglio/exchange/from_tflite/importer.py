@@ -8,7 +8,7 @@ outputs, and `meta["cut"]` names what is missing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from intaglio.errors import ModelError, ProgramError
 from intaglio.exchange.from_tflite.building import Held
-from intaglio.exchange.from_tflite.flat import File, Operator, read
+from intaglio.exchange.from_tflite.flat import DAMAGE, File, Operator, read
 from intaglio.exchange.from_tflite.maps import Maps
 from intaglio.exchange.from_tflite.tables import BINARY, UNARY, Table, tables_of
 from intaglio.ops import Output
@@ -62,14 +62,24 @@ def imported(path: Path, meta: Mapping[str, Any] | None = None) -> Imported:
     importer = Importer(file, tables_of(file))
     for number, op in enumerate(file.operators):
         importer.put(number, op)
-    outputs = importer.outputs()
+    importer.finish()
     cut = tuple((op.name, reason) for op, reason in importer.missing)
     notes: dict[str, Any] = dict(meta or {})
     if cut:
         notes["cut"] = [name for name, _ in cut]
     program = importer.builder.build(notes)
     held = {n: h.name for n, h in importer.held.items()}
-    return Imported(program, file, held | outputs, cut)
+    return Imported(program, file, held, cut)
+
+
+def refusal_of(op: Operator, error: Exception) -> ModelError:
+    """What a Program cannot do, or an operator whose inputs or options are not those of its kind:
+    nothing has checked them before."""
+    if isinstance(error, ModelError):
+        return error
+    if isinstance(error, ProgramError):
+        return op.refuse(str(error))
+    return op.refuse("its inputs and options must be those of its kind; convert the model anew.")
 
 
 class Importer(Maps):
@@ -93,8 +103,8 @@ class Importer(Maps):
             if lost:
                 raise lost[0]
             self.add_operator(number, op)
-        except (ModelError, ProgramError) as error:
-            refusal = error if isinstance(error, ModelError) else op.refuse(str(error))
+        except (ModelError, ProgramError, *DAMAGE) as error:
+            refusal = refusal_of(op, error)
             if op.kind in LAYERS:
                 raise refusal from error
             self.missing.append((op, str(refusal)))
@@ -103,6 +113,8 @@ class Importer(Maps):
 
     def add_operator(self, number: int, op: Operator) -> None:
         """Its operations; the result joins `held`."""
+        if not op.inputs or min(op.inputs[:2]) < 0:
+            raise op.refuse("its first inputs must not be left out; convert the model anew.")
         if len(op.outputs) != 1:
             raise op.refuse("it must have one result; cut the model before it.")
         table = self.tables.get(number)
@@ -158,9 +170,9 @@ class Importer(Maps):
             raise op.refuse(f"it must keep its {int(np.prod(held.shape))} values.")
         self.held[made.index] = Held(held.name, made.shape)
 
-    def outputs(self) -> dict[int, str]:
+    def finish(self) -> None:
         """Outputs of the Program: the file's own, and what cut operators read."""
-        found: dict[int, str] = {}
+        found: set[str] = set()
         for number in self.file.outputs:
             if number not in self.held and number not in self.lost:
                 raise ModelError(
@@ -173,10 +185,7 @@ class Importer(Maps):
             raise first or ModelError(f"{self.file.path} must have an operator.")
         for number in dict.fromkeys(wanted):
             held = self.held[number]
-            if any(self.held[n].name == held.name for n in found):
-                continue
-            flat = self.flat(number)
-            name = self.unique(f"{held.name}.out")
-            self.add(Output(output=name, input=held.name), replace(flat))
-            found[number] = name
-        return {n: self.held[n].name for n in found}
+            if held.name not in found:
+                made = Output(output=self.unique(f"{held.name}.out"), input=held.name)
+                self.add(made, self.flat(number))
+                found.add(held.name)

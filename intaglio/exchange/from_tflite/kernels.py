@@ -6,10 +6,6 @@ of every code, not what a real function would be.
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +17,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from intaglio.exchange.from_tflite.flat import STORED, Array, File, Operator
-from intaglio.system.processes import environment
+from intaglio.system.processes import run_apart
 
 WORKER = Path(__file__).with_name("litert_worker.py")
 SECONDS = 300.0
@@ -45,31 +41,10 @@ def run(
             (folder / f"{name}.tflite").write_bytes(content)
             named: dict[str, Any] = {f"in{n}": array for n, array in enumerate(inputs)}
             np.savez(folder / f"{name}.npz", **named)
-        words = waited(folder, seconds)
+        words = run_apart(WORKER, (folder,), seconds) or "it left no answer"
         version = folder / "version"
         found = {name: answer(folder, name, words) for name in files}
         return version.read_text("utf-8") if version.exists() else "", found
-
-
-def waited(folder: Path, seconds: float) -> str:
-    """Run the worker; why it has no answer for a file that it did not come to."""
-    process = subprocess.Popen(
-        [sys.executable, "-P", str(WORKER), str(folder)],
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        code = process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return f"it did not answer within {seconds:g} seconds"
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    return f"it stopped with {f'signal {-code}' if code < 0 else f'exit code {code}'}"
 
 
 def answer(folder: Path, name: str, words: str) -> Answer:

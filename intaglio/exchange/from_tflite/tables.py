@@ -60,23 +60,20 @@ def requested(
     file: File, op: Operator, known: Mapping[int, Table]
 ) -> tuple[int, Sequence[Array]] | None:
     """The root of an operator's operands and their values at each of its codes, if it has one."""
-    active = [n for n in dict.fromkeys(op.inputs) if n >= 0 and file.tensors[n].data is None]
-    constants = [f.data for f in (file.tensors[n] for n in op.inputs if n >= 0)]
-    constants = [data for data in constants if data is not None]
-    if not active or len(op.outputs) != 1 or any(c is not None and c.size != 1 for c in constants):
+    given = [file.tensors[n] for n in dict.fromkeys(op.inputs) if n >= 0]
+    active = [flat.index for flat in given if flat.data is None]
+    constants = [flat.data for flat in given if flat.data is not None]
+    if not active or len(op.outputs) != 1 or any(data.size != 1 for data in constants):
         return None
-    if any(file.tensors[n].kind not in KINDS for n in (*active, *op.outputs)):
+    if any(flat.kind not in KINDS for flat in (*given, file.tensors[op.outputs[0]])):
         return None
     ways = [{n: codes(file, n)} | dict([known[n]] if n in known else []) for n in active]
-    roots = set(ways[0]).intersection(*ways[1:])
-    if len(active) > 1 or op.kind in UNARY:
-        if len(active) == 1:
-            roots = {active[0]}
-        for root in sorted(roots):
-            return root, [way[root] for way in ways]
-        return None
-    twice = len(op.inputs) == 2 and not constants  # x * x
-    return (active[0], [codes(file, active[0])]) if constants or twice else None
+    if len(active) == 1:
+        twice = len(op.inputs) == 2 and not constants  # x * x
+        root = active[0] if op.kind in UNARY or constants or twice else None
+    else:
+        root = min(set(ways[0]).intersection(*ways[1:]), default=None)
+    return None if root is None else (root, [way[root] for way in ways])
 
 
 def codes(file: File, number: int) -> Array:
