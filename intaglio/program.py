@@ -313,7 +313,8 @@ class Builder:
         shape, lo, hi = op.infer(inputs, Context(self.constants, self.arithmetic))
         tensor = Tensor(op.output, shape, type or self._type(op, inputs, lo, hi), lo, hi)
         if inputs and not isinstance(op, (Conv2d, Requant, Add, Lookup)):
-            tensor = replace(tensor, scale=inputs[0].scale, zero_point=inputs[0].zero_point)
+            x = inputs[0]
+            tensor = replace(tensor, scale=x.scale, zero_point=op.zeros(x.zero_point))
         if scale is not None:
             tensor = replace(tensor, scale=scale)
         if zero_point is not None:

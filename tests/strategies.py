@@ -6,7 +6,7 @@ Structure is drawn (and shrinks); the numbers inside constants come from one dra
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from hypothesis import strategies as st
@@ -26,15 +26,20 @@ from intaglio.ops import (
     Add,
     Concat,
     Conv2d,
+    Crop,
+    DepthToSpace,
     Input,
     Ints,
     Lookup,
     MaxPool2d,
+    Op,
     Output,
     Pad,
     Padding,
     Pair,
     Requant,
+    Select,
+    SpaceToDepth,
     SumPool2d,
     Tensor,
     Upsample,
@@ -54,6 +59,10 @@ BLOCKS = (
     "upsample",
     "pad",
     "lookup",
+    "select",  # channels in another order, dropped, repeated, or of a value
+    "crop",  # rows and columns, every one or every second or third
+    "space_to_depth",
+    "depth_to_space",
     "scale",  # Requant of a narrow tensor
 )
 U8 = IntType(8, False)
@@ -452,6 +461,50 @@ class Grower:
             table = self.values((1 << self.tensor(x).type.bits,), type)
             op = Lookup(output=out, input=x, table=self.builder.constant(f"{out}.t", table, type))
             self.keep(self.builder.add(op, type))
+
+    def chosen(self, kind: str, op: Op) -> None:
+        self.read |= set(op.inputs)
+        self.keep(self.builder.add(replace(op, output=self.name(kind))))
+
+    def select(self) -> None:
+        x = self.source() or ""
+        given, channels = self.tensor(x).shape[0], list(range(self.tensor(x).shape[0]))
+        how, value = self.draw(st.sampled_from(("order", "part", "any"))), 0
+        if how == "order":
+            channels = self.draw(st.permutations(channels))
+        elif how == "part":
+            first = self.pick(0, given - 1)
+            channels = channels[first : self.pick(first + 1, given)]
+        else:
+            some = st.lists(st.integers(-1, given - 1), max_size=self.options.max_channels)
+            channels = [self.pick(0, given - 1), *self.draw(some)]
+            value = self.code(self.tensor(x).type)
+        self.chosen("sel", Select(output="", input=x, channels=tuple(channels), value=value))
+
+    def crop(self) -> None:
+        x = self.source() or ""
+        spans = []
+        for side in self.tensor(x).shape[1:]:
+            first = self.pick(0, side - 1)
+            spans.append((first, self.pick(first + 1, side), self.pick(1, 3)))
+        self.chosen("crop", Crop(output="", input=x, rows=spans[0], columns=spans[1]))
+
+    def space_to_depth(self) -> None:
+        x = self.source(lambda t: t.shape[0] <= self.options.max_channels)
+        if x is not None:
+            bh, bw = (
+                self.draw(st.sampled_from([n for n in (1, 2, 3) if side % n == 0]))
+                for side in self.tensor(x).shape[1:]
+            )
+            self.chosen("s2d", SpaceToDepth(output="", input=x, block=(bh, bw)))
+
+    def depth_to_space(self) -> None:
+        x = self.small()
+        if x is not None:
+            count = self.tensor(x).shape[0]
+            sizes = [(a, b) for a in (1, 2, 3) for b in (1, 2, 3) if count % (a * b) == 0]
+            block = self.draw(st.sampled_from(sizes))
+            self.chosen("d2s", DepthToSpace(output="", input=x, block=block))
 
     def scale(self) -> None:
         self.requant(self.source() or "", self.type())

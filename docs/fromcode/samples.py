@@ -48,6 +48,10 @@ def appended(builder: Builder, kind: type[ops.Op]) -> str:
         ops.Concat: lambda: ops.Concat(output="made", parts=(x, x)),
         ops.Pad: lambda: ops.Pad(**shape, padding=(1, 1, 1, 1), value=0),
         ops.Lookup: lambda: ops.Lookup(**shape, table=builder.constant("t", range(255, -1, -1))),
+        ops.Select: lambda: ops.Select(**shape, channels=(3, -1, 0), value=7),
+        ops.Crop: lambda: ops.Crop(**shape, rows=(1, 6, 2), columns=(0, 8, 2)),
+        ops.SpaceToDepth: lambda: ops.SpaceToDepth(**shape, block=(2, 2)),
+        ops.DepthToSpace: lambda: ops.DepthToSpace(**shape, block=(2, 2)),
     }
     return builder.add(made[kind](), U8) if kind in made else x
 

@@ -18,12 +18,15 @@ from intaglio.ops import (
     Concat,
     Context,
     Conv2d,
+    DepthToSpace,
     Input,
     Ints,
     Lookup,
     Op,
     Pad,
     Requant,
+    Select,
+    SpaceToDepth,
     SumPool2d,
     Tensor,
     rounding_of,
@@ -94,6 +97,15 @@ def span(op: Op, inputs: Sequence[Span], x: Tensor, made: Tensor, context: Conte
             return Span(np.concatenate(lo), np.concatenate(hi))
         case Pad():
             return inputs[0].with_code(op.value) if any(op.padding) else inputs[0]
+        case Select():
+            chosen = np.array(op.channels)
+            low, high = (np.where(chosen < 0, op.value, end[chosen]) for end in inputs[0])
+            return Span(low, high)
+        case SpaceToDepth():
+            return Span(*(np.tile(end, op.block[0] * op.block[1]) for end in inputs[0]))
+        case DepthToSpace():
+            low, high = (end.reshape(op.block[0] * op.block[1], -1) for end in inputs[0])
+            return Span(low.min(axis=0), high.max(axis=0))
     if made.shape[0] != len(inputs[0].lo):
         raise TypeError(f"{type(op).__name__} must be given its spans here.")
     return inputs[0]

@@ -9,8 +9,9 @@ HOST = "host.py"
 CARRIED = (
     "chip/protocol.py", "chip/sight.py", "chip/spi_line.py", "cosim/port.py", "detect/decode.py",
     "detect/draw.py", "detect/images.py", "detect/networks/spec.py", "detect/pictures.py",
-    "detect/seen.py", "errors.py", "fixed.py", "hdl/pack.py", "multiplier.py", "ops.py",
-    "program.py", "system/html.py", "system/stored.py",
+    "detect/seen.py", "errors.py", "fixed.py", "hdl/pack.py", "multiplier.py", "ops/__init__.py",
+    "ops/arithmetic.py", "ops/base.py", "ops/choosing.py", "program.py", "system/html.py",
+    "system/stored.py",
 )  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from intaglio.ops import (
     Add,
     Concat,
     Conv2d,
+    Crop,
+    DepthToSpace,
     Input,
     Lookup,
     MaxPool2d,
@@ -18,6 +20,8 @@ from intaglio.ops import (
     Output,
     Pad,
     Requant,
+    Select,
+    SpaceToDepth,
     SumPool2d,
     Upsample,
     rounding_of,
@@ -29,6 +33,7 @@ KINDS: dict[type[Op], str] = {
     kind: f"INTAGLIO_{kind.__name__.upper()}"
     for kind in (
         Input, Output, Conv2d, Requant, Add, MaxPool2d, SumPool2d, Upsample, Concat, Pad, Lookup,
+        Select, Crop, SpaceToDepth, DepthToSpace,
     )
 }  # fmt: skip
 NONE = "{0, 0}"
@@ -77,9 +82,7 @@ class Source:
         read = self.array("int", inputs, "reads") if inputs else "0"
         fields = [KINDS[type(op)], read, str(len(inputs)), window(self.program, op),
                   self.kernel(op), self.outside(op), *self.scaling(op)]  # fmt: skip
-        table = NONE
-        if isinstance(op, Lookup):
-            table = self.table(self.program.constants[op.table].array.ravel().tolist())
+        table = self.codes(op)
         number, name = self.numbers[op.output], string(op.output).replace("*/", "* /")
         return f"  /* {number} {name} */\n  {{{', '.join([*fields, table])}}}"
 
@@ -104,7 +107,13 @@ class Source:
             return self.table(op.pad_value)
         if isinstance(op, SumPool2d):
             return self.table([op.pad_value])
-        return self.table([op.value]) if isinstance(op, Pad) else NONE
+        return self.table([op.value]) if isinstance(op, (Pad, Select)) else NONE
+
+    def codes(self, op: Op) -> str:
+        """Those of a Lookup, and the channels of a Select."""
+        if isinstance(op, Lookup):
+            return self.table(self.program.constants[op.table].array.ravel().tolist())
+        return self.table(op.channels) if isinstance(op, Select) else NONE
 
     def scaling(self, op: Op) -> list[str]:
         """M, B, S, offset, clamp and rounding."""
@@ -138,7 +147,8 @@ class Source:
 
 
 def window(program: Program, op: Op) -> str:
-    """An intaglio_window: how a window slides, or the border of a Pad."""
+    """An intaglio_window: how a window slides, the border of a Pad, what a Crop leaves out before
+    its first row and column, or a block."""
     match op:
         case Conv2d():
             kernel = program.constants[op.weight].array.shape[2:]
@@ -147,6 +157,11 @@ def window(program: Program, op: Op) -> str:
             parts = (op.kernel, op.stride, op.dilation, op.padding)
         case Pad():
             parts = ((1, 1), (1, 1), (1, 1), op.padding)
+        case Crop():
+            (top, _, sy), (left, _, sx) = op.rows, op.columns
+            parts = ((1, 1), (sy, sx), (1, 1), (top, 0, left, 0))
+        case SpaceToDepth() | DepthToSpace():
+            parts = (op.block, op.block, (1, 1), (0, 0, 0, 0))
         case _:
             parts = ((0, 0), (0, 0), (0, 0), (0, 0, 0, 0))
     return "{" + ", ".join("{" + ", ".join(map(str, part)) + "}" for part in parts) + "}"

@@ -28,6 +28,8 @@ from intaglio.ops import (
     Add,
     Concat,
     Conv2d,
+    Crop,
+    DepthToSpace,
     Input,
     Ints,
     Lookup,
@@ -36,6 +38,8 @@ from intaglio.ops import (
     Output,
     Pad,
     Requant,
+    Select,
+    SpaceToDepth,
     SumPool2d,
     Upsample,
     rounding_of,
@@ -53,6 +57,10 @@ FORMULAS: dict[type[Op], str] = {
     Concat: "Channels of the operands, one after the other",
     Pad: "A border of `value` around every channel",
     Lookup: "y = table[x − type.lo]",
+    Select: "y[c] = x[channels[c]], and `value` where channels[c] is −1",
+    Crop: "y[c, i, j] = x[c, rows[0] + i · rows[2], columns[0] + j · columns[2]]",
+    SpaceToDepth: "y[(dy · bw + dx) · C + c, i, j] = x[c, i · bh + dy, j · bw + dx]",
+    DepthToSpace: "y[c, i · bh + dy, j · bw + dx] = x[(dy · bw + dx) · C + c, i, j]",
 }
 SINGLE: dict[type[Op], str] = {  # what takes the place of the product, see `Arithmetic.product`
     Requant: "t = single(single(x + B) · M)",
@@ -122,6 +130,12 @@ def layer(op: Op, program: Program) -> Layer | None:
             facts |= {"size": list(op.size)}
         case Pad():
             facts |= {"padding": list(op.padding), "value": op.value}
+        case Select():
+            facts |= {"channels": list(op.channels), "value": op.value}
+        case Crop():
+            facts |= {"rows": list(op.rows), "columns": list(op.columns)}
+        case SpaceToDepth() | DepthToSpace():
+            facts |= {"block": list(op.block)}
         case Lookup():
             tables = lookup(op, program)
     return Layer(facts, tables)
@@ -245,4 +259,6 @@ def meaning(program: Program, tensor: str) -> tuple[float | None, list[int] | No
     scale, zero = meaning(program, op.inputs[0])
     if isinstance(op, SumPool2d) and zero is not None:
         zero = [op.kernel[0] * op.kernel[1] * value for value in zero]
+    elif zero is not None:
+        zero = list(op.zeros(tuple(zero)))
     return scale, zero

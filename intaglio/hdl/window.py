@@ -38,6 +38,7 @@ class Window(wiring.Component):
              their lanes, the leftmost lowest. A row's last step may have fewer of them; the lanes
              of those beyond are don't-care.
     repeats  PE groups that need the same words.
+    singly   every word is a pass of its own.
     tells    whether there are `pixel_ends`, with `read`: the word is its output pixel's last; and
              `next_level`, the level of the word that follows it.
 
@@ -68,6 +69,7 @@ class Window(wiring.Component):
         zero_tail: bool = False,
         rows: int | None = None,
         tells: bool = False,
+        singly: bool = False,
         pixels: int = 1,
         rom: str | None = None,
     ) -> None:
@@ -80,6 +82,7 @@ class Window(wiring.Component):
         self.latency = 3 if pixels == 1 else 4
         self.geometry = geometry
         self.tells = tells
+        self.singly = singly
         self.x = x
         self.lanes = lanes
         self.groups = groups
@@ -131,13 +134,18 @@ class Window(wiring.Component):
 
     @property
     def pass_cycles(self) -> int:
-        """Cycles of one pass: Kh * Kw * words of a group."""
+        """Cycles of one pass: Kh * Kw * words of a group, or one word."""
+        return 1 if self.singly else self.pass_words
+
+    @property
+    def pass_words(self) -> int:
+        """Kh * Kw * words of a group."""
         return self.geometry.kernel[0] * self.geometry.kernel[1] * self.words
 
     @property
     def cycles_per_pixel(self) -> int:
         """Cycles of an output pixel, or of `pixels` side by side."""
-        return self.groups * self.repeats * self.pass_cycles
+        return self.groups * self.repeats * self.pass_words
 
     @property
     def roms(self) -> tuple[Rom, ...]:
@@ -192,7 +200,8 @@ class Window(wiring.Component):
                 "y": [f.height for f in self.walked],
             },
         )
-        frame_ends, pass_ends = loops["y"].ends, loops["ky"].ends
+        frame_ends = loops["y"].ends
+        pass_ends = Const(1) if self.singly else loops["ky"].ends
         with m.If(issue & frame_ends):
             advance(m, level, level == len(self.frames) - 1)
         there, inside = self._position(m, issue, loops, level)

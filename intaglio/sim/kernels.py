@@ -331,9 +331,7 @@ def sumpool(
 
 
 @jit
-def upsample(
-    x: Any, rows: Ints, columns: Ints, lowest: int, out: Any, first: int, last: int
-) -> None:
+def picked(x: Any, rows: Ints, columns: Ints, lowest: int, out: Any, first: int, last: int) -> None:
     """out[i, j] = x[rows[i], columns[j]] - lowest, rows first ... last - 1."""
     channels = x.shape[2]
     for i in range(first, last):
@@ -341,6 +339,49 @@ def upsample(
         for j in range(out.shape[1]):
             part = codes[j * channels : (j + 1) * channels]
             shift(source[columns[j] * channels :], lowest, part)
+
+
+@jit
+def selected(
+    x: Any, channels: Ints, value: int, lowest: int, out: Any, first: int, last: int
+) -> None:
+    """out[i, j, c] = x[i, j, channels[c]] - lowest, or value where channels[c] is negative, rows
+    first ... last - 1."""
+    given, made = x.shape[2], out.shape[2]
+    for i in range(first, last):
+        source, codes = line(x, i), line(out, i)
+        for j in range(out.shape[1]):
+            pixel, to = source[j * given : (j + 1) * given], codes[j * made : (j + 1) * made]
+            for c in range(channels.size):
+                at = channels[c]
+                to[c] = value if at < 0 else pixel[at] - lowest
+
+
+@jit
+def deepened(x: Any, block: int, lowest: int, out: Any, first: int, last: int) -> None:
+    """Pixels of x (H, W, C) less `lowest` as channels (dy, dx, c) of out, rows first ... last - 1;
+    `block` is a block's height. Those of one row of a block lie side by side on both sides."""
+    made = out.shape[2]
+    run = made // block
+    for i in range(first, last):
+        codes = line(out, i)
+        for dy in range(block):
+            source = line(x, i * block + dy)
+            for j in range(out.shape[1]):
+                to = j * made + dy * run
+                shift(source[j * run :], lowest, codes[to : to + run])
+
+
+@jit
+def spread(x: Any, block: int, lowest: int, out: Any, first: int, last: int) -> None:
+    """Channels (dy, dx, c) of x (H, W, C) less `lowest` as pixels of out, rows first ... last - 1:
+    the inverse of `deepened`."""
+    given = x.shape[2]
+    run = given // block
+    for i in range(first, last):
+        source, codes, dy = line(x, i // block), line(out, i), i % block
+        for j in range(x.shape[1]):
+            shift(source[j * given + dy * run :], lowest, codes[j * run : (j + 1) * run])
 
 
 @jit

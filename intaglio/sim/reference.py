@@ -23,6 +23,8 @@ from intaglio.ops import (
     Add,
     Concat,
     Conv2d,
+    Crop,
+    DepthToSpace,
     Input,
     Ints,
     Lookup,
@@ -33,6 +35,8 @@ from intaglio.ops import (
     Padding,
     Pair,
     Requant,
+    Select,
+    SpaceToDepth,
     SumPool2d,
     Upsample,
     Windowed,
@@ -95,6 +99,15 @@ def execute(op: Op, inputs: Sequence[Ints], program: Program) -> Ints:
             return bordered(inputs[0], op.padding, (op.value,))
         case Lookup():
             return constants[op.table].array[inputs[0] - program.tensors[op.input].type.lo]
+        case Select():
+            return selected(inputs[0], op)
+        case Crop():
+            (y0, y1, dy), (x0, x1, dx) = op.rows, op.columns
+            return inputs[0][:, :, y0:y1:dy, x0:x1:dx]
+        case SpaceToDepth():
+            return to_depth(inputs[0], op.block)
+        case DepthToSpace():
+            return to_space(inputs[0], op.block)
     raise TypeError(f"The reference simulator has no rule for {type(op).__name__}.")
 
 
@@ -195,3 +208,26 @@ def nearest(source: int, target: int) -> Ints:
 def upsample(x: Ints, size: Pair) -> Ints:
     """Nearest neighbour to (H, W)."""
     return x[:, :, nearest(x.shape[2], size[0])][:, :, :, nearest(x.shape[3], size[1])]
+
+
+def selected(x: Ints, op: Select) -> Ints:
+    """Channels by their numbers; the value where there is none."""
+    y = np.full((x.shape[0], len(op.channels), *x.shape[2:]), op.value, dtype=np.int64)
+    for to, source in enumerate(op.channels):
+        if source >= 0:
+            y[:, to] = x[:, source]
+    return y
+
+
+def to_depth(x: Ints, block: Pair) -> Ints:
+    """The pixels of every block as channels of one, in the order (dy, dx, c)."""
+    (n, c, h, w), (bh, bw) = x.shape, block
+    split = x.reshape(n, c, h // bh, bh, w // bw, bw)
+    return split.transpose(0, 3, 5, 1, 2, 4).reshape(n, bh * bw * c, h // bh, w // bw)
+
+
+def to_space(x: Ints, block: Pair) -> Ints:
+    """Channels (dy, dx, c) of a pixel as the pixels of a block."""
+    (n, c, h, w), (bh, bw) = x.shape, block
+    split = x.reshape(n, bh, bw, c // (bh * bw), h, w)
+    return split.transpose(0, 3, 4, 1, 5, 2).reshape(n, c // (bh * bw), h * bh, w * bw)

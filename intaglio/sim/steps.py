@@ -115,8 +115,26 @@ def sumpool(p: Any, first: int, last: int, worker: int) -> int:
 
 
 @jit
-def upsample(p: Any, first: int, last: int, worker: int) -> int:
-    kernels.upsample(*p[0], first, last)
+def picked(p: Any, first: int, last: int, worker: int) -> int:
+    kernels.picked(*p[0], first, last)
+    return 0
+
+
+@jit
+def selected(p: Any, first: int, last: int, worker: int) -> int:
+    kernels.selected(*p[0], first, last)
+    return 0
+
+
+@jit
+def deepened(p: Any, first: int, last: int, worker: int) -> int:
+    kernels.deepened(*p[0], first, last)
+    return 0
+
+
+@jit
+def spread(p: Any, first: int, last: int, worker: int) -> int:
+    kernels.spread(*p[0], first, last)
     return 0
 
 
@@ -178,8 +196,8 @@ def planes_turned(p: Any, first: int, last: int, worker: int) -> int:
 
 # Kernels of maps that may lie inside a border of their own.
 MAPS = (
-    requant, add, maxpool, sumpool, upsample, place, lookup, lookup_bytes, border, pixels, planes,
-    planes_turned,
+    requant, add, maxpool, sumpool, picked, selected, deepened, spread, place, lookup, lookup_bytes,
+    border, pixels, planes, planes_turned,
 )  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from intaglio.ops import (
     Add,
     Concat,
     Conv2d,
+    Crop,
+    DepthToSpace,
     Input,
     Ints,
     Lookup,
@@ -20,6 +22,8 @@ from intaglio.ops import (
     Output,
     Pad,
     Requant,
+    Select,
+    SpaceToDepth,
     SumPool2d,
     Upsample,
 )
@@ -126,7 +130,22 @@ class Binder(Convolutions):
                 x = self.arrays[op.input]
                 places = (nearest(x.shape[i], op.size[i]) for i in (0, 1))
                 change = self.change(op.input, op.output)
-                self.call(steps.upsample, x, *places, change, out, **rows)
+                self.call(steps.picked, x, *places, change, out, **rows)
+            case Crop():
+                x, change = self.arrays[op.input], self.change(op.input, op.output)
+                places = (np.arange(*span) for span in (op.rows, op.columns))
+                self.call(steps.picked, x, *places, change, out, **rows)
+            case Select():
+                x, change = self.arrays[op.input], self.change(op.input, op.output)
+                channels = np.array(op.channels, dtype=np.int64)
+                own = op.value - self.lowest(op.output)
+                self.call(steps.selected, x, channels, own, change, out, **rows)
+            case SpaceToDepth():
+                x, change = self.arrays[op.input], self.change(op.input, op.output)
+                self.call(steps.deepened, x, op.block[0], change, out, **rows)
+            case DepthToSpace():
+                x, change = self.arrays[op.input], self.change(op.input, op.output)
+                self.call(steps.spread, x, op.block[0], change, out, **rows)
             case Concat():
                 first = 0
                 for part in op.parts:

@@ -27,7 +27,7 @@ from intaglio.program import Program
 from intaglio.sim import reference
 from intaglio.sim.engine import Simulator
 
-FEW, MANY = 6, 80  # Programs of a kind
+FEW, MANY = 6, 120  # Programs of a kind
 
 
 @pytest.fixture(scope="module")

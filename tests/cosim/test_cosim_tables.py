@@ -88,6 +88,20 @@ def one(
             top, _, left, _ = layer["padding"]
             value = inside_of(xs[0][c], y - top, x - left)
             return layer["value"] if value is None else value
+        case "Select":
+            source = layer["channels"][c]
+            return layer["value"] if source < 0 else int(xs[0][source, y, x])
+        case "Crop":
+            (y0, _, dy), (x0, _, dx) = layer["rows"], layer["columns"]
+            return int(xs[0][c, y0 + y * dy, x0 + x * dx])
+        case "SpaceToDepth":
+            (bh, bw), count = layer["block"], len(xs[0])
+            part, c = divmod(c, count)
+            return int(xs[0][c, y * bh + part // bw, x * bw + part % bw])
+        case "DepthToSpace":
+            bh, bw = layer["block"]
+            count = len(xs[0]) // (bh * bw)
+            return int(xs[0][(y % bh * bw + x % bw) * count + c, y // bh, x // bw])
     raise AssertionError(layer["op"])
 
 

@@ -16,6 +16,8 @@ from intaglio.ops import (
     Add,
     Concat,
     Conv2d,
+    Crop,
+    DepthToSpace,
     Input,
     Ints,
     Lookup,
@@ -24,6 +26,8 @@ from intaglio.ops import (
     Output,
     Pad,
     Requant,
+    Select,
+    SpaceToDepth,
     SumPool2d,
     Upsample,
     rounding_of,
@@ -100,6 +104,24 @@ def second_opinion(op: Op, inputs: list[Ints], program: Program) -> Ints | list[
             top, bottom, left, right = op.padding
             sides = ((0, 0), (0, 0), (top, bottom), (left, right))
             return np.pad(x, sides, constant_values=op.value)
+        case Select():  # a product by ones, and the value where a channel has none
+            ones = np.array(
+                [[int(c == source) for c in range(x.shape[1])] for source in op.channels]
+            )
+            own = op.value * (1 - ones.sum(axis=1))
+            return np.einsum("oc,nchw->nohw", ones.astype(np.int64), x) + own[:, None, None]
+        case Crop():
+            return x[:, :, list(range(*op.rows))][:, :, :, list(range(*op.columns))]
+        case SpaceToDepth():
+            bh, bw = op.block
+            corners = product(range(bh), range(bw))
+            return np.concatenate([x[:, :, dy::bh, dx::bw] for dy, dx in corners], axis=1)
+        case DepthToSpace():
+            (n, c, h, w), (bh, bw) = x.shape, op.block
+            made = np.empty((n, c // (bh * bw), h * bh, w * bw), dtype=np.int64)
+            for k, (dy, dx) in enumerate(product(range(bh), range(bw))):
+                made[:, :, dy::bh, dx::bw] = np.array_split(x, bh * bw, axis=1)[k]
+            return made
         case Lookup():
             type = program.tensors[op.input].type
             codes = range(type.lo, type.hi + 1)

@@ -310,6 +310,51 @@ static void lookup(const job *j) {
   }
 }
 
+static void chosen(const job *j) {
+  int y, x, c;
+  for (y = 0; y < j->to->height; ++y) {
+    for (x = 0; x < j->to->width; ++x) {
+      for (c = 0; c < j->to->channels; ++c) {
+        const int from = (int)j->op->codes.values[c];
+        const int64_t code = from < 0 ? j->op->outside.values[0]
+                                      : code_at(j->in, place(j->from, from, y, x));
+        set_code(j->out, place(j->to, c, y, x), code);
+      }
+    }
+  }
+}
+
+static void crop(const job *j) {
+  const intaglio_window *w = &j->op->window;
+  int y, x, c;
+  for (y = 0; y < j->to->height; ++y) {
+    const int iy = w->padding[0] + y * w->stride[0];
+    for (x = 0; x < j->to->width; ++x) {
+      const int ix = w->padding[2] + x * w->stride[1];
+      for (c = 0; c < j->to->channels; ++c) {
+        set_code(j->out, place(j->to, c, y, x), code_at(j->in, place(j->from, c, iy, ix)));
+      }
+    }
+  }
+}
+
+/* Pixels of the tensor with the larger sides are channels (dy, dx, c) of the other one. */
+static void rearrange(const job *j) {
+  const int deepens = j->op->kind == INTAGLIO_SPACETODEPTH;
+  const intaglio_tensor *flat = deepens ? j->from : j->to, *deep = deepens ? j->to : j->from;
+  const int bh = j->op->window.kernel[0], bw = j->op->window.kernel[1];
+  int y, x, c;
+  for (y = 0; y < flat->height; ++y) {
+    for (x = 0; x < flat->width; ++x) {
+      const int first = (y % bh * bw + x % bw) * flat->channels;
+      for (c = 0; c < flat->channels; ++c) {
+        const size_t wide = place(flat, c, y, x), thick = place(deep, first + c, y / bh, x / bw);
+        set_code(j->out, deepens ? thick : wide, code_at(j->in, deepens ? wide : thick));
+      }
+    }
+  }
+}
+
 static void copy(const job *j) {
   const size_t size = size_of(j->to);
   size_t n;
@@ -347,6 +392,10 @@ static void compute(intaglio *model, int tensor) {
       break;
     case INTAGLIO_PAD: pad(&j); break;
     case INTAGLIO_LOOKUP: lookup(&j); break;
+    case INTAGLIO_SELECT: chosen(&j); break;
+    case INTAGLIO_CROP: crop(&j); break;
+    case INTAGLIO_SPACETODEPTH:
+    case INTAGLIO_DEPTHTOSPACE: rearrange(&j); break;
   }
 }
 

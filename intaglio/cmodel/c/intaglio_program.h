@@ -17,7 +17,11 @@ typedef enum {
   INTAGLIO_UPSAMPLE,
   INTAGLIO_CONCAT,
   INTAGLIO_PAD,
-  INTAGLIO_LOOKUP
+  INTAGLIO_LOOKUP,
+  INTAGLIO_SELECT,
+  INTAGLIO_CROP,
+  INTAGLIO_SPACETODEPTH,
+  INTAGLIO_DEPTHTOSPACE
 } intaglio_kind;
 
 /* An accumulator narrower than proved. */
@@ -53,13 +57,13 @@ typedef struct {
   intaglio_kind kind;
   const int *inputs;
   int input_count;
-  intaglio_window window;  /* Conv2d, pools; the padding of Pad */
+  intaglio_window window;  /* Conv2d, pools; the padding of Pad, what Crop leaves out, blocks */
   intaglio_kernel kernel;  /* Conv2d */
-  intaglio_table outside;  /* codes outside the image; the value of Pad */
+  intaglio_table outside;  /* codes outside the image; the value of Pad and Select */
   intaglio_table m, b, s;  /* Requant; of Add m has two, Ma and Mb */
   int64_t offset, lo, hi;  /* Requant, Add */
   int rounding;            /* of these: see fixed.h */
-  intaglio_table codes;    /* Lookup, from the smallest code of the input up */
+  intaglio_table codes;    /* Lookup, from the smallest code of the input up; channels of Select */
 } intaglio_op;
 
 struct intaglio_program {

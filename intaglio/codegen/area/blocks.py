@@ -21,6 +21,8 @@ from intaglio.codegen.area.engines import (
 from intaglio.fixed import IntType
 from intaglio.hdl.add import Add
 from intaglio.hdl.axis import AxisReceiver, AxisSender
+from intaglio.hdl.crop import Crop
+from intaglio.hdl.depth import DepthToSpace, SpaceToDepth
 from intaglio.hdl.engine import Engine
 from intaglio.hdl.fifo import Fifo
 from intaglio.hdl.fork import Fork
@@ -31,6 +33,7 @@ from intaglio.hdl.pool import MaxPool
 from intaglio.hdl.products import TABLE
 from intaglio.hdl.repack import Repack
 from intaglio.hdl.requant import Scale
+from intaglio.hdl.select import FILL, Select
 from intaglio.hdl.stream import Frame, ceil_div
 from intaglio.hdl.upsample import Upsample
 from intaglio.hdl.window import Window
@@ -113,6 +116,42 @@ def upsampler(frame: Frame, size: tuple[int, int], lanes: int, width: int, laten
     return found + outlet(latency, lanes * width)
 
 
+def cropper(channels: int, lanes: int, frame: Frame, stops: tuple[int, int]) -> Area:
+    """A Crop: counters, and the next row and column that are wanted."""
+    found = count(ceil_div(channels, lanes)) + Area(equals=4)
+    for size, stop in zip((frame.height, frame.width), stops, strict=True):
+        due = bits(stop + 1)
+        found += count(size) + Area(adders=2 * due, choices=2 * due, equals=due, registers=due)
+    return found
+
+
+def selector(s: Select) -> Area:
+    """A Select: its steps, or pixels in a circle and the numbers of their words."""
+    width = s.lanes * s.x.bits
+    if s.buffer is None:
+        wide = width if FILL in s.steps and len(s.steps) > 1 else 0
+        return count(len(s.steps)) + Area(choices=wide, equals=4 + len(s.steps) // 4)
+    pixels, address = s.frame.pixels, max(1, ceil_log2(s.buffer.size))
+    found = line_buffer([Frame(s.frame.channels, pixels, 1)], s.buffer.rows, s.lanes, s.x.bits)
+    found += count(len(s.words)) + count(pixels)
+    table = len(s.words) * bits(s.buffer.words) // 16  # a few words in logic
+    found += Area(adders=2 * address + bits(pixels), choices=address + width * (-1 in s.words),
+                  equals=address + bits(pixels) + table, registers=2 * address + 4)  # fmt: skip
+    return found + outlet(s.latency, width)
+
+
+def spreader(d: DepthToSpace) -> Area:
+    """A DepthToSpace."""
+    frame, bh = d.frame, d.block[0]
+    address = max(1, ceil_log2(d.buffer.size))
+    found = line_buffer([frame], d.buffer.rows, d.lanes, d.buffer.width // d.lanes)
+    found += total([count(n) for n in (d.buffer.words // bh, frame.width, bh, frame.height)])
+    rows, columns = bits(frame.height), bits(frame.width)
+    found += Area(adders=2 * address + 2 * rows + columns, choices=4 * address, equals=rows,
+                  registers=3 * address + 1)  # fmt: skip
+    return found + outlet(d.latency, d.buffer.width)
+
+
 def looked_up(lanes: int, x: int, y: int, latency: int) -> Area:
     """A Lookup: a ROM for each lane."""
     roms = Area(memories=(Storage("rom", 1 << x, y),)).times(lanes)
@@ -166,6 +205,16 @@ def area_of(component: Any) -> Area:
         case Lookup():
             c, width = component, component.copies[0].width
             return looked_up(c.lanes, c.x.bits, width, c.latency)
+        case Select():
+            return selector(component)
+        case Crop():
+            c, stops = component, (component.rows[1], component.columns[1])
+            return cropper(c.frame.channels, c.lanes, c.frame, stops)
+        case SpaceToDepth():
+            c = component
+            return walk(c.window) + outlet(c.latency + 1, c.window.buffer.width)
+        case DepthToSpace():
+            return spreader(component)
         case AxisSender():
             return count(component.beats)
         case AxisReceiver():

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from intaglio.codegen.schedule import tokens
-from intaglio.codegen.structure.netlist import Netlist
+from intaglio.codegen.structure.netlist import Cell, Netlist
 from intaglio.errors import BuildError
 from intaglio.hdl.fifo import LUT_RAM_DEPTH
 from intaglio.hdl.stream import ceil_div
@@ -36,13 +36,17 @@ CODES = {
     "concat": tokens.TAKE,
     "demux": tokens.GIVE,
     "pad": tokens.PAD,
+    "crop": tokens.CROP,
+    "select": tokens.STEPS,
     "scale": tokens.PIPE,
     "lookup": tokens.PIPE,
     "add": tokens.PIPE,
     "conv": tokens.WINDOW,
     "sum": tokens.WINDOW,
     "max": tokens.WINDOW,
+    "space_to_depth": tokens.WINDOW,
     "upsample": tokens.UPSAMPLE,
+    "depth_to_space": tokens.UPSAMPLE,
 }
 
 
@@ -81,6 +85,7 @@ class Model:
         self.netlist = netlist
         most = max(len(w.key) for w in netlist.wires)
         most = max(most, *(len(c.ins) for c in netlist.cells))
+        most = max(most, *(len(getattr(c, "steps", ())) for c in components))
         self.rows = np.zeros((len(netlist.cells), level_data(most, 0)), dtype=np.int64)
         self.walks: dict[int, list[tuple[int, int]]] = {}  # window: (height, beats a row) by level
         self.wires = np.zeros((len(netlist.wires), 7), dtype=np.int64)
@@ -92,7 +97,7 @@ class Model:
                     f"{cell.name} must join at most {tokens.PORTS} streams, not {len(wires)}; split"
                     " the concatenation or the fork."
                 )
-            row[tokens.KIND] = CODES[cell.kind]
+            row[tokens.KIND] = code_of(cell, components[index])
             row[tokens.INS], row[tokens.OUTS] = len(cell.ins), len(cell.outs)
             row[tokens.WIRES : tokens.WIRES + len(wires)] = wires
             self.wires[list(cell.ins), tokens.READER_OF] = index
@@ -230,9 +235,22 @@ class Model:
                 row[tokens.TOP], row[tokens.LEFT] = component.padding[0], component.padding[2]
                 row[tokens.INNER_H], row[tokens.INNER_W] = height, width
                 row[tokens.OUTER_H], row[tokens.OUTER_W] = outer.height, outer.width
+                row[tokens.STEP_Y] = row[tokens.STEP_X] = 1
+            case "crop":
+                (top, bottom, row[tokens.STEP_Y]) = component.rows
+                (left, right, row[tokens.STEP_X]) = component.columns
+                row[tokens.WORDS] = ceil_div(channels, wire.lanes)
+                row[tokens.TOP], row[tokens.LEFT] = top, left
+                row[tokens.INNER_H], row[tokens.INNER_W] = bottom - top, right - left
+                row[tokens.OUTER_H], row[tokens.OUTER_W] = height, width
+            case "select" if component.steps:
+                row[tokens.TURNS] = len(component.steps)
+                row[tokens.LEVEL_DATA : tokens.LEVEL_DATA + len(component.steps)] = component.steps
             case "scale" | "lookup" | "add":
                 self._outlet(row, component.outlet, component.latency - 1)
-            case "conv" | "sum" | "max" | "upsample":
+            case (
+                "conv" | "sum" | "max" | "upsample" | "select" | "space_to_depth" | "depth_to_space"
+            ):
                 self._window(row, index, component)
 
     def _outlet(self, row: Ints, outlet: Any, delay: int) -> None:
@@ -245,27 +263,34 @@ class Model:
         """A line buffer and what walks over it."""
         cell = self.netlist.cells[index]
         row[tokens.PIXELS] = 1
-        if cell.kind == "upsample":
+        row[tokens.PASS_BEATS] = row[tokens.LAST_BEATS] = 1
+        if cell.kind in ("upsample", "depth_to_space", "select"):
             self._outlet(row, component.outlet, component.latency - 2)
             buffer, frames, walked = component.buffer, [component.frame], [component.out_frame]
             row[tokens.PASS], row[tokens.PASSES] = 1, buffer.words
-            row[tokens.PASS_BEATS] = row[tokens.LAST_BEATS] = 1
+            if cell.kind == "depth_to_space":
+                row[tokens.PASSES] = buffer.words // (component.block[0] * component.block[1])
+            if cell.kind == "select":  # of pixels one after the other
+                frames = walked = list(buffer.frames)
+                row[tokens.PASSES] = len(component.words)
+                row[tokens.STRIDE_Y] = row[tokens.STRIDE_X] = 1
             row[tokens.SPAN_Y] = row[tokens.SPAN_X] = 1
         else:
             window = component.window
             buffer, frames, walked = window.buffer, window.frames, window.walked
             geometry = window.geometry
             row[tokens.PASS] = window.pass_cycles
-            row[tokens.PASSES] = window.groups * window.repeats
+            row[tokens.PASSES] = window.cycles_per_pixel // window.pass_cycles
             row[tokens.PIXELS] = window.pixels
             row[tokens.SPAN_Y], row[tokens.SPAN_X] = geometry.span
             row[tokens.STRIDE_Y], row[tokens.STRIDE_X] = geometry.stride
             row[tokens.SPAN_X] += (window.pixels - 1) * geometry.stride[1]
             row[tokens.ABOVE], row[tokens.BEFORE] = geometry.padding[0], geometry.padding[2]
             row[tokens.PASS_BEATS] = row[tokens.LAST_BEATS] = 1
-            outlet = component.outlet if cell.kind == "max" else component.drain.outlet
+            summed = cell.kind in ("conv", "sum")
+            outlet = component.drain.outlet if summed else component.outlet
             self._outlet(row, outlet, component.latency - 1)
-            if cell.kind != "max":
+            if summed:
                 row[tokens.PASS_BEATS] = component.drain.beats
                 row[tokens.LAST_BEATS] = component.drain.last_beats
         row[tokens.ROWS], row[tokens.IN_WORDS] = buffer.rows, buffer.words
@@ -275,6 +300,12 @@ class Model:
         for level, (frame, out) in enumerate(zip(frames, walked, strict=True)):
             sizes = frame.height, frame.width, out.height, out.width
             row[level_data(level, 0) : level_data(level, tokens.GROUP)] = sizes
+
+
+def code_of(cell: Cell, component: Any) -> int:
+    """What a cell is in the model; a selection that holds pixels walks over them."""
+    walks = cell.kind == "select" and not component.steps
+    return tokens.WINDOW if walks else CODES[cell.kind]
 
 
 def level_data(level: int, column: int) -> int:

@@ -19,12 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from intaglio.hdl.select import DROP, FILL
+from intaglio.hdl.select import PASS as PASS_ON
 from intaglio.sim.compiled import jit
 
 Numbers = NDArray[np.int64]
 
-SOURCE, SINK, FIFO, FORK, REPACK, TAKE, GIVE, PAD, PIPE, WINDOW, UPSAMPLE = range(11)
-LOOKING = (FORK, TAKE, GIVE, PAD)  # take a beat when others do: they look at what is offered
+SOURCE, SINK, FIFO, FORK, REPACK, TAKE, GIVE, PAD, CROP, STEPS, PIPE, WINDOW, UPSAMPLE = range(13)
+PICKING = (PAD, CROP, STEPS)  # beats pass, or are dropped, or are made here
+LOOKING = (FORK, TAKE, GIVE, *PICKING)  # take a beat when others do: they look at what is offered
 
 # Every row: its kind, and the wires of its ports, INS inputs first.
 KIND, INS, OUTS, WIRES = 0, 1, 2, 3
@@ -35,8 +38,9 @@ BASE = WIRES + PORTS
 PLACES, LATENCY, DELAY = BASE, BASE + 1, BASE + 2  # DELAY: cycles from a beat's start to its push
 BEATS, PERIOD, START = BASE, BASE + 1, BASE + 2  # SOURCE, SINK: beats a frame
 FULL, LANES_IN, LANES_OUT, PER_PIXEL, REST = range(BASE, BASE + 5)  # REPACK
-TURNS = BASE  # TAKE, GIVE: the beats of each turn are in its level's group
-WORDS, TOP, LEFT, INNER_H, INNER_W, OUTER_H, OUTER_W = range(BASE, BASE + 7)  # PAD
+TURNS = BASE  # TAKE, GIVE: the beats of each turn are in its level's group; STEPS: of a pixel
+WORDS, TOP, LEFT, INNER_H, INNER_W, OUTER_H, OUTER_W = range(BASE, BASE + 7)  # PAD, CROP
+STEP_Y, STEP_X = BASE + 7, BASE + 8  # the same: of the rows and columns that lie within
 ROWS, IN_WORDS, PASS, PASSES, PASS_BEATS, LAST_BEATS, LEVELS = range(BASE + 3, BASE + 10)  # WINDOW
 SPAN_Y, SPAN_X, STRIDE_Y, STRIDE_X, ABOVE, BEFORE = range(BASE + 10, BASE + 16)
 FIRST_ROW = BASE + 16  # WINDOW: where its rows begin in `rows`
@@ -44,7 +48,7 @@ ROW_COUNT = BASE + 17
 PIXELS = BASE + 18  # WINDOW: made at once; LAST_BEATS are of each
 
 # State.
-TURN, DONE, OFFERED = range(BASE + 19, BASE + 22)  # TAKE, GIVE; PAD has OFFERED
+TURN, DONE, OFFERED = range(BASE + 19, BASE + 22)  # TAKE, GIVE; PICKING: DONE counts steps
 # REPACK: input beats of which room was said and which were used, within their pixel; lanes stored
 # by the former beyond FULL, and output beats that must be gone for that; the latter, and lanes.
 BEAT_IN, BEAT_OUT, STORED, GONE, USED, GIVEN = range(BASE + 19, BASE + 25)
@@ -251,34 +255,56 @@ def step_turns(
 
 @jit
 def inside(m: Numbers, b: int, beat: int) -> bool:
-    """Whether output beat `beat` of a border block lies within its input frame."""
+    """Whether beat `beat` of the larger frame of a border or a crop lies within the smaller one."""
     pixel = beat // m[b + WORDS] % (m[b + OUTER_H] * m[b + OUTER_W])
     y, x = pixel // m[b + OUTER_W] - m[b + TOP], pixel % m[b + OUTER_W] - m[b + LEFT]
-    return bool(0 <= y < m[b + INNER_H] and 0 <= x < m[b + INNER_W])
+    within = 0 <= y < m[b + INNER_H] and 0 <= x < m[b + INNER_W]
+    return bool(within and y % m[b + STEP_Y] == 0 and x % m[b + STEP_X] == 0)
 
 
 @jit
-def step_pad(
+def action(m: Numbers, b: int, step: int) -> int:
+    """What happens at a step: see `hdl.select`."""
+    kind = m[b + KIND]
+    if kind == STEPS:
+        return int(m[b + LEVEL_DATA + step % m[b + TURNS]])
+    if inside(m, b, step):
+        return PASS_ON
+    return FILL if kind == PAD else DROP
+
+
+@jit
+def step_pick(
     m: Numbers, b: int, wires: Numbers, times: Numbers, stack: Numbers, state: Numbers
 ) -> None:
-    """A border: beats of its own, and those of its input without a register."""
+    """Beats that pass, are dropped or are made, without a register: a step is over when its beat is
+    taken, and the next may be in the cycle after."""
     a, o = m[b + WIRES], m[b + WIRES + 1]
     while True:
-        n, k = wires[o, OFFERS], wires[a, ROOMS]
+        act, n, k = action(m, b, m[b + DONE]), wires[o, OFFERS], wires[a, ROOMS]
         if m[b + OFFERED]:
-            if taken(o, wires) < n:
+            if taken(a, wires) < k if act == DROP else taken(o, wires) < n:
                 return
             m[b + OFFERED] = 0
-            if inside(m, b, n - 1):
+            m[b + DONE] += 1
+            if act == PASS_ON:
                 say(a, ROOMS, times[wires[o, BEGIN] + n - 1], wires, times)
                 wake(wires[a, SOURCE_OF], stack, state)
-        else:
-            own = n < wires[o, TOTAL] and not inside(m, b, n)
-            if n == wires[o, TOTAL] or (wires[a, OFFERS] <= k and not own):
+            continue
+        ready = max(after(a, k - 1, wires, times), after(o, n - 1, wires, times))
+        if act == DROP:
+            if k == wires[a, TOTAL]:
                 return
-            offer = 0 if own else times[wires[a, BEGIN] + k]
             m[b + OFFERED] = 1
-            give(o, say(o, OFFERS, offer, wires, times), wires, stack, state)
+            if say(a, ROOMS, ready, wires, times):
+                wake(wires[a, SOURCE_OF], stack, state)
+        else:
+            if n == wires[o, TOTAL] or (wires[a, OFFERS] <= k and act == PASS_ON):
+                return
+            if act == PASS_ON:
+                ready = max(ready, times[wires[a, BEGIN] + k])
+            m[b + OFFERED] = 1
+            give(o, say(o, OFFERS, ready, wires, times), wires, stack, state)
 
 
 @jit
@@ -467,8 +493,8 @@ def step(
         step_fork(m, b, wires, times, stack, state)
     elif k in (TAKE, GIVE):
         step_turns(m, b, wires, times, stack, state)
-    elif k == PAD:
-        step_pad(m, b, wires, times, stack, state)
+    elif k in PICKING:
+        step_pick(m, b, wires, times, stack, state)
     elif k == SOURCE:
         step_source(m, b, wires, times, pauses, stack, state)
     else:

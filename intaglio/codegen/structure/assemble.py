@@ -24,6 +24,9 @@ from intaglio.hdl.add import Add as AddBlock
 from intaglio.hdl.axis import AxisReceiver, AxisSender
 from intaglio.hdl.concat import Concat as ConcatBlock
 from intaglio.hdl.conv import ConvEngine
+from intaglio.hdl.crop import Crop as CropBlock
+from intaglio.hdl.depth import DepthToSpace as DepthToSpaceBlock
+from intaglio.hdl.depth import SpaceToDepth as SpaceToDepthBlock
 from intaglio.hdl.depthwise import DepthwiseEngine
 from intaglio.hdl.fifo import Fifo
 from intaglio.hdl.fork import Fork
@@ -34,15 +37,20 @@ from intaglio.hdl.pool import MaxPool, SumPool
 from intaglio.hdl.repack import Repack
 from intaglio.hdl.requant import Scale, Scaling
 from intaglio.hdl.rom import Rom
+from intaglio.hdl.select import Select as SelectBlock
 from intaglio.hdl.stream import Frame
 from intaglio.hdl.upsample import Upsample as UpsampleBlock
 from intaglio.ops import (
     Add,
     Conv2d,
+    Crop,
+    DepthToSpace,
     Lookup,
     MaxPool2d,
     Pad,
     Requant,
+    Select,
+    SpaceToDepth,
     SumPool2d,
     Upsample,
     rounding_of,
@@ -253,6 +261,18 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
         case Lookup():
             table = program.constants[op.table].array.flatten().tolist()
             return LookupBlock(table=table, x=x, y=y, lanes=lanes, rom=rom)
+        case Select():
+            return SelectBlock(
+                frame=frames[0], channels=op.channels, value=op.value, x=x, lanes=lanes
+            )
+        case Crop():
+            return CropBlock(
+                frame=frames[0], rows=op.rows, columns=op.columns, lanes=lanes, bits=x.bits
+            )
+        case SpaceToDepth():
+            return SpaceToDepthBlock(frame=frames[0], block=op.block, x=x, lanes=lanes)
+        case DepthToSpace():
+            return DepthToSpaceBlock(frame=frames[0], block=op.block, lanes=lanes, bits=x.bits)
     channels = [n.graph.tensors(wire.key)[0].shape[0] for wire in ins]
     return ConcatBlock(channels=channels, lanes=lanes, bits=x.bits)
 

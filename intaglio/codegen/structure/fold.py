@@ -16,8 +16,19 @@ from intaglio.codegen.structure.graph import Block, HardwareGraph
 from intaglio.errors import BuildError, Remedy
 from intaglio.hdl.products import ProductForm
 from intaglio.hdl.rom import MemoryStyle
+from intaglio.hdl.select import cycles_of, fits
 from intaglio.hdl.stream import ceil_div
-from intaglio.ops import Conv2d, MaxPool2d, Shape, SumPool2d
+from intaglio.ops import (
+    Concat,
+    Conv2d,
+    DepthToSpace,
+    MaxPool2d,
+    Op,
+    Select,
+    Shape,
+    SpaceToDepth,
+    SumPool2d,
+)
 
 ROUTING = ("source", "sink", "mux", "demux")  # have as many lanes as what they lead to or come from
 
@@ -213,18 +224,33 @@ def lane_options(
     """Foldings of a block with one number of lanes."""
     op = block.ops[0]
     window = op.kernel[0] * op.kernel[1] if isinstance(op, (MaxPool2d, SumPool2d)) else 1
-    channels = ins[0][0]
-    if block.kind == "concat":
-        channels = gcd(*(c for c, _, _ in ins))
     found = []
-    for lanes in steps(channels, even=block.kind == "concat"):
+    for lanes in lanes_of(op, ins):
         out_lanes = requantisers(lanes, window) if block.kind == "sum" else lanes
         cycles = max(window * beats(outs, lanes), *(beats([s], lanes) for s in ins))
+        if isinstance(op, Select):
+            out_lanes = len(op.channels) if lanes == ins[0][0] else lanes
+            cycles = beats(outs, len(op.channels)) * cycles_of(op.channels, ins[0][0], lanes)
         multipliers = {"add": 2 * lanes, "scale": lanes, "sum": out_lanes}.get(block.kind, 0)
         found.append(
             Folding(1, lanes, lanes, out_lanes, max(cycles, beats(outs, out_lanes)), multipliers)
         )
     return tuple(found)
+
+
+def lanes_of(op: Op, ins: tuple[Shape, ...]) -> list[int]:
+    """Numbers of lanes worth trying: as many as make whole beats of what stays together."""
+    channels = ins[0][0]
+    match op:
+        case Concat():
+            return steps(gcd(*(c for c, _, _ in ins)), even=True)
+        case SpaceToDepth():
+            return steps(channels, even=True)
+        case DepthToSpace():
+            return steps(channels // (op.block[0] * op.block[1]), even=True)
+        case Select():
+            return [n for n in steps(channels, even=True) if fits(op.channels, channels, n)]
+    return steps(channels)
 
 
 def routing(graph: HardwareGraph, index: int, foldings: Sequence[Folding]) -> Folding:

@@ -17,6 +17,8 @@ from intaglio.ops import (
     Add,
     Concat,
     Conv2d,
+    Crop,
+    DepthToSpace,
     Input,
     Lookup,
     MaxPool2d,
@@ -24,6 +26,8 @@ from intaglio.ops import (
     Output,
     Pad,
     Requant,
+    Select,
+    SpaceToDepth,
     SumPool2d,
     Tensor,
     Upsample,
@@ -33,7 +37,7 @@ from intaglio.program import Program
 Key = tuple[str, ...]  # tensors of one stream, in the order of their frames
 Kind = Literal[
     "source", "sink", "conv", "sum", "max", "add", "scale", "upsample", "concat", "pad", "lookup",
-    "mux", "demux",
+    "select", "crop", "space_to_depth", "depth_to_space", "mux", "demux",
 ]  # fmt: skip
 
 KINDS: dict[type[Op], Kind] = {
@@ -48,6 +52,10 @@ KINDS: dict[type[Op], Kind] = {
     Concat: "concat",
     Pad: "pad",
     Lookup: "lookup",
+    Select: "select",
+    Crop: "crop",
+    SpaceToDepth: "space_to_depth",
+    DepthToSpace: "depth_to_space",
 }
 
 

@@ -19,12 +19,15 @@ import numpy as np
 import onnx
 
 from intaglio.errors import ProgramError
+from intaglio.exchange.to_onnx import choosing
 from intaglio.exchange.to_onnx.graph import Array, Graph
 from intaglio.fixed import IntType, Rounding
 from intaglio.ops import (
     Add,
     Concat,
     Conv2d,
+    Crop,
+    DepthToSpace,
     Input,
     Lookup,
     MaxPool2d,
@@ -33,6 +36,8 @@ from intaglio.ops import (
     Pad,
     Padding,
     Requant,
+    Select,
+    SpaceToDepth,
     SumPool2d,
     Tensor,
     Upsample,
@@ -114,6 +119,9 @@ class Writer:
                 self.pad(op.input, op.padding, (op.value,), name)
             case Lookup():
                 self.lookup(op)
+            case Select() | Crop() | SpaceToDepth() | DepthToSpace():
+                x = self.program.tensors[op.input]
+                choosing.write(graph, op, x, storage(x.type))
             case _:
                 raise TypeError(f"{type(op).__name__} must be written here.")
         graph.values.append(described)

@@ -42,6 +42,7 @@ OPERATORS: dict[str, tuple[int, tuple[str, ...]]] = {
     "PAD": (56, ()),
     "RESHAPE": (57, ()),
     "SLICE": (59, ()),
+    "TRANSPOSE": (61, ("perms",)),
     "GATHER": (62, ()),
     "RESIZE": (64, ("mode",)),
     "CAST": (65, ()),

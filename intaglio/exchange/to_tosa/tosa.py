@@ -13,8 +13,9 @@ from math import gcd
 
 import numpy as np
 
+from intaglio.exchange.to_tosa.choosing import Choosing
 from intaglio.exchange.to_tosa.file import INT32, NEAREST, Graph
-from intaglio.exchange.to_tosa.pieces import I8, PROPAGATE, Pieces, one
+from intaglio.exchange.to_tosa.pieces import I8, PROPAGATE, one
 from intaglio.exchange.to_tosa.scale import (
     I32,
     REMEDY,
@@ -30,6 +31,8 @@ from intaglio.ops import (
     Add,
     Concat,
     Conv2d,
+    Crop,
+    DepthToSpace,
     Input,
     Lookup,
     MaxPool2d,
@@ -37,6 +40,8 @@ from intaglio.ops import (
     Output,
     Pad,
     Requant,
+    Select,
+    SpaceToDepth,
     SumPool2d,
     Upsample,
     rounding_of,
@@ -56,7 +61,7 @@ def to_tosa(program: Program) -> Graph:
     return writer.graph
 
 
-class Writer(Pieces):
+class Writer(Choosing):
     """One method for each operation; `graph` holds what was written."""
 
     def add(self, op: Op) -> None:
@@ -86,6 +91,12 @@ class Writer(Pieces):
                 self.pad(source, op.padding, [value], op.output)
             case Lookup():
                 self.lookup(op)
+            case Select():
+                self.select(op)
+            case Crop():
+                self.crop(op)
+            case SpaceToDepth() | DepthToSpace():
+                self.rearrange(op)
             case _:
                 raise TypeError(f"{type(op).__name__} must be written here.")
 

@@ -1,192 +1,24 @@
-"""The operations of a `Program`: fields, shape rule, range rule, meaning.
-
-One frozen dataclass per operation. Tensors are (C, H, W); batches are the simulator's business.
-`infer` is the shape and range rule: from the input tensors it returns the shape and the interval
-[lo, hi] that every output value is proved to lie in. The executable meaning of each operation is
-`sim/reference.py`, written from the docstrings here with the functions of `fixed.py`.
-"""
+"""Operations that compute: sums of products, requantisation, sums, tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from intaglio.errors import ProgramError
 from intaglio.fixed import (
     EXACT_LIMIT,
     ROUNDINGS,
     Arithmetic,
     IntType,
     Rounding,
-    code_bits,
     requantise,
     scaled_single,
     single,
     summed_single,
 )
-
-Shape = tuple[int, int, int]
-Ints = NDArray[np.int64]
-Pair = tuple[int, int]
-SIDE = 1 << 20  # channels, rows, columns of an image, and of how a window slides: more is damage
-Padding = tuple[int, int, int, int]  # top, bottom, left, right
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A named edge of the graph: (C, H, W) integers of `type`, all within [lo, hi].
-
-    `scale` and `zero_point` say what the integers stand for, scale * (q - zero_point); no
-    operation reads them. `zero_point` is one value, or one per channel.
-    """
-
-    name: str
-    shape: Shape
-    type: IntType
-    lo: int
-    hi: int
-    scale: float = 1.0
-    zero_point: tuple[int, ...] = (0,)
-
-
-def dequantise(tensor: Tensor, codes: NDArray[Any]) -> NDArray[np.float32]:
-    """scale * (q - zero_point) of codes (N, C, H, W), computed in float64."""
-    zero = np.array(tensor.zero_point, dtype=np.float64)[:, None, None]
-    return (tensor.scale * (codes - zero)).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Constant:
-    """A named integer array, shared by every operation that refers to its name.
-
-    `odd`, for weights: all values are odd, and a ROM holds them as codes (`fixed.odd_code`), one
-    bit narrower than the signed `type`. Operations read the values and never see the codes.
-    """
-
-    name: str
-    array: Ints
-    type: IntType
-    odd: bool = False
-
-    @property
-    def code_bits(self) -> int:
-        """Bits that one weight takes in a ROM."""
-        return code_bits(self.type, self.odd)
-
-
-@dataclass(frozen=True)
-class Context:
-    """What an operation may look at besides its inputs."""
-
-    constants: Mapping[str, Constant]
-    arithmetic: Arithmetic
-
-
-Inferred = tuple[Shape, int, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Op:
-    """`output` names the tensor produced; `origin` is the torch module path it came from."""
-
-    output: str
-    origin: str = ""
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Names of the tensors read, in order."""
-        raise TypeError(f"{type(self).__name__} must define its inputs.")
-
-    @property
-    def constants(self) -> tuple[str, ...]:
-        """Names of the constants read."""
-        return ()
-
-    def infer(self, inputs: Sequence[Tensor], context: Context) -> Inferred:
-        """Output shape and proved value range. Raises ProgramError when the inputs do not fit."""
-        raise TypeError(f"{type(self).__name__} must define its shape and range rule.")
-
-    def refuse(self, sentence: str) -> ProgramError:
-        """An error that names this operation in the user's words."""
-        where = f" (from {self.origin})" if self.origin else ""
-        return ProgramError(f"{type(self).__name__} {self.output!r}{where}: {sentence}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unary(Op):
-    """An operation that reads one tensor."""
-
-    input: str
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Input(Op):
-    """The image: integers as they come, usually u8 pixels (C, H, W)."""
-
-    shape: Shape
-    type: IntType
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return ()
-
-    def infer(self, inputs: Sequence[Tensor], context: Context) -> Inferred:
-        return self.shape, self.type.lo, self.type.hi
-
-
-@dataclass(frozen=True, kw_only=True)
-class Output(Unary):
-    """A result of the Program; `output` is the name users see. Values pass unchanged."""
-
-    def infer(self, inputs: Sequence[Tensor], context: Context) -> Inferred:
-        (x,) = inputs
-        return x.shape, x.lo, x.hi
-
-
-def window_shape(x: Shape, kernel: Pair, stride: Pair, dilation: Pair, pad: Padding) -> Pair:
-    """Output (H, W) of a sliding window: floor((in + pads - dilation*(k-1) - 1) / stride) + 1."""
-    _, h, w = x
-    top, bottom, left, right = pad
-    oh = (h + top + bottom - dilation[0] * (kernel[0] - 1) - 1) // stride[0] + 1
-    ow = (w + left + right - dilation[1] * (kernel[1] - 1) - 1) // stride[1] + 1
-    return oh, ow
-
-
-@dataclass(frozen=True, kw_only=True)
-class Windowed(Unary):
-    """Fields shared by operations that slide a window over the image."""
-
-    stride: Pair = (1, 1)
-    dilation: Pair = (1, 1)
-    padding: Padding = (0, 0, 0, 0)
-
-    @property
-    def sliding(self) -> dict[str, Any]:
-        """How the window slides, as keywords."""
-        return {"stride": self.stride, "dilation": self.dilation, "padding": self.padding}
-
-    def outside(self, x: Tensor) -> tuple[int, ...]:
-        """The codes read outside the image `x`: one, or one for each channel."""
-        raise NotImplementedError
-
-    def window(self, x: Tensor, kernel: Pair) -> Pair:
-        """Checked output (H, W) of a kernel (Kh, Kw)."""
-        if min(*kernel, *self.stride, *self.dilation) < 1 or min(self.padding) < 0:
-            raise self.refuse("kernel, stride and dilation must be at least 1 and padding 0.")
-        if max(*self.stride, *self.dilation, *self.padding) > SIDE:
-            raise self.refuse(f"stride, dilation and padding must be at most {SIDE}.")
-        size = window_shape(x.shape, kernel, self.stride, self.dilation, self.padding)
-        if min(size) < 1:
-            raise self.refuse(f"the window {kernel} must fit into the input {x.shape}.")
-        return size
+from intaglio.ops.base import Context, Inferred, Ints, Op, Pair, Tensor, Unary, Windowed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -425,32 +257,6 @@ def check_exact(op: Op, ends: Sequence[int], shift: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaxPool2d(Windowed):
-    """Largest code in the window; positions outside the image do not take part."""
-
-    kernel: Pair
-
-    def outside(self, x: Tensor) -> tuple[int, ...]:
-        return (x.type.lo,)
-
-    def infer(self, inputs: Sequence[Tensor], context: Context) -> Inferred:
-        (x,) = inputs
-        size = self.window(x, self.kernel)
-        top, _, left, _ = self.padding
-        (kh, kw), (dh, dw) = self.kernel, self.dilation
-        # Every window needs a pixel of the image; checked where windows start and end.
-        for pad_lo, n, k, d, s, count in (
-            (top, x.shape[1], kh, dh, self.stride[0], size[0]),
-            (left, x.shape[2], kw, dw, self.stride[1], size[1]),
-        ):
-            for i in range(count):
-                first = max(0, -(-(pad_lo - i * s) // d))  # of the taps, the first not before 0
-                if first >= k or i * s + first * d - pad_lo >= n:
-                    raise self.refuse("every window must contain a pixel; use less padding.")
-        return (x.shape[0], *size), x.lo, x.hi
-
-
-@dataclass(frozen=True, kw_only=True)
 class SumPool2d(Windowed):
     """Exact sum of the codes in the window: average pooling before its Requant.
 
@@ -470,61 +276,6 @@ class SumPool2d(Windowed):
         if not x.type.holds(low, high):
             raise self.refuse(f"pad_value must be of type {x.type}, not {self.pad_value}.")
         return (x.shape[0], *self.window(x, self.kernel)), n * low, n * high
-
-
-@dataclass(frozen=True, kw_only=True)
-class Upsample(Unary):
-    """Nearest neighbour to `size` (H, W): source index floor(i * in / out). Enlarges only."""
-
-    size: Pair
-
-    def infer(self, inputs: Sequence[Tensor], context: Context) -> Inferred:
-        (x,) = inputs
-        if self.size[0] < x.shape[1] or self.size[1] < x.shape[2]:
-            raise self.refuse(f"size {self.size} must not be smaller than {x.shape[1:]}.")
-        return (x.shape[0], *self.size), x.lo, x.hi
-
-
-@dataclass(frozen=True, kw_only=True)
-class Concat(Op):
-    """Channels of the operands one after the other; one type and scale for all."""
-
-    parts: tuple[str, ...]
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return self.parts
-
-    def infer(self, inputs: Sequence[Tensor], context: Context) -> Inferred:
-        first = inputs[0]
-        for x in inputs[1:]:
-            if x.shape[1:] != first.shape[1:] or x.type != first.type:
-                raise self.refuse(
-                    f"operands must share size and type, not {first.shape} {first.type}"
-                    f" and {x.shape} {x.type}."
-                )
-        channels = sum(x.shape[0] for x in inputs)
-        return (
-            (channels, *first.shape[1:]),
-            min(x.lo for x in inputs),
-            max(x.hi for x in inputs),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pad(Unary):
-    """A border of `value` around every channel."""
-
-    padding: Padding
-    value: int
-
-    def infer(self, inputs: Sequence[Tensor], context: Context) -> Inferred:
-        (x,) = inputs
-        if min(self.padding) < 0 or not x.type.holds(self.value, self.value):
-            raise self.refuse(f"padding must be >= 0 and its value of type {x.type}.")
-        top, bottom, left, right = self.padding
-        shape = (x.shape[0], x.shape[1] + top + bottom, x.shape[2] + left + right)
-        return shape, min(x.lo, self.value), max(x.hi, self.value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -552,18 +303,3 @@ def rounding_of(op: Requant | Add, arithmetic: Arithmetic) -> Rounding:
     """How an operation rounds in a Program of that arithmetic."""
     own = op.rounding if isinstance(op, Requant) else None
     return own or arithmetic.rounding
-
-
-OPS: tuple[type[Op], ...] = (
-    Input,
-    Output,
-    Conv2d,
-    Requant,
-    Add,
-    MaxPool2d,
-    SumPool2d,
-    Upsample,
-    Concat,
-    Pad,
-    Lookup,
-)
