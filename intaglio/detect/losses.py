@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from intaglio.detect.decode import HeadSpec, anchor_boxes
+from intaglio.errors import ModelError
 
 Maps = Sequence[torch.Tensor]
 
@@ -107,7 +108,9 @@ def retinanet_loss(
     An anchor learns the box it overlaps most if their IoU reaches `foreground`, or if no anchor
     overlaps that box more; below `background` it learns that there is nothing; between, nothing.
     """
-    cls, reg = (torch.cat([by_anchor(m, spec.anchors) for m in maps], dim=1) for maps in outputs)
+    cls, reg = (
+        torch.cat([by_anchor(m, spec.anchors_at(0)) for m in maps], dim=1) for maps in outputs
+    )
     anchors, _ = _anchors(spec, outputs[0])
     overlap = _iou(anchors[None, :, None], boxes[:, None])
     overlap = overlap.masked_fill(labels[:, None] < 0, -1.0)
@@ -126,6 +129,20 @@ def retinanet_loss(
         "class": focal_loss(cls, wanted_cls)[counted].sum() / count,
         "box": box / count,
     }
+
+
+def check_trainable(spec: HeadSpec) -> None:
+    """Raises ModelError for a head whose loss is none of those here."""
+    if spec.kind not in ("fcos", "retinanet"):
+        raise ModelError(
+            f"A model to be trained must have a head of kind fcos or retinanet, not {spec.kind}:"
+            " no other loss is known here; quantise it, with --reconstruct for fewer bits."
+        )
+    if spec.maps or spec.order or spec.probabilities:
+        raise ModelError(
+            "A model to be trained must return logits in the order that docs/heads.md has for"
+            f" {spec.kind}, without maps, order or probabilities in its head_spec."
+        )
 
 
 def detection_loss(

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from intaglio.channels.losses import announce, losses_of
 from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import HeadSpec
-from intaglio.detect.losses import detection_loss
+from intaglio.detect.losses import check_trainable, detection_loss
 from intaglio.detect.pictures import load_image
 from intaglio.detect.train import follow
 from intaglio.errors import DataError, ModelError
@@ -200,6 +200,7 @@ def learned(
     """As `trained`, with the threads that torch has."""
     place = str(torch_device(device))
     spec = head_of(model)
+    check_trainable(spec)
     steps.plan(*STEPS)
     with steps.step("first ranges"):
         chosen = [pictures[i * len(pictures) // CALIBRATED] for i in range(CALIBRATED)]

@@ -19,7 +19,8 @@ import intaglio
 from intaglio import cosim, ops
 from intaglio.cli.app import app
 from intaglio.detect.decode import decode
-from intaglio.detect.networks.spec import HeadSpec, Kind
+from intaglio.detect.networks.kinds import FORMS, OF_SOME, Kind
+from intaglio.detect.networks.spec import HeadSpec
 from intaglio.errors import ModelError
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -99,20 +100,40 @@ def test_every_public_name_has_its_entry(site: Path) -> None:
 
 def test_the_page_about_heads_has_every_field_and_kind() -> None:
     text = (DOCS / "heads.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (.*) \|$", text, re.MULTILINE))
+    table = text.partition("## Fields")[2].partition("## Maps")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (.*) \|$", table, re.MULTILINE))
     fields = {field.name: field for field in dataclasses.fields(HeadSpec)}
     assert list(rows) == list(fields)
     for name, field in fields.items():
         if isinstance(field.default, float | int):
             assert rows[name] == str(field.default)
-    kinds = re.findall(r'`"(\w+)"`', text.partition("## Maps")[0])
-    assert kinds == list(get_args(Kind))
+    boxes = text.partition("## Boxes")[2]
+    assert set(re.findall(r"`(\w+)` \|", boxes.replace("| | ", "| "))) == set(get_args(Kind))
+    for kind, form in FORMS.items():
+        assert set(form.needs + form.takes) == {
+            name for name, row in described(table) if f"`{kind}`" in row and name in OF_SOME
+        }
+
+
+def described(table: str) -> list[tuple[str, str]]:
+    """Fields and what a table says of them."""
+    return re.findall(r"^\| `(\w+)` \| (.*) \| .* \|$", table, re.MULTILINE)
+
+
+def test_the_specs_on_the_page_about_heads_hold() -> None:
+    text = (DOCS / "heads.md").read_text(encoding="utf-8")
+    specs = []
+    for code in re.findall(r"```python\n(HeadSpec.*?)```", text, re.DOTALL):
+        for part in re.split(r"\n(?=HeadSpec)", code):
+            specs.append(eval(part, {"HeadSpec": HeadSpec}))
+    kinds = {spec.kind for spec in specs}
+    assert kinds == set(get_args(Kind)) - {"fcos", "yolov3"}  # the example is the one
 
 
 def example(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The class that docs/heads.md shows."""
     text = (DOCS / "heads.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
     space: dict[str, Any] = {"__name__": "cats"}
     exec(compile(code, "heads.md", "exec"), space)
     monkeypatch.setitem(sys.modules, "cats", type(sys)("cats"))

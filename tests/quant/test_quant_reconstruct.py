@@ -70,8 +70,8 @@ def test_odol_leads_back_to_the_real_outputs(kind: str) -> None:
 def test_boxes_are_the_same_in_numpy_and_in_torch(kind: str) -> None:
     rng = np.random.default_rng(0)
     anchors, regression = rng.normal(0, 9, (50, 4)), rng.normal(0, 3, (50, 4))
-    found = to_boxes(SPECS[kind], torch.from_numpy(anchors), torch.from_numpy(regression), torch)
-    np.testing.assert_allclose(found.numpy(), to_boxes(SPECS[kind], anchors, regression))
+    found = to_boxes(SPECS[kind], 0, torch.from_numpy(anchors), torch.from_numpy(regression), torch)
+    np.testing.assert_allclose(found.numpy(), to_boxes(SPECS[kind], 0, anchors, regression))
 
 
 # --- blocks -------------------------------------------------------------------------------------

@@ -30,8 +30,10 @@ class Column(nn.Module):
         super().__init__()
         inputs = (3, *channels)
         self.body = nn.Sequential(*(step(a, b) for a, b in pairwise(inputs)))
-        self.cls_logits = nn.Conv2d(channels[-1], spec.anchors * len(spec.classes), 3, padding=1)
-        self.bbox_reg = nn.Conv2d(channels[-1], spec.anchors * 4, 3, padding=1)
+        self.cls_logits = nn.Conv2d(
+            channels[-1], spec.anchors_at(0) * len(spec.classes), 3, padding=1
+        )
+        self.bbox_reg = nn.Conv2d(channels[-1], spec.anchors_at(0) * 4, 3, padding=1)
         self.head_spec = spec
         init_head(self.body, self.cls_logits, self.bbox_reg)
         set_prior(self.cls_logits, 0.01)

@@ -57,7 +57,7 @@ class Classification(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = tower(channels, spec.levels, convs, norm, nested=nested)
-        self.cls_logits = nn.Conv2d(channels, spec.anchors * len(spec.classes), 3, padding=1)
+        self.cls_logits = nn.Conv2d(channels, spec.anchors_at(0) * len(spec.classes), 3, padding=1)
         init_head(self.conv, self.cls_logits)
         set_prior(self.cls_logits, 0.01)
 

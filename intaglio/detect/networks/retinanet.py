@@ -55,7 +55,7 @@ class RetinaNetRegression(nn.Module):
     def __init__(self, channels: int, spec: HeadSpec, convs: int, norm: NormKind) -> None:
         super().__init__()
         self.conv = tower(channels, spec.levels, convs, norm, nested=True)
-        self.bbox_reg = nn.Conv2d(channels, spec.anchors * 4, 3, padding=1)
+        self.bbox_reg = nn.Conv2d(channels, spec.anchors_at(0) * 4, 3, padding=1)
         init_head(self.conv, self.bbox_reg)
 
     def forward(self, x: torch.Tensor, level: int) -> torch.Tensor:

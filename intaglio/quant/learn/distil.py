@@ -24,7 +24,7 @@ def distillation_loss(spec: HeadSpec, maps: Maps, real: Maps) -> dict[str, torch
     """
     levels = spec.levels
     scores = [
-        torch.sigmoid(by_anchor(real[k], spec.anchors).amax(-1, keepdim=True))
+        torch.sigmoid(by_anchor(real[k], spec.anchors_at(0)).amax(-1, keepdim=True))
         for k in range(levels)
     ]
     total = sum(float(score.sum()) for score in scores) + 1.0
@@ -36,7 +36,7 @@ def distillation_loss(spec: HeadSpec, maps: Maps, real: Maps) -> dict[str, torch
             entropy = functional.binary_cross_entropy_with_logits(found, p, reduction="none")
             terms["as class"] = terms["as class"] + (apart * entropy).sum() / total
         else:
-            anchors = spec.anchors if k < 2 * levels else 1
+            anchors = spec.anchors_at(0) if k < 2 * levels else 1
             values, targets = (by_anchor(map, anchors) for map in (found, wanted))
             apart = functional.smooth_l1_loss(values, targets, reduction="none", beta=0.5)
             weighted = apart.mean(-1, keepdim=True) * scores[k % levels]

@@ -13,7 +13,10 @@ import numpy as np
 import torch
 from torch.nn.functional import logsigmoid
 
-from intaglio.detect.decode import HeadSpec, anchor_boxes, check_maps, level_scores, to_boxes
+from intaglio.detect.decode import HeadSpec, anchor_boxes, level_scores, to_boxes
+from intaglio.detect.heads.maps import check_shapes, parts_at
+from intaglio.detect.heads.scores import logits as logits_of
+from intaglio.detect.heads.scores import quality_of
 from intaglio.detect.losses import by_anchor, giou_loss
 from intaglio.errors import DataError
 from intaglio.quant.settings.config import OdolTerms
@@ -25,8 +28,8 @@ Maps = Sequence[torch.Tensor]
 class Foreground:
     """One level's candidates, F of them, in the real-valued network.
 
-    `image` and `at` (F,) index (N, h * w * A). `logits` (F, classes), `centre` (F, 0 or 1), `boxes`
-    and `anchors` (F, 4) and `score` (F,) are float64 on the CPU.
+    `image` and `at` (F,) index (N, h * w * A). `logits` (F, classes), `centre` (F, 0 or 1), that of
+    centre-ness or objectness, `boxes` and `anchors` (F, 4) and `score` (F,) are float64 on the CPU.
     """
 
     image: torch.Tensor
@@ -45,7 +48,7 @@ class OutputLoss:
     """
 
     def __init__(self, spec: HeadSpec, real: Maps, terms: OdolTerms) -> None:
-        check_maps(spec, [map[0].detach().double().cpu().numpy() for map in real])
+        check_shapes(spec, [map.shape[1:] for map in real])
         self.spec = spec
         self.terms = terms
         self.images = len(real[0])
@@ -71,7 +74,8 @@ class OutputLoss:
             [level_scores(spec, [a[n] for a in arrays], level).max(1) for n in range(self.images)]
         )
         image, at = (torch.from_numpy(i) for i in np.nonzero(best >= self.terms.foreground))
-        every = torch.tensor(anchor_boxes(spec, level, *real[level].shape[-2:]))
+        first = real[spec.place(0, level)]
+        every = torch.tensor(anchor_boxes(spec, level, *first.shape[-2:]))
         logits, centre, boxes = self.read(real, level, image, at, every[at])
         return Foreground(
             image, at, every[at], logits, centre, boxes, torch.from_numpy(best)[image, at]
@@ -80,16 +84,17 @@ class OutputLoss:
     def read(
         self, maps: Maps, level: int, image: torch.Tensor, at: torch.Tensor, anchors: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logits (F, classes), centre-ness logits (F, 0 or 1) and boxes (F, 4) of candidates."""
-        spec = self.spec
-        picked = []
-        for index in range(level, len(maps), spec.levels):
-            anchored = by_anchor(maps[index], 1 if index >= 2 * spec.levels else spec.anchors)
-            where = (image.to(anchored.device), at.to(anchored.device))
-            picked.append(anchored[where].double().cpu())
-        boxes = to_boxes(spec, anchors, picked[1], torch)
-        centre = picked[2] if len(picked) > 2 else torch.zeros(len(image), 0, dtype=torch.float64)
-        return picked[0], centre, boxes
+        """Logits (F, classes), those of the quality (F, 0 or 1) and boxes (F, 4) of candidates."""
+        spec, picked = self.spec, {}
+        for name, values in parts_at(spec, maps, level, by_anchor).items():
+            where = (image.to(values.device), at.to(values.device))
+            picked[name] = values[where].double().cpu()
+        quality = quality_of(spec)
+        centre = torch.zeros(len(image), 0, dtype=torch.float64)
+        if quality is not None:
+            centre = logits_of(spec, quality, picked[quality], torch)
+        boxes = to_boxes(spec, level, anchors, picked["box"], torch)
+        return logits_of(spec, "class", picked["class"], torch), centre, boxes
 
     def terms_at(self, maps: Maps, level: int) -> torch.Tensor:
         """(3, N) of one level."""
