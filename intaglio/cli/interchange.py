@@ -18,7 +18,7 @@ from intaglio.cli.options import (
 )
 from intaglio.cli.quantizing import losses
 from intaglio.cli.results import ForceOption, model_source, settle
-from intaglio.cli.shared import check_checked, command, console, step_log, write_json
+from intaglio.cli.shared import check_checked, command, console, say_cut, step_log, write_json
 from intaglio.errors import DataError
 from intaglio.system.disk import is_stream, whole_file
 from intaglio.system.places import Kind, Result
@@ -307,9 +307,7 @@ def import_tflite(model: Path, output: Path, wishes: Wishes) -> tuple[dict[str, 
         made = imported(model, meta)
     save(made.program, output)
     macs = wrote(output, made.program)
-    if made.cut:
-        names = ", ".join(name for name, _ in made.cut)
-        console.print(f"cut off, with no layer behind: {names}")
+    say_cut(made.program)
     found = None
     if wishes.compared:
         with steps.step("comparison"):

@@ -45,6 +45,7 @@ from intaglio.cli.shared import (
     parse_size,
     read_coco,
     record,
+    say_cut,
     show,
     step_log,
     write_json,
@@ -94,7 +95,9 @@ def info(model: ProgramArgument, json_file: JsonOption = None) -> None:
     console.print(summary.footer())
     memory = planned(program)
     console.print(memory.sentence())
-    write_json(json_file, summary.to_json() | {"simulator_bytes": asdict(memory)})
+    say_cut(program)
+    about = {"simulator_bytes": asdict(memory), "cut": list(program.meta.get("cut", ()))}
+    write_json(json_file, summary.to_json() | about)
 
 
 @command()

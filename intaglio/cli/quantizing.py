@@ -42,6 +42,7 @@ from intaglio.cli.shared import (
     parse_size,
     read_coco,
     record,
+    say_cut,
     show,
     step_log,
     write_json,
@@ -261,6 +262,7 @@ def quantize(
     title, names = f"{model} {widths} {method.value}", columns[:1]
     show(title, columns, (row.cells() for row in layers), left=names, names=names)
     console.print(f"wrote {output}: {sum(done.program.macs().values()) / 1e6:.2f} MMAC an image")
+    say_cut(done.program)
     result: dict[str, Any] = {
         **record(ctx, module), "program": done.program.digest(),
         "layers": [row.to_json() for row in layers],

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod
 
     from intaglio.detect.coco import CocoData
+    from intaglio.program import Program
 
 app = typer.Typer(
     name="intaglio",
@@ -36,6 +37,7 @@ ENDING = ExitStack()  # what `main` does when a command has ended, however it ha
 LONGEST = 65_535  # pixels of a side
 MOST_CHECKED = 10_000  # images
 UNBOUNDED = 100_000  # columns of a file or pipe
+SHOWN = 6  # operations that a line about a cut names
 FOLDED = 4  # columns that a name keeps on a narrow terminal
 
 
@@ -138,6 +140,16 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(one) for one in value]
     return str(value) if isinstance(value, Path | Enum) else value
+
+
+def say_cut(program: "Program") -> None:
+    """Say what of a network is not in its Program, which ends before its decoding."""
+    cut = list(program.meta.get("cut", ()))
+    if cut:
+        more = f" and {len(cut) - SHOWN} more" if len(cut) > SHOWN else ""
+        names = ", ".join(tensor.name for tensor in program.outputs)
+        console.print(f"cut off, with no layer behind: {', '.join(cut[:SHOWN])}{more}")
+        console.print(f"outputs: {names}")
 
 
 def step_log(*after: str) -> Steps:

@@ -35,6 +35,7 @@ from intaglio.cli.shared import (
     parse_size,
     read_coco,
     record,
+    say_cut,
     step_log,
     write_json,
     write_steps,
@@ -135,6 +136,7 @@ def train(
         checked = check_trained(done, np.stack([pictures[k][0].numpy() for k in range(count)]))
     console.print(checked.sentence())
     console.print(f"wrote {output}: {sum(done.program.macs().values()) / 1e6:.2f} MMAC an image")
+    say_cut(done.program)
     result = {
         **about, "program": done.program.digest(), "epochs": epochs, "agreement": asdict(checked),
         "losses": losses(done.program), "steps": steps.to_json(),

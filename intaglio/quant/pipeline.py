@@ -24,6 +24,7 @@ from intaglio.quant.adjust.compensate import compensated
 from intaglio.quant.adjust.correct import corrected
 from intaglio.quant.adjust.equalize import equalized
 from intaglio.quant.adjust.silence import silenced
+from intaglio.quant.capture.execute import run
 from intaglio.quant.capture.export import capture, channel_values, in_eval
 from intaglio.quant.capture.graph import FloatGraph
 from intaglio.quant.capture.passes import own_weights, simplify
@@ -177,7 +178,7 @@ def quantized(
         shifted, scales = learned.graph, learned.scales
     with steps.step("integers"):
         shifted, scales = fitted(shifted, scales, config.arithmetic)
-        program = lower(shifted, scales, config.arithmetic, meta(model, config, calibration))
+        program = lower(shifted, scales, config.arithmetic, meta(model, config, calibration, graph))
     announce(losses_of(program.meta))
     fake = FakeQuant(shifted, scales, twin_type(config.arithmetic), rules(shifted, scales, program))
     return Quantized(program, fake, graph, scales, calibration, images, found, mixed, learned)
@@ -236,7 +237,9 @@ def head_of(
     return spec
 
 
-def meta(model: nn.Module, config: QuantConfig, calibration: Calibration) -> dict[str, Any]:
+def meta(
+    model: nn.Module, config: QuantConfig, calibration: Calibration, graph: FloatGraph
+) -> dict[str, Any]:
     """What the Program's file tells people and decoders."""
     record: dict[str, Any] = {
         "quantisation": {
@@ -262,12 +265,16 @@ def meta(model: nn.Module, config: QuantConfig, calibration: Calibration) -> dic
     spec = spec_of(model)
     if spec is not None:
         record["head"] = spec.to_json()
+    if graph.cut:
+        record["cut"] = list(graph.cut)
     return record
 
 
 def float_predictor(model: nn.Module) -> Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]:
-    """A function from uint8 images (N, C, H, W) to the torch model's own result maps, flattened."""
-    model = in_eval(model)
+    """A function from uint8 images (N, C, H, W) to the torch model's own result maps, flattened:
+    those that a Program of it has, where decoding is behind them."""
+    whole, model = model, in_eval(model)
+    graph: FloatGraph | None = None
 
     def predict(images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         channels = check_images(images)[0]
@@ -275,11 +282,23 @@ def float_predictor(model: nn.Module) -> Callable[[NDArray[np.uint8]], list[NDAr
             torch.from_numpy(channel_values(model, name, channels, default)).float()
             for name, default in (("image_mean", 0.0), ("image_std", 1.0))
         )
+        nonlocal graph
         parts = []
         with torch.no_grad():
             for pixels in batches(images, torch.float32):
-                x = (pixels / 255 - mean[:, None, None]) / std[:, None, None]
-                parts.append([map.numpy() for map in pytree.tree_leaves(model(x))])
+                if graph is None:
+                    x = (pixels / 255 - mean[:, None, None]) / std[:, None, None]
+                    maps = pytree.tree_leaves(model(x))
+                    if decoded(whole, maps):
+                        graph = capture(whole, tuple(images.shape[1:]))
+                if graph is not None:
+                    maps = list(run(graph, pixels).values())
+                parts.append([map.numpy() for map in maps])
         return [np.concatenate(maps) for maps in zip(*parts, strict=True)]
 
     return predict
+
+
+def decoded(model: nn.Module, results: list[torch.Tensor]) -> bool:
+    """Whether results are no maps as a head's layers make them, or others than were asked for."""
+    return bool(getattr(model, "output_layers", None)) or any(r.ndim not in (2, 4) for r in results)

@@ -229,6 +229,7 @@ def learned(
             "wider": {g.tensors[0]: [g.bits, g.why] for g in network.calibration.groups if g.why},
         },
         "head": spec.to_json(),
+        **({"cut": list(network.graph.cut)} if network.graph.cut else {}),
     }
     with steps.step("integers"):
         graph, scales = done.exported(images)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import sys
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -172,7 +176,7 @@ def test_the_model_is_left_as_it_was() -> None:
     ("function", "words"),
     [
         (lambda x: torch.softmax(x, 1), "a softmax must be left to decoding; return the logits"),
-        (lambda x: x * torch.relu(x), "two different maps cannot be multiplied; remove the gate"),
+        (lambda x: x * functional.max_pool2d(x, 3, 1, 1), "two different maps cannot be mul"),
         (lambda x: x.chunk(2, 1)[0], "must not be split; give each branch its own Conv2d"),
         (lambda x: x.permute(0, 2, 3, 1), "return it and rearrange it in decoding"),
         (lambda x: x.reshape(2, 2, 3, 8, 12), "must not be rearranged to (2, 3, 8, 12)"),
@@ -204,8 +208,14 @@ def test_operations_without_an_integer_form(
     function: Callable[[torch.Tensor], torch.Tensor], words: str
 ) -> None:
     with pytest.raises(ModelError) as refused:
-        capture(Calls(function), (3, 8, 12))
+        capture(Calls(lambda x: behind(function(x))), (3, 8, 12))
     assert words in str(refused.value)
+
+
+def behind(x: torch.Tensor) -> torch.Tensor:
+    """A layer that reads everything, so that what is before it is no decoding."""
+    values = x.flatten(1) if x.ndim > 1 and x.is_floating_point() else None
+    return x if values is None else functional.linear(values, torch.ones(5, values.shape[1]))
 
 
 @pytest.mark.parametrize(
@@ -286,13 +296,7 @@ def test_a_number_of_images_written_into_a_shape(model: nn.Module, words: str) -
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_models_that_cannot_be_copied_or_followed() -> None:
-    model = nn.Conv2d(3, 3, 1)
-    model.last = model(torch.zeros(1, 3, 2, 2))
-    with pytest.raises(ModelError, match=r"Conv2d must be one that copy\.deepcopy can copy, not: "):
-        capture(model, (3, 4, 4))
-    with pytest.raises(ModelError, match=r"not: Only Tensors .*; .* off \(remove_weight_norm\)\."):
-        capture(model, (3, 4, 4))
+def test_models_that_cannot_be_followed() -> None:
     traced = torch.jit.script(nn.Conv2d(3, 3, 1))
     with pytest.raises(ModelError, match="not scripted or traced; give the one that it was made"):
         capture(traced, (3, 4, 4))
@@ -336,3 +340,176 @@ def test_the_first_node_is_the_image() -> None:
     graph = capture(Mixed(), (3, 16, 16))
     assert isinstance(graph.nodes[0], Image)
     assert graph.nodes[0].shape == (3, 16, 16)
+
+
+class Lock:
+    """Something that cannot be copied, and says so."""
+
+    def __deepcopy__(self, memo: object) -> object:
+        raise TypeError("cannot pickle this")
+
+
+def uncopied() -> list[object]:
+    """What users keep on their modules."""
+    return [math, logging.getLogger("net"), threading.Lock(), Lock(), (i for i in ()), sys.stderr]
+
+
+@pytest.mark.parametrize("kept", uncopied(), ids=lambda kept: type(kept).__name__)
+def test_what_a_model_keeps_need_not_be_copied(kept: object) -> None:
+    model = Modules()
+    model.config = kept
+    model.wide.more = {"config": [kept], "path": (kept, {"n": 1})}
+    plain = capture(Modules(), (3, 16, 16))
+    graph = capture(model, (3, 16, 16))
+    assert [node.output for node in graph.nodes] == [node.output for node in plain.nodes]
+    assert model.config is kept
+
+
+def test_results_of_forward_need_not_be_copied() -> None:
+    model = nn.Conv2d(3, 3, 1)
+    model.last = model(torch.zeros(1, 3, 2, 2))
+    assert_same(model, (3, 4, 4), capture(model, (3, 4, 4)))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "norm", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm], ids=["old", "new"]
+)
+def test_weight_norm_is_followed(norm: Callable[[nn.Module], nn.Module]) -> None:
+    model = nn.Sequential(norm(nn.Conv2d(3, 4, 3)), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    model[0](torch.zeros(1, 3, 5, 5))
+    images = torch.from_numpy(pixels((3, 8, 8), 2)).float()
+    (got,) = run(capture(model, (3, 8, 8)), images).values()
+    torch.testing.assert_close(got, model.eval()(images / 255), rtol=1e-4, atol=1e-5)
+
+
+class Busy(nn.Module):
+    """Counts its calls, keeps results, and has a list of layers beside its registered ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.drop = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5)
+        self.order, self.seen, self.lock = [self.conv, self.norm], [], threading.Lock()
+        self.register_buffer("calls", torch.zeros(()))
+        self.act = self.activated
+
+    def activated(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self.seen.append(x.shape)
+        return self.drop(x).relu()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.order:
+            x = layer(x)
+        return self.act(x)
+
+
+def test_a_module_of_any_kind_is_left_as_it_was() -> None:
+    model = Busy().train().half()
+    hook = model.conv.register_forward_hook(lambda *_: None)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    held, flags = dict(vars(model)), [m.training for m in model.modules()]
+    capture(model, (3, 8, 8))
+    assert {k: v for k, v in vars(model).items() if k != "seen"}.keys() == (held.keys() - {"seen"})
+    assert all(vars(model)[name] is value for name, value in held.items())
+    assert model.seen == []
+    assert [m.training for m in model.modules()] == flags
+    assert list(model.conv._forward_hooks) == [hook.id]
+    after = model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert {value.dtype for value in after.values()} == {torch.float16, torch.int64}
+    assert model.order[0] is model.conv
+    assert model.act.__self__ is model
+
+
+def gelu_tanh(x: torch.Tensor) -> torch.Tensor:
+    """GELU by tanh, as it was written before torch had it."""
+    return 0.5 * x * (1 + torch.tanh(0.79788456 * (x + 0.044715 * x**3)))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x * functional.relu6(x + 3) / 6,
+        lambda x: x * (functional.relu6(x + 3) / 6),
+        lambda x: functional.hardtanh(x + 3, 0, 6) * x * (1 / 6),
+        lambda x: x * torch.clamp(0.2 * x + 0.5, 0, 1),
+        lambda x: x * torch.tanh(functional.softplus(x)),
+        lambda x: x / (1 + torch.exp(-x)),
+        lambda x: x * 0.5 * (1 + torch.erf(x / 1.4142135)),
+        gelu_tanh,
+        lambda x: x * x,
+        lambda x: x.sigmoid() * x.tanh(),
+    ],
+)
+def test_functions_of_one_tensor_become_one_table(
+    function: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    model, shape = Calls(function), (3, 8, 12)
+    graph = simplify(capture(model, shape))
+    assert_same(model, shape, graph)
+    assert [type(node).__name__ for node in graph.nodes] == ["Image", "Conv", "Lookup"]
+
+
+class Detector(nn.Module):
+    """Two levels and three heads, decoded in forward as detectors are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.down = nn.Conv2d(3, 8, 3, 1, 1), nn.MaxPool2d(2)
+        self.box, self.score = nn.Conv2d(8, 16, 1), nn.Conv2d(8, 3, 1)
+        self.bins = nn.Conv2d(4, 1, 1, bias=False)
+
+    def level(self, x: torch.Tensor) -> torch.Tensor:
+        both = torch.cat((self.box(x), self.score(x).sigmoid()), 1)
+        return both.flatten(2)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = torch.relu(self.body(x))
+        both = torch.cat((self.level(x), self.level(self.down(x))), 2)
+        box, score = both.split((16, 3), 1)
+        bins = box.view(len(x), 4, 4, -1).transpose(1, 2).softmax(1)
+        box = self.bins(bins).squeeze(1)
+        box[:, 2:] += box[:, :2]
+        return score.max(1).indices, torch.cat((box, score), 1).permute(0, 2, 1)
+
+
+def test_decoding_is_cut_off_behind_the_last_layers() -> None:
+    torch.manual_seed(0)
+    model = Detector()
+    graph = capture(model, (3, 16, 16))
+    assert list(graph.outputs) == ["out0.0", "out0.1", "out0.2", "out0.3"]
+    assert list(graph.outputs.values()) == ["box", "score", "box@1", "score@1"]
+    said = " ".join(graph.cut)
+    assert all(f"aten.{op} in " in said for op in ("sigmoid", "cat", "flatten", "softmax", "max"))
+    assert "aten.conv2d in layer 'bins' (test_quant_capture.py" in said
+    images = torch.from_numpy(pixels((3, 16, 16), 2)).float()
+    body = torch.relu(model.body(images / 255))
+    want = [f(x) for x in (body, model.down(body)) for f in (model.box, model.score)]
+    for a, b in zip(run(simplify(graph), images).values(), want, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_outputs_that_are_asked_for() -> None:
+    model = Detector()
+    model.output_layers = ("down", "box@1")
+    graph = capture(model, (3, 16, 16))
+    assert dict(graph.outputs) == {"down.out": "down", "box@1.out": "box@1"}
+    model.output_layers = ("bins",)
+    with pytest.raises(ModelError, match=r"not 'bins'; what is behind"):
+        capture(model, (3, 16, 16))
+
+
+class Counting(Calls):
+    """Gives something else in every call, behind its last layer."""
+
+    calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.conv(x).permute(0, 2, 3, 1) + self.calls
+
+
+def test_a_cut_model_is_held_against_what_is_behind_it() -> None:
+    with pytest.raises(ModelError, match="must give the same results for the same images in every"):
+        capture(Counting(torch.relu), (3, 8, 12))

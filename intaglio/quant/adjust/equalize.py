@@ -175,7 +175,7 @@ def rescaled(graph: FloatGraph, factors: Mapping[Link, Floats]) -> FloatGraph:
             weights[conv.weight] = weights[conv.weight] / per_input(
                 f, weights[conv.weight], conv.groups
             )
-    return FloatGraph(tuple(nodes[n.output] for n in graph.nodes), weights, graph.outputs)
+    return replace(graph, nodes=tuple(nodes[n.output] for n in graph.nodes), weights=weights)
 
 
 def one_site_each(graph: FloatGraph, link: Link) -> Iterable[Conv]:

@@ -17,7 +17,6 @@ A wrong operation moves a channel by a good part of its size: orders above eithe
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from torch.utils import _pytree as pytree
 
 from intaglio.errors import ModelError
 from intaglio.ops import Shape
+from intaglio.quant.capture.duplicate import duplicate
 from intaglio.quant.capture.execute import compute, run, tensors
 from intaglio.quant.capture.graph import FloatGraph, Image
 from intaglio.quant.capture.replay import BATCH, replay
@@ -69,21 +69,59 @@ def samples(shape: Shape) -> torch.Tensor:
 def check_agreement(graph: FloatGraph, origin: Origin) -> None:
     """Run both on two images, and on one where the module lets itself be given one.
 
+    Where the graph ends before the module does, it is held against the export there, and the export
+    against the module at the end.
+
     Raises ModelError where they differ beyond rounding. It names the first operation of torch's
     that the graph does not compute, or says in what the module is no function of an image.
     """
     ours = list(run(graph, origin.pixels).values())
-    one = [result[:1] for result in ours]
+    theirs = Exported(graph, origin, torch.float32) if graph.is_cut else None
+    ends = ours if theirs is None else theirs.results
+    one = [result[:1] for result in ends]
     module = Module(origin.model)
-    if not agree(module(origin.normalised), ours) or not agree(module.alone(origin, one), one):
+    if (
+        (theirs is not None and not agree(theirs.maps, ours))
+        or not agree(module(origin.normalised), ends)
+        or not agree(module.alone(origin, one), one)
+    ):
         second(graph, origin)
+
+
+class Exported:
+    """A run of torch's export: its `results`, each as (N, 1, 1, values), and its `maps` where the
+    graph ends."""
+
+    def __init__(self, graph: FloatGraph, origin: Origin, dtype: torch.dtype) -> None:
+        self.wanted = {found.name: node for node, found in reversed(list(origin.maps.items()))}
+        self.results: list[torch.Tensor] = []
+        self.seen: dict[fx.Node, Any] = {}
+        self.at = [self.wanted[tensor] for tensor in graph.outputs.values()]
+        replay(origin.exported, origin.constants, origin.normalised.to(dtype), self.see)
+        self.maps = [self.seen[node] for node in self.at]
+
+    def see(self, node: fx.Node, value: Any) -> None:
+        """Keep what is asked for: later nodes may write to it."""
+        if node.op == "output":
+            self.results = [flat(result) for result in pytree.tree_leaves(value)]
+        elif node in self.at:
+            first = value[0] if isinstance(value, (tuple, list)) else value
+            self.seen[node] = first.clone()
+
+
+def flat(result: Any) -> torch.Tensor:
+    """A result of any type and shape as (N, 1, 1, values)."""
+    found = torch.as_tensor(result)
+    return (found if found.is_floating_point() else found.double()).reshape(
+        len(found) if found.ndim else 1, 1, 1, -1
+    )
 
 
 class Module:
     """A copy of a module, with what it keeps from one call to the next."""
 
     def __init__(self, model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
-        self.model = copy.deepcopy(model).to(dtype)
+        self.model = duplicate(model).to(dtype)
         self.dtype = dtype
 
     def __call__(self, x: torch.Tensor) -> list[Any]:
@@ -103,6 +141,15 @@ class Module:
             return None
         sizes = [r.numel() if isinstance(r, torch.Tensor) else 0 for r in results]
         return results if sizes == [r.numel() for r in like] else None
+
+
+def check_steady(kind: str, found: Sequence[Any], again: Sequence[Any]) -> None:
+    """Raises ModelError where a second call gives something else."""
+    if not agree(again, [flat(result) for result in found if isinstance(result, torch.Tensor)]):
+        raise ModelError(
+            f"{kind} must give the same results for the same images in every call, not others"
+            " in the second; remove randomness and what forward keeps for its next call."
+        )
 
 
 # --- first step ---------------------------------------------------------------------------------
@@ -190,15 +237,13 @@ class Beside:
         replay(origin.exported, origin.constants, x, self.compare)
         if self.first is not None:
             raise self.first
-        ours = [self.value(name) for name in self.graph.outputs.values()]
         module, kind = Module(origin.model, self.dtype), type(origin.model).__name__
+        if self.graph.is_cut:
+            self.judge_ends(module, kind)
+            return
+        ours = [self.value(name) for name in self.graph.outputs.values()]
         found, again = module(origin.normalised), module(origin.normalised)
-        flat = [result.reshape(1, 1, 1, -1) for result in found if isinstance(result, torch.Tensor)]
-        if not agree(again, flat):
-            raise ModelError(
-                f"{kind} must give the same results for the same images in every call, not others"
-                " in the second; remove randomness and what forward keeps for its next call."
-            )
+        check_steady(kind, found, again)
         if (words := self.first_result(found, BATCH)) is not None:
             raise ModelError(
                 f"{kind} must compute what torch.export writes down of it, not {words}; remove"
@@ -209,6 +254,17 @@ class Beside:
             raise ModelError(
                 f"{kind} must treat each image by itself, not give for a single one {words}; remove"
                 " from forward what depends on the number of images."
+            )
+
+    def judge_ends(self, module: Module, kind: str) -> None:
+        """What is behind the graph's end: the export's results against the module's."""
+        found, again = module(self.origin.normalised), module(self.origin.normalised)
+        check_steady(kind, found, again)
+        theirs = Exported(self.graph, self.origin, self.dtype).results
+        if not agree(found, theirs):
+            raise ModelError(
+                f"{kind} must compute what torch.export writes down of it, not other results;"
+                " remove from forward what depends on how it is called."
             )
 
     def compare(self, node: fx.Node, value: Any) -> None:

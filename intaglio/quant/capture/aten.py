@@ -66,6 +66,14 @@ LOOKUPS = (
     "mish",
     "softplus",
     "exp",
+    "log",
+    "pow",
+    "square",
+    "sqrt",
+    "rsqrt",
+    "reciprocal",
+    "abs",
+    "erf",
 )
 
 TRANSLATIONS: dict[str, Translation] = {

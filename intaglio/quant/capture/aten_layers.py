@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from intaglio.quant.capture.graph import (
     Lookup,
     Node,
 )
+from intaglio.quant.capture.one_tensor import Function, common_root, product, quotient
 from intaglio.quant.capture.site import Const, Map, Site, Value, both_sides, pair
 
 NO_TRANSPOSE = "a transposed convolution has no integer form; use nearest Upsample and Conv2d."
@@ -174,37 +174,50 @@ def neg(site: Site) -> Node:
 
 
 def mul(site: Site) -> Node:
-    """A map times a constant, or x * f(x) as it is written out for SiLU and hard-swish."""
+    """A map times a constant, or f(x) * g(x), as SiLU and hard-swish are written out."""
     a, b = site.args["self"], site.args["other"]
     if isinstance(a, Map) and isinstance(b, Map):
-        for x, fx in ((a, b), (b, a)):
-            made = site.scope.nodes.get(fx.name)
-            if isinstance(made, Lookup) and made.input == x.name:
-                return Lookup(
-                    output=site.output,
-                    origin=site.origin,
-                    shape=x.shape,
-                    input=x.name,
-                    function=gated(made.function),
-                    name=f"x*{made.name}",
-                )
-        raise site.refuse("two different maps cannot be multiplied; remove the gate or attention.")
+        made = of_one_tensor(site, a, b, product, "*")
+        if made is None:
+            raise site.refuse(
+                "two different maps cannot be multiplied; remove the gate or attention."
+            )
+        return made
     x = site.map("self") if isinstance(a, Map) else site.map("other")
     factor = site.per_channel(b if isinstance(a, Map) else a, x)
     return affine(site, x, factor, np.zeros(x.shape[0]))
 
 
-def gated(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """x * function(x)."""
-    return lambda x: x * function(x)
+def of_one_tensor(
+    site: Site, a: Map, b: Map, joined: Callable[[Function, Function], Function], sign: str
+) -> Lookup | None:
+    """Two maps that are functions of one, joined to a function of that; None of two others."""
+    found = common_root(site.scope.nodes, a.name, b.name)
+    if found is None or a.shape != b.shape:
+        return None
+    root, first, second = found
+    nodes = site.scope.nodes
+    words = ["x" if m.name == root else getattr(nodes[m.name], "name", "f(x)") for m in (a, b)]
+    return Lookup(
+        output=site.output,
+        origin=site.origin,
+        shape=a.shape,
+        input=root,
+        function=joined(first, second),
+        name=sign.join(words),
+    )
 
 
 def div(site: Site) -> Node:
-    """A map over a constant."""
-    x = site.map("self")
+    """A map over a constant, or f(x) / g(x)."""
+    x, other = site.map("self"), site.args["other"]
     if site.args.get("rounding_mode") is not None:
         raise site.refuse("rounding_mode must be None.")
-    return affine(site, x, 1 / site.per_channel(site.args["other"], x), np.zeros(x.shape[0]))
+    if isinstance(other, Map):
+        made = of_one_tensor(site, x, other, quotient, "/")
+        if made is not None:
+            return made
+    return affine(site, x, 1 / site.per_channel(other, x), np.zeros(x.shape[0]))
 
 
 # --- element by element -------------------------------------------------------------------------

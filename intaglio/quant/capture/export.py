@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,8 @@ from torch.export import ExportedProgram
 from intaglio.errors import ModelError
 from intaglio.ops import Shape
 from intaglio.quant.capture.agree import Origin, check_agreement, samples
+from intaglio.quant.capture.cutting import Cut, asked, ends
+from intaglio.quant.capture.duplicate import duplicate
 from intaglio.quant.capture.exported import constants, export, first_line, output_names
 from intaglio.quant.capture.graph import Affine, FloatGraph, Floats, Image
 from intaglio.quant.capture.replay import Memory, copied, replay
@@ -26,15 +27,18 @@ def capture(model: nn.Module, shape: Shape) -> FloatGraph:
 
     The model is given (pixel / 255 - image_mean) / image_std, with its attributes of these names
     (one number or one per channel; 0 and 1 without them). It runs in eval mode on a copy. The graph
-    is as written: nothing is folded (`passes.simplify` does that).
+    is as written: nothing is folded (`passes.simplify` does that). It ends where the model's
+    attribute `output_layers` says (names of layers, or of this graph's tensors); without it in the
+    model's results, or at its last layers where decoding is behind them (`cutting`).
 
     Raises ModelError for parameters that are not finite, for a model that cannot be exported, for
     an operation without an integer form, naming its module path and line, and where the graph does
     not compute on random images what the model does (`agree`).
     """
+    wanted = tuple(getattr(model, "output_layers", None) or ())
     model = in_eval(model)
     check_parameters(model)
-    exported = export(copy.deepcopy(model), shape)
+    exported = export(duplicate(model), shape)
     names = output_names(exported)
     scope = Scope(set(names))
     image = Image(output=scope.unique("image"), origin="", shape=shape)
@@ -50,7 +54,7 @@ def capture(model: nn.Module, shape: Shape) -> FloatGraph:
     for node in exported.graph.nodes:
         if node.op == "placeholder":
             values.setdefault(node, Map("normalised", shape))
-    translation = Translation(exported.graph, memory, values, scope)
+    translation = Translation(exported.graph, memory, values, scope, lenient=bool(wanted))
     results: list[Value] = []
     for node in exported.graph.nodes:
         if node.op == "output":
@@ -62,7 +66,13 @@ def capture(model: nn.Module, shape: Shape) -> FloatGraph:
             f"{type(model).__name__} must run on random images, not stop:"
             f" {first_line(failed)}; mend its forward."
         ) from failed
-    graph = FloatGraph(tuple(scope.nodes.values()), scope.weights, outputs(names, results))
+    if wanted:
+        found, gone = asked(wanted, scope, translation.refusal), list[str]()
+    else:
+        found, gone = ends(names, results, scope)
+    is_cut = bool(wanted) or any(isinstance(value, Cut) for value in results)
+    words = translation.words(gone)
+    graph = FloatGraph(tuple(scope.nodes.values()), scope.weights, found, words, is_cut)
     check_agreement(graph, Origin(model, exported, tensors, translation.made, pixels, x))
     return graph
 
@@ -79,20 +89,13 @@ def replayed(
 
 
 def in_eval(model: nn.Module) -> nn.Module:
-    """A copy on the CPU, in float32 and eval mode. Raises ModelError where it cannot be copied."""
+    """A copy on the CPU, in float32 and eval mode. Raises ModelError for a scripted one."""
     if isinstance(model, torch.jit.ScriptModule):
         raise ModelError(
             "The model must be an nn.Module in Python, not scripted or traced; give the one that it"
             " was made from."
         )
-    try:
-        return copy.deepcopy(model).cpu().float().eval()
-    except Exception as error:  # the user's own attributes
-        raise ModelError(
-            f"{type(model).__name__} must be one that copy.deepcopy can copy, not:"
-            f" {first_line(error).partition('.')[0]}; keep no results of forward on it but of calls"
-            " under torch.no_grad(), and take torch.nn.utils.weight_norm off (remove_weight_norm)."
-        ) from error
+    return duplicate(model).cpu().float().eval()
 
 
 def per_channel(values: Floats) -> torch.Tensor:
@@ -107,16 +110,6 @@ def check_parameters(model: nn.Module) -> None:
             raise ModelError(
                 f"Parameter {name!r} must be finite, not NaN or infinite; load other weights."
             )
-
-
-def outputs(names: list[str], results: list[Value]) -> dict[str, str]:
-    """The tensor of each result."""
-    for name, value in zip(names, results, strict=True):
-        if not isinstance(value, Map):
-            raise ModelError(
-                f"Result {name!r} of the model must be a map that depends on the image."
-            )
-    return {name: value.name for name, value in zip(names, results, strict=True)}
 
 
 def normalisation(model: nn.Module, image: Image) -> Affine:

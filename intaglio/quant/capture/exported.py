@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import logging
 import re
@@ -17,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from intaglio.errors import ModelError
 from intaglio.ops import Shape
+from intaglio.quant.capture.duplicate import duplicate
 from intaglio.quant.capture.replay import BATCH
 
 TOO_SMALL = ("Kernel size can't be greater", "Output size is too small")
@@ -25,7 +25,7 @@ TOO_SMALL = ("Kernel size can't be greater", "Output size is too small")
 def export(model: nn.Module, shape: Shape) -> ExportedProgram:
     """torch.export on two images, with its failures in one sentence. What forward stores on the
     model stays there: give a copy."""
-    untouched = copy.deepcopy(model)
+    untouched = duplicate(model)
     try:
         with warnings.catch_warnings(), torch.no_grad(), quiet():
             warnings.simplefilter("ignore")
@@ -85,7 +85,7 @@ def runs(model: nn.Module, count: int, shape: Shape) -> bool:
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            copy.deepcopy(model)(torch.zeros(count, *shape))
+            duplicate(model)(torch.zeros(count, *shape))
     except Exception:  # the user's own code
         return False
     return True

@@ -190,12 +190,15 @@ PASSING = (MaxPool, Upsample, Pad, Concat)  # codes pass unchanged: operands and
 class FloatGraph:
     """Nodes in order, weights by name, and `outputs`: the user's name of a result to its tensor.
 
-    Nodes that name the same weight share it: the levels of a pyramid under one head.
+    Nodes that name the same weight share it: the levels of a pyramid under one head. `is_cut`
+    says that the model goes on behind the outputs, by the operations `cut`, in words.
     """
 
     nodes: tuple[Node, ...]
     weights: Mapping[str, Floats]
     outputs: Mapping[str, str]
+    cut: tuple[str, ...] = ()
+    is_cut: bool = False
 
     @cached_property
     def producer(self) -> dict[str, Node]:

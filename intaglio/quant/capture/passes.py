@@ -15,12 +15,14 @@ from intaglio.quant.capture.graph import (
     FloatGraph,
     Floats,
     Image,
+    Lookup,
     MaxPool,
     Node,
     Pad,
     Scaled,
     Upsample,
 )
+from intaglio.quant.capture.one_tensor import behind, is_elementwise
 
 Pass = Callable[[FloatGraph], FloatGraph]
 Rule = Callable[[FloatGraph, Node], FloatGraph | None]
@@ -44,7 +46,7 @@ def drop_dead(graph: FloatGraph) -> FloatGraph:
             kept.append(node)
     used = {node.weight for node in kept if isinstance(node, Conv)}
     weights = {name: w for name, w in graph.weights.items() if name in used}
-    return FloatGraph(tuple(reversed(kept)), weights, graph.outputs)
+    return replace(graph, nodes=tuple(reversed(kept)), weights=weights)
 
 
 def clamp_before_pool(graph: FloatGraph, node: Node) -> FloatGraph | None:
@@ -80,6 +82,8 @@ def composed(first: Node, then: Affine) -> Node | None:
     Past a clamp only one positive factor for all channels can be moved:
     a * clamp(z, l, h) + b = clamp(a * z + b, a * l + b, a * h + b).
     """
+    if isinstance(first, Lookup) and is_elementwise(then):
+        return replace(first, function=behind(then, [first.function]))
     if not isinstance(first, (Scaled, Add)):
         return None
     a, b = float(then.scale[0]), float(then.shift[0])
@@ -196,7 +200,7 @@ def exchanged(
         for new in nodes.get(node, [node]):
             made.append(new if new.output == keep else new.reading(names))
     outputs = {name: names.get(t, t) for name, t in graph.outputs.items()}
-    return FloatGraph(tuple(made), graph.weights, outputs)
+    return replace(graph, nodes=tuple(made), outputs=outputs)
 
 
 def repeated(rule: Rule) -> Pass:

@@ -19,6 +19,7 @@ from torch import fx
 from intaglio.errors import ModelError
 from intaglio.quant.capture.aten import PARTS, REMEDIES, TRANSLATIONS
 from intaglio.quant.capture.aten_maps import identity
+from intaglio.quant.capture.cutting import Cut, begun, continued, cuts_in, words_of
 from intaglio.quant.capture.graph import Conv, Node, Scaled
 from intaglio.quant.capture.replay import BATCH, Memory
 from intaglio.quant.capture.site import (
@@ -34,6 +35,7 @@ from intaglio.quant.capture.site import (
 )
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+SILENT = ("getitem", "_assert_tensor_metadata")
 NOWHERE: frozenset[int] = frozenset()
 NO_FORM = "it has no integer form; replace it, or return the map before it."
 RANDOM = "it must give the same values in every call, not random ones; remove it from forward."
@@ -43,26 +45,46 @@ IN_PART = (
 )
 
 
+class FinalError(ModelError):
+    """Of a call that no cut may begin with."""
+
+
 class Translation:
     """The values that the nodes of `graph` stand for, and the nodes that they become in `scope`.
 
     `values` begins with those of the placeholders. `memory` says which nodes share memory. `made`
-    is the map that each node stands for at first, before later calls write to it.
+    is the map that each node stands for at first, before later calls write to it. `missing` are the
+    calls behind a cut; a `lenient` translation cuts at anything, and goes on behind layers too.
     """
 
     def __init__(
-        self, graph: fx.Graph, memory: Memory, values: Mapping[fx.Node, Value], scope: Scope
-    ) -> None:
+        self, graph: fx.Graph, memory: Memory, values: Mapping[fx.Node, Value], scope: Scope,
+        *, lenient: bool = False,
+    ) -> None:  # fmt: skip
         self.order = {node: number for number, node in enumerate(graph.nodes)}
         self.memory, self.values, self.scope = memory, dict(values), scope
         self.made = {node: value for node, value in values.items() if isinstance(value, Map)}
+        self.lenient = lenient
+        self.missing: list[fx.Node] = []
+        self.refusal: ModelError | None = None  # why the first of them is
 
     def call(self, node: fx.Node) -> None:
-        """Translate one call. Raises ModelError where it has no integer form."""
-        if isinstance(node.target, torch._ops.OpOverload):
-            value = self.operation(node, bind(node, self.values))
-        else:
-            value = self.python(node)
+        """Translate one call, or cut it. Raises ModelError where it has no integer form and is no
+        decoding."""
+        known = isinstance(node.target, torch._ops.OpOverload)
+        args: Any = bind(node, self.values) if known else self.python_arguments(node)
+        value: Value
+        try:
+            if cuts_in(args):
+                value = continued(node, args, lenient=self.lenient)
+            else:
+                value = self.operation(node, args) if known else self.python(node, args)
+        except ModelError as error:
+            if cuts_in(args) or isinstance(error, FinalError):
+                raise
+            value = begun(node, args, error, lenient=self.lenient)
+        if isinstance(value, Cut):
+            self.cut(node, value)
         self.values[node] = value
         first = value[0] if isinstance(value, tuple) and value else value
         if isinstance(first, Map):
@@ -93,7 +115,8 @@ class Translation:
         if op == "slice" and is_whole(first, read["self"]):  # x[:]
             translation = identity
         if translation is None:
-            raise site.refuse(self.remedy(node, op))
+            refusal = site.refuse(self.remedy(node, op))
+            raise FinalError(str(refusal)) if IN_PART in str(refusal) else refusal
         if first.dtype not in FLOATS:
             kind = str(first.dtype).removeprefix("torch.")
             raise site.refuse(
@@ -116,12 +139,32 @@ class Translation:
         if isinstance(value, Conv):
             factors.append(self.scope.weights[value.weight])
         if not all(np.isfinite(f).all() for f in factors):
-            raise site.refuse(
-                "its factors must be finite, not NaN or infinite; check its parameters, and what"
-                " they are divided by."
+            raise FinalError(
+                str(
+                    site.refuse(
+                        "its factors must be finite, not NaN or infinite; check its parameters, and"
+                        " what they are divided by."
+                    )
+                )
             )
         self.scope.nodes[value.output] = value
         return Map(value.output, value.shape, len(site.result) == 2)
+
+    def cut(self, node: fx.Node, value: Cut) -> None:
+        """A call is missing; so is what it wrote, under every name of that memory."""
+        self.missing.append(node)
+        self.refusal = self.refusal or value.refusal
+        for argument in arguments(node):
+            target = given(node, argument.name) if argument.is_write else None
+            if isinstance(target, fx.Node):
+                self.values |= {n: value for n in self.values if self.share(n, target)}
+                self.values[target] = value
+
+    def words(self, gone: Sequence[str]) -> tuple[str, ...]:
+        """What is cut, in the order of the graph: what is missing, and what made these tensors."""
+        lost = {node for node, made in self.made.items() if made.name in gone}
+        lost |= {node for node in self.missing if operation(node) not in SILENT}
+        return tuple(words_of(node) for node in self.order if node in lost)
 
     # --- writes -------------------------------------------------------------------------------
 
@@ -170,11 +213,16 @@ class Translation:
 
     # --- calls that are no operation on maps --------------------------------------------------
 
-    def python(self, node: fx.Node) -> Value:
+    def python_arguments(self, node: fx.Node) -> list[Any]:
+        """What a call of Python is given."""
+        if node.op == "get_attr":
+            return []
+        return [fx.map_arg(each, self.values.__getitem__) for each in node.args]
+
+    def python(self, node: fx.Node, args: list[Any]) -> Value:
         """`getitem` of an operation with several results; checks that export adds are constant."""
         if node.op == "get_attr":
             return None  # the body of torch.autocast and the like, whose call is refused
-        args: list[Any] = [fx.map_arg(a, self.values.__getitem__) for a in node.args]
         if operation(node) == "getitem" and isinstance(args[0], tuple):
             picked = args[0][args[1]]
             if picked is None and node.users:

@@ -194,7 +194,7 @@ class TrainedNetwork(nn.Module):
             assert isinstance(rounder, LearnedWeight)
             weights[name], codes[name] = rounder.learned()
         nodes = tuple(network.folded(node) for node in network.graph.nodes)
-        graph = FloatGraph(nodes, weights, network.graph.outputs)
+        graph = replace(network.graph, nodes=nodes, weights=weights)
         grids = {t: network.grids.learned(t) for t in network.names() if t not in network.wide}
         wide = choose(graph, calibrate(graph, images, self.config), self.config).grids
         grids |= {name: grid for name, grid in wide.items() if name not in grids}
