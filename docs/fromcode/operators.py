@@ -28,6 +28,8 @@ from intaglio.exchange.from_onnx.operators import (
     Operator,
 )
 from intaglio.exchange.from_tflite import importer, tables
+from intaglio.exchange.from_tflite.choosing import Choosing
+from intaglio.exchange.from_tflite.constants import FOLDED
 from intaglio.fixed import PRESETS, Arithmetic
 from intaglio.program import Program
 from intaglio.quant.capture.aten import REMEDIES, TRANSLATIONS
@@ -68,6 +70,9 @@ def of_tflite() -> dict[str, str]:
     two = "of a map and a function of it, or one value: a table, made by LiteRT's own kernel"
     for kind in tables.BINARY:
         made[kind] = f"{made[kind]} Or, {two}" if kind in made else two
+    made |= dict.fromkeys(importer.PARTS, inspect.getdoc(Choosing.parts) or "")
+    made["TRANSPOSE"] = inspect.getdoc(Choosing.transposed) or ""
+    made |= dict.fromkeys(sorted(set(FOLDED) - made.keys()), "of constants, computed once")
     return made | dict.fromkeys(importer.VIEWS, "another view of the same values")
 
 

@@ -183,11 +183,92 @@ class Net:
 
     def concat(self, *parts: int) -> int:
         """Of parts that have one grid."""
+        return self.concat_along(3, *parts)
+
+    def concat_along(self, axis: int, *parts: int) -> int:
         options = schema.ConcatenationOptionsT()
-        options.axis = 3
-        shape = self.shape(parts[0])[:3]
-        y = self.activation((*shape, sum(self.shape(p)[3] for p in parts)), parts[0])
+        options.axis = axis
+        sides = list(self.shape(parts[0]))
+        sides[axis] = sum(self.shape(p)[axis] for p in parts)
+        y = self.activation(tuple(sides), parts[0])
         return self.add("CONCATENATION", list(parts), y, options, "ConcatenationOptions")
+
+    def pad_channels(self, x: int, before: int, after: int) -> int:
+        *sides, c = self.shape(x)
+        y = self.activation((*sides, c + before + after), x)
+        table = self.ints([[0, 0], [0, 0], [0, 0], [before, after]])
+        return self.add("PAD", [x, table], y, schema.PadOptionsT(), "PadOptions")
+
+    def slice(self, x: int, starts: list[int], sizes: list[int]) -> int:
+        ends = zip(self.shape(x), starts, sizes, strict=True)
+        sides = [n - a if k < 0 else k for n, a, k in ends]
+        y = self.activation(tuple(sides), x)
+        inputs = [x, self.ints(starts), self.ints(sizes)]
+        return self.add("SLICE", inputs, y, schema.SliceOptionsT(), "SliceOptions")
+
+    def strided(
+        self, x: int, first: list[int], last: list[int], step: list[int], begins: int = 0,
+        ends: int = 0, shrinks: int = 0,
+    ) -> int:  # fmt: skip
+        options, sides = schema.StridedSliceOptionsT(), []
+        options.beginMask, options.endMask, options.shrinkAxisMask = begins, ends, shrinks
+        for k, side in enumerate(self.shape(x)):
+            if shrinks >> k & 1:
+                continue
+            pick = slice(*(None if mask >> k & 1 else ends_[k] for mask, ends_ in
+                           ((begins, first), (ends, last), (0, step))))  # fmt: skip
+            sides.append(len(range(*pick.indices(side))))
+        y = self.activation(tuple(sides), x)
+        inputs = [x, *(self.ints(v) for v in (first, last, step))]
+        return self.add("STRIDED_SLICE", inputs, y, options, "StridedSliceOptions")
+
+    def split(self, x: int, axis: int, sizes: list[int], even: bool = False) -> list[int]:
+        """SPLIT_V, or SPLIT where the parts are even."""
+        found = []
+        for size in sizes:
+            sides = list(self.shape(x))
+            sides[axis] = size
+            found.append(self.activation(tuple(sides), x))
+        options = schema.SplitOptionsT() if even else schema.SplitVOptionsT()
+        options.numSplits = len(sizes)
+        inputs = [self.ints(axis), x] if even else [x, self.ints(sizes), self.ints(axis)]
+        kind = "SplitOptions" if even else "SplitVOptions"
+        self.add("SPLIT" if even else "SPLIT_V", inputs, found[0], options, kind)
+        self.operators[-1].outputs = found
+        return found
+
+    def unpack(self, x: int, axis: int) -> list[int]:
+        sides = list(self.shape(x))
+        count = sides.pop(axis)
+        options = schema.UnpackOptionsT()
+        options.axis, options.num = axis, count
+        found = [self.activation(tuple(sides), x) for _ in range(count)]
+        self.add("UNPACK", [x], found[0], options, "UnpackOptions")
+        self.operators[-1].outputs = found
+        return found
+
+    def blocks(self, x: int, size: int, deepen: bool) -> int:
+        _, h, w, c = self.shape(x)
+        name, words = ("DEPTH_TO_SPACE", "DepthToSpace")
+        sides = (h * size, w * size, c // size**2)
+        if deepen:
+            name, words = ("SPACE_TO_DEPTH", "SpaceToDepth")
+            sides = (h // size, w // size, c * size**2)
+        options = getattr(schema, f"{words}OptionsT")()
+        options.blockSize = size
+        return self.add(name, [x], self.activation((1, *sides), x), options, f"{words}Options")
+
+    def transpose(self, x: int, *order: int) -> int:
+        sides = tuple(self.shape(x)[k] for k in order)
+        inputs = [x, self.ints(order)]
+        options = schema.TransposeOptionsT()
+        return self.add("TRANSPOSE", inputs, self.activation(sides, x), options, "TransposeOptions")
+
+    def shuffle(self, x: int, groups: int) -> int:
+        """Channels last: reshape, transpose, reshape."""
+        _, h, w, c = self.shape(x)
+        parts = self.reshape(x, 1, h, w, groups, c // groups)
+        return self.reshape(self.transpose(parts, 0, 1, 2, 4, 3), 1, h, w, c)
 
     def nearest(self, x: int, factor: int, half: bool = False) -> int:
         options = schema.ResizeNearestNeighborOptionsT()

@@ -11,19 +11,25 @@ from ai_edge_litert import schema_py_generated as schema
 from intaglio.exchange.from_tflite.flat import LARGEST, File, Flat, Operator
 from intaglio.fixed import TFLITE
 from intaglio.forms import quantized_multiplier
-from intaglio.ops import Input, Op, Pair, Requant
+from intaglio.ops import Input, Op, Pair, Requant, Unary
 from intaglio.program import Builder
+from intaglio.views import View, moves, view_of
 
 Activation = schema.ActivationFunctionType
+LAYOUTS = ("nhwc", "nchw")
 
 
 @dataclass(frozen=True)
 class Held:
-    """The Program's tensor (C, H, W) behind a tensor of the file, whose values lie as (1, H, W, C)
-    in its memory; `shape` is how the file sees them now."""
+    """The Program's tensor (C, H, W) behind a tensor of the file, and how the file sees it."""
 
     name: str
-    shape: tuple[int, ...]
+    view: View
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As the file has it."""
+        return self.view.sides
 
 
 class Building:
@@ -35,6 +41,7 @@ class Building:
         self.held: dict[int, Held] = {}
         self.names: set[str] = set()
         self.weights: dict[tuple[Any, ...], str] = {}
+        self.settled: dict[tuple[str, View, str], str] = {}  # maps that views were made to
 
     # --- the file's side ---
 
@@ -56,7 +63,9 @@ class Building:
             )
         return self.held[number]
 
-    def enter(self, op: Operator, number: int, shape: tuple[int, ...]) -> None:
+    def enter(
+        self, op: Operator, number: int, shape: tuple[int, ...], layout: str = "nhwc"
+    ) -> None:
         """The Program's Input, for the graph's."""
         flat = self.codes(op, number)
         rest = shape[1:] if len(shape) in (2, 4) else ()
@@ -65,11 +74,14 @@ class Building:
                 f"the file's input must be 1 x H x W x C or 1 x C, each of 1 to {LARGEST}, not"
                 f" {list(shape)}; convert the model for one image."
             )
-        h, w, c = (1, 1, *rest) if len(rest) == 1 else rest
+        sides = dict(zip(layout[1:], (1, 1, *rest) if len(rest) == 1 else rest, strict=True))
+        c, h, w = (sides[name] for name in "chw")
         assert flat.type is not None
         made = Input(output=self.unique(flat.name), shape=(c, h, w), type=flat.type)
         self.builder.add(made, flat.type, flat.scale, (flat.zero,))
-        self.held[number] = Held(made.output, shape)
+        whole = view_of(made.shape, layout).reshaped(shape)
+        assert whole is not None
+        self.held[number] = Held(made.output, whole)
 
     def codes(self, op: Operator, number: int) -> Flat:
         """An activation's tensor: of 8 bits, with one scale."""
@@ -90,6 +102,12 @@ class Building:
             raise op.refuse(f"its input {place} must be a constant; convert the model anew.")
         return self.flat(number)
 
+    def numbers(self, op: Operator, place: int) -> list[int]:
+        """The whole numbers of a constant."""
+        data = self.constant(op, place).data
+        assert data is not None
+        return [int(v) for v in data.reshape(-1)]
+
     # --- the Program's side ---
 
     def unique(self, name: str) -> str:
@@ -107,25 +125,53 @@ class Building:
         return self.builder.tensors[held.name].shape
 
     def map(self, op: Operator, place: int = 0) -> Held:
-        """An activation that must be a map as the Program has it."""
-        held = self.input(op, place)
-        c, h, w = self.shape(held)
-        if held.shape != (1, h, w, c):
-            raise op.refuse(
-                f"its input must be 1 x H x W x C of the map that was made, {[1, h, w, c]}, not"
-                f" {list(held.shape)}; cut the model before it."
-            )
-        return held
+        """An activation as a map, channels last."""
+        return self.settle(op, self.input(op, place), "nhwc")
 
-    def keep(self, op: Operator, name: str) -> Held:
-        """The operator's result."""
-        c, h, w = self.builder.tensors[name].shape
-        flat = self.flat(op.outputs[0])
-        if int(np.prod(flat.shape)) != c * h * w:
+    def laid(self, op: Operator, place: int = 0) -> tuple[Held, str]:
+        """An activation as a map, in the layout that it has or, if it has none, that costs less."""
+        held = self.input(op, place)
+        layout = held.view.laid(*LAYOUTS)
+        if layout is None:
+            layout = min(LAYOUTS, key=lambda k: len(self.moves(op, held, k)))
+            held = self.settle(op, held, layout)
+        return held, layout
+
+    def moves(self, op: Operator, held: Held, layout: str, output: str = "") -> list[Unary]:
+        """The operations that make a view a map in a layout."""
+        if len(held.view.axes) != 4 or held.view.axes[0]:
             raise op.refuse(
-                f"its result must have {c * h * w} values, not the shape {list(flat.shape)}."
+                f"its input must be 1 x H x W x C, not {list(held.shape)}; cut the model before it."
             )
-        self.held[op.outputs[0]] = made = Held(name, flat.shape)
+        return moves(held.view, layout).ops(self.shape(held), held.name, output)
+
+    def settle(self, op: Operator, held: Held, layout: str) -> Held:
+        """A view made a map in a layout; made once."""
+        if held.view.laid(layout):
+            return held
+        key = held.name, held.view, layout
+        if key not in self.settled:
+            name = held.name
+            for step in self.moves(op, held, layout, self.unique(f"{held.name}.{layout}")):
+                x = self.builder.tensors[name]
+                name = self.builder.add(step, x.type)
+            self.settled[key] = name
+        made = self.settled[key]
+        return Held(made, view_of(self.builder.tensors[made].shape, layout))
+
+    def keep(self, op: Operator, made: str | Held, place: int = 0) -> Held:
+        """The operator's result: a map, channels last, or a view."""
+        flat = self.flat(op.outputs[place])
+        if isinstance(made, str):
+            shape = self.builder.tensors[made].shape
+            whole = view_of(shape, "nhwc").reshaped(flat.shape)
+            made = Held(made, whole or view_of(shape, "nhwc"))
+        if made.shape != flat.shape:
+            raise op.refuse(
+                f"its result must be of the shape {list(made.shape)}, not {list(flat.shape)};"
+                " convert the model anew."
+            )
+        self.held[flat.index] = made
         return made
 
     def add(self, op: Op, flat: Flat) -> str:

@@ -79,11 +79,11 @@ def check(made: Imported, *, images: int | None = None, seconds: float = SECONDS
     ours = Simulator(made.program, trace=True)(codes)
     places: dict[str, int] = {}
     compared = tensors = 0
-    for number, name in made.tensors.items():
+    for number, held in made.tensors.items():
         if number not in answer.tensors:
             continue
         theirs = answer.tensors[number].reshape(count, -1).astype(np.int64)
-        wrong = int(np.count_nonzero(theirs != lines(ours[name])))
+        wrong = int(np.count_nonzero(theirs != held.view.lines(ours[held.name]).astype(np.int64)))
         compared, tensors = compared + theirs.size, tensors + 1
         if wrong:
             places[made.file.tensors[number].name] = wrong
@@ -91,16 +91,13 @@ def check(made: Imported, *, images: int | None = None, seconds: float = SECONDS
     return Check(version, count, tensors, compared, places, len(active - set(made.tensors)))
 
 
-def lines(maps: Array) -> Array:
-    """(N, C, H, W) as the file has an image in memory, (N, H * W * C)."""
-    return maps.transpose(0, 2, 3, 1).reshape(len(maps), -1).astype(np.int64)
-
-
 def fed(made: Imported, codes: Array) -> Array:
     """What the file reads where the Program reads codes (N, C, H, W): its shape and type."""
     (number,) = made.file.inputs
     flat, (x,) = made.file.tensors[number], made.program.inputs
-    found = lines(codes).reshape(len(codes), *flat.shape[1:])
+    entry = next((n for n, held in made.tensors.items() if held.name == x.name), number)
+    found = made.tensors[entry].view.lines(codes).astype(np.int64)
+    found = found.reshape(len(codes), *flat.shape[1:])
     if flat.type is not None:
         return found.astype(np.int8 if flat.type.signed else np.uint8)
     real: Array = (found - x.zero_point[0]) * np.float32(x.scale)

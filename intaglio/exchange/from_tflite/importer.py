@@ -16,38 +16,44 @@ import numpy as np
 
 from intaglio.errors import ModelError, ProgramError
 from intaglio.exchange.from_tflite.building import Held
+from intaglio.exchange.from_tflite.choosing import Choosing
+from intaglio.exchange.from_tflite.constants import folded
 from intaglio.exchange.from_tflite.flat import DAMAGE, File, Operator, read
-from intaglio.exchange.from_tflite.maps import Maps
 from intaglio.exchange.from_tflite.tables import BINARY, UNARY, Table, tables_of
 from intaglio.ops import Output
 from intaglio.program import Program
 
 LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
-TRANSLATIONS: dict[str, Callable[[Maps, Operator], str]] = {
-    "CONV_2D": Maps.convolution,
-    "DEPTHWISE_CONV_2D": Maps.depthwise,
-    "FULLY_CONNECTED": Maps.dense,
-    "ADD": Maps.addition,
-    "SUB": Maps.addition,
-    "AVERAGE_POOL_2D": Maps.average,
-    "MAX_POOL_2D": Maps.largest,
-    "MEAN": Maps.mean,
-    "PAD": Maps.border,
-    "PADV2": Maps.border,
-    "CONCATENATION": Maps.joined,
-    "RESIZE_NEAREST_NEIGHBOR": Maps.nearest,
+PARTS = ("SPLIT", "SPLIT_V", "UNPACK")
+TRANSLATIONS: dict[str, Callable[[Choosing, Operator], str | Held]] = {
+    "CONV_2D": Choosing.convolution,
+    "DEPTHWISE_CONV_2D": Choosing.depthwise,
+    "FULLY_CONNECTED": Choosing.dense,
+    "ADD": Choosing.addition,
+    "SUB": Choosing.addition,
+    "AVERAGE_POOL_2D": Choosing.average,
+    "MAX_POOL_2D": Choosing.largest,
+    "MEAN": Choosing.mean,
+    "PAD": Choosing.border,
+    "PADV2": Choosing.border,
+    "CONCATENATION": Choosing.joined,
+    "RESIZE_NEAREST_NEIGHBOR": Choosing.nearest,
+    "SLICE": Choosing.slice,
+    "STRIDED_SLICE": Choosing.strided,
+    "SPACE_TO_DEPTH": Choosing.rearranged,
+    "DEPTH_TO_SPACE": Choosing.rearranged,
 }
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A Program made of a file; `tensors` are its names by the file's numbers, those that the
-    file's memory has in the same order; `cut` what was left off, as (operator, why)."""
+    """A Program made of a file; `tensors` are its tensors by the file's numbers, and how the file
+    sees them; `cut` what was left off, as (operator, why)."""
 
     program: Program
     file: File
-    tensors: Mapping[int, str]
+    tensors: Mapping[int, Held]
     cut: tuple[tuple[str, str], ...]
 
 
@@ -56,7 +62,7 @@ def imported(path: Path, meta: Mapping[str, Any] | None = None) -> Imported:
 
     Raises ModelError naming the operator for what no Program can do.
     """
-    file = read(path)
+    file = folded(read(path))
     if len(file.inputs) != 1:
         raise ModelError(f"{path} must have one input, not {len(file.inputs)}.")
     importer = Importer(file, tables_of(file))
@@ -68,8 +74,7 @@ def imported(path: Path, meta: Mapping[str, Any] | None = None) -> Imported:
     if cut:
         notes["cut"] = [name for name, _ in cut]
     program = importer.builder.build(notes)
-    held = {n: h.name for n, h in importer.held.items()}
-    return Imported(program, file, held, cut)
+    return Imported(program, file, dict(importer.held), cut)
 
 
 def refusal_of(op: Operator, error: Exception) -> ModelError:
@@ -82,7 +87,7 @@ def refusal_of(op: Operator, error: Exception) -> ModelError:
     return op.refuse("its inputs and options must be those of its kind; convert the model anew.")
 
 
-class Importer(Maps):
+class Importer(Choosing):
     """Operator by operator."""
 
     def __init__(self, file: File, tables: Mapping[int, Table | str]) -> None:
@@ -115,6 +120,9 @@ class Importer(Maps):
         """Its operations; the result joins `held`."""
         if not op.inputs or min(op.inputs[:2]) < 0:
             raise op.refuse("its first inputs must not be left out; convert the model anew.")
+        if op.kind in PARTS:
+            self.parts(op)
+            return
         if len(op.outputs) != 1:
             raise op.refuse("it must have one result; cut the model before it.")
         table = self.tables.get(number)
@@ -122,6 +130,9 @@ class Importer(Maps):
             raise op.refuse(f"LiteRT's kernel does not run it: {table}")
         if op.kind in VIEWS:
             self.view(op)
+            return
+        if op.kind == "TRANSPOSE":
+            self.transposed(op)
             return
         if op.kind == "QUANTIZE" and self.flat(op.inputs[0]).kind == "FLOAT32":
             self.quantised(op)
@@ -168,7 +179,16 @@ class Importer(Maps):
         held = self.input(op)
         if np.prod(made.shape) != np.prod(held.shape):
             raise op.refuse(f"it must keep its {int(np.prod(held.shape))} values.")
-        self.held[made.index] = Held(held.name, made.shape)
+        view = held.view.reshaped(made.shape)
+        if view is None:
+            held, _ = self.laid(op)
+            view = held.view.reshaped(made.shape)
+        if view is None:
+            raise op.refuse(
+                f"its shape {list(made.shape)} must take whole parts of {list(held.shape)}; cut the"
+                " model before it."
+            )
+        self.held[made.index] = Held(held.name, view)
 
     def finish(self) -> None:
         """Outputs of the Program: the file's own, and what cut operators read."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from intaglio.exchange.from_tflite.building import Building, window_of
+from intaglio.exchange.from_tflite.building import Building, Held, window_of
 from intaglio.exchange.from_tflite.flat import Array, Flat, Operator
 from intaglio.fixed import EXACT_LIMIT, IntType, Rounding, requantise
 from intaglio.multiplier import short
@@ -53,16 +53,25 @@ class Layers(Building):
         return self.layer(op, x.name, weight, data, channels, weight.axis == 3)
 
     def dense(self, op: Operator) -> str:
-        """FULLY_CONNECTED: weights (Cout, K), of a whole map: a convolution of its size."""
+        """FULLY_CONNECTED: weights (Cout, K), of a whole map: a convolution of its size; or of the
+        channels of every pixel."""
         x = self.input(op)
         c, h, w = self.shape(x)
         weight = self.weights_of(op, 2)
-        if weight.shape[1] != c * h * w or op.options.weightsFormat:
+        data, size = integers(weight), weight.shape[1]
+        if op.options.weightsFormat or size not in (c * h * w, c):
             raise op.refuse(
                 f"its weights must be rows of {c * h * w}, as many as one image has, not"
                 f" {list(weight.shape)}."
             )
-        data = integers(weight).reshape(-1, h, w, c).transpose(0, 3, 1, 2)
+        if size == c * h * w:
+            places = x.view.lines(np.arange(size).reshape(1, c, h, w)).reshape(-1)
+            data = data[:, np.argsort(places)].reshape(-1, c, h, w)
+        else:
+            pixels = x.view.reshaped((1, h, w, c))
+            if pixels is None:
+                raise op.refuse("it must read whole pixels; cut the model before it.")
+            x, data = self.settle(op, Held(x.name, pixels), "nhwc"), data.reshape(-1, c, 1, 1)
         return self.layer(op, x.name, weight, data, 1, weight.axis == 0, dense=True)
 
     def weights_of(self, op: Operator, dimensions: int) -> Flat:

@@ -9,7 +9,8 @@ from intaglio.exchange.from_tflite.building import Held, window_of
 from intaglio.exchange.from_tflite.flat import Array, Flat, Operator
 from intaglio.exchange.from_tflite.layers import Layers
 from intaglio.forms import Real, gemmlowp_add, tflite_average
-from intaglio.ops import Concat, Lookup, MaxPool2d, Pad, Requant, SumPool2d, Upsample
+from intaglio.ops import Concat, Lookup, MaxPool2d, Pad, Requant, Select, SumPool2d, Upsample
+from intaglio.views import view_of
 
 
 class Maps(Layers):
@@ -17,16 +18,15 @@ class Maps(Layers):
 
     # --- functions of one code ---
 
-    def function(self, op: Operator, root: int, table: Array) -> str:
+    def function(self, op: Operator, root: int, table: Array) -> Held:
         """A Lookup of the tensor that everything is a function of."""
         held = self.held[root] if root in self.held else self.entered(op, root)
         made = self.codes(op, op.outputs[0])
         name = self.unique(made.name)
         values = [int(v) for v in table]
         constant = self.builder.constant(f"{name}.table", values, made.type)
-        return self.add(
-            Lookup(output=name, input=held.name, table=constant, origin=made.name), made
-        )
+        lookup = Lookup(output=name, input=held.name, table=constant, origin=made.name)
+        return Held(self.add(lookup, made), held.view)
 
     def entered(self, op: Operator, number: int) -> Held:
         """The graph's input."""
@@ -35,7 +35,7 @@ class Maps(Layers):
 
     # --- sums ---
 
-    def addition(self, op: Operator) -> str:
+    def addition(self, op: Operator) -> Held:
         """ADD and SUB of two maps, or of a map and a constant."""
         made = self.codes(op, op.outputs[0])
         constants = [self.flat(n).data is not None for n in op.inputs]
@@ -44,7 +44,9 @@ class Maps(Layers):
                 "a constant beside a map must be one value; fold it into the layer before."
             )
         a, b = self.input(op, 0), self.input(op, 1)
-        if self.shape(a) != self.shape(b) or a.shape != b.shape:
+        if a.view != b.view and a.shape == b.shape:
+            a, b = self.map(op, 0), self.map(op, 1)
+        if a.view != b.view:
             raise op.refuse(
                 f"its operands must have one shape, not {list(a.shape)} and {list(b.shape)};"
                 " enlarge the smaller one before."
@@ -53,10 +55,11 @@ class Maps(Layers):
         reals = (Real(x.scale, x.zero), Real(y.scale, y.zero), Real(made.scale, made.zero))
         lo, hi = self.ends(op, made)
         name = self.unique(made.name)
-        return gemmlowp_add(
+        found = gemmlowp_add(
             self.builder, name, a.name, b.name, reals, lo, hi, made.name, made.type,
             1 if op.kind == "ADD" else -1,
         )  # fmt: skip
+        return Held(found, a.view)
 
     # --- pools ---
 
@@ -95,10 +98,9 @@ class Maps(Layers):
     def mean(self, op: Operator) -> str:
         """MEAN over height and width, n pixels: MBQM of the sum less n zero points, with M, S of
         sx / sy taken to M' = (M << k) // n and S' = S + k, where 2^k is the largest power in n."""
-        x, made = self.map(op), self.codes(op, op.outputs[0])
-        axes = self.constant(op, 1).data
-        assert axes is not None
-        if sorted(int(a) % 4 for a in axes.reshape(-1)) != [1, 2]:
+        (x, layout), made = self.laid(op), self.codes(op, op.outputs[0])
+        axes = {layout[axis % 4] for axis in self.numbers(op, 1)}
+        if axes != {"h", "w"}:
             raise op.refuse("it must be over height and width (axes 1 and 2).")
         read = self.codes(op, op.inputs[0])
         assert made.type is not None
@@ -119,37 +121,48 @@ class Maps(Layers):
 
     # --- order ---
 
-    def border(self, op: Operator) -> str:
-        """PAD and PADV2 of rows and columns by the zero point, or by a constant code."""
-        x, made = self.map(op), self.codes(op, op.outputs[0])
+    def border(self, op: Operator) -> Held:
+        """PAD and PADV2 by the zero point, or by a constant code: rows, columns and channels."""
+        (x, layout), made = self.laid(op), self.codes(op, op.outputs[0])
         self.same_grid(op, self.codes(op, op.inputs[0]), made)
         pads = self.constant(op, 1).data
         assert pads is not None
-        if pads.shape != (4, 2) or pads.min() < 0 or pads[[0, 3]].any():
-            raise op.refuse("it must add rows and columns only, not images or channels.")
-        (top, bottom), (left, right) = pads[1:3].tolist()
+        if pads.shape != (4, 2) or pads.min() < 0 or pads[0].any():
+            raise op.refuse("it must add rows, columns and channels only, not images.")
+        sides = dict(zip(layout, pads.tolist(), strict=True))
         value = made.zero
         if op.kind == "PADV2":
             own = self.constant(op, 2).data
             assert own is not None
             value = int(own.reshape(-1)[0])
-        made_op = Pad(
-            output=self.unique(made.name), input=x.name, padding=(top, bottom, left, right),
-            value=value, origin=made.name,
-        )  # fmt: skip
-        return self.add(made_op, made)
+        name = x.name
+        if any(sides["h"] + sides["w"]):
+            pad = Pad(output=self.unique(made.name), input=name, value=value, origin=made.name,
+                      padding=(*sides["h"], *sides["w"]))  # fmt: skip
+            name = self.add(pad, made)
+        if any(sides["c"]):
+            own_channels = range(self.shape(x)[0])
+            channels = (*[-1] * sides["c"][0], *own_channels, *[-1] * sides["c"][1])
+            select = Select(output=self.unique(made.name), input=name, channels=channels,
+                            value=value, origin=made.name)  # fmt: skip
+            name = self.add(select, made)
+        return Held(name, view_of(self.builder.tensors[name].shape, layout))
 
-    def joined(self, op: Operator) -> str:
+    def joined(self, op: Operator) -> Held:
         """CONCATENATION of channels, of one scale and zero point."""
-        made, parts = self.codes(op, op.outputs[0]), []
+        made, (first, layout) = self.codes(op, op.outputs[0]), self.laid(op)
+        parts = [first]
+        for place in range(1, len(op.inputs)):
+            held, other = self.laid(op, place)
+            parts.append(held if other == layout else self.settle(op, held, layout))
         for place in range(len(op.inputs)):
-            parts.append(self.map(op, place).name)
             self.same_grid(op, self.codes(op, op.inputs[place]), made)
-        if op.options.axis not in (3, -1) or op.options.fusedActivationFunction:
+        if layout[op.options.axis % 4] != "c" or op.options.fusedActivationFunction:
             raise op.refuse("it must join channels (axis 3), without an activation.")
-        return self.add(
-            Concat(output=self.unique(made.name), parts=tuple(parts), origin=made.name), made
-        )
+        concat = Concat(output=self.unique(made.name), parts=tuple(p.name for p in parts),
+                        origin=made.name)  # fmt: skip
+        name = self.add(concat, made)
+        return Held(name, view_of(self.builder.tensors[name].shape, layout))
 
     def nearest(self, op: Operator) -> str:
         """RESIZE_NEAREST_NEIGHBOR, where its places are those of a Program."""
