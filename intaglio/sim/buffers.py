@@ -17,6 +17,7 @@ from intaglio.ops import (
     MaxPool2d,
     Output,
     Padding,
+    Pair,
     Requant,
     Windowed,
     rounding_of,
@@ -30,6 +31,7 @@ from intaglio.sim.kernels import TILE, Scaling
 from intaglio.sim.plan import Array, Kind, Plan, in_bytes, storage, whole
 from intaglio.sim.steps import Step
 from intaglio.sim.vector import packed, transforms, winograd
+from intaglio.sim.vector.forms import FORMS
 
 Tables = Sequence[int] | Ints
 PART = 8192  # bytes of a map that a thread takes at least
@@ -132,8 +134,8 @@ class Buffers:
         channels = self.program.tensors[op.output].shape[0]
         n = self.workers
         match sums.kind:
-            case "winograd" | "winograd bytes" as kind:
-                form = transforms.FORMS[kind]
+            case "winograd" | "winograd bytes" | "winograd oblong" as kind:
+                form = FORMS[kind]
                 cin = self.program.tensors[op.input].shape[0]
                 count = self.shares(op).chunk
                 held = transforms.spread_lanes(self.unit(), form)
@@ -144,7 +146,7 @@ class Buffers:
                         (n, form.points, row), packed.UNSIGNED[form.operand]
                     ),
                     "products": ((n, form.points, products), np.int32),
-                    "sums": ((n, form.side**2, winograd.GROUP), np.int32),
+                    "sums": ((n, prod(form.sides), winograd.GROUP), np.int32),
                 }  # fmt: skip
             case "tiles" | "lanes":
                 return {}
@@ -165,7 +167,7 @@ class Buffers:
 
     def shares(self, op: Conv2d) -> winograd.Shares:
         """How the workers share a convolution by `winograd`."""
-        form = transforms.FORMS[self.plan.sums[op.output].kind]
+        form = FORMS[self.plan.sums[op.output].kind]
         cin = self.program.tensors[op.input].shape[0]
         cout, height, width = self.program.tensors[op.output].shape
         return winograd.shares(form, form.tiles(height, width), cin, cout, self.workers)
@@ -195,17 +197,20 @@ class Buffers:
         return self.lowest(other) - self.lowest(name)
 
     def bordered(
-        self, op: Windowed, dtype: Any, lowest: int = 0, multiple: int = 1, flat: bool = False
-    ) -> Array:
+        self, op: Windowed, dtype: Any, lowest: int = 0, multiples: Pair = (1, 1),
+        flat: bool = False,
+    ) -> Array:  # fmt: skip
         """The input minus `lowest` with its padding, as `dtype`, and below and to the right what
-        makes the windows of a 3x3 kernel a `multiple`; where it lies, if it is there like this,
+        makes the windows of a 3x3 kernel `multiples`; where it lies, if it is there like this,
         and, for kernels that want it `flat`, all its values side by side."""
         x = self.arrays[op.input]
         h, w, c = x.shape
         top, bottom, left, right = op.padding
         height, width = h + top + bottom, w + left + right
-        if multiple > 1:
-            height, width = (whole(side - 2, multiple) + 2 for side in (height, width))
+        if multiples != (1, 1):
+            height, width = (
+                whole(side - 2, n) + 2 for side, n in zip((height, width), multiples, strict=True)
+            )
         outside = op.outside(self.program.tensors[op.input])
         halo = self.plan.halos.get(op.input)
         there = x.dtype == dtype and self.lowest(op.input) == lowest

@@ -19,6 +19,7 @@ from intaglio.sim.kernels import TILE, Forced, Scaling, Window
 from intaglio.sim.plan import Array, Node, pieces, whole
 from intaglio.sim.reference import narrowed, saturates
 from intaglio.sim.vector import packed, transforms, winograd
+from intaglio.sim.vector.forms import FORMS, Form, Tiled
 from intaglio.sim.vector.packed import Map, Parts, Requantised
 
 CHUNK = 8  # pairs of groups of tiles, which go through together
@@ -48,8 +49,8 @@ class Convolutions(Buffers):
         made, registers = self.arrays[node.output], op.output in self.plan.tables
         out = made if registers else made.reshape(-1, made.shape[2])
         match self.plan.sums[op.output].kind:
-            case "winograd" | "winograd bytes" as kind:
-                self.winograd(op, transforms.FORMS[kind], kind, rest, out, made)
+            case "winograd" | "winograd bytes" | "winograd oblong" as kind:
+                self.winograd(op, FORMS[kind], kind, rest, out, made)
             case "bytes" | "pairs" if registers:
                 self.codes(op, made)
             case "bytes" | "pairs":
@@ -62,20 +63,20 @@ class Convolutions(Buffers):
                 self.plain(op, rest, out)
 
     def winograd(
-        self, op: Conv2d, form: transforms.Form, kind: str, rest: tuple[Any, ...], out: Array,
+        self, op: Conv2d, form: Form, kind: Tiled, rest: tuple[Any, ...], out: Array,
         made: Array,
     ) -> None:  # fmt: skip
         unit, packed_weight = self.unit(), self.plan.sums[op.output].weight
         type, weight = self.program.tensors[op.input].type, self.program.constants[op.weight].array
-        x = self.bordered(op, np.uint8, type.lo, form.side)
+        x = self.bordered(op, np.uint8, type.lo, form.sides)
         _, height, width = self.program.tensors[op.output].shape
         shares, span = self.shares(op), type.hi - type.lo
         start = packed.starts(weight, 1, type.lo, unit.lanes)
         begins = winograd.begins(weight, form, span, unit.lanes)
         blocks, spread = blocks_of(unit.isa, form.operand), transforms.spread_of(unit.isa, kind)
         work = winograd.Work(
-            blocks.narrow.address, blocks.wide.address, spread.address, int(form.offsets(span)[0]),
-            unit.pixels, form.side, form.each, height, width, shares.splits,
+            blocks.narrow.address, blocks.wide.address, spread.address, span,
+            unit.pixels, *form.sides, form.each, height, width, shares.splits,
         )  # fmt: skip
         places = np.zeros((self.workers, shares.chunk + 1), np.int64)
         first = (place(x), packed_weight, begins, start[0])

@@ -7,7 +7,7 @@ is never stored. A tensor's buffer is used again when its last reader has run.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +32,11 @@ from intaglio.sim.isa import Isa, Unit, unit_of
 from intaglio.sim.kernels import ALIGN
 from intaglio.sim.reference import narrowed, saturates
 from intaglio.sim.vector import high, packed, winograd
+from intaglio.sim.vector.forms import FORMS, Form, Tiled
 from intaglio.sim.vector.high import Table
-from intaglio.sim.vector.transforms import BYTES, FORMS, WORDS, Form
 
 Array = NDArray[Any]
-Kind = Literal[
-    "tiles", "winograd", "winograd bytes", "bytes", "pairs", "lanes", "depthwise", "words", "exact"
-]
+Kind = Literal[Tiled, "tiles", "bytes", "pairs", "lanes", "depthwise", "words", "exact"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,8 @@ class Sums:
 
     tiles       8-bit codes and weights, int32 sums in high words, by AMX: `sim.amx`
     winograd    3x3 of 8-bit codes and weights, sums of 26 bits: `sim.winograd`, by words; and by
-                bytes, where points of the codes and of the weights are bytes
+                bytes, where points of the codes and of the weights are bytes, in tiles of
+                2x2 outputs or, oblong, of 3x2
     bytes       8-bit codes and weights, int32 sums, on a vector unit: `sim.packed`
     pairs       int16 operands, int32 sums, on a vector unit: `sim.packed`
     lanes       8-bit codes, int16 weights, int32 sums in high words, one channel a group, on a
@@ -120,14 +119,7 @@ def make_plan(program: Program, trace: bool = False, isa: Isa = "generic") -> Pl
     return Plan(program, isa, nodes, slots, sums, tables, halos)
 
 
-REGISTERS = (
-    "tiles",
-    "winograd",
-    "winograd bytes",
-    "bytes",
-    "pairs",
-    "lanes",
-)  # kinds on vector units
+REGISTERS = (*FORMS, "tiles", "bytes", "pairs", "lanes")  # kinds on vector units
 
 
 def in_high_words(program: Program, op: Conv2d, requant: Requant, isa: Isa) -> Table | None:
@@ -215,10 +207,10 @@ def needed(program: Program, op: Windowed, sums: dict[str, Sums]) -> Padding:
     """The padding, and for whole tiles what makes the windows of a 3x3 kernel a multiple."""
     top, bottom, left, right = op.padding
     if isinstance(op, Conv2d) and sums[op.output].kind in FORMS:
-        side = FORMS[sums[op.output].kind].side
+        tall, wide = FORMS[sums[op.output].kind].sides
         _, height, width = program.tensors[op.output].shape
-        bottom += whole(height, side) - height
-        right += whole(width, side) - width
+        bottom += whole(height, tall) - height
+        right += whole(width, wide) - width
     return top, bottom, left, right
 
 
@@ -297,10 +289,11 @@ def kind_of(program: Program, op: Conv2d, isa: Isa, registers: bool) -> Kind:
         return "tiles"
     plain: Kind = "bytes" if unit.operand == "bytes" else "pairs"
     costs: dict[Kind, float] = {plain: 0.9 * plain_cost(program, op, unit)}
-    if winograd_is_exact(program, op, WORDS):
-        costs["winograd"] = winograd_cost(program, op, unit, WORDS)
-    if unit.bytes and winograd_is_exact(program, op, BYTES):
-        costs["winograd bytes"] = winograd_cost(program, op, unit, BYTES)
+    for each in get_args(Tiled):
+        form = FORMS[each]
+        has = unit.bytes or form.operand == "words"
+        if has and winograd_is_exact(program, op, form):
+            costs[each] = winograd_cost(program, op, unit, form)
     return min(costs, key=lambda kind: costs[kind])
 
 

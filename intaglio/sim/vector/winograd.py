@@ -18,8 +18,8 @@ from intaglio.sim.compiled import caller, inlined, jit
 from intaglio.sim.dots import call_block
 from intaglio.sim.isa import Unit
 from intaglio.sim.kernels import TRN, Scaling, requant_channels
+from intaglio.sim.vector.forms import Form
 from intaglio.sim.vector.packed import DTYPES, Map, Requantised
-from intaglio.sim.vector.transforms import Form
 
 GROUP = 64  # output channels whose products lie in the cache together
 GAP = 64  # bytes between the rows of points beyond their own: powers of two would share cache sets
@@ -76,21 +76,23 @@ call_spread, call_gather, call_gather_codes = caller(6), caller(5), caller(11)
 class Work(NamedTuple):
     """What both kernels share.
 
-    narrow, wide  addresses of the `dots.Blocks` of the form's operand
+    one, two      addresses of the `dots.Blocks` of the form's operand
     spread        that of `make_spread`'s function
-    added         its argument
+    span          its argument: the codes are 0 ... span
     pixels        of a block
-    side, each    of the form: of a tile of outputs; bytes of a point
+    tall, wide    of a tile of outputs
+    each          bytes of a point
     height, width of the output
     splits        of `Shares`
     """
 
-    narrow: int
-    wide: int
+    one: int
+    two: int
     spread: int
-    added: int
+    span: int
     pixels: int
-    side: int
+    tall: int
+    wide: int
     each: int
     height: int
     width: int
@@ -111,15 +113,15 @@ def spread_chunk(
     points."""
     held = 4 * lanes // work.each
     pitch = padded(cin, held) * work.each
-    across = (work.width + work.side - 1) // work.side
+    across = (work.width + work.wide - 1) // work.wide
     out, stride = points.ctypes.data, points.strides[0]
     for t in range(count):
         tile = begin + t
-        ty, tx = tile // across * work.side, tile % across * work.side
+        ty, tx = tile // across * work.tall, tile % across * work.wide
         place = x.address + ty * x.row + tx * x.column
         for c in range(0, cin, held):
             to = out + t * pitch + c * work.each
-            call_spread(work.spread, (place + c, x.row, x.column, to, stride, work.added))
+            call_spread(work.spread, (place + c, x.row, x.column, to, stride, work.span))
 
 
 @jit
@@ -140,7 +142,7 @@ def multiply(
         for c in range(0, outs, 2 * lanes):
             w = weight.ctypes.data + (p * blocks + (g + c) // lanes) * step
             start = begins.ctypes.data + p * begins.strides[0] + (g + c) * 4
-            block = work.wide if c + lanes < outs else work.narrow
+            block = work.two if c + lanes < outs else work.one
             for t in range(0, count, work.pixels):
                 to = m + p * m_row + (t * GROUP + c) * 4
                 call_block(
@@ -153,16 +155,16 @@ def multiply(
 
 @inlined
 def store_by(
-    sums: Any, tile: int, side: int, size: tuple[int, int], channel: int, outs: int,
+    sums: Any, tile: int, sides: tuple[int, int], size: tuple[int, int], channel: int, outs: int,
     scaling: Scaling, rounding: int, fused: bool, out: Any,
 ) -> None:  # fmt: skip
     """`store` with what it does known beforehand, so that its innermost loop is one of vectors."""
-    height, width = size
-    across = (width + side - 1) // side
-    top, left = tile // across * side, tile % across * side
-    for i in range(min(side, height - top)):
-        for j in range(min(side, width - left)):
-            row, codes = sums[i * side + j], out[(top + i) * width + left + j]
+    (tall, wide), (height, width) = sides, size
+    across = (width + wide - 1) // wide
+    top, left = tile // across * tall, tile % across * wide
+    for i in range(min(tall, height - top)):
+        for j in range(min(wide, width - left)):
+            row, codes = sums[i * wide + j], out[(top + i) * width + left + j]
             if fused:
                 requant_channels(row, scaling, rounding, channel, outs, codes)
             else:
@@ -173,17 +175,17 @@ def store_by(
 
 @jit
 def store(
-    sums: Any, tile: int, side: int, size: tuple[int, int], channel: int, outs: int,
+    sums: Any, tile: int, sides: tuple[int, int], size: tuple[int, int], channel: int, outs: int,
     scaling: Scaling, fused: int, out: Any,
 ) -> None:  # fmt: skip
     """The sums (pixels, GROUP) of a tile into `out`, `outs` channels from `channel` on, requantised
     when `fused`; pixels beyond the map are left out."""
     if fused and scaling.rounding == TRN:
-        store_by(sums, tile, side, size, channel, outs, scaling, TRN, True, out)
+        store_by(sums, tile, sides, size, channel, outs, scaling, TRN, True, out)
     elif fused:
-        store_by(sums, tile, side, size, channel, outs, scaling, scaling.rounding, True, out)
+        store_by(sums, tile, sides, size, channel, outs, scaling, scaling.rounding, True, out)
     else:
-        store_by(sums, tile, side, size, channel, outs, scaling, TRN, False, out)
+        store_by(sums, tile, sides, size, channel, outs, scaling, TRN, False, out)
 
 
 @jit
@@ -222,9 +224,9 @@ def conv(
     cin       input channels
     """
     lanes, channels = weight.shape[3], out.shape[1]
-    across = (work.width + work.side - 1) // work.side
+    across, sides = (work.width + work.wide - 1) // work.wide, (work.tall, work.wide)
     chunk, size = places.shape[1] - 1, (work.height, work.width)
-    count_all = across * ((work.height + work.side - 1) // work.side)
+    count_all = across * ((work.height + work.tall - 1) // work.tall)
     groups = (channels + GROUP - 1) // GROUP
     v, m, sums = points[worker], products[worker], acc[worker]
     for share in range(first, last):
@@ -244,7 +246,7 @@ def conv(
                             start.ctypes.data + (g + c) * 4, sums.ctypes.data + 4 * c, GROUP * 4,
                         ),
                     )  # fmt: skip
-                store(sums, begin + t, work.side, size, g, outs, scaling, fused, out)
+                store(sums, begin + t, sides, size, g, outs, scaling, fused, out)
 
 
 @jit
@@ -267,10 +269,9 @@ def codes(
     worker: int,
 ) -> None:
     """As `conv`, the sums requantised in registers by `make_gather_codes`' function."""
-    lanes, side = weight.shape[3], work.side
-    across = (work.width + side - 1) // side
-    chunk = places.shape[1] - 1
-    count_all = across * ((work.height + side - 1) // side)
+    lanes, chunk = weight.shape[3], places.shape[1] - 1
+    across = (work.width + work.wide - 1) // work.wide
+    count_all = across * ((work.height + work.tall - 1) // work.tall)
     groups = (channels + GROUP - 1) // GROUP
     v, m = points[worker], products[worker]
     for share in range(first, last):
@@ -282,7 +283,8 @@ def codes(
             outs = min(GROUP, channels - g)
             multiply(work, weight, begins, cin, g, outs, count, v, places[worker], m)
             for t in range(count):
-                top, left = (begin + t) // across * side, (begin + t) % across * side
+                top = (begin + t) // across * work.tall
+                left = (begin + t) % across * work.wide
                 to = out.address + top * out.row + left * out.column + g * requantised.size
                 for c in range(0, outs, lanes):
                     call_gather_codes(
