@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,14 @@ from intaglio.codegen.folding.solve import advice
 from intaglio.codegen.running.compile import Function, compile_bundle
 from intaglio.codegen.schedule.activity import activity
 from intaglio.codegen.schedule.queues import QUEUES, queue_trace, to_text
+from intaglio.codegen.structure.assemble import Top
 from intaglio.codegen.structure.graph import sharing_text
 from intaglio.codegen.structure.ports import random_frames
-from intaglio.codegen.structure.verilog import to_verilog
+from intaglio.codegen.structure.verilog import begun
 from intaglio.errors import BuildError
 from intaglio.file import load
 from intaglio.hdl.pack import hex_text
-from intaglio.ops import Tensor
+from intaglio.ops import Ints, Tensor
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
 from intaglio.system.disk import whole_folder
@@ -45,8 +47,8 @@ from intaglio.system.places import check_folder
 from intaglio.system.steps import Steps
 
 STEPS = (
-    "folding and queues", "expected frames", "Verilog", "queues over time",
-    "ROMs and expected beats",
+    "folding and queues", "expected frames", "queues over time", "ROMs and expected beats",
+    "Verilog",
 )  # fmt: skip
 STIMULUS = 3  # random frames when none are given
 
@@ -178,32 +180,16 @@ def build(
     graph, plan, top, schedule = design.graph, design.plan, design.top, design.schedule
     (x,) = program.inputs
     frames = random_frames(x.type, x.shape, STIMULUS) if images is None else images
-    with steps.step("expected frames"):
-        expected = Simulator(program)(frames)
-    frames = frames.astype(np.int64)
-
-    with steps.step("Verilog"):
-        verilog = to_verilog(top, name)
-    with steps.step("queues over time"):
-        queues, shown = to_text(queue_trace(top.netlist, schedule)), activity(top, schedule)
-    files: dict[str, str] = {
-        "rtl/top.v": verilog,
-        "rtl/intaglio_rom.v": bench.verilog_file("intaglio_rom.v"),
-        "bench/bench_parts.v": bench.verilog_file("bench_parts.v"),
-        "bench/bench.v": bench.bench_verilog(name, top.source, top.sinks, len(frames)),
-        "bench/test_top.py": bench.cocotb_test(top.sinks),
-        "bench/run.py": bench.RUN_SCRIPT,
-        "bench/verilated.py": bench.compiler_script(),
-        "bench/stimulus.hex": bench.hex_beats(top.source, frames),
-        QUEUES: queues,
-    }
-    with steps.step("ROMs and expected beats"):
-        for rom in top.roms:
-            files[str(rom.file)] = hex_text(rom.words, rom.width)
-        for sink in top.sinks:
-            path = f"bench/expected/{sink.tensor_file}.txt"
-            files[path] = bench.expected_beats(sink, expected[sink.tensor].astype(np.int64))
-    files["schedule.json"] = json.dumps(shown) + "\n"
+    with begun(top, name) as verilog:
+        with steps.step("expected frames"):
+            expected = Simulator(program)(frames)
+        with steps.step("queues over time"):
+            queues, shown = to_text(queue_trace(top.netlist, schedule)), activity(top, schedule)
+        files = {QUEUES: queues, "schedule.json": json.dumps(shown) + "\n"}
+        with steps.step("ROMs and expected beats"):
+            files |= around(top, name, frames.astype(np.int64), expected)
+        with steps.step("Verilog"):
+            files["rtl/top.v"] = verilog()
     files |= constraint_files(chip, clock_mhz) | script_files(chip, name, clock_mhz)
     contents = {path: text.encode() for path, text in files.items()}
     contents[PROGRAM] = program_bytes(program)
@@ -233,3 +219,24 @@ def build(
         "program": program.digest(),
     }
     return Bundle(dict(sorted((contents | {MANIFEST: manifest_bytes(facts, contents)}).items())))
+
+
+def around(
+    top: Top, name: str, frames: Ints, expected: Mapping[str, NDArray[np.integer[Any]]]
+) -> dict[str, str]:
+    """The files beside the Verilog: ROMs, and a bench of these frames and what is expected."""
+    files = {
+        "rtl/intaglio_rom.v": bench.verilog_file("intaglio_rom.v"),
+        "bench/bench_parts.v": bench.verilog_file("bench_parts.v"),
+        "bench/bench.v": bench.bench_verilog(name, top.source, top.sinks, len(frames)),
+        "bench/test_top.py": bench.cocotb_test(top.sinks),
+        "bench/run.py": bench.RUN_SCRIPT,
+        "bench/verilated.py": bench.compiler_script(),
+        "bench/stimulus.hex": bench.hex_beats(top.source, frames),
+    }
+    for rom in top.roms:
+        files[str(rom.file)] = hex_text(rom.words, rom.width)
+    for sink in top.sinks:
+        path = f"bench/expected/{sink.tensor_file}.txt"
+        files[path] = bench.expected_beats(sink, expected[sink.tensor].astype(np.int64))
+    return files

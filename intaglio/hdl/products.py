@@ -5,6 +5,7 @@ so that what a design takes is known before.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Literal
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
@@ -101,6 +102,7 @@ def product_of_tables(m: Module, x: Value, factor: int, name: str) -> Value:
     return total
 
 
+@cache
 def packed_shift(terms: int, x: IntType, w: IntType) -> int:
     """Bits that the lower of two packed sums of `terms` products takes: all it can be."""
     ends = [terms * a * b for a in (x.lo, x.hi) for b in (w.lo, w.hi)]

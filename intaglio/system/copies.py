@@ -50,7 +50,8 @@ def as_done(
 ) -> Iterator[tuple[int, Found]]:
     """The place and result of every part, as they come; parts are begun in their order."""
     waiting, lost = deque(range(len(parts))), deque[int]()
-    with copies(min(jobs, len(parts)), work, parts) as ends:
+    count = min(jobs, len(parts))
+    with copies(count if count > 1 else 0, work, parts) as ends:
         busy: dict[Connection, int] = {}
 
         def hand(end: Connection) -> None:
@@ -87,14 +88,33 @@ def received(end: Connection) -> tuple[bool, tuple[Any, ...]]:
 
 
 @contextmanager
+def meanwhile(work: Callable[[Part], Found], part: Part) -> Iterator[Callable[[], Found]]:
+    """What `work` makes of a part, by a copy of this process while this one does what is inside.
+    The function yielded waits for it."""
+    with copies(1, work, (part,)) as ends:
+        for end in ends:
+            with suppress(OSError):  # that it does not answer is noticed
+                end.send(0)
+
+        def found() -> Found:
+            for end in ends:
+                made: tuple[Found, ...] = received(end)[1] if end.poll(PATIENCE) else ()
+                if made:
+                    return made[0]
+            return work(part)
+
+        yield found
+
+
+@contextmanager
 def copies(
     count: int, work: Callable[[Any], Any], parts: Sequence[Any]
 ) -> Iterator[list[Connection]]:
     """The ends of as many processes that take places in `parts` and give results; none where that
-    cannot be, or is of no use."""
+    cannot be."""
     made: list[tuple[BaseProcess, Connection]] = []
     try:
-        if count > 1 and sys.platform == "linux":
+        if sys.platform == "linux":
             with suppress(OSError, AssertionError):  # no processes left, or none allowed
                 for _ in range(count):
                     made.append(copy(work, parts))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intaglio.system.copies import Copies, as_done
+from intaglio.system.copies import Copies, as_done, meanwhile
 
 
 @settings(max_examples=20, deadline=None)
@@ -73,3 +73,28 @@ def test_copies_end_with_the_loop_that_asked() -> None:
         break
     with pytest.raises(ProcessLookupError):
         os.kill(seen[0], 0)
+
+
+@pytest.mark.parametrize("fate", ["lives", "dies", "raises"])
+def test_what_a_copy_makes_meanwhile_is_there_in_any_case(fate: str) -> None:
+    here = os.getpid()
+
+    def work(part: int) -> int:
+        if os.getpid() != here and fate == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if os.getpid() != here and fate == "raises":
+            raise ValueError("here there is none")
+        return os.getpid() * part
+
+    with meanwhile(work, 3) as found:
+        made = found()
+    assert made % 3 == 0
+    assert (made == 3 * here) == (fate != "lives")
+    with meanwhile(time.sleep, 60):  # and is ended where nobody waits for it
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 30
+
+
+def test_an_error_of_a_copy_is_raised_here() -> None:
+    with meanwhile(lambda part: 1 // part, 0) as found, pytest.raises(ZeroDivisionError):
+        found()

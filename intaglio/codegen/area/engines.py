@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from amaranth.utils import bits_for, ceil_log2
 
@@ -187,6 +188,7 @@ def signed(type: IntType) -> int:
     return type.bits + (not type.signed)
 
 
+@cache
 def product_of_adders(x: int, w: int, code: int) -> Area:
     """A product without a multiplier: rows of the wider operand, added in pairs."""
     wide, rows = max(x, w), min(x, w)
@@ -200,6 +202,7 @@ def product_of_adders(x: int, w: int, code: int) -> Area:
     return found
 
 
+@cache
 def tree(terms: int, width: int) -> Area:
     """An adder tree: adders one bit wider than their operands, and a register every two levels."""
     found = Area()

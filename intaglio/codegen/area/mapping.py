@@ -10,6 +10,7 @@ their tables have four inputs too, and a guess for xc7.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from intaglio.codegen.area.area import Area, Product, Storage
 from intaglio.codegen.area.devices import Device, Family
@@ -133,6 +134,7 @@ def memory_need(memory: Storage, family: Family) -> Need:
     return Need(luts=deep * ceil_div(memory.width, width) * luts + chosen, ffs=late)
 
 
+@cache
 def block_rams(memory: Storage, family: Family) -> float:
     """Block RAMs of a memory in the best of their shapes.
 
@@ -163,10 +165,13 @@ def product_need(product: Product, chip: Device) -> Need:
 def multiplier_tiles(a: int, b: int, chip: Device) -> int:
     """Multipliers of an a x b product, the wider operand on the wider side: pairs of parts, of
     which those of one bit, or with too few bits of result, take none."""
-    least = RULES[chip.family].least
-    pairs = [
-        (x, y) for x in parts(max(a, b), max(chip.dsp)) for y in parts(min(a, b), min(chip.dsp))
-    ]
+    return tiles_of(a, b, chip.dsp, RULES[chip.family].least)
+
+
+@cache
+def tiles_of(a: int, b: int, dsp: tuple[int, int], least: int) -> int:
+    """The same, of parts of `dsp` bits, with at least so many bits of result."""
+    pairs = [(x, y) for x in parts(max(a, b), max(dsp)) for y in parts(min(a, b), min(dsp))]
     return sum(min(pair) >= 2 and sum(pair) >= least for pair in pairs)
 
 

@@ -20,11 +20,8 @@ from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.geometry import Geometry
 from intaglio.hdl.products import ProductForm, packs, tree_stages
 from intaglio.hdl.requant import Requantiser
-from intaglio.hdl.rom import MemoryStyle
 from intaglio.hdl.stream import Frame, ceil_div
 from intaglio.ops import Conv2d, rounding_of
-
-WEIGHTS: tuple[MemoryStyle, ...] = ("block", "tables")
 
 
 @dataclass(frozen=True)
@@ -128,10 +125,17 @@ def candidates(
     for folding in foldings or undominated(options(graph, block)):
         edges = need(c.edges(folding), chip)
         for form in c.forms(folding, chip):
-            for weights in WEIGHTS:
-                made = replace(folding, form=form, weights=weights)
-                found.append(Candidate(made, edges + need(c.core(made), chip)))
+            made = replace(folding, form=form, weights="block")
+            core = c.core(made)
+            found.append(Candidate(made, edges + need(core, chip)))
+            made = replace(made, weights="tables")
+            found.append(Candidate(made, edges + need(in_tables(core), chip)))
     return best(found)
+
+
+def in_tables(area: Area) -> Area:
+    """With memories made of tables."""
+    return replace(area, memories=tuple(replace(m, style="tables") for m in area.memories))
 
 
 def undominated(foldings: Sequence[Folding]) -> list[Folding]:
@@ -146,7 +150,10 @@ def best(found: Sequence[Candidate]) -> list[Candidate]:
     """Without those that another one beats in everything, or equals."""
     ordered = sorted(found, key=lambda c: c.price)
     prices = np.array([c.price for c in ordered])
-    kept = np.zeros(len(ordered), dtype=bool)
+    kept = np.empty_like(prices)
+    left: list[Candidate] = []
     for k, price in enumerate(prices):  # whoever beats it comes before it
-        kept[k] = not (prices[:k][kept[:k]] <= price).all(axis=1).any()
-    return [c for c, keep in zip(ordered, kept, strict=True) if keep]
+        if not (kept[: len(left)] <= price).all(axis=1).any():
+            kept[len(left)] = price
+            left.append(ordered[k])
+    return left

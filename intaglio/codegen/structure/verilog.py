@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from amaranth.back import rtlil, verilog
@@ -19,11 +20,20 @@ from amaranth.hdl import Elaboratable
 from intaglio.codegen.structure.assemble import Component, Top
 from intaglio.codegen.structure.graph import unique
 from intaglio.errors import ToolError
+from intaglio.system.copies import meanwhile
 from intaglio.system.processes import complaint, for_libraries
 
 
+@contextmanager
+def begun(top: Top, name: str) -> Iterator[Callable[[], str]]:
+    """The design as Verilog-2005 whose every name is a plain identifier, begun by a copy of this
+    process, which keeps Amaranth's objects to itself; what is yielded waits for it."""
+    with meanwhile(partial(as_rtlil, name=name, ports=list(top.pins.values())), top) as text:
+        yield lambda: from_rtlil(text())
+
+
 def to_verilog(top: Top, name: str) -> str:
-    """The design as Verilog-2005 whose every name is a plain identifier."""
+    """The same, by this process."""
     return converted(top, name=name, ports=list(top.pins.values()))
 
 
@@ -33,9 +43,18 @@ def to_verilog_block(component: Component, name: str) -> str:
 
 
 def converted(design: Elaboratable, **named: Any) -> str:
-    """Amaranth's Verilog, which yosys writes; it starts in the environment of every program."""
+    """Amaranth's Verilog of anything."""
+    return from_rtlil(as_rtlil(design, **named))
+
+
+def as_rtlil(design: Elaboratable, **named: Any) -> str:
+    """Amaranth's text for yosys."""
     with uncollected():
-        text = rtlil.convert(design, emit_src=False, **named)
+        return str(rtlil.convert(design, emit_src=False, **named))
+
+
+def from_rtlil(text: str) -> str:
+    """Verilog, which yosys writes; it starts in the environment of every program."""
     try:
         with for_libraries():
             return plain_names(verilog._convert_rtlil_text(text))
@@ -47,7 +66,7 @@ def converted(design: Elaboratable, **named: Any) -> str:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Without Python's search for garbage in circles, which is made up for at the end."""
+    """Without Python's search for garbage in circles, which Python makes up for later."""
     before = gc.isenabled()
     gc.disable()
     try:
@@ -55,7 +74,6 @@ def uncollected() -> Iterator[None]:
     finally:
         if before:
             gc.enable()
-        gc.collect()
 
 
 def plain_names(text: str) -> str:
