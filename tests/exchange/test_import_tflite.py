@@ -159,6 +159,39 @@ def test_what_is_behind_the_last_layer_is_cut_off(tmp_path: Path) -> None:
     equal(path)
 
 
+def test_the_mean_of_a_distribution_is_decoding(tmp_path: Path) -> None:
+    """The last layer of a head that gives odds for every side of a box has weights, 0 to n - 1."""
+    net = Net(np.random.default_rng(13))
+    x = net.conv(net.input(1, 4, 5, 3), 16, 3)
+    odds = net.tensor((1, 20, 4, 4), Type.INT8, [1 / 256], [-128])
+    options = schema.SoftmaxOptionsT()
+    options.beta = 1.0
+    net.add("SOFTMAX", [net.reshape(x, 1, 20, 4, 4)], odds, options, "SoftmaxOptions")
+    y = net.conv(odds, 1, 1)
+    path = tmp_path / "net.tflite"
+    path.write_bytes(net.content(y))
+    made = imported(path)
+    assert [name.partition(" ")[0] for name, _ in made.cut] == ["SOFTMAX", "CONV_2D"]
+    assert [t.shape for t in made.program.outputs] == [(16, 4, 5)]
+    equal(path)
+
+
+def test_scales_are_of_the_axis_that_has_as_many(tmp_path: Path) -> None:
+    """Depthwise weights whose axis is said to be 0, as older converters wrote it; LiteRT itself
+    wants it right, so that the right file is what the other is compared with."""
+    codes = []
+    for axis in (3, 0):
+        net = Net(np.random.default_rng(14))
+        y = net.conv(net.input(1, 5, 5, 6), 1, 3, deep=True)
+        weight = net.operators[-1].inputs[1]
+        net.tensors[weight].quantization.quantizedDimension = axis
+        path = tmp_path / f"net{axis}.tflite"
+        path.write_bytes(net.content(y))
+        codes.append(imported(path).program)
+    assert codes[0].digest() == codes[1].digest()
+    equal(tmp_path / "net3.tflite")
+
+
 def test_a_float_input_behind_quantize_is_read_as_codes(tmp_path: Path) -> None:
     net = Net(np.random.default_rng(6))
     x = net.tensor((1, 5, 5, 2), Type.FLOAT32)

@@ -182,6 +182,19 @@ def test_an_input_that_is_turned_at_once_has_its_channels_first(tmp_path: Path) 
     assert kinds(program) == []
 
 
+def test_channels_come_first_where_slices_are_taken_before_the_turn(tmp_path: Path) -> None:
+    """Every other pixel of both kinds, joined as channels, then a border: a detector's first layers
+    as converters from other layouts write them."""
+    net = Net(np.random.default_rng(12))
+    x = net.input(1, 3, 6, 8)
+    parts = [
+        net.strided(x, [0, 0, i, j], [1, 3, 6, 8], [1, 1, 2, 2]) for j in (0, 1) for i in (0, 1)
+    ]
+    y = net.concat_along(1, *parts)
+    program = equal(tmp_path / "net.tflite", net, net.conv(net.transpose(y, *NHWC), 4, 3))
+    assert program.inputs[0].shape == (3, 6, 8)
+
+
 def test_dense_of_every_pixel(tmp_path: Path) -> None:
     net = Net(np.random.default_rng(9))
     x = net.input(1, 4, 3, 6)

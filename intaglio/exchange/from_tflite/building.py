@@ -17,6 +17,10 @@ from intaglio.views import View, moves, view_of
 
 Activation = schema.ActivationFunctionType
 LAYOUTS = ("nhwc", "nchw")
+AS_THEY_COME = (  # operators that do so whatever the axes mean
+    "QUANTIZE", "STRIDED_SLICE", "SLICE", "SPLIT", "SPLIT_V", "CONCATENATION", "PAD", "PADV2",
+    "MUL", "ADD", "SUB", "LOGISTIC",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,10 @@ class Building:
             )
         return self.held[number]
 
-    def enter(
-        self, op: Operator, number: int, shape: tuple[int, ...], layout: str = "nhwc"
-    ) -> None:
+    def enter(self, op: Operator, number: int, shape: tuple[int, ...]) -> None:
         """The Program's Input, for the graph's."""
         flat = self.codes(op, number)
+        layout = layout_of(self.file, number) if len(shape) == 4 else "nhwc"
         rest = shape[1:] if len(shape) in (2, 4) else ()
         if not rest or shape[0] != 1 or not all(1 <= side <= LARGEST for side in rest):
             raise op.refuse(
@@ -222,6 +225,23 @@ class Building:
             bias=self.builder.constant(f"{name}.none", [0]),
         )  # fmt: skip
         return self.add(made, flat)
+
+
+def layout_of(file: File, number: int) -> str:
+    """Where an image has its channels: first, where it is transposed to have them last before a
+    layer reads it."""
+    reached = {number}
+    for op in file.operators:
+        if not reached.intersection(op.inputs):
+            continue
+        if op.kind == "TRANSPOSE":
+            order = file.tensors[op.inputs[1]].data
+            first = order is not None and order.reshape(-1).tolist() == [0, 2, 3, 1]
+            return "nchw" if first else "nhwc"
+        if op.kind not in AS_THEY_COME:
+            break
+        reached.update(op.outputs)
+    return "nhwc"
 
 
 def window_of(op: Operator, size: Pair, kernel: Pair) -> dict[str, Any]:

@@ -21,16 +21,12 @@ class Choosing(Maps):
     # --- layouts ---
 
     def transposed(self, op: Operator) -> None:
-        """TRANSPOSE: the same map, seen along other axes; of the graph's input it tells whether the
-        channels come first."""
+        """TRANSPOSE: the same map, seen along other axes."""
         order = self.numbers(op, 1)
-        number = op.inputs[0]
-        if number in self.file.inputs and number not in self.held and order == [0, 2, 3, 1]:
-            self.enter(op, number, self.flat(number).shape, "nchw")
         held = self.input(op)
         if sorted(order) != list(range(len(held.view.axes))):
             raise op.refuse(f"it must order {len(held.view.axes)} axes, not {order}.")
-        self.same_grid(op, self.codes(op, number), self.codes(op, op.outputs[0]))
+        self.same_grid(op, self.codes(op, op.inputs[0]), self.codes(op, op.outputs[0]))
         self.keep(op, Held(held.name, held.view.transposed(order)))
 
     # --- parts ---

@@ -202,7 +202,11 @@ def flat_of(tensor: Any, index: int, model: Any, content: bytes) -> Flat:
         if type is not None and not type.holds(min(zeros), max(zeros)):
             raise ValueError("zero points that are no codes")
         if len(scales) > 1 and not (0 <= axis < len(shape) and shape[axis] == len(scales)):
-            raise ValueError("scales along no axis")
+            # Older converters left it 0 for depthwise layers, and some runtimes never read it.
+            axes = [k for k, side in enumerate(shape) if side == len(scales)]
+            if len(axes) != 1:
+                raise ValueError("scales along no axis")
+            (axis,) = axes
     return Flat(
         index,
         (tensor.Name() or b"").decode("utf-8", "replace"),

@@ -25,6 +25,7 @@ from intaglio.program import Program
 
 LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
+MOVES = (*VIEWS, "TRANSPOSE", "QUANTIZE", "DEQUANTIZE")
 PARTS = ("SPLIT", "SPLIT_V", "UNPACK")
 TRANSLATIONS: dict[str, Callable[[Choosing, Operator], str | Held]] = {
     "CONV_2D": Choosing.convolution,
@@ -95,6 +96,7 @@ class Importer(Choosing):
         self.tables = tables
         self.missing: list[tuple[Operator, str]] = []
         self.lost: dict[int, ModelError] = {}  # tensors that cut operators make
+        self.odds: set[int] = set()  # of those, what a SOFTMAX made, in any shape
         self.ends_at: set[int] = set()
         self.readers: dict[int, list[int]] = {}
         for number, op in enumerate(file.operators):
@@ -110,8 +112,12 @@ class Importer(Choosing):
             self.add_operator(number, op)
         except (ModelError, ProgramError, *DAMAGE) as error:
             refusal = refusal_of(op, error)
-            if op.kind in LAYERS:
+            # A layer of odds is their mean, as in heads that give a distribution for each side.
+            of_odds = not self.odds.isdisjoint(op.inputs[:1])
+            if op.kind in LAYERS and not of_odds:
                 raise refusal from error
+            if op.kind == "SOFTMAX" or (op.kind in MOVES and of_odds):
+                self.odds.update(op.outputs)
             self.missing.append((op, str(refusal)))
             self.lost |= dict.fromkeys(op.outputs, refusal)
             self.ends_at |= {n for n in op.inputs if n in self.held}
