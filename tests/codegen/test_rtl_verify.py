@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from tools import needs
 
 from intaglio.codegen.bundle import build
 from intaglio.codegen.folding import design as design_module
+from intaglio.codegen.running import benches
 from intaglio.codegen.running import tools as tools_module
-from intaglio.codegen.running.verify import verify
+from intaglio.codegen.running.verify import VerifyResult, verify
 from intaglio.codegen.schedule.sizing import size_queues
 from intaglio.codegen.schedule.timing import Model, Schedule
 from intaglio.errors import BuildError, ToolError
@@ -42,6 +44,32 @@ def test_stalls_on_every_port_change_nothing_but_the_time(folder: Path) -> None:
     result = verify(folder, frames=7, stalls=True)
     assert (result.frames, result.mismatches) == (7, 0)
     assert result.cycles_per_frame is None
+
+
+def test_folders_of_the_same_verilog_share_a_compiled_bench(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second does not compile; what does not fit is not taken."""
+    needs("verilator")
+    shelf = tmp_path / "kept"
+    monkeypatch.setattr(benches, "shelf", lambda name: shelf)
+    made = build(skip())
+
+    def again(place: str) -> tuple[VerifyResult, bool]:
+        made.write(tmp_path / place)
+        found = verify(tmp_path / place, frames=2)
+        log = (tmp_path / place / "sim" / "verilator.log").read_text()
+        return replace(found, seconds=0.0), "compiling" in log
+
+    first, compiled = again("first")
+    assert compiled
+    assert again("second") == (first, False)
+    (kept,) = shelf.iterdir()
+    (kept / "sources.sha256").write_text("of something else")
+    assert again("third") == (first, True)
+    top = tmp_path / "third" / "rtl" / "top.v"
+    top.write_text(top.read_text() + "// another\n")
+    assert benches.name(tmp_path / "third") != kept.name == benches.name(tmp_path / "second")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import pairwise
@@ -16,6 +16,7 @@ import numpy as np
 
 from intaglio.codegen.folder.bench import expected_beats, recording
 from intaglio.codegen.folder.manifest import read_manifest
+from intaglio.codegen.running.benches import shared
 from intaglio.codegen.running.tools import SimulatorName, check_tools
 from intaglio.cosim.port import Port
 from intaglio.cosim.score import Mismatch, Recording, compare
@@ -172,7 +173,8 @@ def run_bench(
     command += ["--kept", str(kept / "intaglio")] if kept else []
     log = folder / "sim" / f"{simulator}.log"
     more = {"PYTHONDONTWRITEBYTECODE": "1"}
-    _, printed = run_logged(command + ["--stalls"] * stalls, folder, log, more)
+    with shared(folder) if simulator == "verilator" else nullcontext():
+        _, printed = run_logged(command + ["--stalls"] * stalls, folder, log, more)
     if not any((folder / recording(sink)).is_file() for sink in sinks):
         wrong = complaint(printed)
         raise ToolError(f"{simulator} must run the bench, but stopped: {wrong}; see {log}.")
