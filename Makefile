@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 DEMO_READY := $(VENV)/.demo-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow docs bench-quant bench-sim bench-hw conformance formal lint format golden release-check clean
+.PHONY: help setup demo test test-slow docs bench-quant bench-sim bench-hw conformance gallery formal lint format golden release-check clean
 
 define needed
 for tool in $(1); do command -v $$tool >/dev/null || \
@@ -82,6 +82,9 @@ bench-hw: $(READY) ## cycles, queues, AP, place and route, and a peer's network,
 	$(BIN)/python benchmarks/codegen/timing.py --folder build/timing
 	$(BIN)/python benchmarks/codegen/resources.py
 	$(BIN)/python benchmarks/codegen/resnet8.py
+
+gallery: $(READY) ## networks of others, from the files in $$INTAGLIO_MODELS to integers (goes on where it stopped)
+	$(BIN)/python benchmarks/exchange/gallery.py $(ARGS)
 
 conformance: $(READY) .executorch/.ready ## our integers against other programs' integers, minutes
 	$(BIN)/python benchmarks/exchange/conformance.py $(ARGS)

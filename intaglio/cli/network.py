@@ -112,12 +112,13 @@ def run(
     json_file: JsonOption = None,
 ) -> None:
     """Run images through the bit-accurate simulator: DIR/NAME.boxes.png, or --raw integers in
-    DIR/NAME.maps.npz."""
+    DIR/NAME.maps.npz, those of an imported file's own last softmax among them."""
     steps = step_log()
     from intaglio.detect.images import batch_size, image_files
     from intaglio.detect.pictures import header, tell
     from intaglio.detect.seen import BOXES, check_names
     from intaglio.file import load
+    from intaglio.host import finished
     from intaglio.models import head_of, images_for
     from intaglio.sim.engine import Simulator
 
@@ -142,6 +143,8 @@ def run(
             steps.progress(first, len(images))
             part = images[first : first + step]
             maps = simulator(images_for(program, part, resize=resize, quiet=True))
+            if raw:
+                maps = finished(program, maps)
             for n, path in enumerate(part):
                 codes = {name: array[n] for name, array in maps.items()}
                 if spec is None:

@@ -11,6 +11,10 @@ import pytest
 from tools import Cli, needs_modules, refused
 
 from intaglio.errors import ModelError
+from intaglio.fixed import TFLITE, IntType
+from intaglio.host import Softmax, finished, softmax
+from intaglio.ops import Input, Output
+from intaglio.program import Builder
 
 needs_modules("ai_edge_litert", "flatbuffers")
 
@@ -18,6 +22,7 @@ from tflite_files import Net, Type, schema  # noqa: E402  # after the check
 
 from intaglio.exchange.from_tflite.checked import check  # noqa: E402  # the same
 from intaglio.exchange.from_tflite.importer import imported  # noqa: E402  # the same
+from intaglio.exchange.from_tflite.kernels import run  # noqa: E402  # the same
 
 SAME, VALID = schema.Padding.SAME, schema.Padding.VALID
 OLD = ("LOGISTIC", "TANH", "LEAKY_RELU", "RELU", "RELU6")  # of uint8 too
@@ -156,7 +161,43 @@ def test_what_is_behind_the_last_layer_is_cut_off(tmp_path: Path) -> None:
     made = imported(path)
     assert [name for name, _ in made.cut] == [f"SOFTMAX of tensor {y}"]
     assert made.program.meta["cut"] == [f"SOFTMAX of tensor {y}"]
-    equal(path)
+    assert y in made.tensors  # the host's step makes it
+    assert equal(path) == 4 * (12 + 6 + 6)
+
+
+@pytest.mark.parametrize("kind", [Type.INT8, Type.UINT8])
+def test_a_last_softmax_is_litert_s(tmp_path: Path, kind: int) -> None:
+    """Of many scales, of codes near each other and far apart, some all alike."""
+    rng, files, ours = np.random.default_rng(15), {}, {}
+    lowest = 0 if kind == Type.UINT8 else -128
+    for n in range(24):
+        net, channels = Net(rng, kind), int(rng.integers(1, 40))
+        scale = float(np.float32(10 ** rng.uniform(-3, 0.3)))
+        options = schema.SoftmaxOptionsT()
+        options.beta = float(rng.choice([1.0, 0.5, 2.0]))
+        x = net.tensor((1, channels), kind, [scale], [lowest])
+        y = net.tensor((1, channels), kind, [1 / 256], [lowest])
+        net.inputs.append(x)
+        net.add("SOFTMAX", [x], y, options, "SoftmaxOptions")
+        codes = rng.integers(lowest, lowest + 256, (100, channels))
+        codes[::4] = lowest + (codes[::4] - lowest) // 16
+        dtype = np.uint8 if kind == Type.UINT8 else np.int8
+        files[str(n)] = net.content(y), [codes.astype(dtype)]
+        step = Softmax("x", "y", scale, options.beta, lowest)
+        ours[str(n)] = y, softmax(codes.astype(np.int64), step)
+    for name, answer in run(files)[1].items():
+        y, made = ours[name]
+        np.testing.assert_array_equal(answer.tensors[y].reshape(made.shape), made)
+
+
+def test_a_host_s_step_that_is_none_is_refused() -> None:
+    builder = Builder(TFLITE)
+    builder.add(Input(output="x", shape=(2, 1, 1), type=IntType(8, True)))
+    builder.add(Output(output="y", input="x"))
+    for step in ({"kind": "softmax"}, {"kind": "sort", "input": "y"}, 3):
+        program = builder.build({"host": [step]})
+        with pytest.raises(ModelError, match="must hold steps as import writes them"):
+            finished(program, {})
 
 
 def test_the_mean_of_a_distribution_is_decoding(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from intaglio.exchange.compared import random_codes
 from intaglio.exchange.from_tflite.flat import Array
 from intaglio.exchange.from_tflite.importer import Imported
 from intaglio.exchange.from_tflite.kernels import SECONDS, run
+from intaglio.host import finished
 from intaglio.sim.engine import Simulator
 
 PIXELS = 1 << 16  # of all images together
@@ -67,16 +68,21 @@ class Check:
         return asdict(self) | {"differing": self.differing, "wrong": self.wrong}
 
 
-def check(made: Imported, *, images: int | None = None, seconds: float = SECONDS) -> Check:
-    """Compare on 2 to 32 random images: the more, the smaller they are."""
+def check(
+    made: Imported, *, images: int | None = None, codes: Array | None = None,
+    seconds: float = SECONDS,
+) -> Check:  # fmt: skip
+    """Compare on `codes` (N, C, H, W), or on 2 to 32 random images: the more, the smaller."""
     (x,) = made.program.inputs
-    count = images or max(2, min(32, PIXELS // int(np.prod(x.shape))))
-    codes = random_codes(made.program, count)
+    if codes is None:
+        count = images or max(2, min(32, PIXELS // int(np.prod(x.shape))))
+        codes = random_codes(made.program, count)
+    count = len(codes)
     version, answers = run({"file": (made.file.content, [fed(made, codes)])}, seconds)
     answer = answers["file"]
     if answer.words:
         return Check(version, count, 0, 0, {}, 0, f"it could not run the file: {answer.words}")
-    ours = Simulator(made.program, trace=True)(codes)
+    ours = finished(made.program, Simulator(made.program, trace=True)(codes))
     places: dict[str, int] = {}
     compared = tensors = 0
     for number, held in made.tensors.items():

@@ -20,8 +20,10 @@ from intaglio.exchange.from_tflite.choosing import Choosing
 from intaglio.exchange.from_tflite.constants import folded
 from intaglio.exchange.from_tflite.flat import DAMAGE, File, Operator, read
 from intaglio.exchange.from_tflite.tables import BINARY, UNARY, Table, tables_of
+from intaglio.host import SUM_BITS, Softmax
 from intaglio.ops import Output
 from intaglio.program import Program
+from intaglio.views import Factor
 
 LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
@@ -69,13 +71,16 @@ def imported(path: Path, meta: Mapping[str, Any] | None = None) -> Imported:
     importer = Importer(file, tables_of(file))
     for number, op in enumerate(file.operators):
         importer.put(number, op)
-    importer.finish()
+    outputs = importer.finish()
     cut = tuple((op.name, reason) for op, reason in importer.missing)
     notes: dict[str, Any] = dict(meta or {})
     if cut:
         notes["cut"] = [name for name, _ in cut]
+    steps, held = importer.host(outputs)
+    if steps:
+        notes["host"] = [step.to_meta() for step in steps]
     program = importer.builder.build(notes)
-    return Imported(program, file, dict(importer.held), cut)
+    return Imported(program, file, importer.held | held, cut)
 
 
 def refusal_of(op: Operator, error: Exception) -> ModelError:
@@ -196,9 +201,10 @@ class Importer(Choosing):
             )
         self.held[made.index] = Held(held.name, view)
 
-    def finish(self) -> None:
-        """Outputs of the Program: the file's own, and what cut operators read."""
-        found: set[str] = set()
+    def finish(self) -> dict[str, str]:
+        """Outputs of the Program, by the tensors that they are of: the file's own, and what cut
+        operators read."""
+        found: dict[str, str] = {}
         for number in self.file.outputs:
             if number not in self.held and number not in self.lost:
                 raise ModelError(
@@ -214,4 +220,27 @@ class Importer(Choosing):
             if held.name not in found:
                 made = Output(output=self.unique(f"{held.name}.out"), input=held.name)
                 self.add(made, self.flat(number))
-                found.add(held.name)
+                found[held.name] = made.output
+        return found
+
+    def host(self, outputs: Mapping[str, str]) -> tuple[list[Softmax], dict[int, Held]]:
+        """The softmaxes over the channels of an output, and what they make by its number."""
+        steps: list[Softmax] = []
+        held: dict[int, Held] = {}
+        for op, _ in self.missing:
+            source = self.held.get(op.inputs[0]) if op.kind == "SOFTMAX" and op.inputs else None
+            made = self.flat(op.outputs[0]) if len(op.outputs) == 1 else None
+            if source is None or made is None or made.type is None:
+                continue
+            read = self.codes(op, op.inputs[0])
+            (*_, last), channels = source.view.axes, self.shape(source)[0]
+            over = last == ((Factor("c", channels),) if channels > 1 else ())
+            grid = (read.kind, (1 / 256,), (made.type.lo,))
+            fits = (made.kind, made.scales, made.zeros) == grid
+            if over and fits and channels <= 1 << SUM_BITS and op.options.beta > 0:
+                name = self.unique(made.name)
+                beta = float(op.options.beta)
+                step = Softmax(outputs[source.name], name, read.scale, beta, made.type.lo)
+                steps.append(step)
+                held[made.index] = Held(name, source.view)
+        return steps, held
