@@ -58,10 +58,7 @@ def gemmlowp_add(
     twice = 2 * max(x.scale, y.scale)
     parts = []
     for side, tensor, real in (("a", a, x), ("b", b, y)):
-        m, shift = quantized_multiplier(real.scale / twice)
-        source = builder.tensors[tensor].type
-        codes = range(source.lo, source.hi + 1)
-        table = [double(((q - real.zero) << PRE_SHIFT) * m, shift) for q in codes]
+        table = gemmlowp_table(builder.tensors[tensor].type, real, twice)
         constant = builder.constant(f"{name}.{side}.table", table)
         lookup = Lookup(output=f"{name}.{side}", input=tensor, table=constant, origin=origin)
         parts.append(builder.add(lookup, scale=twice / (1 << PRE_SHIFT), zero_point=(0,)))
@@ -71,6 +68,13 @@ def gemmlowp_add(
         shift=shift, lo=lo, hi=hi, offset=out.zero, origin=origin,
     )  # fmt: skip
     return builder.add(op, type, out.scale, (out.zero,))
+
+
+def gemmlowp_table(type: IntType, real: Real, twice: float) -> list[int]:
+    """u of every code of an operand of that addition."""
+    m, shift = quantized_multiplier(real.scale / twice)
+    codes = range(type.lo, type.hi + 1)
+    return [double(((q - real.zero) << PRE_SHIFT) * m, shift) for q in codes]
 
 
 def xnnpack_add(
@@ -124,6 +128,13 @@ def tflite_average(builder: Builder, name: str, pool: SumPool2d) -> str:
 def tflite_divides(x: Tensor, n: int) -> bool:
     """Whether `tflite_average` is exact for windows of n codes of x."""
     return n * n * max(abs(x.lo), abs(x.hi)) < 1 << 30
+
+
+def tflite_mean(m: int, shift: int, n: int) -> tuple[int, int]:
+    """(M', S') by which TFLite's MEAN scales a sum of n codes, of (M, S) of sx / sy: (M << k) // n
+    and S + k, where 2^k is the largest power in n."""
+    k = min(n.bit_length() - 1, 32, 62 - shift)
+    return (m << k) // n, shift + k
 
 
 def tosa_reciprocal(n: int) -> tuple[int, int]:

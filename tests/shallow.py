@@ -103,7 +103,7 @@ class Design:
         graph = hardware_graph(program, sharing)
         least = plan_for_cycles(graph, 1 << 62).multipliers
         plan = plan_for_multipliers(graph, max(1, least + extra))
-        self.top, self.schedule = scheduled(graph, plan, device("generic"))
+        _, self.top, self.schedule = scheduled(graph, plan, device("generic"))
         self.folder = folder
         self.depths = {i: self.top.netlist.cells[i].depth for i in self.top.netlist.fifos}
         self.patience = 4 * self.schedule.interval + 2 * self.schedule.latency + 1000

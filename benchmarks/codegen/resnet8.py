@@ -1,13 +1,15 @@
 """ResNet8 of MLPerf Tiny beside other generators.
 
-python benchmarks/codegen/resnet8.py [--rtl FRAMES]
+python benchmarks/codegen/resnet8.py [--rtl FRAMES] [--file pretrainedResnet_quant.tflite]
 
 The network has the CIFAR-10 shape and random weights, so that nobody's accuracy is claimed: a
 design's size and speed do not depend on the values of its weights. Each row quantises it, builds
 it for a device, and runs random frames through the RTL, compiled by Verilator, and through the
-simulator. Then yosys counts its cells, and for ECP5 nextpnr places and routes it (--seeds 0:
-neither, minutes each). Written to results/hw.json as "resnet8", and to docs/resnet8.md, step by
-step: what is there of the same design and not measured again is kept.
+simulator. With --file the row is of the benchmark's own trained network, imported from its .tflite
+file (mlcommons/tiny), in that file's integers. Then yosys counts its cells, and for ECP5 nextpnr
+places and routes it (--seeds 0: neither, minutes each). Written to results/hw.json as "resnet8",
+and to docs/resnet8.md, step by step: what is there of the same design and not measured again is
+kept.
 """
 
 import argparse
@@ -33,6 +35,7 @@ from intaglio.codegen.bundle import Bundle, build
 from intaglio.codegen.folder.scripts import SOURCES
 from intaglio.codegen.structure.ports import random_frames
 from intaglio.detect.networks.resnet import BasicBlock
+from intaglio.exchange.from_tflite.importer import imported
 from intaglio.program import Program
 from intaglio.quant import QuantConfig, quantize
 from intaglio.sim.engine import Simulator
@@ -108,6 +111,7 @@ class Row:
     mismatches: int | None = None
     measured_cycles_per_frame: int | None = None
     measured_latency_cycles: int | None = None
+    weights: str = "random"
 
     @property
     def reached_mhz(self) -> float:
@@ -121,7 +125,8 @@ class Row:
 
     def same(self, other: "Row") -> bool:
         """Whether both are of one design."""
-        keys = ("bits", "target", "clock_mhz", "cycles_per_frame", "latency_cycles", "multipliers")
+        keys = ("bits", "weights", "target", "clock_mhz", "cycles_per_frame", "latency_cycles",
+                "multipliers")  # fmt: skip
         return all(getattr(self, key) == getattr(other, key) for key in keys)
 
 
@@ -133,28 +138,40 @@ def main() -> None:
     parser.add_argument("--bits", type=int, nargs="+", default=[8, 4], choices=[8, 4])
     parser.add_argument("--target", nargs="+", default=TARGETS, choices=TARGETS)
     parser.add_argument("--folder", type=Path, help="Where compiled designs are kept.")
+    parser.add_argument("--file", type=Path, metavar="FILE.tflite", help="The trained network.")
     options = parser.parse_args()
+    if options.file is not None:
+        program = imported(options.file).program
+        for target in options.target:
+            measure(program, 8, target, options, "trained")
+        return
     images = np.random.default_rng(0).integers(0, 256, (64, 3, 32, 32), dtype=np.uint8)
     for bits in options.bits:
         config = QuantConfig(wbits=bits, abits=bits, first_wbits=bits, method="mse")
         program = quantize(resnet8(), images, config).program
         for target in options.target:
-            lanes = LANES[bits, target]
-            bundle = build(program, target=target, lanes=lanes, clock_mhz=CLOCK_MHZ)
-            row = kept(estimated(bundle, program, bits))
-            with tempfile.TemporaryDirectory() as scratch:
-                folder = options.folder or Path(scratch)
-                if options.rtl:
-                    row = replace(row, **played(bundle, program, options.rtl, folder))
-                    write(row)
-                if options.seeds:
-                    place = folder / f"resnet8-{bits}-{target}"
-                    row = replace(row, **synthesised(bundle, place))
-                    write(row)
-                if options.seeds and device(target).family in PACKED:
-                    row = replace(row, **routed(place, target, options.seeds))
+            measure(program, bits, target, options, "random")
+
+
+def measure(
+    program: Program, bits: int, target: str, options: argparse.Namespace, weights: str
+) -> None:
+    """One row, written step by step."""
+    bundle = build(program, target=target, lanes=LANES[bits, target], clock_mhz=CLOCK_MHZ)
+    row = kept(replace(estimated(bundle, program, bits), weights=weights))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.folder or Path(scratch)
+        if options.rtl:
+            row = replace(row, **played(bundle, program, options.rtl, folder))
             write(row)
-            print(row, flush=True)
+        if options.seeds:
+            place = folder / f"resnet8-{weights}-{bits}-{target}"
+            row = replace(row, **synthesised(bundle, place))
+            write(row)
+        if options.seeds and device(target).family in PACKED:
+            row = replace(row, **routed(place, target, options.seeds))
+    write(row)
+    print(row, flush=True)
 
 
 def kept(row: Row) -> Row:
@@ -169,9 +186,12 @@ def rows() -> list[Row]:
 
 
 def write(row: Row) -> None:
-    """The row in the place of that of its bits and target, and the page."""
-    others = [old for old in rows() if (old.bits, old.target) != (row.bits, row.target)]
-    every = sorted([*others, row], key=lambda r: (-r.bits, r.target))
+    """The row in the place of that of its bits, weights and target, and the page."""
+
+    def place(r: Row) -> tuple[int, str, str]:
+        return -r.bits, r.weights, r.target
+
+    every = sorted([*(old for old in rows() if place(old) != place(row)), row], key=place)
     put("resnet8", [{**asdict(r), "fps": round(r.fps, 1)} for r in every])
     write_text(PAGE, page(every))
 
@@ -236,9 +256,9 @@ def routed(folder: Path, target: str, seeds: int) -> dict[str, Any]:
 def page(rows: Sequence[Row]) -> str:
     """docs/resnet8.md."""
     ours = (
-        "bits", "target", "multiplications a cycle", "clock, MHz", "Fmax, MHz", "frames/s",
-        "cycles a frame", "latency, µs", "LUTs", "DSPs", "block RAMs", "counted by", "RTL frames",
-        "integers that differ", "cycles measured",
+        "bits", "weights", "target", "multiplications a cycle", "clock, MHz", "Fmax, MHz",
+        "frames/s", "cycles a frame", "latency, µs", "LUTs", "DSPs", "block RAMs", "counted by",
+        "RTL frames", "integers that differ", "cycles measured",
     )  # fmt: skip
     theirs = (
         "generator", "bits", "device", "clock, MHz", "frames/s", "cycles a frame", "LUTs", "DSPs",
@@ -266,8 +286,9 @@ def cells(row: Row) -> list[str]:
     measured = f"{number(row.measured_cycles_per_frame)}, {number(row.measured_latency_cycles)}"
     latency = row.latency_cycles / row.reached_mhz
     return [
-        str(row.bits), f"`{row.target}`", number(row.multipliers), f"{row.clock_mhz:g}",
-        number(row.fmax_mhz), number(round(row.fps)), number(row.cycles_per_frame),
+        str(row.bits), row.weights, f"`{row.target}`", number(row.multipliers),
+        f"{row.clock_mhz:g}", number(row.fmax_mhz), number(round(row.fps)),
+        number(row.cycles_per_frame),
         f"{latency:,.0f} ({row.latency_cycles:,} cycles)", number(row.luts), f"{row.dsp:g}",
         f"{row.rams:g}", "yosys" if row.synthesised else "estimate", number(row.rtl_frames),
         number(row.mismatches), measured,
@@ -293,9 +314,10 @@ HEADER = f"""# ResNet8 beside other generators
 
 `{COMMAND}` writes this page. The network is the image classifier of MLPerf Tiny: 32x32 pixels, a
 convolution to 16 channels, three residual stacks of 16, 32 and 64 channels, the average over the
-map, ten logits; 12.5 million multiplications a frame. Its weights are random: a design's size and
-speed do not depend on their values, and no accuracy is claimed. {ABSENT} is what was not found or
-not run.
+map, ten logits; 12.5 million multiplications a frame. "random" weights are ours, quantised in
+intaglio's arithmetic; "trained" is the benchmark's own `pretrainedResnet_quant.tflite`
+(mlcommons/tiny, `--file`), in that file's integers, LiteRT's reference kernels to the bit.
+{ABSENT} is what was not found or not run.
 """
 NOTES = f"""
 The foldings are the fastest with at most about as many multiplications a cycle as the device has

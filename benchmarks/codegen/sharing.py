@@ -49,7 +49,7 @@ def queue_bits(program: Program, sharing: Sequence[Key], extra: int) -> int:
     """Of a design with those engines, `extra` multipliers above the fewest."""
     graph = hardware_graph(program, sharing)
     least = plan_for_cycles(graph, 1 << 62).multipliers
-    top, _ = scheduled(graph, plan_for_multipliers(graph, least + extra), device("generic"))
+    _, top, _ = scheduled(graph, plan_for_multipliers(graph, least + extra), device("generic"))
     return memory(top)["queues"]
 
 

@@ -38,11 +38,17 @@ class Form(StrEnum):
     QLINEAR = "qlinear"
     QDQ = "qdq"
     TOSA = "tosa"
+    TFLITE = "tflite"
+    TFLITE_INT4 = "tflite-int4"
 
     @property
     def suffix(self) -> str:
         """Of the files of this form."""
-        return ".tosa" if self is Form.TOSA else ".onnx"
+        return SUFFIXES.get(self, ".onnx")
+
+
+SUFFIXES = {Form.TOSA: ".tosa", Form.TFLITE: ".tflite", Form.TFLITE_INT4: ".tflite"}
+BY_SUFFIX = {".onnx": Form.INTEGER, ".tosa": Form.TOSA, ".tflite": Form.TFLITE}
 
 
 def own_onnx(path: Path) -> bool:
@@ -58,8 +64,16 @@ def is_tosa(path: Path) -> bool:
         return file.read(8)[4:] == b"TOSA"
 
 
-TOSA = Kind("TOSA", is_tosa)
+def own_tflite(path: Path) -> bool:
+    """Whether intaglio wrote a TFLite file; it may be the one that a Program was imported from."""
+    from intaglio.exchange.from_tflite.magic import is_tflite
+    from intaglio.exchange.to_tflite.file import AUTHOR
+
+    return is_tflite(path) and AUTHOR.encode() in path.read_bytes()
+
+
 ONNX = Kind("ONNX of intaglio's own", own_onnx)
+KINDS = {".tosa": Kind("TOSA", is_tosa), ".tflite": Kind("TFLite of intaglio's own", own_tflite)}
 
 
 @command("export")
@@ -70,8 +84,8 @@ def export_program(
         Form | None,
         typer.Option(
             "--form",
-            help="ONNX in exact integer operators or the runtimes' quantised ones; or TOSA."
-            " Default: by the file's ending.",
+            help="ONNX in exact integer operators or the runtimes' quantised ones; TOSA; or TFLite,"
+            " with weights of up to 4 bits in bytes or two in one. Default: by the file's ending.",
         ),
     ] = None,
     check: CheckOption = None,
@@ -87,29 +101,36 @@ def export_program(
     force: ForceOption = False,
     json_file: JsonOption = None,
 ) -> None:
-    """Write a Program as ONNX or TOSA, run it there and compare. Exit 1 on a mismatch.
+    """Write a Program as ONNX, TOSA or TFLite, run it there and compare. Exit 1 on a mismatch.
 
-    It is compared with the simulator on 2 random images, or as many as --check says.
+    It is compared with the simulator on 2 random images, or as many as --check says. TFLite takes
+    what was quantised with --arithmetic tflite --output-bits 8.
     """
     from intaglio.file import load
 
     named = not is_stream(output)
-    if named and output.suffix not in (".onnx", ".tosa"):
-        raise DataError(f"--output must end in .onnx or .tosa, not {output.name!r}.")
-    form = form or (Form.TOSA if output.suffix == ".tosa" else Form.INTEGER)
+    if named and output.suffix not in BY_SUFFIX:
+        raise DataError(f"--output must end in .onnx, .tosa or .tflite, not {output.name!r}.")
+    form = form or BY_SUFFIX.get(output.suffix, Form.INTEGER)
     if named and output.suffix != form.suffix:
         raise DataError(
             f"--output must end in {form.suffix} for --form {form.value}, not {output.name!r}."
         )
     check_checked(check, 0)
-    result = Result("-o", output, TOSA if form is Form.TOSA else ONNX)
+    result = Result("-o", output, KINDS.get(form.suffix, ONNX))
     settle([model], result, json_file=json_file, force=force)
     program = load(model)
-    if form is not Form.TOSA:
-        nodes, found = export_onnx(program, output, form, 2 if check is None else check)
-    else:
-        nodes, found = export_tosa(program, output, check, tosa_python)
-    where = "the TOSA reference model" if form is Form.TOSA else "onnxruntime"
+    count = 2 if check is None else check
+    match form:
+        case Form.TOSA:
+            nodes, found = export_tosa(program, output, check, tosa_python)
+            where = "the TOSA reference model"
+        case Form.TFLITE | Form.TFLITE_INT4:
+            nodes, found = export_tflite(program, output, form, count)
+            where = "LiteRT's reference kernels"
+        case _:
+            nodes, found = export_onnx(program, output, form, count)
+            where = "onnxruntime"
     seen = found.sentence() if found else "not run" if check == 0 else not_there()
     console.print(f"wrote {output} ({form.value} form); {where}: {seen}")
     write_json(
@@ -162,6 +183,23 @@ def export_tosa(
     with whole_file(output) as part:
         part.write_bytes(made.serialised())
     return len(made.nodes), found
+
+
+def export_tflite(
+    program: "Program", output: Path, form: Form, check: int
+) -> tuple[int, "Agreement | None"]:
+    """Write and compare; the number of operators, and what was compared."""
+    from intaglio.exchange.compared import compare, random_codes
+    from intaglio.exchange.to_tflite.run import run_tflite
+    from intaglio.exchange.to_tflite.tflite import to_tflite
+
+    made, found = to_tflite(program, four=form is Form.TFLITE_INT4), None
+    if check:
+        images = random_codes(program, check)
+        found = compare(program, run_tflite(program, made, images), images)
+    with whole_file(output) as part:
+        part.write_bytes(made.content)
+    return made.operators, found
 
 
 def not_there() -> str:

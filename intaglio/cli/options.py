@@ -24,7 +24,7 @@ ScenesOutput = Annotated[Path | None, typer.Option(*OUTPUT, metavar="DIR", help=
 BuildOutput = Annotated[Path, typer.Option(*OUTPUT, metavar="BUILD", help=WRITTEN)]
 PageOutput = Annotated[Path, typer.Option(*OUTPUT, metavar="FILE.html", help=WRITTEN)]
 ExportOutput = Annotated[
-    Path, typer.Option(*OUTPUT, metavar="FILE.onnx|FILE.tosa", help=WRITTEN)
+    Path, typer.Option(*OUTPUT, metavar="FILE.onnx|FILE.tosa|FILE.tflite", help=WRITTEN)
 ]  # fmt: skip
 JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")

@@ -13,9 +13,10 @@ from networks import pyramid, skip
 from strategies import programs
 
 from intaglio.codegen.area.devices import device
+from intaglio.codegen.area.limits import routable
 from intaglio.codegen.area.mapping import Need
 from intaglio.codegen.bundle import build
-from intaglio.codegen.folding.solve import Problem, everything
+from intaglio.codegen.folding.solve import Problem
 from intaglio.codegen.schedule.sizing import size_queues
 from intaglio.codegen.schedule.timing import Model
 from intaglio.codegen.structure.assemble import Parts, Top
@@ -82,7 +83,7 @@ def test_what_fits_is_found_as_what_is_cheapest(
     luts: float, rams: float, multipliers: float, cycles: int
 ) -> None:
     chip = device("ecp5-25k")
-    problem = PROBLEM.within(everything(chip), Need(
+    problem = PROBLEM.within(routable(chip), Need(
         luts * chip.luts, 0, rams * chip.rams, int(multipliers * chip.multipliers), 0
     ))  # fmt: skip
     assert problem.possible(cycles) == (problem.cheapest(cycles) is not None)

@@ -56,7 +56,7 @@ def test_the_report_has_the_promised_fields(bundle: Bundle) -> None:
                 "fifo_depths"} <= set(row)  # fmt: skip
     assert report["fps"] == pytest.approx(75e6 / report["cycles_per_frame"])
     json.dumps(report)
-    assert "set by block.conv" in bundle.summary()
+    assert re.search(r", set by [\w.]+; \d+ multipliers", bundle.summary())
 
 
 def test_odd_weights_take_their_code_bits_of_rom() -> None:

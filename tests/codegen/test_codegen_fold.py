@@ -1,12 +1,21 @@
 """Folding: as few multipliers as the rate needs, as fast as the multipliers allow."""
 
+import re
+from dataclasses import replace
+from math import ceil
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import Layers, pyramid, skip
+from networks import Layers, branches, pyramid, skip
 from strategies import programs
 
+from intaglio import ops
+from intaglio.codegen.area.devices import device
 from intaglio.codegen.bundle import build
+from intaglio.codegen.folding.design import queued, scheduled
+from intaglio.codegen.folding.estimate import check_fit, total_need
+from intaglio.codegen.schedule.timing import best_interval
 from intaglio.codegen.structure.fold import (
     Plan,
     options,
@@ -14,7 +23,7 @@ from intaglio.codegen.structure.fold import (
     plan_for_multipliers,
 )
 from intaglio.codegen.structure.graph import HardwareGraph, hardware_graph
-from intaglio.errors import BuildError
+from intaglio.errors import BuildError, FitError
 from intaglio.program import Program
 
 
@@ -114,3 +123,61 @@ def test_several_pixels_come_after_all_channels() -> None:
     stem = options(graph, graph.blocks[1])
     one = min(f.cycles for f in stem if f.pixels == 1)
     assert min(f.cycles for f in stem) < one / 2
+
+
+def functions() -> Program:
+    """A table, a border, a pool and a join of 24 channels between two convolutions."""
+    net = Layers((3, 12, 12))
+    x = net.conv("a", "image", net.weights("w0", 24, 3, 3))
+    b = net.builder
+    t = b.tensors[x]
+    table = b.constant("table", list(range(t.type.hi, t.type.lo - 1, -1)), t.type)
+    x = b.add(ops.Lookup(output="table_of", input=x, table=table), t.type)
+    x = b.add(ops.Pad(output="framed", input=x, padding=(1, 1, 1, 1), value=t.type.lo))
+    x = b.add(ops.MaxPool2d(output="pooled", input=x, kernel=(2, 2), stride=(2, 2)))
+    x = b.add(ops.Concat(output="joined", parts=(x, x)))
+    return net.finish([net.conv("z", x, net.weights("w1", 4, 48, 1))])
+
+
+@pytest.mark.parametrize("cycles", [300, 4_000, 6_000, 100_000, 10**9])
+def test_blocks_without_multipliers_are_as_narrow_as_the_cycles_allow(cycles: int) -> None:
+    graph = hardware_graph(functions())
+    plan = plan_for_cycles(graph, cycles)
+    for block, folding in zip(graph.blocks, plan.foldings, strict=True):
+        if block.kind in ("lookup", "pad", "max", "concat"):
+            enough = [f.in_lanes for f in options(graph, block) if f.cycles <= cycles]
+            fewest = min((f.cycles, f.in_lanes) for f in options(graph, block))[1]
+            assert folding.in_lanes == min(enough, default=fewest)
+
+
+def test_a_table_takes_a_memory_for_each_lane_and_at_a_low_rate_one() -> None:
+    fast, slow = (build(functions(), fps=fps, target="ecp5-25k") for fps in (90_000, 10))
+    lanes = [next(r["simd"] for r in b.report()["layers"] if r["op"] == "lookup")
+             for b in (fast, slow)]  # fmt: skip
+    assert lanes[1] == 1 < lanes[0]
+    assert slow.manifest["resources"]["rams"] < fast.manifest["resources"]["rams"]
+
+
+def test_no_rate_is_lost_to_blocks_without_multipliers() -> None:
+    """Where a narrow one would hold the others up, it is wider."""
+    graph = hardware_graph(branches())
+    plan = plan_for_multipliers(graph, 39)
+    found, _, schedule = scheduled(graph, plan, device("generic"))
+    alone = best_interval(queued(graph, plan, device("generic"), {})[1])
+    assert schedule.interval <= alone
+    assert plan_for_cycles(graph, 1).foldings != found.foldings
+
+
+def test_nothing_is_built_that_cannot_be_routed() -> None:
+    """Beyond the part of the tables that place and route has filled there is no design."""
+    chip, graph = device("ecp5-85k"), hardware_graph(skip())
+    _, top, _ = scheduled(graph, plan_for_multipliers(graph, 20), chip)
+    luts = total_need(top, chip).luts
+    check_fit(top, replace(chip, luts=ceil(luts / 0.84)))
+    with pytest.raises(FitError) as error:
+        check_fit(top, replace(chip, luts=ceil(luts / 0.9)))
+    assert re.fullmatch(
+        r"ecp5-85k must have at least ([\d,]+) LUTs for this design, not the [\d,]+ of [\d,]+ that"
+        r" route: layer '[\w.]+' takes [\d,]+ of them\.",
+        str(error.value),
+    )

@@ -16,10 +16,11 @@ from strategies import programs
 from intaglio.codegen.area.area import Area, Storage
 from intaglio.codegen.area.blocks import area_of
 from intaglio.codegen.area.devices import device
+from intaglio.codegen.area.limits import routable, usable
 from intaglio.codegen.area.mapping import Need, block_rams, memory_need, multiplier_tiles, style_of
 from intaglio.codegen.folding.candidates import Candidate, Convolution, candidates
 from intaglio.codegen.folding.estimate import RESOURCES
-from intaglio.codegen.folding.solve import Problem, advice, everything, taken, usable
+from intaglio.codegen.folding.solve import Problem, advice, taken
 from intaglio.codegen.structure.assemble import Top
 from intaglio.codegen.structure.fold import plan_for_cycles, plan_for_multipliers
 from intaglio.codegen.structure.graph import hardware_graph
@@ -128,12 +129,12 @@ def test_what_limits_a_design_is_said() -> None:
         "image_source takes 99 cycles however many multipliers it gets: a smaller input or a faster"
         " clock would help."
     )
-    slow, _ = problem.within(everything(ECP5), Need()).solve(5_000)
+    slow, _ = problem.within(routable(ECP5), Need()).solve(5_000)
     assert advice(graph, slow, ECP5, Need()) == (
         "There is room for more: a higher --fps, or --target alone, would use it."
     )
     full = Need(luts=0.59 * ECP5.luts)
-    assert advice(graph, slow, ECP5, full).startswith("The LUTs are the limit (98% of what can be")
+    assert advice(graph, slow, ECP5, full).startswith("The LUTs are the limit (98% of what routes")
 
 
 def test_memories_and_multipliers_by_rule() -> None:

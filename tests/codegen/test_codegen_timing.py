@@ -44,7 +44,7 @@ def test_streams_that_meet_get_a_queue_where_they_hold_each_other_up() -> None:
     floor = max(f.cycles for f in plan.foldings)
     top = Top(netlist(graph, plan))
     assert best_interval(Model(top.netlist, top.components)) > floor
-    better, schedule = scheduled(graph, plan, device("generic"))
+    _, better, schedule = scheduled(graph, plan, device("generic"))
     assert schedule.interval == floor
     assert len(better.netlist.fifos) > len(top.netlist.fifos)
     for link in joining(graph):

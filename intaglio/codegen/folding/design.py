@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import isqrt
 from typing import Any
 
 from intaglio.codegen.area.clocks import check_clock
 from intaglio.codegen.area.devices import Device
+from intaglio.codegen.area.limits import reserve, routable, usable
 from intaglio.codegen.area.mapping import Need
 from intaglio.codegen.folding.estimate import (
     Resources,
@@ -20,7 +21,7 @@ from intaglio.codegen.folding.estimate import (
     total_need,
 )
 from intaglio.codegen.folding.share import sharings
-from intaglio.codegen.folding.solve import Problem, everything, price, reserve, taken, usable
+from intaglio.codegen.folding.solve import Problem, price, taken
 from intaglio.codegen.schedule.sizing import size_queues
 from intaglio.codegen.schedule.timing import Model, Schedule, best_interval
 from intaglio.codegen.structure.assemble import Parts, Top
@@ -29,6 +30,7 @@ from intaglio.codegen.structure.fold import (
     plan_for_cycles,
     plan_for_multipliers,
     too_fast,
+    widened,
 )
 from intaglio.codegen.structure.graph import HardwareGraph, Key, Link, hardware_graph
 from intaglio.codegen.structure.netlist import joining, netlist
@@ -38,6 +40,7 @@ from intaglio.program import Program
 from intaglio.system.steps import Tell, quiet
 
 TRIES = 4  # designs made until one fits
+WIDER = (2, 4, 8)  # parts of the cycles that blocks without multipliers may take, to be faster
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ def check_rate(graph: HardwareGraph, chip: Device, fps: float, clock_mhz: float)
         raise BuildError(f"fps must be greater than 0, not {fps}.")
     plan = plan_for_cycles(graph, 1)
     if plan.foldings[plan.slowest].cycles > clock_mhz * 1e6 / fps:
-        interval = best_interval(unhindered(graph, plan, chip, {})[1])
+        interval = best_interval(unhindered(graph, plan, chip, {})[2])
         raise too_fast(graph, plan, interval, fps, clock_mhz)
 
 
@@ -204,17 +207,43 @@ def fitted(
         return at_rate(graph, chip, fps, lanes, clock_mhz, parts, tell)
     if lanes is None and chip.family != "generic":
         problem = Problem.of(graph, chip)
-        for limits in (usable(chip), everything(chip)):  # a small one may be filled to the brim
-            try:
-                found = solved(problem, limits, None, parts, tell)
-            except BuildError:
-                continue
-            if fits(found[1], chip):
-                return found
-        return slowed(problem, parts, tell)
+        *easier, most = rungs(problem, parts)
+        for limits in easier:
+            with suppress(BuildError):
+                found = fastest(problem, limits, parts, tell)
+                if fits(found[1], chip, limits):
+                    return found
+        return fastest(problem, most, parts, tell)
     if lanes is None:
         lanes = max(chip.multipliers, plan_for_cycles(graph, 1 << 62).multipliers)
     return formed(graph, chip, plan_for_multipliers(graph, lanes), parts, tell)
+
+
+def rungs(problem: Problem, parts: Parts) -> list[Need]:
+    """Limits to try in turn: what routes with ease, or more of that alone of which even the slowest
+    design takes more; and all that routes, for a small target may be filled to the brim."""
+    easy, most = usable(problem.chip), routable(problem.chip)
+    try:
+        plan, _ = problem.within(most, reserve(most)).solve(1 << 62)
+    except BuildError:
+        return [most]
+    slow = total_need(unhindered(problem.graph, plan, problem.chip, parts)[1], problem.chip)
+    short = {
+        f.name: getattr(most, f.name) for f in fields(Need)
+        if getattr(slow, f.name) > getattr(easy, f.name)
+    }  # fmt: skip
+    return [replace(easy, **short), most]
+
+
+def fastest(
+    problem: Problem, limits: Need, parts: Parts, tell: Tell = quiet
+) -> tuple[Plan, Top, Schedule]:
+    """The fastest design within the limits; the slowest, where that is beyond them."""
+    with suppress(BuildError):
+        found = solved(problem, limits, None, parts, tell)
+        if fits(found[1], problem.chip, limits):
+            return found
+    return slowed(problem, limits, parts, tell)
 
 
 def formed(
@@ -222,8 +251,8 @@ def formed(
 ) -> tuple[Plan, Top, Schedule]:
     """The design of a plan; what its products and weights are made of is chosen so that it fits."""
     if chip.family == "generic":
-        return plan, *scheduled(graph, plan, chip, tell, parts)
-    return solved(Problem.of(graph, chip, plan), everything(chip), plan.cycles, parts, tell)
+        return scheduled(graph, plan, chip, tell, parts)
+    return solved(Problem.of(graph, chip, plan), routable(chip), plan.cycles, parts, tell)
 
 
 def solved(
@@ -245,7 +274,7 @@ def solved(
             if left < TRIES - 1:
                 raise
             plan, chosen = problem.within(limits, Need()).solve(cycles)  # the first is a guess
-        top, model = unhindered(graph, plan, chip, parts)
+        plan, top, model = unhindered(graph, plan, chip, parts)
         if not left or total_need(top, chip).within(limits):
             depths, schedule = size_queues(model, tell)
             top.set_depths(depths)
@@ -258,38 +287,41 @@ def solved(
     return plan, top, schedule
 
 
-def slowed(problem: Problem, parts: Parts, tell: Tell = quiet) -> tuple[Plan, Top, Schedule]:
-    """The fastest design that fits, within a twentieth, found by halving: where the fastest layers
-    leave no room for what lies between them, slower ones do, for their streams are narrower."""
-    limits = everything(problem.chip)
+def slowed(
+    problem: Problem, limits: Need, parts: Parts, tell: Tell = quiet
+) -> tuple[Plan, Top, Schedule]:
+    """The fastest design within the limits, to a twentieth, found by halving: where the fastest
+    layers leave no room for what lies between them, slower ones do, for their streams are narrower.
+    The slowest, where not even that is within them.
+    """
     best = solved(problem, limits, 1 << 62, parts, tell)
     low, high = (plan.foldings[plan.slowest].cycles
                  for plan in (plan_for_cycles(problem.graph, 1), best[0]))  # fmt: skip
-    while fits(best[1], problem.chip) and high > 1.05 * low:
+    while fits(best[1], problem.chip, limits) and high > 1.05 * low:
         middle = isqrt(low * high)
         with suppress(BuildError):
             found = solved(problem, limits, middle, parts, tell)
-            if fits(found[1], problem.chip):
+            if fits(found[1], problem.chip, limits):
                 best, high = found, middle
                 continue
         low = middle
     return best
 
 
-def fits(top: Top, chip: Device) -> bool:
-    """Whether the target holds all of it."""
-    return total_need(top, chip).within(everything(chip))
+def fits(top: Top, chip: Device, limits: Need) -> bool:
+    """Whether all of it is within them."""
+    return total_need(top, chip).within(limits)
 
 
 def scheduled(
     graph: HardwareGraph, plan: Plan, chip: Device, tell: Tell = quiet,
     parts: Parts | None = None,
-) -> tuple[Top, Schedule]:  # fmt: skip
-    """The design of a plan, its queues sized; `parts` as in `Top`."""
-    top, model = unhindered(graph, plan, chip, {} if parts is None else parts)
+) -> tuple[Plan, Top, Schedule]:  # fmt: skip
+    """The plan (`unhindered`) and its design, its queues sized; `parts` as in `Top`."""
+    plan, top, model = unhindered(graph, plan, chip, {} if parts is None else parts)
     depths, schedule = size_queues(model, tell)
     top.set_depths(depths)
-    return top, schedule
+    return plan, top, schedule
 
 
 def modelled(
@@ -300,7 +332,28 @@ def modelled(
     return top, Model(top.netlist, top.components)
 
 
-def unhindered(graph: HardwareGraph, plan: Plan, chip: Device, parts: Parts) -> tuple[Top, Model]:
+def unhindered(
+    graph: HardwareGraph, plan: Plan, chip: Device, parts: Parts
+) -> tuple[Plan, Top, Model]:
+    """The plan, its design, and its cycle model. Where blocks without multipliers are so narrow
+    that they keep others from what the plan asks for, they are wider, as little as will do."""
+    enough = max(plan.cycles, plan.foldings[plan.slowest].cycles)
+    best = plan, *queued(graph, plan, chip, parts)
+    least = best_interval(best[2])
+    for part in WIDER:
+        if least <= enough:
+            break
+        wider = widened(graph, plan, plan.cycles // part)
+        if wider == best[0]:
+            continue
+        found = wider, *queued(graph, wider, chip, parts)
+        interval = best_interval(found[2])
+        if interval < least:
+            best, least = found, interval
+    return best
+
+
+def queued(graph: HardwareGraph, plan: Plan, chip: Device, parts: Parts) -> tuple[Top, Model]:
     """The design of a plan, and its cycle model, with queues on those links to where streams meet
     that need one, for without it they would keep each other from what the plan asks for; as few as
     will do."""
@@ -352,9 +405,9 @@ def at_rate(
         plan = plan_for_cycles(graph, aim)
         over = lanes is not None and plan.multipliers > lanes
         plan, top, schedule = (
-            (plan, *scheduled(graph, plan, chip, tell, parts)) if over
+            scheduled(graph, plan, chip, tell, parts) if over
             else formed(graph, chip, plan, parts, tell) if problem is None
-            else solved(problem, everything(chip), plan.cycles, parts, tell)
+            else solved(problem, routable(chip), plan.cycles, parts, tell)
         )  # fmt: skip
         if schedule.interval <= cycles:
             break

@@ -7,7 +7,7 @@ and the refusal of what cannot fit.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from math import ceil
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from intaglio.codegen.area.area import Storage
 from intaglio.codegen.area.blocks import area_of
 from intaglio.codegen.area.devices import Device
+from intaglio.codegen.area.limits import routable
 from intaglio.codegen.area.mapping import Need, need
 from intaglio.codegen.structure.assemble import Top
 from intaglio.codegen.structure.fold import Plan
@@ -25,6 +26,13 @@ from intaglio.hdl.stream import ceil_div
 RESOURCES = (("luts", "LUTs"), ("ffs", "flip-flops"), ("rams", "block RAMs"),
              ("multipliers", "multipliers"))  # fmt: skip
 LIMITED = (*RESOURCES, ("cells", "logic cells"))
+ORDER = (
+    ("multipliers", "multipliers"),
+    ("rams", "block RAMs"),
+    ("luts", "LUTs"),
+    ("ffs", "flip-flops"),
+    ("cells", "logic cells"),
+)  # in which a refusal looks
 
 
 @dataclass(frozen=True)
@@ -70,40 +78,36 @@ def weight_bits(graph: HardwareGraph, plan: Plan, index: int) -> int:
 
 
 def check_fit(top: Top, chip: Device) -> Resources:
-    """The estimate. Raises FitError naming what the target has too little of, and the layer that
+    """The estimate. Raises FitError naming what can be routed too little of, and the layer that
     takes most of it."""
-    found = estimate(top, chip)
-    for what, name, takes, has in (
-        ("multipliers", "multipliers", found.multipliers, chip.multipliers),
-        ("rams", "block RAMs", found.rams, chip.rams),
-        ("luts", "LUTs", found.luts, chip.luts),
-        ("ffs", "flip-flops", found.ffs, chip.ffs),
-        ("cells", "logic cells", found.cells, chip.cells),
-    ):
-        if takes > has:
-            layers = layer_needs(top, chip)
-            most = max(layers, key=lambda k: float(getattr(layers[k], what)))
-            raise FitError(
-                f"{chip.name} must have at least {takes:,g} {name} for this design, not {has:,}:"
-                f" layer {top.netlist.graph.blocks[most].origin!r} takes"
-                f" {float(getattr(layers[most], what)):,.0f} of them."
-            )
-    return found
+    needs = layer_needs(top, chip)
+    refuse_beyond(total_need(top, chip), needs, top, chip, "this design")
+    return estimate(top, chip)
 
 
 def check_rest(top: Top, chip: Device) -> None:
-    """Raises FitError when what is no convolution takes more than the target has, in a design of
+    """Raises FitError when what is no convolution takes more than can be routed, in a design of
     the slowest foldings: found in a moment, where a search for foldings that fit takes long."""
     graph = top.netlist.graph
-    rest = layer_needs(top, chip, [k for k, b in enumerate(graph.blocks) if b.kind != "conv"])
-    for what, name in LIMITED:
-        takes, has = sum(float(getattr(n, what)) for n in rest.values()), getattr(chip, what)
-        if takes > has and (what != "cells" or has):
-            most = max(rest, key=lambda k: float(getattr(rest[k], what)))
+    needs = layer_needs(top, chip, [k for k, b in enumerate(graph.blocks) if b.kind != "conv"])
+    whole = sum(needs.values(), Need())
+    refuse_beyond(whole, needs, top, chip, "all but the convolutions")
+
+
+def refuse_beyond(
+    whole: Need, needs: Mapping[int, Need], top: Top, chip: Device, what: str
+) -> None:
+    """Raises FitError where the whole is more than can be routed."""
+    limits = routable(chip)
+    for name, said in ORDER:
+        takes, most, has = (float(getattr(n, name)) for n in (whole, limits, chip))
+        if takes > most and (name != "cells" or has):
+            there = f"{has:,.0f}" if most == has else f"the {most:,.0f} of {has:,.0f} that route"
+            layer = max(needs, key=lambda k: float(getattr(needs[k], name)))
             raise FitError(
-                f"{chip.name} must have at least {takes:,.0f} {name} for all but the convolutions,"
-                f" not {has:,}: layer {graph.blocks[most].origin!r} takes"
-                f" {float(getattr(rest[most], what)):,.0f} of them."
+                f"{chip.name} must have at least {ceil(takes):,} {said} for {what}, not {there}:"
+                f" layer {top.netlist.graph.blocks[layer].origin!r} takes"
+                f" {float(getattr(needs[layer], name)):,.0f} of them."
             )
 
 

@@ -18,9 +18,10 @@ from itertools import combinations
 
 from intaglio.codegen.area.area import queue
 from intaglio.codegen.area.devices import Device
+from intaglio.codegen.area.limits import reserve, routable, usable
 from intaglio.codegen.area.mapping import Need, need
 from intaglio.codegen.folding.candidates import candidates
-from intaglio.codegen.folding.solve import Merge, Problem, everything, reserve, usable
+from intaglio.codegen.folding.solve import Merge, Problem
 from intaglio.codegen.schedule.timing import UNBOUNDED, Model
 from intaglio.codegen.structure.assemble import Top
 from intaglio.codegen.structure.fold import Folding, plan_for_cycles
@@ -45,7 +46,7 @@ def sharings(graph: HardwareGraph, chip: Device, cycles: int | None) -> Iterator
     come = arrivals(graph, groups)
     merges = [merge(graph, chip, part, come) for group in groups for part in parts(group)]
     problem = replace(Problem.of(graph, chip), merges=tuple(merges))
-    limits = usable(chip) if cycles is None else everything(chip)
+    limits = usable(chip) if cycles is None else routable(chip)
     for fewer in range(1, 1 + sum(len(group) - 1 for group in groups)):
         tried = replace(problem, fewer=fewer).within(limits, reserve(limits))
         try:

@@ -17,39 +17,23 @@ from scipy.optimize import LinearConstraint, milp
 from scipy.sparse import csr_matrix
 
 from intaglio.codegen.area.devices import Device
+from intaglio.codegen.area.limits import routable, usable
 from intaglio.codegen.area.mapping import Need
 from intaglio.codegen.folding.candidates import Candidate, candidates
 from intaglio.codegen.folding.estimate import LIMITED, RESOURCES
 from intaglio.codegen.structure.fold import (
-    ROUTING,
     Folding,
     Plan,
     choose,
     fewest_cycles,
     options,
-    routing,
+    routed,
 )
 from intaglio.codegen.structure.graph import HardwareGraph
 from intaglio.errors import FitError
 from intaglio.system.disk import hushed
 
 GAP = 1e-4  # of the optimum
-
-
-def usable(chip: Device) -> Need:
-    """What place and route can fill and still meet a clock, by experience."""
-    return Need(0.6 * chip.luts, 0.6 * chip.ffs, 0.85 * chip.rams, int(0.95 * chip.multipliers),
-                0.85 * chip.cells)  # fmt: skip
-
-
-def everything(chip: Device) -> Need:
-    """All that the target has."""
-    return Need(chip.luts, chip.ffs, chip.rams, chip.multipliers, chip.cells)
-
-
-def reserve(limits: Need) -> Need:
-    """For what lies between convolutions, before it is there: a tenth, but of multipliers."""
-    return Need(0.1 * limits.luts, 0.1 * limits.ffs, 0.1 * limits.rams, 0, 0.1 * limits.cells)
 
 
 @dataclass(frozen=True)
@@ -107,7 +91,7 @@ class Problem:
             for k, b in enumerate(graph.blocks)
         )
         own = tuple(Merge((k,), c) for k, c in enumerate(choices) if c is not None)
-        return Problem(graph, chip, choices, everything(chip), fixed, own)
+        return Problem(graph, chip, choices, routable(chip), fixed, own)
 
     def within(self, limits: Need, extra: Need) -> Problem:
         """With those limits, of which the rest of the design takes `extra`."""
@@ -215,10 +199,7 @@ class Problem:
             else self.fixed.foldings[k]
             for k, b in enumerate(graph.blocks)
         ]
-        for index, block in enumerate(graph.blocks):
-            if block.kind in ROUTING:
-                foldings[index] = routing(graph, index, foldings)
-        return Plan(tuple(foldings), cycles)
+        return routed(graph, foldings, cycles)
 
     def refusal(self, cycles: int) -> str:
         """Why not even the smallest candidates fit: the resource that is furthest beyond its
@@ -275,6 +256,6 @@ def advice(graph: HardwareGraph, plan: Plan, chip: Device, used: Need) -> str:
     if share < 0.9:
         return "There is room for more: a higher --fps, or --target alone, would use it."
     return (
-        f"The {said} are the limit ({share:.0%} of what can be routed): a larger target, or fewer"
-        f" channels in {slowest.origin}, would help."
+        f"The {said} are the limit ({share:.0%} of what routes with ease): a larger target, or"
+        f" fewer channels in {slowest.origin}, would help."
     )

@@ -103,8 +103,9 @@ def trim(
     """Make each queue as shallow as it can be without losing throughput, the largest first, until
     a place less in any of them would cost cycles or is none at all.
 
-    A deeper queue lets every beat move as early or earlier, so one pass is enough; but the step
-    from LUT RAM to block RAM adds a cycle, so after a queue took it back the others are tried anew.
+    A deeper queue lets every beat move as early or earlier, so one pass is mostly enough. But the
+    step from LUT RAM to block RAM adds a cycle, so after a queue took it back the others are tried
+    anew; and so where a first frame that ended early made the second look late.
     """
     netlist, frames = tried.model.netlist, tried.model.frames
     widths = {i: netlist.wires[netlist.cells[i].ins[0]].width for i in depths}
@@ -129,7 +130,16 @@ def trim(
             # Few frames find the depth, which more seldom change.
             depths[i] = search(tried, depths, i, found - 1, interval, frames)
         again = deep != {i for i, depth in depths.items() if depth > LUT_RAM_DEPTH}
+        again = again or any(spare(tried, depths, i, interval) for i in left[:-1])
     return depths
+
+
+def spare(tried: Trials, depths: dict[int, int], i: int, interval: int) -> bool:
+    """Whether a place less in queue `i` costs nothing after all; two frames mostly tell."""
+    less, frames = shallower(depths, i), tried.model.frames
+    return depths[i] > 1 and not any(
+        lost(tried, less, interval, n) != 0 for n in (SEARCHED, frames)
+    )
 
 
 def shallower(depths: Mapping[int, int], i: int) -> dict[int, int]:

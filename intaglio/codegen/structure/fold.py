@@ -86,7 +86,20 @@ def plan_for_cycles(graph: HardwareGraph, cycles: int) -> Plan:
 
     A block that cannot be that fast gets its fastest folding: compare `Plan.slowest`.
     """
-    foldings = [choose(options(graph, block), cycles) for block in graph.blocks]
+    return routed(graph, [choose(options(graph, block), cycles) for block in graph.blocks], cycles)
+
+
+def widened(graph: HardwareGraph, plan: Plan, cycles: int) -> Plan:
+    """The plan with blocks without multipliers that take at most `cycles`, as far as they can."""
+    foldings = [
+        choose(options(graph, block), cycles) if not folding.multipliers else folding
+        for block, folding in zip(graph.blocks, plan.foldings, strict=True)
+    ]
+    return routed(graph, foldings, plan.cycles)
+
+
+def routed(graph: HardwareGraph, foldings: list[Folding], cycles: int) -> Plan:
+    """The plan of these foldings, with ports and level routing as wide as what they lead to."""
     for index, block in enumerate(graph.blocks):
         if block.kind in ROUTING:
             foldings[index] = routing(graph, index, foldings)
@@ -138,10 +151,14 @@ def plan_for_multipliers(graph: HardwareGraph, limit: int) -> Plan:
 
 
 def choose(candidates: Sequence[Folding], cycles: int) -> Folding:
-    """The cheapest that is fast enough, else the fastest."""
+    """The cheapest that is fast enough, else the fastest: the fewest multipliers, and of those the
+    fewest cycles; without multipliers the fewest lanes, which are what such a block takes."""
     enough = [c for c in candidates if c.cycles <= cycles]
     if enough:
-        return min(enough, key=lambda c: (c.multipliers, c.cycles, c.in_lanes, c.pe))
+        return min(
+            enough,
+            key=lambda c: (c.multipliers, c.cycles if c.multipliers else 0, c.in_lanes, c.pe),
+        )
     return min(candidates, key=lambda c: (c.cycles, c.multipliers))
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from intaglio.exchange.from_tflite.flat import LARGEST, File, Flat, Operator
-from intaglio.fixed import TFLITE
-from intaglio.forms import quantized_multiplier
-from intaglio.ops import Input, Op, Pair, Requant, Unary
+from intaglio.fixed import TFLITE, IntType
+from intaglio.forms import Real, quantized_multiplier
+from intaglio.ops import Input, Op, Padding, Pair, Requant, Unary
 from intaglio.program import Builder
 from intaglio.views import View, moves, view_of
 
@@ -21,6 +21,13 @@ AS_THEY_COME = (  # operators that do so whatever the axes mean
     "QUANTIZE", "STRIDED_SLICE", "SLICE", "SPLIT", "SPLIT_V", "CONCATENATION", "PAD", "PADV2",
     "MUL", "ADD", "SUB", "LOGISTIC",
 )  # fmt: skip
+# Between which reals a fused activation keeps a result.
+REALS: dict[int, tuple[float | None, float | None]] = {
+    Activation.NONE: (None, None),
+    Activation.RELU: (0, None),
+    Activation.RELU6: (0, 6),
+    Activation.RELU_N1_TO_1: (-1, 1),
+}
 
 
 @dataclass(frozen=True)
@@ -195,23 +202,13 @@ class Building:
     def ends(self, op: Operator, flat: Flat) -> tuple[int, int]:
         """The clamp of a fused activation in codes: CalculateActivationRangeQuantized."""
         assert flat.type is not None
-        lo, hi, kind = flat.type.lo, flat.type.hi, op.options.fusedActivationFunction
-
-        def code(value: float) -> int:
-            ratio = float(np.float32(value) / np.float32(flat.scale))
-            return flat.zero + int(np.floor(abs(ratio) + 0.5) * np.sign(ratio))
-
-        if kind == Activation.NONE:
-            return lo, hi
-        if kind == Activation.RELU:
-            return max(lo, code(0)), hi
-        if kind == Activation.RELU6:
-            return max(lo, code(0)), min(hi, code(6))
-        if kind == Activation.RELU_N1_TO_1:
-            return max(lo, code(-1)), min(hi, code(1))
-        raise op.refuse(
-            f"its fused activation must be none, RELU, RELU6 or RELU_N1_TO_1, not number {kind}."
-        )
+        kind = op.options.fusedActivationFunction
+        if kind not in REALS:
+            raise op.refuse(
+                f"its fused activation must be none, RELU, RELU6 or RELU_N1_TO_1, not number"
+                f" {kind}."
+            )
+        return activation_ends(kind, flat.type, Real(flat.scale, flat.zero))
 
     def clamped(self, op: Operator, name: str, flat: Flat) -> str:
         """`name` itself, or its codes within a fused activation."""
@@ -251,13 +248,34 @@ def window_of(op: Operator, size: Pair, kernel: Pair) -> dict[str, Any]:
     dilation = (getattr(o, "dilationHFactor", 1), getattr(o, "dilationWFactor", 1))
     if min(*stride, *dilation, *kernel) < 1 or max(*stride, *dilation, *kernel) > LARGEST:
         raise op.refuse(f"its strides, dilations and window must be 1 to {LARGEST}.")
-    pads = []
-    for side, k, s, d in zip(size, kernel, stride, dilation, strict=True):
+    pads: Padding = (0, 0, 0, 0)
+    if o.padding == schema.Padding.SAME:
+        pads = same_padding(size, kernel, stride, dilation)
+    for side, k, d in zip(size, kernel, dilation, strict=True):
         reach = (k - 1) * d + 1
-        total = 0
-        if o.padding == schema.Padding.SAME:
-            total = max((-(-side // s) - 1) * s + reach - side, 0)
-        elif reach > side:
+        if o.padding != schema.Padding.SAME and reach > side:
             raise op.refuse(f"its window must be at most {side} pixels, not {reach}.")
+    return {"stride": stride, "dilation": dilation, "padding": pads}
+
+
+def same_padding(size: Pair, kernel: Pair, stride: Pair, dilation: Pair) -> Padding:
+    """(top, bottom, left, right) of TFLite's SAME."""
+    pads: list[int] = []
+    for side, k, s, d in zip(size, kernel, stride, dilation, strict=True):
+        total = max((-(-side // s) - 1) * s + (k - 1) * d + 1 - side, 0)
         pads += [total // 2, total - total // 2]
-    return {"stride": stride, "dilation": dilation, "padding": tuple(pads)}
+    return pads[0], pads[1], pads[2], pads[3]
+
+
+def activation_ends(kind: int, type: IntType, real: Real) -> Pair:
+    """The clamp of a fused activation in codes: CalculateActivationRangeQuantized."""
+
+    def code(value: float) -> int:
+        ratio = float(np.float32(value) / np.float32(real.scale))
+        return real.zero + int(np.floor(abs(ratio) + 0.5) * np.sign(ratio))
+
+    low, high = REALS[kind]
+    return (
+        type.lo if low is None else max(type.lo, code(low)),
+        type.hi if high is None else min(type.hi, code(high)),
+    )

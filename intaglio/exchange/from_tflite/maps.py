@@ -8,7 +8,7 @@ from intaglio.errors import ProgramError
 from intaglio.exchange.from_tflite.building import Held, window_of
 from intaglio.exchange.from_tflite.flat import Array, Flat, Operator
 from intaglio.exchange.from_tflite.layers import Layers
-from intaglio.forms import Real, gemmlowp_add, tflite_average
+from intaglio.forms import Real, gemmlowp_add, tflite_average, tflite_mean
 from intaglio.ops import Concat, Lookup, MaxPool2d, Pad, Requant, Select, SumPool2d, Upsample
 from intaglio.views import view_of
 
@@ -96,8 +96,7 @@ class Maps(Layers):
         return self.clamped(op, self.add(pool, made), made)
 
     def mean(self, op: Operator) -> str:
-        """MEAN over height and width, n pixels: MBQM of the sum less n zero points, with M, S of
-        sx / sy taken to M' = (M << k) // n and S' = S + k, where 2^k is the largest power in n."""
+        """MEAN over height and width: MBQM of the sum less n zero points, by `tflite_mean`."""
         (x, layout), made = self.laid(op), self.codes(op, op.outputs[0])
         axes = {layout[axis % 4] for axis in self.numbers(op, 1)}
         if axes != {"h", "w"}:
@@ -110,8 +109,7 @@ class Maps(Layers):
             output=self.unique(f"{name}.sum"), input=x.name, kernel=(h, w), origin=made.name
         )
         m, s = self.multiplier(op, read.scale / made.scale)
-        k = min(n.bit_length() - 1, 32, 62 - s)
-        m, s = (m << k) // n, s + k
+        m, s = tflite_mean(m, s, n)
         requant = Requant(
             output=name, input=self.builder.add(pool), origin=made.name, lo=made.type.lo,
             hi=made.type.hi, multiplier=self.builder.constant(f"{name}.m", [m]), shift=(s,),
@@ -193,8 +191,15 @@ class Maps(Layers):
 
 
 def places(op: Operator, source: int, target: int) -> Array:
+    """The source index of every target one."""
+    options = op.options
+    return nearest_places(
+        source, target, aligned=options.alignCorners, half=options.halfPixelCenters
+    )
+
+
+def nearest_places(source: int, target: int, *, aligned: bool, half: bool) -> Array:
     """The kernel's source index of every target one, in float32 as it computes it."""
-    aligned, half = op.options.alignCorners, op.options.halfPixelCenters
     one = np.float32(1)
     scale = np.float32(source) / np.float32(target)
     if aligned and target > 1:

@@ -25,7 +25,7 @@ Table = tuple[int, Array]  # the tensor that it is a function of, and its value 
 
 def tables_of(file: File) -> dict[int, Table | str]:
     """By the operator's number in the file; LiteRT's own words where it cannot run the operator."""
-    found: dict[int, Table | str] = {}
+    found: dict[int, Table | str] = dict(gathered(file))
     known: dict[int, Table] = {}  # by tensor
     for kinds in (UNARY, BINARY):
         asked: dict[int, tuple[int, Sequence[Array]]] = {}
@@ -48,6 +48,35 @@ def tables_of(file: File) -> dict[int, Table | str]:
             place = len(set(file.operators[n].inputs) - {-1})
             table = (root, answer.tensors[place].reshape(-1))
             found[n] = known[file.operators[n].outputs[0]] = table
+    return found
+
+
+def gathered(file: File) -> dict[int, Table]:
+    """Tables that are in the file itself: GATHER from a constant by the codes of a tensor, which
+    CAST makes int32 and ADD moves; all three are functions of that tensor."""
+    makers = {n: number for number, op in enumerate(file.operators) for n in op.outputs}
+    found: dict[int, Table] = {}
+
+    def maker(kind: str, n: int) -> int | None:
+        number = makers.get(n)
+        return number if number is not None and file.operators[number].kind == kind else None
+
+    for number, op in enumerate(file.operators):
+        if op.kind != "GATHER" or len(op.inputs) != 2 or min(op.inputs) < 0:
+            continue
+        values, add = file.tensors[op.inputs[0]], maker("ADD", op.inputs[1])
+        if values.kind not in KINDS or values.data is None or values.data.ndim != 1 or add is None:
+            continue
+        wide, start = (file.tensors[n] for n in file.operators[add].inputs)
+        cast = maker("CAST", wide.index)
+        if cast is None or start.data is None or start.data.size != 1 or start.kind != "INT32":
+            continue
+        root = file.operators[cast].inputs[0]
+        if wide.kind != "INT32" or file.tensors[root].kind not in KINDS:
+            continue
+        places = codes(file, root).astype(np.int64) + int(start.data.reshape(-1)[0])
+        if places.min() >= 0 and places.max() < values.data.size:
+            found |= dict.fromkeys((cast, add, number), (root, values.data[places]))
     return found
 
 

@@ -24,15 +24,37 @@ BITS = 31  # beside the sign
 
 def fitted(graph: FloatGraph, scales: Scales, arithmetic: Arithmetic) -> tuple[FloatGraph, Scales]:
     """`graph` with whole biases, where `arithmetic` has such; in float32, which has no others,
-    weights too, of scales at which every bias fits."""
+    weights too, of scales at which every bias fits. In TFLite's form every scale is a float32, as
+    its files have them."""
     if arithmetic.product == "single":
         scales = widened(graph, scales)
     elif arithmetic.forms == "own":
         return graph, scales
+    elif arithmetic.forms == "tflite":
+        graph, scales = in_float32(graph, scales)
     nodes = tuple(
         replace(node, shift=whole(node, scales)) if isinstance(node, Scaled) else node
         for node in graph.nodes
     )
+    return replace(graph, nodes=nodes), scales
+
+
+def in_float32(graph: FloatGraph, scales: Scales) -> tuple[FloatGraph, Scales]:
+    """Grids, and the scale of every output channel, weights and norm together, as float32."""
+    grids = {
+        name: replace(grid, scale=float(np.float32(grid.scale)))
+        for name, grid in scales.grids.items()
+    }
+    scales = replace(scales, grids=grids)
+
+    def snapped(node: Scaled) -> Scaled:
+        if isinstance(node, SumPool) and node.averages:
+            return node
+        codes = scales.weights[node.weight].scale if isinstance(node, Conv) else 1.0
+        held = np.where(codes == 0, 1.0, codes)
+        return replace(node, scale=(node.scale * held).astype(np.float32).astype(float) / held)
+
+    nodes = tuple(snapped(n) if isinstance(n, Scaled) else n for n in graph.nodes)
     return replace(graph, nodes=nodes), scales
 
 

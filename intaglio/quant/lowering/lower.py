@@ -206,7 +206,7 @@ class Lowering:
         reach = (max(abs(acc.lo), abs(acc.hi)),)
         return [
             Term(
-                (exact(weight_scales[c], x.scale, node.scale[c]) / y,),
+                (self.ratio(weight_scales[c], node, c, grid),),
                 (x.zero_point * sums[c],),
                 reach,
                 exact(node.shift[c]) / y,
@@ -214,6 +214,15 @@ class Lowering:
             )
             for c in range(channels)
         ]
+
+    def ratio(self, weight_scale: float, node: Scaled, channel: int, grid: Grid) -> Fraction:
+        """sx * sw / sy of a channel, exactly; in TFLite's form as it computes it, in double, of the
+        float32 scales that its files hold (`adjust.biases`)."""
+        x, scale = self.scales.grids[node.input], float(node.scale[channel])
+        if self.arithmetic.forms == "tflite" and not isinstance(node, SumPool):
+            one = float(np.float32(weight_scale * scale))
+            return Fraction(x.scale * one / grid.scale)
+        return exact(weight_scale, x.scale, scale) / Fraction(grid.scale)
 
     def requant(self, node: Scaled, acc: str, grid: Grid) -> ops.Requant:
         """Requant of `acc` by tables: one value where all channels agree."""
