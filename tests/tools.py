@@ -45,6 +45,13 @@ def needs_tools(*names: str) -> None:
         pytest.skip(f"{missing} are not installed")
 
 
+def model_file(name: str) -> Path:
+    """A file of others in the folder that INTAGLIO_MODELS names; without it the test is skipped."""
+    folder = os.environ.get("INTAGLIO_MODELS")
+    found = sorted(Path(folder).rglob(name)) if folder else []
+    return found[0] if found else pytest.skip(f"INTAGLIO_MODELS must name a folder with {name}")
+
+
 def chromium() -> str:
     """The browser; without it the test is skipped, or fails when CI is set."""
     found = shutil.which("chromium")

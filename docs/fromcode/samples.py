@@ -11,8 +11,10 @@ import numpy as np
 from intaglio import ops, quantize
 from intaglio.exchange.to_onnx.integer import to_integer
 from intaglio.exchange.to_onnx.quantised import to_quantised
+from intaglio.exchange.to_tflite.tflite import to_tflite
 from intaglio.exchange.to_tosa.tosa import to_tosa
 from intaglio.fixed import PRESETS, IntType
+from intaglio.forms import Real, gemmlowp_add, quantized_multiplier
 from intaglio.program import Builder, Program
 
 SHAPE = (4, 6, 8)
@@ -20,10 +22,12 @@ U8, I8 = IntType(8, False), IntType(8, True)
 
 
 def requant(builder: Builder, x: str, output: str) -> str:
-    """x / 4 as u8, halves up: an M that is a power of two, and no B."""
-    table = {"multiplier": builder.constant("m", [1]), "bias": builder.constant("b", [0])}
-    op = ops.Requant(output=output, input=x, **table, shift=(2,), lo=0, hi=255)
-    return builder.add(op, U8, scale=1.0, zero_point=(0,))
+    """x / 4 as u8, halves up: an M that is a power of two, as TFLite has it or 1, and no B."""
+    tflite = builder.arithmetic.forms == "tflite"
+    m, shift = quantized_multiplier(0.25) if tflite else (1, 2)
+    table = {"multiplier": builder.constant("m", [m]), "bias": builder.constant("b", [0])}
+    op = ops.Requant(output=output, input=x, **table, shift=(shift,), lo=0, hi=255)
+    return builder.add(op, U8, scale=4.0 if tflite else 1.0, zero_point=(0,))
 
 
 def appended(builder: Builder, kind: type[ops.Op]) -> str:
@@ -38,6 +42,9 @@ def appended(builder: Builder, kind: type[ops.Op]) -> str:
         return requant(builder, x, "codes")
     if kind is ops.Requant:
         return requant(builder, x, "made")
+    if kind is ops.Add and builder.arithmetic.forms == "tflite":
+        real = Real(1.0, 0)
+        return gemmlowp_add(builder, "made", x, x, (real, real, real), 0, 255, type=U8)
     if kind is ops.Add:
         shift = max(1, builder.arithmetic.shift_range[0])
         half = {"multiplier_a": 1 << shift - 1, "multiplier_b": 1 << shift - 1, "shift": shift}
@@ -80,6 +87,8 @@ def quantised(preset: str) -> Program:
 
 def names(written: Any) -> Counter[str]:
     """The operators of a graph, and how many there are of each."""
+    if hasattr(written, "kinds"):
+        return Counter(written.kinds)
     graph = getattr(written, "graph", written)
     nodes = getattr(graph, "node", None) or graph.nodes
     found = [getattr(node, "op_type", None) or node.kind for node in nodes]
@@ -100,4 +109,5 @@ EXPORTS = (
     Export("ONNX `qlinear`", lambda program: to_quantised(program, qdq=False), "onnxruntime"),
     Export("ONNX `qdq`", lambda program: to_quantised(program, qdq=True), "onnxruntime"),
     Export("TOSA", to_tosa, "tosa"),
+    Export("TFLite", to_tflite, "tflite"),
 )

@@ -193,12 +193,14 @@ def test_every_operation_goes_out_in_every_form() -> None:
 def test_a_preset_that_goes_nowhere_is_refused_and_others_are_taken() -> None:
     rows = [line.strip("| ").split(" | ") for line in operators.presets().splitlines()[2:]]
     assert [row[0].strip("`") for row in rows] == list(PRESETS)
-    for name, *_, hardware, integer, qlinear, qdq, tosa in rows:
+    for name, *_, hardware, integer, qlinear, qdq, tosa, tflite in rows:
         float32 = PRESETS[name.strip("`")].product == "single"
         assert [hardware, integer, qlinear, qdq] == (
             ["no", "no", "yes", "yes"] if float32 else ["yes", "yes", "no", "no"]
         )
-        assert tosa == ("yes" if PRESETS[name.strip("`")].forms != "own" else "no")
+        forms = PRESETS[name.strip("`")].forms
+        assert tosa == ("yes" if forms != "own" else "no")
+        assert tflite == ("yes" if forms == "tflite" else "no")
     with pytest.raises(BuildError):
         hardware_graph(quantised("onnxruntime"))
 

@@ -311,7 +311,9 @@ def test_what_the_command_line_refuses(
         )
     assert not (tmp_path / "r.tosa").exists()
     refused(cli("export", "q.intaglio", "-o", "q.tosa"), "MaxPool2d 'y'", "must not be dilated")
-    refused(cli("export", "p.intaglio", "-o", "p.bin"), "--output must end in .onnx or .tosa")
+    refused(
+        cli("export", "p.intaglio", "-o", "p.bin"), "--output must end in .onnx, .tosa or .tflite"
+    )
     wrong = cli("export", "p.intaglio", "-o", "p.onnx", "--form", "tosa")
     refused(wrong, "--output must end in .tosa for --form tosa, not 'p.onnx'")
     assert sorted(f.name for f in tmp_path.glob("*.tosa")) == ["p.tosa"]

@@ -19,12 +19,16 @@ from intaglio.forms import Real, gemmlowp_add, quantized_multiplier
 from intaglio.ops import (
     Add,
     Conv2d,
+    Crop,
+    DepthToSpace,
     Input,
     Lookup,
     MaxPool2d,
     Op,
     Output,
     Requant,
+    Select,
+    SpaceToDepth,
     SumPool2d,
     Upsample,
 )
@@ -46,10 +50,11 @@ I8, U8 = IntType(8, True), IntType(8, False)
 # TensorFlow Lite Micro's MicroMutableOpResolver at commit 90b983c2b3f1 has these, of the operators
 # that are written here.
 MICRO = {
-    "ADD", "AVERAGE_POOL_2D", "CAST", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "ELU",
-    "FULLY_CONNECTED", "GATHER", "HARD_SWISH", "LEAKY_RELU", "LOGISTIC", "MAXIMUM", "MAX_POOL_2D",
-    "MEAN", "MINIMUM", "PAD", "PADV2", "QUANTIZE", "RELU", "RELU6", "RESHAPE",
-    "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SUB", "TANH",
+    "ADD", "AVERAGE_POOL_2D", "CAST", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D",
+    "DEPTH_TO_SPACE", "ELU", "FULLY_CONNECTED", "GATHER", "HARD_SWISH", "LEAKY_RELU",
+    "LOGISTIC", "MAXIMUM", "MAX_POOL_2D", "MEAN", "MINIMUM", "PAD", "PADV2", "QUANTIZE", "RELU",
+    "RELU6", "RESHAPE", "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SPACE_TO_DEPTH", "STRIDED_SLICE",
+    "SUB", "TANH",
 }  # fmt: skip
 
 
@@ -60,9 +65,9 @@ def written(program: Program, path: Path, four: bool = False) -> list[str]:
     assert found.mismatches == 0
     assert found.compared > 0
     path.write_bytes(made.content)
-    kinds = [op.kind for op in read(path).operators]
-    assert set(kinds) <= MICRO
-    return kinds
+    assert made.kinds == tuple(op.kind for op in read(path).operators)
+    assert set(made.kinds) <= MICRO
+    return list(made.kinds)
 
 
 def returns(program: Program, path: Path) -> None:
@@ -217,6 +222,25 @@ def test_pools_of_ragged_windows(tmp_path: Path, stride: int) -> None:
                  bias=b.constant("b9", [0]), shift=(31,), lo=0, hi=255)  # fmt: skip
     kinds = written(ended(b, b.add(op, U8, 1.0, (0,))), tmp_path / "a")
     assert kinds[-2:] == ["DEPTHWISE_CONV_2D", "QUANTIZE"]
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        Select(output="y", input="x", channels=(1, 2)),
+        Select(output="y", input="x", channels=(2, 0, 0, 1)),
+        Select(output="y", input="x", channels=(0, 1, 2, -1, -1), value=7),
+        Crop(output="y", input="x", rows=(1, 6, 2), columns=(0, 5, 1)),
+        SpaceToDepth(output="y", input="x", block=(2, 2)),
+        SpaceToDepth(output="y", input="x", block=(3, 2)),
+        DepthToSpace(output="y", input="wide", block=(2, 2)),
+    ],
+)
+def test_what_chooses_moves_codes(tmp_path: Path, op: Op) -> None:
+    b, x = started(IntType(8, True), 3, 0.5)
+    if op.inputs == ("wide",):
+        b.add(Select(output="wide", input=x, channels=(0, 1, 2, 2, 1, 0, 0, 1)))
+    written(ended(b, b.add(op)), tmp_path / "a")
 
 
 # --- refusals ------------------------------------------------------------------------------------

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tools import Cli, needs_modules, refused
+from tools import Cli, model_file, needs_modules, refused
 
 from intaglio.errors import ModelError
 from intaglio.fixed import TFLITE, IntType
@@ -347,11 +346,7 @@ def test_damaged_files_are_one_sentence(tmp_path: Path, cases: int) -> None:
     "name", ["pretrainedResnet_quant", "vww_96_int8", "kws_ref_model", "ad01_int8"]
 )
 def test_trained_files_of_mlperf_tiny(name: str) -> None:
-    folder = os.environ.get("INTAGLIO_MODELS")
-    found = list(Path(folder).rglob(f"{name}.tflite")) if folder else []
-    if not found:
-        pytest.skip(f"INTAGLIO_MODELS must name a folder that has {name}.tflite of mlcommons/tiny")
-    made = imported(found[0])
+    made = imported(model_file(f"{name}.tflite"))
     result = check(made, images=100)
     assert not result.reason
     assert not result.wrong, result.places

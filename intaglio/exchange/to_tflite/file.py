@@ -27,7 +27,8 @@ VERSIONS = {
     "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "ADD": 2, "SUB": 2,
     "AVERAGE_POOL_2D": 2, "MAX_POOL_2D": 2, "MEAN": 2, "PAD": 2, "PADV2": 2, "CONCATENATION": 2,
     "RESIZE_NEAREST_NEIGHBOR": 2, "LOGISTIC": 2, "TANH": 2, "LEAKY_RELU": 2, "QUANTIZE": 2,
-    "RELU": 2, "RELU6": 2, "MAXIMUM": 2, "MINIMUM": 2, "SLICE": 2, "GATHER": 2,
+    "RELU": 2, "RELU6": 2, "MAXIMUM": 2, "MINIMUM": 2, "SLICE": 2, "GATHER": 2, "STRIDED_SLICE": 2,
+    "SPACE_TO_DEPTH": 2,
 }  # fmt: skip
 FOUR_BITS = {"CONV_2D": 7, "FULLY_CONNECTED": 10}
 GROUPED = 6  # CONV_2D
@@ -39,8 +40,8 @@ class Graph:
     def __init__(self) -> None:
         self.tensors: list[Any] = []
         self.buffers: list[Any] = [schema.BufferT()]
-        self.codes: dict[tuple[str, int], int] = {}
-        self.kinds: list[Any] = []
+        self.codes: dict[tuple[str, int], Any] = {}
+        self.kinds: list[str] = []
         self.operators: list[Any] = []
         self.inputs: list[int] = []
         self.outputs: list[int] = []
@@ -97,10 +98,10 @@ class Graph:
             code = schema.OperatorCodeT()
             code.builtinCode, code.version = getattr(schema.BuiltinOperator, kind), version
             code.deprecatedBuiltinCode = min(code.builtinCode, 127)
-            self.codes[kind, version] = len(self.kinds)
-            self.kinds.append(code)
+            self.codes[kind, version] = code
+        self.kinds.append(kind)
         made = schema.OperatorT()
-        made.opcodeIndex = self.codes[kind, version]
+        made.opcodeIndex = list(self.codes).index((kind, version))
         made.inputs, made.outputs = list(inputs), [output]
         if options is not None:
             name = type(options).__name__.removesuffix("T")
@@ -119,7 +120,8 @@ class Graph:
         graph.name, graph.tensors, graph.operators = "main", self.tensors, self.operators
         graph.inputs, graph.outputs = self.inputs, self.outputs
         model.version, model.description = 3, description
-        model.buffers, model.operatorCodes, model.subgraphs = self.buffers, self.kinds, [graph]
+        model.buffers, model.subgraphs = self.buffers, [graph]
+        model.operatorCodes = list(self.codes.values())
         builder = flatbuffers.Builder(1024)
         builder.Finish(model.Pack(builder), MAGIC)
         return bytes(builder.Output())

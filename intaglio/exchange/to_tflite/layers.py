@@ -9,7 +9,7 @@ arithmetic tflite, and for what was imported from a .tflite file.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -194,12 +194,10 @@ class Layers(Pieces):
         """DEPTHWISE_CONV_2D by equal weights, of the first scale that makes the same codes."""
         sums, wanted, (m, b, s) = known
         n = walk.kernel[0] * walk.kernel[1]
-        bias = round(HEAVY * ((b + ((op.offset - y.zero) << s)) / m + n * x.zero)) if m else 0
-        near = np.float32(m * 2.0**-s * y.real.scale / x.real.scale / HEAVY)
-        steps = [near + k * np.spacing(near) for k in sorted(range(-NEAR, NEAR + 1), key=abs)]
-        for scale in (float(c) for c in steps if c > 0):
+        for weight, scale in scales_of_sums(m * 2.0**-s * y.real.scale / x.real.scale):
+            bias = round(weight * ((b + ((op.offset - y.zero) << s)) / m + n * x.zero)) if m else 0
             found, shift = quantized_multiplier(x.real.scale * scale / y.real.scale)
-            total = (HEAVY * (sums - n * x.zero) + bias) * found
+            total = (weight * (sums - n * x.zero) + bias) * found
             if np.array_equal(rounded(total, shift, y.zero, op), wanted):
                 break
         else:
@@ -211,7 +209,7 @@ class Layers(Pieces):
         options.dilationHFactor, options.dilationWFactor = walk.dilation
         options.depthMultiplier = 1
         options.fusedActivationFunction, behind = self.clamped(y, op.lo, op.hi)
-        stored = np.full((1, *walk.kernel, channels), HEAVY)
+        stored = np.full((1, *walk.kernel, channels), weight)
         weights = self.weights(stored, [scale] * channels, 3, I8)
         biases = self.bias(np.full(channels, bias), [scale] * channels, x)
         self.add("DEPTHWISE_CONV_2D", [number, weights, biases], y, options, behind)
@@ -227,6 +225,16 @@ class Layers(Pieces):
         options.strideH, options.strideW = walk.stride
         options.fusedActivationFunction, behind = self.clamped(y, lo, hi)
         self.add(kind, [number], y, options, behind)
+
+
+def scales_of_sums(factor: float) -> Iterator[tuple[int, float]]:
+    """Weights to try, and float32 scales near what makes a factor of the sum."""
+    for weight in (1, HEAVY):
+        near = np.float32(factor / weight)
+        for k in sorted(range(-NEAR, NEAR + 1), key=abs):
+            scale = float(near + k * np.spacing(near))
+            if scale > 0:
+                yield weight, scale
 
 
 def reshape(shape: Sequence[int]) -> Any:

@@ -23,6 +23,8 @@ from intaglio.ops import (
     Add,
     Concat,
     Conv2d,
+    Crop,
+    DepthToSpace,
     MaxPool2d,
     Op,
     Output,
@@ -30,11 +32,16 @@ from intaglio.ops import (
     Padding,
     Pair,
     Requant,
+    Select,
+    SpaceToDepth,
     Upsample,
 )
 from intaglio.program import Program
 
 Array = NDArray[Any]
+PASSING = (
+    MaxPool2d, Pad, Upsample, Concat, Output, Select, Crop, SpaceToDepth, DepthToSpace,
+)  # fmt: skip
 REMEDY = "quantise the model with --arithmetic tflite --output-bits 8"
 
 
@@ -196,7 +203,7 @@ def grids(program: Program) -> dict[str, tuple[Real, int]]:
     found: dict[str, tuple[Real, int]] = {}
     for op in program.ops:
         t = program.tensors[op.output]
-        if isinstance(op, (MaxPool2d, Pad, Upsample, Concat, Output)):
+        if isinstance(op, PASSING):
             if op.inputs[0] in found:
                 found[op.output] = found[op.inputs[0]]
         elif t.type.bits <= 8:

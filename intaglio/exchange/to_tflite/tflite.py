@@ -13,9 +13,10 @@ from ai_edge_litert import schema_py_generated as schema
 
 from intaglio.errors import ProgramError
 from intaglio.exchange.from_tflite.maps import nearest_places
+from intaglio.exchange.to_tflite.choosing import Choosing
 from intaglio.exchange.to_tflite.file import AUTHOR, Type
 from intaglio.exchange.to_tflite.functions import CODES, Asked, own
-from intaglio.exchange.to_tflite.layers import I8, Layers
+from intaglio.exchange.to_tflite.layers import I8
 from intaglio.exchange.to_tflite.pieces import REMEDY, Array, Edge, Walk, weighted
 from intaglio.fixed import ROUNDINGS
 from intaglio.forms import PRE_SHIFT, Real, gemmlowp_table, quantized_multiplier
@@ -23,6 +24,8 @@ from intaglio.ops import (
     Add,
     Concat,
     Conv2d,
+    Crop,
+    DepthToSpace,
     Input,
     Lookup,
     MaxPool2d,
@@ -30,6 +33,8 @@ from intaglio.ops import (
     Output,
     Pad,
     Requant,
+    Select,
+    SpaceToDepth,
     SumPool2d,
     Upsample,
     rounding_of,
@@ -39,11 +44,11 @@ from intaglio.program import Program
 
 @dataclass(frozen=True)
 class Written:
-    """The file's content, the number of its operators, and of each output of the Program the
-    tensor that has its codes."""
+    """The file's content, the kinds of its operators, and of each output of the Program the tensor
+    that has its codes."""
 
     content: bytes
-    operators: int
+    kinds: tuple[str, ...]
     outputs: dict[str, int]
 
 
@@ -64,10 +69,10 @@ def to_tflite(program: Program, *, four: bool = False) -> Written:
     for op in program.ops:
         writer.write(op)
     content = writer.graph.serialised(AUTHOR + program.digest())
-    return Written(content, len(writer.graph.operators), writer.outputs)
+    return Written(content, tuple(writer.graph.kinds), writer.outputs)
 
 
-class Writer(Layers):
+class Writer(Choosing):
     """One method for each operation; `graph` holds what was written."""
 
     def __init__(self, program: Program, four: bool) -> None:
@@ -101,6 +106,14 @@ class Writer(Layers):
             case Pad():
                 x = self.source(op, op.input)
                 self.border(x, op.padding, op.value, self.made(op).number)
+            case Select():
+                self.select(op)
+            case Crop():
+                self.crop(op)
+            case SpaceToDepth():
+                self.to_depth(op)
+            case DepthToSpace():
+                self.to_space(op)
             case _:
                 raise op.refuse(
                     "a .tflite file has no such operation yet; export it as .onnx or .tosa."
