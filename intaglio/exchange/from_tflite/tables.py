@@ -57,18 +57,21 @@ def gathered(file: File) -> dict[int, Table]:
     makers = {n: number for number, op in enumerate(file.operators) for n in op.outputs}
     found: dict[int, Table] = {}
 
-    def maker(kind: str, n: int) -> int | None:
+    def maker(kind: str, n: int, count: int) -> int | None:
+        """The operator of a kind, and of so many operands, that makes a tensor."""
         number = makers.get(n)
-        return number if number is not None and file.operators[number].kind == kind else None
+        op = None if number is None else file.operators[number]
+        there = op is not None and op.kind == kind and len(op.inputs) == count
+        return number if there and op is not None and min(op.inputs) >= 0 else None
 
     for number, op in enumerate(file.operators):
-        if op.kind != "GATHER" or len(op.inputs) != 2 or min(op.inputs) < 0:
+        if op.kind != "GATHER" or not op.outputs or maker("GATHER", op.outputs[0], 2) != number:
             continue
-        values, add = file.tensors[op.inputs[0]], maker("ADD", op.inputs[1])
+        values, add = file.tensors[op.inputs[0]], maker("ADD", op.inputs[1], 2)
         if values.kind not in KINDS or values.data is None or values.data.ndim != 1 or add is None:
             continue
         wide, start = (file.tensors[n] for n in file.operators[add].inputs)
-        cast = maker("CAST", wide.index)
+        cast = maker("CAST", wide.index, 1)
         if cast is None or start.data is None or start.data.size != 1 or start.kind != "INT32":
             continue
         root = file.operators[cast].inputs[0]
