@@ -32,6 +32,7 @@ from intaglio.hdl.pack import hex_text
 from intaglio.ops import Ints
 from intaglio.program import Program
 from intaglio.system.disk import whole_folder
+from intaglio.system.names import shortened
 from intaglio.system.places import Kind, check_folder
 
 INDEX = "index.json"
@@ -182,7 +183,7 @@ def write_trace(
     simulator = Simulator(program, threads=1, trace=True)
     suffix = "npy" if format == "npy" else "hex"
     stems = {
-        name: f"{number:03}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)}"
+        name: f"{number:03}-{shortened(re.sub(r'[^A-Za-z0-9._-]', '_', name))}"
         for number, name in enumerate(program.tensors)
         if name in ports
     }

@@ -33,6 +33,7 @@ from intaglio.ops import (
     Upsample,
 )
 from intaglio.program import Program
+from intaglio.system.names import shortened
 
 Key = tuple[str, ...]  # tensors of one stream, in the order of their frames
 Kind = Literal[
@@ -331,8 +332,9 @@ def with_names(blocks: Sequence[Block]) -> list[Block]:
 
 
 def identifier(text: str) -> str:
-    """Letters, digits and single underscores; begins with a letter."""
+    """Letters, digits and single underscores; begins with a letter; not too long for a file."""
     text = re.sub(r"[^0-9a-zA-Z]+", "_", text).strip("_").lower()
+    text = re.sub("_+", "_", shortened(text))
     return text if text[:1].isalpha() else f"n{text}"
 
 
