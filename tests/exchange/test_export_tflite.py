@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tools import Cli, needs_modules, refused
 
+from intaglio import quantize
 from intaglio.errors import ProgramError
 from intaglio.fixed import TFLITE, IntType
 from intaglio.forms import Real, gemmlowp_add, quantized_multiplier
@@ -239,6 +241,45 @@ def test_what_chooses_moves_codes(tmp_path: Path, op: Op) -> None:
     if op.inputs == ("wide",):
         b.add(Select(output="wide", input=x, channels=(0, 1, 2, 2, 1, 0, 0, 1)))
     written(ended(b, b.add(op)), tmp_path / "a")
+
+
+def block_of_everything() -> Any:
+    """A torch network of a norm, a sum, pools, an enlargement, a join and a table."""
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU6())
+            self.deep = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.ReLU())
+            self.flat = nn.Conv2d(8, 8, 1)
+            self.down = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, 1, 1), nn.Hardswish())
+            self.head = nn.Conv2d(16, 5, 1)
+            self.score = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 4, 1))
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            x = self.stem((x - 120) / torch.tensor([58.0, 57.0, 60.0]).view(1, 3, 1, 1))
+            x = x + self.flat(self.deep(x))
+            small = self.down(x)
+            y = torch.cat([x, nn.functional.interpolate(small, scale_factor=2.0)], 1)
+            return self.head(y), self.score(small)
+
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_what_is_quantised_here_has_the_scales_of_a_file(tmp_path: Path, bits: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (8, 3, 16, 16), dtype=np.uint8)
+    program = quantize(
+        block_of_everything(), images, wbits=bits, abits=bits, output_bits=8, method="minmax",
+        arithmetic="tflite",
+    )  # fmt: skip
+    assert all(float(np.float32(t.scale)) == t.scale for t in program.tensors.values()
+               if t.type.bits <= 8)  # fmt: skip
+    assert "ADD" in written(program, tmp_path / "a")
+    returns(program, tmp_path / "a")
 
 
 # --- refusals ------------------------------------------------------------------------------------
