@@ -9,21 +9,22 @@ a Select and a DepthToSpace.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.ops import DepthToSpace, Pair, Select, Shape, SpaceToDepth, Unary
+from intaglio.ops import Crop, DepthToSpace, Ints, Pair, Select, Shape, SpaceToDepth
 
 
 @dataclass(frozen=True)
 class Factor:
-    """A part of the index along one of the map's axes, "c", "h" or "w": it counts 0 ... size - 1,
-    and one step of it is `stride` of theirs."""
+    """A part of the index along one of the map's axes, "c", "h" or "w", or of the images, "n": it
+    counts 0 ... size - 1, and one step of it is `stride` of theirs."""
 
     of: str
     size: int
@@ -36,11 +37,13 @@ class Factor:
 
 
 Axis = tuple[Factor, ...]
+Chosen = Select | Crop | SpaceToDepth | DepthToSpace
 
 
 @dataclass(frozen=True)
 class View:
-    """A map (C, H, W) of `shape` seen along `axes`; an axis of size 1 has no factors."""
+    """A map (C, H, W) of `shape` seen along `axes`; an axis of size 1 has no factors. Of several
+    images, whose number is a factor too, a view is of all together."""
 
     shape: Shape
     axes: tuple[Axis, ...]
@@ -50,6 +53,21 @@ class View:
         """The shape of the view."""
         return tuple(prod(f.size for f in axis) for axis in self.axes)
 
+    @property
+    def factors(self) -> list[Factor]:
+        """Of all axes in order."""
+        return [factor for axis in self.axes for factor in axis]
+
+    @property
+    def images(self) -> int:
+        """How many the view is of."""
+        return prod(f.size for f in self.factors if f.of == "n")
+
+    @property
+    def starts_with_images(self) -> bool:
+        """Whether they are the slowest factor of the first axis."""
+        return [f.of for axis in self.axes[:1] for f in axis[:1]] == ["n"]
+
     def transposed(self, order: Sequence[int]) -> View:
         """Axis order[k] becomes axis k."""
         return View(self.shape, tuple(self.axes[k] for k in order))
@@ -57,7 +75,7 @@ class View:
     def reshaped(self, sides: Sequence[int]) -> View | None:
         """The same values in another shape; None where a side would take parts of factors that do
         not divide."""
-        left = [factor for axis in self.axes for factor in axis]
+        left = self.factors
         axes: list[Axis] = []
         for side in sides:
             axis: list[Factor] = []
@@ -80,15 +98,17 @@ class View:
     def laid(self, *layouts: str) -> str | None:
         """The first of these layouts, as "nhwc", in which the view is just the map."""
         fits = (k for k in layouts if len(k) == len(self.axes))
-        return next((k for k in fits if view_of(self.shape, k) == self), None)
+        return next((k for k in fits if view_of(self.shape, k, self.images) == self), None)
 
     def lines(self, maps: NDArray[Any]) -> NDArray[Any]:
-        """Maps (N, C, H, W) as the view has their values, one after the other: (N, C * H * W)."""
-        used = [f for axis in self.axes for f in axis]
-        places = [f for of in "chw" for f in sorted_by_stride(used, of)]
-        parts = maps.reshape(len(maps), *(f.size for f in places))
-        order = [0, *(1 + places.index(f) for f in used)]
-        return parts.transpose(order).reshape(len(maps), -1)
+        """Maps (N, C, H, W) as the view has their values, one after the other: (N, C * H * W); of a
+        view of several images, all their values (N * C * H * W,)."""
+        used, several = self.factors, self.images > 1
+        places = [f for of in "nchw" for f in sorted_by_stride(used, of)]
+        first = [] if several else [len(maps)]
+        parts = maps.reshape(*first, *(f.size for f in places))
+        order = [*range(len(first)), *(len(first) + places.index(f) for f in used)]
+        return parts.transpose(order).reshape(*first, -1)
 
 
 def sorted_by_stride(factors: Sequence[Factor], of: str) -> list[Factor]:
@@ -108,11 +128,11 @@ def merged(axis: Sequence[Factor]) -> Axis:
     return tuple(found)
 
 
-def view_of(shape: Shape, layout: str) -> View:
-    """A map in a layout as "nchw" or "nhwc", whose first axis is the image."""
+def view_of(shape: Shape, layout: str, images: int = 1) -> View:
+    """A map in a layout as "nchw" or "nhwc", whose first axis is the images."""
     axes = []
     for name in layout:
-        size = shape["chw".index(name)] if name in "chw" else 1
+        size = shape["chw".index(name)] if name in "chw" else images
         axes.append((Factor(name, size),) if size > 1 else ())
     return View(shape, tuple(axes))
 
@@ -126,7 +146,7 @@ class Moves:
     channels: tuple[int, ...]
     up: Pair
 
-    def ops(self, shape: Shape, input: str, output: str, origin: str = "") -> list[Unary]:
+    def ops(self, shape: Shape, input: str, output: str, origin: str = "") -> list[Chosen]:
         """Those of them that change something, on a map of that shape; the last makes `output`."""
         found: list[Any] = []
         if self.down != (1, 1):
@@ -135,7 +155,7 @@ class Moves:
             found.append((Select, {"channels": self.channels}))
         if self.up != (1, 1):
             found.append((DepthToSpace, {"block": self.up}))
-        made: list[Unary] = []
+        made: list[Chosen] = []
         for k, (kind, fields) in enumerate(found):
             name = output if k == len(found) - 1 else f"{output}.{kind.__name__.lower()}"
             made.append(kind(output=name, input=input, origin=origin, **fields))
@@ -154,12 +174,72 @@ def moves(view: View, layout: str) -> Moves:
     bh, bw = height // stays_h, width // stays_w
     # What a channel is made of behind the SpaceToDepth: (dy, dx, c), each by its own stride.
     at = {"h": bw * channels, "w": channels, "c": 1}
-    order = np.zeros(1, dtype=np.int64)
-    for factor in (*up_h, *up_w, *c):
-        steps = np.arange(factor.size) * factor.stride * at[factor.of]
-        order = (order[:, None] + steps).reshape(-1)
+    order = offsets((*up_h, *up_w, *c), at)
     up = (prod(f.size for f in up_h), prod(f.size for f in up_w))
     return Moves((bh, bw), tuple(order.tolist()), up)
+
+
+def taken(view: View, axis: int, places: Sequence[int]) -> tuple[Select | Crop | None, View] | None:
+    """What leaves some places of one axis of a view, in this order, and how what is left is seen:
+    no operation where all stay, a Select of channels, a Crop of whole rows or columns in even
+    steps; their names mean nothing. None for anything else."""
+    own, axes = view.axes[axis], list(view.axes)
+    of = {f.of for f in own}
+    if list(places) == list(range(view.sides[axis])):
+        return None, view
+    if not places or "n" in of:
+        return None
+    if of == {"c"}:
+        channels, axes = chosen_channels(view, axis, places)
+        left = View((len(channels), *view.shape[1:]), tuple(axes))
+        return Select(output="", input="", channels=channels), left
+    steps = {b - a for a, b in pairwise(places)} or {1}
+    if len(own) != 1 or own[0].size != view.shape["chw".index(own[0].of)] or len(steps) > 1:
+        return None
+    (step,) = steps
+    if step < 1:
+        return None
+    c, h, w = view.shape
+    spans = {"h": (0, h, 1), "w": (0, w, 1), own[0].of: (places[0], places[-1] + 1, step)}
+    axes[axis] = (Factor(own[0].of, len(places)),) if len(places) > 1 else ()
+    crop = Crop(output="", input="", rows=spans["h"], columns=spans["w"])
+    return crop, View((c, *crop.size), tuple(axes))
+
+
+def chosen_channels(
+    view: View, axis: int, places: Sequence[int]
+) -> tuple[tuple[int, ...], list[Axis]]:
+    """The channels of some places of an axis of channels, the places counting fastest, and the axes
+    of what is left."""
+    own = view.axes[axis]
+    rest = sorted_by_stride([f for f in view.factors if f not in own], "c")
+    inner, outer = offsets(own)[list(places)], offsets(rest)
+    renamed, stride = dict[Factor, Factor](), len(places)
+    for f in reversed(rest):
+        renamed[f], stride = Factor("c", f.size, stride), stride * f.size
+    axes: list[Axis] = [tuple(renamed.get(f, f) for f in each) for each in view.axes]
+    axes[axis] = (Factor("c", len(places)),) if len(places) > 1 else ()
+    return tuple((outer[:, None] + inner).reshape(-1).tolist()), axes
+
+
+def offsets(factors: Sequence[Factor], at: Mapping[str, int] | None = None) -> Ints:
+    """Where each step of these factors, the first of them slowest, lies: the sum of their strides,
+    each times what one step along its axis is."""
+    found = np.zeros(1, dtype=np.int64)
+    for f in factors:
+        steps = np.arange(f.size) * f.stride * (at or {}).get(f.of, 1)
+        found = (found[:, None] + steps).reshape(-1)
+    return found
+
+
+def both(first: Crop, then: Crop) -> Crop:
+    """One Crop that does both."""
+    spans = []
+    for (start, _, step), wanted in ((first.rows, then.rows), (first.columns, then.columns)):
+        count = len(range(*wanted))
+        begin, stride = start + wanted[0] * step, step * wanted[2]
+        spans.append((begin, begin + (count - 1) * stride + 1, stride))
+    return replace(then, rows=spans[0], columns=spans[1])
 
 
 def staying(of: str, axis: Axis, side: int) -> tuple[int, Axis]:

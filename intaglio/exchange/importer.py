@@ -21,14 +21,13 @@ import onnx
 from intaglio import ops
 from intaglio.channels.losses import announce, with_losses
 from intaglio.errors import ModelError, ProgramError
-from intaglio.exchange.from_onnx import shapes
 from intaglio.exchange.from_onnx.door import admit
 from intaglio.exchange.from_onnx.folding import evaluate
 from intaglio.exchange.from_onnx.functions import FUNCTIONS
 from intaglio.exchange.from_onnx.linear import rounded_product
 from intaglio.exchange.from_onnx.onnx_file import TYPES, Node, read
 from intaglio.exchange.from_onnx.operators import LARGEST, Operator
-from intaglio.exchange.from_onnx.pointwise import Pointwise
+from intaglio.exchange.from_onnx.places import ALIKE, MOVING, Places
 from intaglio.exchange.from_onnx.qonnx import QONNX_KINDS
 from intaglio.exchange.from_onnx.values import (
     Bordered,
@@ -108,7 +107,7 @@ def imported(
     )
 
 
-class Importer(Pointwise):
+class Importer(Places):
     """Quantisers, functions and everything that is no layer with weights."""
 
     def image(
@@ -182,12 +181,16 @@ class Importer(Pointwise):
                 f"{self.file.path}: output {name!r} must be quantised, not float; quantise the"
                 " operator that makes it too."
             )
+        if name in self.seen:
+            self.lay(self.maker(name), name)
+            found = self.values[name]
+            value = found.codes if isinstance(found, Real) and found.codes else found
         view, shape = self.views.get(name), self.builder.tensors[value.name].shape
         if view is not None and not self.plainly(view, shape):
             raise ModelError(
                 f"{self.file.path}: output {name!r} must be N x C, or N x C x H x W, not"
-                f" {list(view)}; leave its last Reshape out, and give the values another shape"
-                " outside."
+                f" {list(view)}; leave its last {self.maker(name).kind} out, and give the values"
+                " another shape outside."
             )
         made = ops.Output(output=self.unique(f"{name}.out"), input=value.name)
         self.builder.add(made, value.grid.type, float(value.grid.scale), (value.grid.zero,))
@@ -205,16 +208,28 @@ class Importer(Pointwise):
                 admit(node, self.file.opsets)
             self.values[node.outputs[0]] = evaluate(node, inputs, opset)
             return
-        self.check(node, admit(node, self.file.opsets), inputs)
+        row = admit(node, self.file.opsets)
         try:
-            self.values[node.outputs[0]] = self.result(node, inputs)
+            if node.kind in MOVING:
+                self.check(node, row, inputs)
+                self.move(node, inputs[0])
+            else:
+                for name in node.inputs if node.kind not in ALIKE else ():
+                    self.lay(node, name)
+                inputs = [self.value(node, name) if name else None for name in node.inputs]
+                self.check(node, row, inputs)
+                self.values[node.outputs[0]] = self.result(node, inputs)
+                self.follow(node)
         except ProgramError as error:
             raise node.refuse(str(error)) from error
-        self.follow(node)
         self.check_size(node)
 
     def follow(self, node: Node) -> None:
         """The result has as many dimensions as the activation that it is made of."""
+        if node.kind in ALIKE and node.inputs[0] in self.seen:
+            made = self.values[node.outputs[0]]
+            self.see(node.outputs[0], made, self.seen[node.inputs[0]])
+            return
         view = next((self.views[n] for n in node.inputs if n in self.views), None)
         value, name = self.values[node.outputs[0]], node.outputs[0]
         if view is None or name in self.views or not active(value) or isinstance(value, Bordered):
@@ -225,7 +240,7 @@ class Importer(Pointwise):
 
     def check(self, node: Node, row: Operator, x: list[Any]) -> None:
         """What the door cannot know: types and dimensions of inputs, readers of outputs."""
-        for name in node.outputs[1:]:
+        for name in node.outputs[1:] if node.kind != "Split" else ():
             if name in self.read:
                 raise node.refuse(
                     f"its output {name!r} must not be read, only the first one; cut the model"
@@ -299,8 +314,6 @@ class Importer(Pointwise):
                 plain = replace(node, kind=node.kind[7:])
                 real = self.function(plain, [real_of(self.qlinear(node))])
                 return self.settle(real, self.grid(node, node.inputs[3:]), node)
-            case "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze":
-                return self.reshape(node, x[0])
         if node.kind in FUNCTIONS:
             return self.function(node, x)
         return self.layer(node, x)
@@ -439,37 +452,6 @@ class Importer(Pointwise):
                 f"its operands must have one shape, not {views[0]} and {views[1]}; enlarge the"
                 " smaller one before, with Resize."
             )
-
-    def reshape(self, node: Node, x: Any) -> Any:
-        """Another view of N x C, with or without ones behind it; anything else moves data between
-        channels and pixels."""
-        old, new = self.view(node), self.viewed(node)
-        one = self.batch == 1 or new[:1] == (self.batch,)
-        if new != old and not (self.shape(node, x)[1:] == (1, 1) and one):
-            raise node.refuse(
-                f"it must only drop or add sizes of 1, as behind a pool, not make {list(new)} of"
-                f" {list(old)}; cut the model before it."
-            )
-        if new != (self.batch, *self.shape(node, x)):
-            self.views[node.outputs[0]] = new
-        return x
-
-    def viewed(self, node: Node) -> tuple[int, ...]:
-        """The shape that Flatten, Reshape, Squeeze or Unsqueeze makes of its input's."""
-        old = self.view(node)
-        if node.kind == "Reshape":
-            shape = self.ints(node, "shape", 1) or []
-            whole = node.attributes.get("allowzero", 0)
-            found = shapes.reshaped(old, shape, bool(whole))
-        elif node.kind == "Flatten":
-            found = shapes.flattened(old, node.attributes.get("axis", 1))
-        else:
-            axes = self.ints(node, "axes", 1)
-            squeezes = node.kind == "Squeeze"
-            found = shapes.squeezed(old, axes) if squeezes else shapes.unsqueezed(old, axes or [])
-        if found is None:
-            raise node.refuse(f"it must fit its input, {list(old)}; export the model anew.")
-        return found
 
 
 def active(value: Any) -> bool:

@@ -90,13 +90,20 @@ TAKEN: dict[str, Any] = {
     "prelu": nn.PReLU(), "tanh": torch.tanh, "gelu": functional.gelu, "elu": functional.elu,
     "selu": functional.selu, "celu": functional.celu, "mish": functional.mish,
     "softplus": functional.softplus, "exp": torch.exp,
+    "slice": lambda x: x[:, 1:3], "select": lambda x: x.select(1, 2)[:, None],
+    "chunk": lambda x: x.chunk(2, 1)[1], "split": lambda x: x.split(2, 1)[0],
+    "unbind": lambda x: x.unbind(1)[1][:, None], "index": lambda x: x[:, [1, 0]],
+    "pixel_shuffle": lambda x: functional.pixel_shuffle(x, 2), "flip": lambda x: x.flip(1),
+    "pixel_unshuffle": lambda x: functional.pixel_unshuffle(x, 2),
+    "permute": lambda x: x.permute(0, 2, 3, 1), "transpose": lambda x: x.transpose(1, 2),
 }  # fmt: skip
 REFUSED: dict[str, Any] = {
-    "conv_transpose2d": nn.ConvTranspose2d(4, 4, 2), "softmax": lambda x: x.softmax(1),
+    "conv_transpose2d": nn.ConvTranspose2d(4, 4, 2), "softmax":
+    lambda x: functional.conv2d(x.softmax(1), WEIGHT),
     "group_norm": nn.GroupNorm(2, 4), "upsample_bilinear2d":
     lambda x: functional.interpolate(x, scale_factor=2, mode="bilinear"), "sin": torch.sin,
-    "transpose": lambda x: x.transpose(2, 3), "cumsum": lambda x: x.cumsum(1), "sort":
-    lambda x: x.sort(1)[0],
+    "cumsum": lambda x: x.cumsum(1), "sort":
+    lambda x: functional.conv2d(x.sort(1)[0], WEIGHT),
 }  # fmt: skip
 
 

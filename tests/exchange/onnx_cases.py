@@ -456,6 +456,39 @@ def view(kind: str, version: int, r: Generator) -> Case:
     return replace(case, inputs=(Act(), *given))
 
 
+def moved(kind: str, version: int, r: Generator) -> Case:
+    """Operators that move or choose: any of their arguments, which may not be a map's."""
+    case = Case(kind, opset(version), (Act(),), shape=(8, 4, 6))
+    if kind == "Transpose":
+        order = pick(r, [0, 1, 2, 3], [0, 2, 3, 1], [0, 1, 3, 2], [0, 3, 1, 2])
+        back = [int(k) for k in np.argsort(order)] if r.random() < 0.7 else [0, 1, 3, 2]
+        then = (("Relu", (), {}), ("Transpose", (), {"perm": back}))
+        return replace(case, attributes={"perm": order}, then=then)
+    if kind in ("SpaceToDepth", "DepthToSpace"):
+        a: dict[str, Any] = {"blocksize": pick(r, 1, 2, 2, 3)}
+        if version >= 11 and kind == "DepthToSpace" and r.random() < 0.8:
+            a["mode"] = pick(r, "CRD", "DCR")
+        return replace(case, attributes=a)
+    if kind == "Gather":
+        axis = pick(r, 1, 1, 2, -1, -3)
+        places = r.integers(0 if version < 11 else -3, 4, pick(r, 1, 2, 5))
+        return replace(case, inputs=(Act(), places.astype(np.int64)), attributes={"axis": axis})
+    axes = pick(r, [1], [2, 3], [-1, 1], [3, 2, 1], None)
+    count = 4 if axes is None else len(axes)
+    starts, ends, steps = (
+        [int(v) for v in r.integers(low, high, count)] for low, high in ((-5, 5), (-3, 12), (1, 3))
+    )
+    if axes is None:
+        starts[0], ends[0], steps[0] = 0, 9, 1
+    if axes == [1] and r.random() < 0.3:
+        starts, ends, steps = [-1], [-100], [-pick(r, 1, 2)]
+    if version == 1:
+        a = {"starts": starts, "ends": ends} | ({} if axes is None else {"axes": axes})
+        return replace(case, attributes=a)
+    given = [None if v is None else np.array(v, np.int64) for v in (starts, ends, axes, steps)]
+    return replace(case, inputs=(Act(), *given))
+
+
 def same(kind: str, version: int, r: Generator) -> Case:
     case = Case(kind, opset(version), (Act(),))
     if kind == "Dropout" and version >= 12:
@@ -544,6 +577,7 @@ DRAWN: dict[str, Callable[[str, int, Generator], Case]] = {
     **dict.fromkeys(("Sqrt", "Abs", "HardSwish", "Softplus"), function),
     **dict.fromkeys(("QLinearSigmoid", "QLinearLeakyRelu"), function),
     **dict.fromkeys(("Flatten", "Reshape", "Squeeze", "Unsqueeze"), view),
+    **dict.fromkeys(("Transpose", "Slice", "Gather", "SpaceToDepth", "DepthToSpace"), moved),
     **dict.fromkeys(("Identity", "Dropout"), same),
     **dict.fromkeys(("Shape", "Constant"), constant),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), quantiser),

@@ -125,8 +125,8 @@ PAIRS: dict[str, tuple[Case, str, Case]] = {
         Case("Dropout", 13, (Act(), np.float32(0.5), np.bool_(False))),
     ),
     "channels made of pixels": (
-        Case("Reshape", 13, (Act(), sizes(1, 2, 2, 2)), shape=(8, 1, 1)),
-        "output 'y' must be N x C, or N x C x H x W, not [1, 2, 2, 2]; leave its last Reshape out",
+        Case("Reshape", 13, (Act(), sizes(1, 4, 2)), shape=(8, 1, 1)),
+        "output 'y' must be N x C, or N x C x H x W, not [1, 4, 2]; leave its last Reshape out",
         Case("Reshape", 13, (Act(), sizes(0, -1)), shape=(8, 1, 1)),
     ),
     "a bound that is no code": (

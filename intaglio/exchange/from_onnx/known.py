@@ -25,6 +25,7 @@ from intaglio.exchange.from_onnx.values import (
 )
 from intaglio.fixed import Arithmetic, IntType
 from intaglio.program import Builder
+from intaglio.views import View
 
 
 class Known:
@@ -42,6 +43,7 @@ class Known:
         self.derived: dict[str, tuple[Codes, Any]] = {}
         self.read = {name for node in file.nodes for name in node.inputs} | set(file.outputs)
         self.views: dict[str, tuple[int, ...]] = {}  # shapes of those that are not N x C x H x W
+        self.seen: dict[str, View] = {}  # how the file sees those of another order
         self.batch = 1  # the first dimension, as the file has it
         self.runtime = arithmetic.product == "single"  # the runtime's floats are to be met
         self.precision: Any = np.float32 if self.runtime else np.float64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -183,7 +184,10 @@ class Layers(Windows):
                 " onnxruntime's quantize_static, and remove products of two activations."
             )
         a = node.attributes
-        self.matrix(node)
+        view, shape = self.seen.get(node.inputs[0]), self.builder.tensors[x.name].shape
+        whole = view is not None and view.sides == (self.batch, prod(shape))
+        if not whole:
+            self.matrix(node)
         if a.get("transA"):
             raise node.refuse("transA must be 0; export the model with rows of values.")
         codes, name, axis = weights.codes, weights.name, 0
@@ -195,6 +199,11 @@ class Layers(Windows):
                 f" {weights.axis}; quantise by output or by tensor."
             )
         turned = Weights(name, codes[:, :, None, None], weights.scale)
+        if view is not None and whole and codes.shape[1] == prod(shape):
+            numbers = np.arange(self.batch * codes.shape[1]).reshape(self.batch, *shape)
+            places = view.lines(numbers).reshape(-1)[: codes.shape[1]]
+            maps = codes[:, np.argsort(places)].reshape(-1, *shape)
+            turned = Weights(f"{name}.{'x'.join(map(str, shape))}", maps, weights.scale)
         alpha, beta = a.get("alpha", 1.0), a.get("beta", 1.0)
         given = next((b for b in bias if b is not None), None)
         if alpha == 1.0 and (beta == 1.0 or given is None):

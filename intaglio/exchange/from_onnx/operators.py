@@ -135,6 +135,7 @@ NO_TRAINING = only("int", 0, remedy="export the model for inference (eval mode)"
 IN_TRAINING = "it has a meaning in training alone"
 INDICES = unused("int", "it orders the second output, which is refused")
 NEAREST = only("string", "nearest", remedy="train and export it with nearest neighbour")
+BLOCK_ORDER = only("string", "DCR", "CRD", remedy="export it with one of these")
 CUBIC = unused("float", "it is about cubic interpolation, which is refused")
 CROPS = "it is about tf_crop_and_resize, which is refused"
 RESIZED = {
@@ -291,6 +292,20 @@ TABLE: tuple[Operator, ...] = (
     row("Flatten", (1, 9, 11, 13, *MOVED), "input", integers=True, axis=INT),
     row("Reshape", (5, 13), "data shape", integers=True),
     row("Reshape", (14, 19, *MOVED), "data shape", integers=True, allowzero=FLAG),
+    row("Transpose", (1, 13, *MOVED), "data", integers=True, perm=INTS),
+    row("Slice", (1,), "data", integers=True, axes=INTS, starts=replace(INTS, required=True),
+        ends=replace(INTS, required=True)),
+    row("Slice", (10, 11, 13), "data starts ends axes? steps?", integers=True),
+    row("Split", (2, 11), "input", integers=True, axis=INT, split=INTS),
+    row("Split", (13,), "input split?", integers=True, axis=INT),
+    row("Split", (18,), "input split?", integers=True, axis=INT, num_outputs=replace(INT, low=1)),
+    row("Gather", (1, 11, 13), "data indices", integers=True, axis=INT),
+    row("SpaceToDepth", (1, 13), "input", integers=True, maps=True,
+        blocksize=replace(INT, low=1, required=True)),
+    row("DepthToSpace", (1,), "input", integers=True, maps=True,
+        blocksize=replace(INT, low=1, required=True)),
+    row("DepthToSpace", (11, 13), "input", integers=True, maps=True, mode=BLOCK_ORDER,
+        blocksize=replace(INT, low=1, required=True)),
     row("Squeeze", (1, 11), "data", integers=True, axes=INTS),
     row("Squeeze", (13, *MOVED), "data axes?", integers=True),
     row("Unsqueeze", (1, 11), "data", integers=True, axes=replace(INTS, required=True)),

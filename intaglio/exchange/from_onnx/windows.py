@@ -172,7 +172,7 @@ class Windows(Settling):
         return made if isinstance(x, Codes) else real_of(made)
 
     def pad(self, node: Node, x: Any) -> Any:
-        """Constant borders of height and width."""
+        """Constant borders of height and width, and channels of the same constant."""
         codes = self.plain(self.real(node, x), node)
         pads = self.ints(node, "pads", 1) or []
         axes = four(node, self.ints(node, "axes", 3))
@@ -181,12 +181,10 @@ class Windows(Settling):
                 "its pads must be two numbers for each axis, and each axis named once."
             )
         ends = dict(zip(axes, zip(pads[: len(axes)], pads[len(axes) :], strict=True), strict=True))
-        if any(any(ends.get(n, ())) for n in (0, 1)):
-            raise node.refuse(
-                "it must pad height and width only; give the layer before it more filters, of 0."
-            )
-        padding = (*ends.get(2, (0, 0)), *ends.get(3, (0, 0)))
-        if not all(0 <= p <= LARGEST for p in padding):
+        if any(ends.get(0, ())):
+            raise node.refuse("it must not pad images; leave the first axis as it is.")
+        padding, more = (*ends.get(2, (0, 0)), *ends.get(3, (0, 0))), ends.get(1, (0, 0))
+        if not all(0 <= p <= LARGEST for p in (*padding, *more)):
             raise node.refuse(
                 f"its pads must be 0 to {LARGEST}; export a model that cuts nothing off."
             )
@@ -201,12 +199,24 @@ class Windows(Settling):
             fill = int(number)
         elif np.isfinite(number) and grid.exactly(Fraction(number)) is not None:
             fill = grid.exactly(Fraction(number)) or 0
+        elif any(more):
+            raise node.refuse(
+                f"the channels that it adds are {number:g}, which no code of scale"
+                f" {float(grid.scale):g} stands for; pad with 0."
+            )
         elif any(padding):
             return Bordered(codes, padding, number)
-        op = ops.Pad(
-            output=self.unique(node.outputs[0]), origin=node.name, input=codes.name,
-            padding=padding, value=fill,
-        )  # fmt: skip
+        name = self.unique(f"{node.outputs[0]}.border" if any(more) else node.outputs[0])
+        op: ops.Op = ops.Pad(
+            output=name, origin=node.name, input=codes.name, padding=padding, value=fill
+        )
+        if any(more):
+            source = self.placed(op, grid) if any(padding) else codes
+            own = range(self.builder.tensors[source.name].shape[0])
+            op = ops.Select(
+                output=self.unique(node.outputs[0]), origin=node.name, input=source.name,
+                channels=(*[-1] * more[0], *own, *[-1] * more[1]), value=fill,
+            )  # fmt: skip
         return self.moved(x, grid, op)
 
     def settle_border(self, x: Bordered, grid: Grid, node: Node) -> Codes:

@@ -11,9 +11,9 @@ from ai_edge_litert import schema_py_generated as schema
 from intaglio.exchange.from_tflite.flat import LARGEST, File, Flat, Operator
 from intaglio.fixed import TFLITE, IntType
 from intaglio.forms import Real, quantized_multiplier
-from intaglio.ops import Input, Op, Padding, Pair, Requant, Unary
+from intaglio.ops import Input, Op, Padding, Pair, Requant
 from intaglio.program import Builder
-from intaglio.views import View, moves, view_of
+from intaglio.views import Chosen, View, moves, view_of
 
 Activation = schema.ActivationFunctionType
 LAYOUTS = ("nhwc", "nchw")
@@ -147,7 +147,7 @@ class Building:
             held = self.settle(op, held, layout)
         return held, layout
 
-    def moves(self, op: Operator, held: Held, layout: str, output: str = "") -> list[Unary]:
+    def moves(self, op: Operator, held: Held, layout: str, output: str = "") -> list[Chosen]:
         """The operations that make a view a map in a layout."""
         if len(held.view.axes) != 4 or held.view.axes[0]:
             raise op.refuse(

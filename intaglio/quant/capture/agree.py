@@ -143,6 +143,17 @@ class Module:
         return results if sizes == [r.numel() for r in like] else None
 
 
+def laid_out(value: Any, made: Map) -> Any:
+    """Values of the map that torch's result is a view of, in the map's order."""
+    value = value[0] if isinstance(value, (tuple, list)) else value
+    if made.view is None or not isinstance(value, torch.Tensor):
+        return value
+    places = torch.arange(value.numel()).reshape(BATCH, *made.shape).numpy()
+    found = torch.empty_like(value.reshape(-1))
+    found[torch.from_numpy(made.view.lines(places))] = value.reshape(-1)
+    return found.reshape(places.shape)
+
+
 def check_steady(kind: str, found: Sequence[Any], again: Sequence[Any]) -> None:
     """Raises ModelError where a second call gives something else."""
     if not agree(again, [flat(result) for result in found if isinstance(result, torch.Tensor)]):
@@ -271,8 +282,9 @@ class Beside:
         """Hold a node's value against the graph's; the first difference is kept."""
         if node not in self.origin.maps or self.first is not None:
             return
-        name = self.origin.maps[node].name
-        words = self.difference(value, self.value(name), BATCH)
+        made = self.origin.maps[node]
+        name = made.name
+        words = self.difference(laid_out(value, made), self.value(name), BATCH)
         if words is not None:
             self.first = ModelError(
                 f"aten.{operation(node)} in {place(module_path(node)[0], source_line(node))}: the"

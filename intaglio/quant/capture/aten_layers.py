@@ -18,6 +18,7 @@ from intaglio.quant.capture.graph import (
     Node,
 )
 from intaglio.quant.capture.one_tensor import Function, common_root, product, quotient
+from intaglio.quant.capture.replay import BATCH
 from intaglio.quant.capture.site import Const, Map, Site, Value, both_sides, pair
 
 NO_TRANSPOSE = "a transposed convolution has no integer form; use nearest Upsample and Conv2d."
@@ -87,9 +88,11 @@ def linear(site: Site) -> Node:
     x, weight = site.args["input"], site.const("weight")
     if not isinstance(x, Map):
         raise site.refuse("operand 'input' must depend on the image; precompute the result.")
-    if not x.flat:
+    count = x.shape[0] * x.shape[1] * x.shape[2]
+    if x.seen.sides != (BATCH, count):
         raise site.refuse("Linear must read a flattened map; use a 1x1 Conv2d on (N, C, H, W).")
-    array = weight.array().reshape(-1, *x.shape)
+    places = x.seen.lines(np.arange(BATCH * count).reshape(BATCH, *x.shape))[:count]
+    array = weight.array()[:, np.argsort(places)].reshape(-1, *x.shape)
     return conv(site, x, weight, array, (1, 1), (1, 1), (0, 0, 0, 0))
 
 

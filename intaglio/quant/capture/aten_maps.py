@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 
-from intaglio.ops import Padding, Pair
+from intaglio.ops import Padding, Pair, Select
 from intaglio.quant.capture.graph import (
     Concat,
     MaxPool,
@@ -16,7 +19,9 @@ from intaglio.quant.capture.graph import (
     SumPool,
     Upsample,
 )
-from intaglio.quant.capture.site import Map, Site, Value, both_sides, pair
+from intaglio.quant.capture.replay import BATCH
+from intaglio.quant.capture.site import Const, Map, Site, Value, both_sides, pair, seen_as
+from intaglio.views import View, taken
 
 
 def max_pool2d(site: Site) -> Node:
@@ -163,28 +168,32 @@ def concat(site: Site) -> Node:
         output=site.output,
         origin=site.origin,
         shape=site.shape(),
-        parts=tuple(m.name for m in maps),
+        parts=tuple(site.settled(m).name for m in maps),
     )
 
 
-def pad(site: Site) -> Node:
-    """A constant border of rows and columns."""
+def pad(site: Site) -> Value:
+    """A constant border of rows and columns, and channels of the value."""
     x, a = site.map("self"), site.args
     if a.get("mode", "constant") != "constant":
         raise site.refuse(f"mode must be 'constant', not {a['mode']!r}.")
-    sides = [*a["pad"], 0, 0, 0, 0]
-    left, right, top, bottom = sides[:4]
-    if min(sides) < 0 or any(sides[4:]):
-        raise site.refuse(f"a border must be of whole rows and columns, not {a['pad']}.")
-    padding = (top, bottom, left, right)
-    return Pad(
-        output=site.output,
-        origin=site.origin,
-        shape=site.shape(),
-        input=x.name,
-        padding=padding,
-        value=float(a["value"] or 0),
-    )
+    left, right, top, bottom, before, after, *rest = [*a["pad"], 0, 0, 0, 0, 0, 0][:8]
+    if min(a["pad"]) < 0 or any(rest):
+        raise site.refuse(f"a border must be of whole rows, columns or channels, not {a['pad']}.")
+    padding, value = (top, bottom, left, right), float(a["value"] or 0)
+    node: Value = x
+    if any(padding):
+        shape = (x.shape[0], x.shape[1] + top + bottom, x.shape[2] + left + right)
+        node = Pad(output=site.output, origin=site.origin, shape=shape, input=x.name,
+                   padding=padding, value=value)  # fmt: skip
+    if not before + after:
+        return node
+    if any(padding):
+        site.scope.nodes[node.output] = node
+        x = Map(node.output, node.shape)
+    channels = (*[-1] * before, *range(x.shape[0]), *[-1] * after)
+    name = f"{site.output}.channels"
+    return site.chosen(x, [Select(output=name, input="", channels=channels)], value)
 
 
 def identity(site: Site) -> Value:
@@ -218,13 +227,20 @@ def reshape(site: Site) -> Value:
         raise site.refuse("the operand must depend on the image; precompute the result.")
     batch, *dims = site.result
     size = x.shape[0] * x.shape[1] * x.shape[2]
-    if batch == 2 and dims == list(x.shape):
-        return Map(x.name, x.shape)
-    if batch == 2 and dims == [size]:
-        return Map(x.name, x.shape, flat=True)
-    if batch == 2 and x.shape[1:] == (1, 1) and [d for d in dims if d != 1] == [x.shape[0]]:
-        return Map(x.name, x.shape)
-    if batch != 2:
+    if x.view is None and batch == BATCH:
+        if dims == list(x.shape):
+            return Map(x.name, x.shape)
+        if dims == [size]:
+            return Map(x.name, x.shape, flat=True)
+        if x.shape[1:] == (1, 1) and [d for d in dims if d != 1] == [x.shape[0]]:
+            return Map(x.name, x.shape)
+    view = x.seen.reshaped(site.result)
+    if view is None and x.view is not None and len(x.view.axes) == 4:
+        x = site.settled(x)
+        view = x.seen.reshaped(site.result)
+    if view is not None and (view.starts_with_images or not x.seen.starts_with_images):
+        return seen_as(x.name, view)
+    if batch != BATCH:
         raise site.refuse(
             f"the first dimension must stay the number of images, not become {batch}; write"
             " x.shape[0] there, or flatten(1)."
@@ -233,3 +249,139 @@ def reshape(site: Site) -> Value:
         f"a map {x.shape} must not be rearranged to {tuple(dims)}; return the map itself and"
         " rearrange it in decoding."
     )
+
+
+# --- other axes, and parts ----------------------------------------------------------------------
+
+
+def turned(site: Site) -> Value:
+    """permute, transpose, movedim: the same values along other axes."""
+    x, a = site.args["self"], site.args
+    count = len(x.seen.axes)
+    order = list(range(count))
+    if "dims" in a:
+        order = [d % count for d in a["dims"]]
+    elif "source" in a:
+        source, target = ([d % count for d in listed(a[k])] for k in ("source", "destination"))
+        order = [d for d in order if d not in source]
+        for at, d in sorted(zip(target, source, strict=True)):
+            order.insert(at, d)
+    else:
+        ends = [v for k, v in a.items() if k != "self"] or [0, 1]
+        first, second = (d % count for d in ends)
+        order[first], order[second] = second, first
+    return seen_as(x.name, x.seen.transposed(order))
+
+
+def listed(value: int | list[int]) -> list[int]:
+    """One number or several."""
+    return [value] if isinstance(value, int) else list(value)
+
+
+def pixel_shuffle(site: Site) -> Value:
+    """Channels (c, dy, dx) as the pixels of blocks."""
+    x, n = site.map("self"), site.args["upscale_factor"]
+    c, h, w = x.shape
+    return viewed(site, x, (c // (n * n), n, n, h, w), (0, 1, 4, 2, 5, 3))
+
+
+def pixel_unshuffle(site: Site) -> Value:
+    """The pixels of blocks as channels (c, dy, dx)."""
+    x, n = site.map("self"), site.args["downscale_factor"]
+    c, h, w = x.shape
+    return viewed(site, x, (c, h // n, n, w // n, n), (0, 1, 3, 5, 2, 4))
+
+
+def channel_shuffle(site: Site) -> Value:
+    """Groups of channels one into the other."""
+    x, groups = site.map(next(iter(site.args))), site.args["groups"]
+    c, h, w = x.shape
+    return viewed(site, x, (groups, c // groups, h, w), (0, 2, 1, 3, 4))
+
+
+def viewed(site: Site, x: Map, parts: Sequence[int], order: Sequence[int]) -> Value:
+    """The result of a reshape of each image to `parts`, a permutation, and a reshape."""
+    split = x.seen.reshaped((BATCH, *parts))
+    view = None if split is None else split.transposed(order).reshaped(site.result)
+    if view is None:
+        raise site.refuse(f"its groups must divide a map {x.shape}.")
+    return site.settled(seen_as(x.name, view))
+
+
+def part(site: Site, x: Map, dim: int, places: Sequence[int], *, gone: bool = False) -> Map:
+    """The `places` of one axis, which is `gone` afterwards if that is asked for."""
+    dim %= len(x.seen.axes)
+    found = taken(x.seen, dim, places)
+    if found is None and x.view is not None:
+        return part(site, site.settled(x), dim, places, gone=gone)
+    if found is None:
+        raise site.refuse(
+            "a map must not be taken apart but in channels, and rows and columns in even steps."
+        )
+    op, view = found
+    name = x.name if op is None else site.chosen(x, [replace(op, output=site.output)]).name
+    if gone:
+        view = View(view.shape, view.axes[:dim] + view.axes[dim + 1 :])
+    return seen_as(name, view)
+
+
+def sliced(site: Site) -> Value:
+    """x[:, a:b:c] and narrow."""
+    x, a = site.args["self"], site.args
+    dim = a["dim"] % len(x.seen.axes)
+    side = x.seen.sides[dim]
+    if "length" in a:
+        start = a["start"] % side if side else 0
+        return part(site, x, dim, range(start, start + a["length"]))
+    return part(site, x, dim, range(*slice(a["start"], a["end"], a["step"]).indices(side)))
+
+
+def one_of(site: Site) -> Value:
+    """x[:, k], without the axis."""
+    x, a = site.args["self"], site.args
+    side = x.seen.sides[a["dim"] % len(x.seen.axes)]
+    return part(site, x, a["dim"], [a["index"] % side], gone=True)
+
+
+def indexed(site: Site) -> Value:
+    """x[:, [2, 1, 0]] and index_select, by constants."""
+    x, a = site.args["self"], site.args
+    if not isinstance(x, Map):
+        raise site.refuse("only a map can be indexed, by constants.")
+    given = (
+        a["indices"] if "indices" in a else [None] * (a["dim"] % len(x.seen.axes)) + [a["index"]]
+    )
+    used = [k for k, index in enumerate(given) if index is not None]
+    if len(used) != 1 or not isinstance(given[used[0]], Const) or given[used[0]].value.ndim != 1:
+        raise site.refuse("a map must be indexed by one list of constants.")
+    dim, index = used[0], given[used[0]].value
+    side = x.seen.sides[dim]
+    if index.dtype == torch.bool:
+        index = index.nonzero()[:, 0]
+    return part(site, x, dim, [int(k) % side for k in index])
+
+
+def flipped(site: Site) -> Value:
+    """Channels in the other order."""
+    x = site.args["self"]
+    for dim in site.args["dims"]:
+        side = x.seen.sides[dim]
+        x = part(site, x, dim, range(side - 1, -1, -1))
+    return x
+
+
+def split(site: Site) -> Value:
+    """chunk, split, unbind: a map for each part."""
+    x, a = site.args["self"], site.args
+    dim = a.get("dim", 0) % len(x.seen.axes)
+    side = x.seen.sides[dim]
+    if site.op == "unbind":
+        return tuple(part(site, x, dim, [k], gone=True) for k in range(side))
+    if site.op == "chunk":
+        size: int | list[int] = -(-side // a["chunks"])
+    else:
+        size = a["split_size"] if "split_size" in a else a["split_sizes"]
+    sizes = size if isinstance(size, list) else [size] * -(-side // size)
+    firsts = [0, *np.cumsum(sizes).tolist()]
+    ends = pairwise(firsts)
+    return tuple(part(site, x, dim, range(first, min(last, side))) for first, last in ends)

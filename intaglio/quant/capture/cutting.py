@@ -19,7 +19,7 @@ import torch
 from torch import fx
 
 from intaglio.errors import ModelError
-from intaglio.quant.capture.graph import Affine, Concat, Conv, Lookup, Node
+from intaglio.quant.capture.graph import Affine, Choose, Concat, Conv, Lookup, Node
 from intaglio.quant.capture.replay import BATCH
 from intaglio.quant.capture.site import (
     Const,
@@ -87,7 +87,7 @@ def any_flat(value: Value) -> bool:
         value = list(value.values())
     if isinstance(value, (tuple, list)):
         return any(any_flat(each) for each in value)
-    return isinstance(value, Map) and value.flat
+    return isinstance(value, Map) and (value.flat or value.view is not None)
 
 
 def first_tensor(node: fx.Node) -> Any:
@@ -239,4 +239,5 @@ def is_decoding(node: Node, nodes: Mapping[str, Node]) -> bool:
     """Whether a node may be decoding: what no network would end in for its own sake."""
     if isinstance(node, Affine):
         return is_decoding(nodes[node.input], nodes)
-    return isinstance(node, Concat) or (isinstance(node, Lookup) and node.name in SQUASHING)
+    squashes = isinstance(node, Lookup) and node.name in SQUASHING
+    return squashes or isinstance(node, (Concat, Choose))

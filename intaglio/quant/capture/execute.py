@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from intaglio.ops import Padding
+from intaglio.ops import Crop, DepthToSpace, Padding, Select, SpaceToDepth
 from intaglio.quant.capture.graph import (
     Add,
     Affine,
+    Choose,
     Concat,
     Conv,
     FloatGraph,
@@ -97,7 +98,26 @@ def compute(
             return functional.pad(x, sides(node.padding), value=node.value)
         case Concat():
             return torch.cat(inputs, dim=1)
+        case Choose():
+            return chosen(node, x)
     raise TypeError(f"{type(node).__name__} must be computed here.")
+
+
+def chosen(node: Choose, x: torch.Tensor) -> torch.Tensor:
+    """Channels or pixels."""
+    n, c, h, w = x.shape
+    match node.op:
+        case Select(channels=channels):
+            places = torch.tensor(channels)
+            found = x[:, places.clamp(min=0)]
+            return torch.where((places < 0)[:, None, None], node.value, found)
+        case Crop(rows=rows, columns=columns):
+            return x[:, :, slice(*rows), slice(*columns)]
+        case SpaceToDepth(block=(bh, bw)):
+            parts = x.reshape(n, c, h // bh, bh, w // bw, bw).permute(0, 3, 5, 1, 2, 4)
+        case DepthToSpace(block=(bh, bw)):
+            parts = x.reshape(n, bh, bw, -1, h, w).permute(0, 3, 4, 1, 5, 2)
+    return parts.reshape(n, *node.shape)
 
 
 def clamped(node: Scaled | Add, value: torch.Tensor) -> torch.Tensor:

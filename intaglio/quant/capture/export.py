@@ -58,7 +58,7 @@ def capture(model: nn.Module, shape: Shape) -> FloatGraph:
     results: list[Value] = []
     for node in exported.graph.nodes:
         if node.op == "output":
-            results = [fx.map_arg(v, translation.values.__getitem__) for v in node.args[0]]
+            results = [translation.result(v) for v in node.args[0]]
         elif node.op != "placeholder":
             translation.call(node)
     if failed is not None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.ops import Padding, Pair, Shape
+from intaglio.ops import Crop, DepthToSpace, Padding, Pair, Select, Shape, SpaceToDepth
 
 Floats = NDArray[np.float64]
 
@@ -170,6 +170,14 @@ class Pad(Unary):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Choose(Unary):
+    """What `op` chooses, whose names mean nothing; channels that it adds are `value`."""
+
+    op: Select | Crop | SpaceToDepth | DepthToSpace
+    value: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Concat(Node):
     """Channels one after the other."""
 
@@ -183,7 +191,8 @@ class Concat(Node):
         return replace(self, parts=tuple(names.get(p, p) for p in self.parts))
 
 
-PASSING = (MaxPool, Upsample, Pad, Concat)  # codes pass unchanged: operands and result share a grid
+# Codes pass unchanged: operands and result share a grid.
+PASSING = (MaxPool, Upsample, Pad, Concat, Choose)
 
 
 @dataclass(frozen=True, eq=False)

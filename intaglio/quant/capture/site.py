@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,48 @@ import torch
 from torch import fx
 
 from intaglio.errors import ModelError
-from intaglio.ops import Padding, Pair, Shape
-from intaglio.quant.capture.graph import Floats, Node
+from intaglio.fixed import Arithmetic, IntType
+from intaglio.ops import (
+    Context,
+    Crop,
+    Padding,
+    Pair,
+    Shape,
+    Tensor,
+)
+from intaglio.quant.capture.graph import Choose, Floats, Node
+from intaglio.quant.capture.replay import BATCH
+from intaglio.views import Chosen, Factor, View, both, moves, view_of
 
 
 @dataclass(frozen=True)
 class Map:
-    """A tensor of the graph. `flat`: torch sees (N, C * H * W)."""
+    """A tensor of the graph. `flat`: torch sees (N, C * H * W). `view`: it sees something else than
+    that and (N, C, H, W)."""
 
     name: str
     shape: Shape
     flat: bool = False
+    view: View | None = None
+
+    @property
+    def seen(self) -> View:
+        """As torch sees it."""
+        if self.view is not None:
+            return self.view
+        whole = view_of(self.shape, "nchw", BATCH)
+        one = whole.reshaped((BATCH, prod(self.shape))) if self.flat else None
+        return one or whole
+
+
+def seen_as(name: str, view: View) -> Map:
+    """A tensor that torch sees so."""
+    whole = view_of(view.shape, "nchw", BATCH)
+    if view == whole:
+        return Map(name, view.shape)
+    if view == whole.reshaped((BATCH, prod(view.shape))):
+        return Map(name, view.shape, flat=True)
+    return Map(name, view.shape, view=view)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +80,7 @@ class Scope:
         self.nodes: dict[str, Node] = {}
         self.weights: dict[str, Floats] = {}
         self.taken = set(taken)
+        self.settled: dict[Map, Map] = {}
 
     def unique(self, name: str) -> str:
         """`name`, or for its second and later calls `name@1`, `name@2`, ..."""
@@ -96,7 +130,47 @@ class Site:
             raise self.refuse(f"operand {name!r} must depend on the image; precompute the result.")
         if value.flat and value.shape[1:] != (1, 1):
             raise self.refuse("a flattened map must go straight into Linear; pool it to 1x1 first.")
-        return value
+        return self.settled(value)
+
+    def settled(self, x: Map) -> Map:
+        """A map that torch sees as (N, C, H, W), made by operations that choose where it sees
+        another one so."""
+        if x.view is None:
+            return x
+        if x not in self.scope.settled:
+            if len(x.view.axes) != 4 or x.view.axes[0] != (Factor("n", BATCH),):
+                raise self.rearranged(x)
+            steps = moves(x.view, "nchw")
+            if (1, 1) not in (steps.down, steps.up):  # rows or columns become something else
+                raise self.rearranged(x)
+            name = f"{self.output}.map"
+            self.scope.settled[x] = self.chosen(x, steps.ops(x.shape, x.name, name))
+        return self.scope.settled[x]
+
+    def rearranged(self, x: Map) -> ModelError:
+        """The refusal of a map whose values are not where a map has them."""
+        return self.refuse(
+            f"a map must not be rearranged to {x.seen.sides[1:]} here; return it and rearrange it"
+            " in decoding."
+        )
+
+    def chosen(self, x: Map, steps: Sequence[Chosen], value: float = 0.0) -> Map:
+        """What these operations make of a tensor, one after the other."""
+        name, shape = x.name, x.shape
+        for op in steps:
+            made = self.scope.nodes.get(name)
+            if isinstance(op, Crop) and isinstance(made, Choose) and isinstance(made.op, Crop):
+                name, shape = made.input, self.scope.nodes[made.input].shape
+                op = both(made.op, op)
+            given = Tensor(name, shape, IntType(8, True), 0, 0)
+            shape = op.infer([given], Context({}, Arithmetic()))[0]
+            own = op.output == self.output and self.output not in self.scope.nodes
+            output = self.output if own else self.scope.unique(op.output)
+            self.scope.nodes[output] = Choose(
+                output=output, origin=self.origin, shape=shape, input=name, op=op, value=value
+            )
+            name = output
+        return Map(name, shape)
 
     def const(self, name: str) -> Const:
         """An operand that must not depend on the image."""

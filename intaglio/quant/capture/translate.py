@@ -114,9 +114,10 @@ class Translation:
         translation = TRANSLATIONS.get(op)
         if op == "slice" and is_whole(first, read["self"]):  # x[:]
             translation = identity
+        elif op in PARTS and self.is_written(node):
+            raise FinalError(str(site.refuse(IN_PART)))
         if translation is None:
-            refusal = site.refuse(self.remedy(node, op))
-            raise FinalError(str(refusal)) if IN_PART in str(refusal) else refusal
+            raise site.refuse(self.remedy(node, op))
         if first.dtype not in FLOATS:
             kind = str(first.dtype).removeprefix("torch.")
             raise site.refuse(
@@ -149,6 +150,21 @@ class Translation:
             )
         self.scope.nodes[value.output] = value
         return Map(value.output, value.shape, len(site.result) == 2)
+
+    def result(self, node: Any) -> Value:
+        """A result of the model: a map, made where torch sees another one so; what is rearranged
+        for decoding is cut."""
+        value: Value = fx.map_arg(node, self.values.__getitem__)
+        if not isinstance(value, Map) or value.view is None:
+            return value
+        site = Site("output", "", "", self.scope.unique("result"), {}, None, (), self.scope)
+        try:
+            self.made[node] = made = site.settled(value)
+        except ModelError as error:
+            cut = Cut(error, (value.name,), softmax=False)
+            self.cut(node, cut)
+            return cut
+        return made
 
     def cut(self, node: fx.Node, value: Cut) -> None:
         """A call is missing; so is what it wrote, under every name of that memory."""
@@ -190,17 +206,18 @@ class Translation:
         """A value of the memory that held `old` and holds `made` now."""
         if isinstance(value, tuple):
             return tuple(None if v is None else self.follows(site, v, old, made) for v in value)
-        if isinstance(value, Map) and isinstance(old, Map) and value.name == old.name:
+        same = isinstance(value, Map) and isinstance(old, Map) and value.name == old.name
+        if same and value.view == old.view:
             return replace(value, name=made.name)
         if isinstance(value, Const) and isinstance(old, Const) and same_elements(value, old):
             return made
-        raise site.refuse(IN_PART)
+        raise FinalError(str(site.refuse(IN_PART)))
 
     def remedy(self, node: fx.Node, op: str) -> str:
         """What to do instead of an operation that has no translation."""
         if torch.Tag.nondeterministic_seeded in tags(node):
             return RANDOM
-        return IN_PART if op in PARTS and self.is_written(node) else REMEDIES.get(op, NO_FORM)
+        return REMEDIES.get(op, NO_FORM)
 
     def is_written(self, node: fx.Node) -> bool:
         """Whether a call writes to the memory of a part of a map through `node`."""

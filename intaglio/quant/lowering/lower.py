@@ -20,6 +20,7 @@ from intaglio.multiplier import Term, exact, scaling
 from intaglio.program import Builder, Program
 from intaglio.quant.capture.graph import (
     Add,
+    Choose,
     Concat,
     Conv,
     FloatGraph,
@@ -100,6 +101,10 @@ class Lowering:
                 op = ops.Pad(**names, input=node.input, padding=node.padding, value=value)
             case Concat():
                 op = ops.Concat(**names, parts=node.parts)
+            case Choose():
+                op = replace(node.op, **names, input=node.input)
+                if isinstance(op, ops.Select) and -1 in op.channels:
+                    op = replace(op, value=grid.code(node.value))
             case _:
                 raise TypeError(f"{type(node).__name__} must be lowered here.")
         self.builder.add(op, grid.type, grid.scale, (grid.zero_point,))

@@ -13,6 +13,7 @@ from intaglio.quant.capture.graph import (
     PASSING,
     Add,
     Affine,
+    Choose,
     Conv,
     FloatGraph,
     Image,
@@ -185,7 +186,7 @@ def proved_positive(graph: FloatGraph) -> set[str]:
             case Scaled():
                 factors = bool((node.scale >= 0).all() and (node.shift >= 0).all())
                 positive = node.lo >= 0 or (inputs and factors)
-            case Pad():
+            case Pad() | Choose():
                 positive = inputs and node.value >= 0
             case _:
                 positive = inputs
