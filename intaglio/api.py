@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
     from intaglio.detect.coco import CocoData
     from intaglio.detect.evaluate import EvalResult, Predict
+    from intaglio.detect.networks.spec import HeadSpec
+    from intaglio.detect.own import Head
     from intaglio.quant import Differences, Quantized
     from intaglio.quant.learn.learned_weight import WeightGrid
     from intaglio.quant.train import Pictures, TrainConfig, Trained
@@ -91,6 +93,7 @@ def quantize(
     progress: Progress | None = None,
     steps: Steps | None = None,
     threads: int | None = None,
+    head: Head | None = None,
 ) -> Program:
     """The integer Program of a torch model.
 
@@ -99,6 +102,8 @@ def quantize(
                 `limit` are used, spread evenly; `size` (H, W) and `resize` say how they are read.
     arithmetic  a profile, or the name of a preset, like "tflite".
     budgets     like "bops=16".
+    head        what the outputs mean, by default the module's `head_spec`: a HeadSpec, which the
+                Program keeps, or `intaglio.detect.own.OwnDecoder.of` a function of your own.
 
     wbits to widths are the fields of `intaglio.quant.QuantConfig`, which says what each means;
     device to progress serve the search, as `intaglio.quant.quantize` says. `Steps(print)` for
@@ -120,7 +125,7 @@ def quantize(
     return quantized(
         model, images, config, weights=weights, limit=limit, size=size, resize=resize,
         device=device, state=state, force=force, pool=pool, progress=progress, steps=steps,
-        threads=threads,
+        threads=threads, head=head,
     ).program  # fmt: skip
 
 
@@ -141,6 +146,7 @@ def quantized(
     progress: Progress | None = None,
     steps: Steps | None = None,
     threads: int | None = None,
+    head: Head | None = None,
 ) -> Quantized:
     """As `quantize`, by a `config`; the fake-quantised model and the report on layers too. With
     `data` the images are those that it lists."""
@@ -156,7 +162,7 @@ def quantized(
         pixels = calibration(module, images, data, limit, size, resize, steps)
     return run(
         module, pixels, config, device=device, state=state, force=force, pool=pool,
-        progress=progress, steps=steps, threads=threads,
+        progress=progress, steps=steps, threads=threads, head=head,
     )  # fmt: skip
 
 
@@ -202,10 +208,12 @@ def train(
     force: bool = False,
     steps: Steps | None = None,
     threads: int | None = None,
+    head: HeadSpec | None = None,
 ) -> Program:
     """The integer Program of a float detector, trained further with the hardware's roundings (AQD).
 
-    model        a module with a `head_spec`, or a name as on the command line.
+    model        a module with a `head_spec`, unless `head` is given, or a name as on the command
+                 line.
     images       folder of the images that `data`, a COCO set or file, lists.
     odd          weights are odd multiples; else symmetric. `standardise`: of mean 0, variance 1.
     epochs, rate, batch, distil, seed  as `intaglio.quant.train.TrainConfig` says.
@@ -224,7 +232,7 @@ def train(
     return trained_on(
         to_be_quantised(model, weights), coco(data, images), config, training,
         WeightGrid(odd=odd, standardise=standardise), size=size, resize=resize, device=device,
-        state=state, force=force, steps=steps, threads=threads,
+        state=state, force=force, steps=steps, threads=threads, head=head,
     )[0].program  # fmt: skip
 
 
@@ -244,23 +252,25 @@ def trained_on(
     report: Callable[[str, int, int], None] | None = None,
     steps: Steps | None = None,
     threads: int | None = None,
+    head: Head | None = None,
 ) -> tuple[Trained, Pictures]:
     """What `train` does with its settings made, and the pictures."""
     from intaglio.detect.images import listed_files
+    from intaglio.detect.losses import check_trainable
     from intaglio.quant.train import STEPS, Pictures, trained
 
     shape = size or input_size(model)
     if shape is None:
         raise ModelError("The model must say its input_size (H, W), or --size must be given.")
     steps = steps or Steps()
+    spec = check_trainable(head_of(model, name, head))
     steps.plan(PICTURES, *STEPS)
     with steps.step(PICTURES):
         channels = input_channels(model, listed_files(data), shape)
-        classes = head_of(model, name).classes
-        pictures = Pictures(data, classes, shape, resize=resize, channels=channels)
+        pictures = Pictures(data, spec.classes, shape, resize=resize, channels=channels)
     done = trained(
         model, pictures, config, training, grid, device=device, state=state, force=force,
-        report=report, steps=steps, threads=threads,
+        report=report, steps=steps, threads=threads, head=spec,
     )  # fmt: skip
     return done, pictures
 
@@ -343,6 +353,7 @@ def evaluate(
     progress: Progress | None = None,
     steps: Steps | None = None,
     threads: int | None = None,
+    head: Head | None = None,
 ) -> EvalResult:
     """mAP (pycocotools) of a Program or a torch detector on a COCO data set.
 
@@ -353,6 +364,7 @@ def evaluate(
              fake-quantised model.
     limit    the first images alone; `size` (H, W) and `resize` say how pictures are read.
     threads  of the simulator or of torch; by default as many as `system.threads` gives.
+    head     what the outputs mean, as in `quantize`; by default what the model says.
 
     Boxes are decoded in float from the outputs' real values. Raises ModelError and DataError.
     """
@@ -365,6 +377,7 @@ def evaluate(
         with steps.step("compilation"):
             predict = rtl_predictor(model, threads or pool.threads, steps.tell)
     model, data = opened(model, weights), coco(data, images)
+    head = head_of(model, "The model", head)
     engine = engine or ("sim" if isinstance(model, Program) else "float")
     size = size or input_size(model)
     if size is None:
@@ -380,7 +393,7 @@ def evaluate(
         return run(
             predict or predictor(model, engine, threads or pool.threads),
             data,
-            head_of(model, "The model"),
+            head,
             size,
             limit=limit,
             resize=resize,

@@ -22,7 +22,7 @@ from intaglio.detect.draw import draw, sheet
 from intaglio.detect.images import stack
 from intaglio.detect.scenes import is_scenes
 from intaglio.file import save
-from intaglio.models import head_of
+from intaglio.models import spec_in
 from intaglio.system.disk import write_bytes, write_text
 from intaglio.system.places import Kind
 from intaglio.system.steps import Steps
@@ -198,7 +198,7 @@ def report_page(
     from intaglio.report.layers import read_quality
     from intaglio.report.page import Picture, page, subject
 
-    spec, size = head_of(done.program, DETECTOR), (images.shape[2], images.shape[3])
+    spec, size = spec_in(done.program, DETECTOR), (images.shape[2], images.shape[3])
     maps = predictor(done.program, "sim")(images)
     found = [decode(spec, [m[n] for m in maps], size) for n in range(len(images))]
     shown = []

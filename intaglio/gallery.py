@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +17,22 @@ from intaglio.models import head_of, images_for, opened, places
 from intaglio.program import Program
 from intaglio.system.html import snippet, tag, text_of
 
+if TYPE_CHECKING:
+    from intaglio.detect.own import Head
+
 
 @dataclass(frozen=True, eq=False)
 class Seen:
     """What a detector found in a picture: `boxes` (n, 4) x0 y0 x1 y1 in the picture's own pixels,
-    `scores` (n,) in 0..1 descending, `labels` (n,) the names; and the picture with them drawn."""
+    `scores` (n,) in 0..1 descending, `labels` (n,) the names, `landmarks` (n, points, 2) if the
+    head has them; and the picture with them drawn."""
 
     image: str
     boxes: NDArray[np.float64]
     scores: NDArray[np.float64]
     labels: tuple[str, ...]
     png: bytes = field(repr=False)
+    landmarks: NDArray[np.float64] | None = None
 
     def caption(self) -> str:
         """The picture's name and what is in it."""
@@ -63,6 +69,7 @@ def run(
     resize: bool = False,
     threads: int | None = None,
     name: str = "The Program",
+    head: Head | None = None,
 ) -> Gallery:
     """What a Program finds in pictures, run in the simulator, drawn; in a notebook it is shown.
 
@@ -70,6 +77,7 @@ def run(
     images     pictures, or folders of them; `resize` letterboxes other sizes.
     threshold  the least score.
     name       of the Program in refusals.
+    head       what its outputs mean, as in `intaglio.quantize`; by default what it says itself.
 
     Raises ModelError for a Program without a head description, DataError for pictures.
     """
@@ -81,7 +89,7 @@ def run(
     name = str(model) if isinstance(model, (str, Path)) else name
     if not isinstance(program, Program):
         raise ModelError(f"MODEL must be a .intaglio file or a build, not {name}; quantise it.")
-    spec, files = head_of(program, name), image_files(places(images))
+    spec, files = head_of(program, name, head), image_files(places(images))
     simulator, found = Simulator(program, threads=threads), []
     for file in files:
         maps = simulator(images_for(program, [file], resize=resize))
@@ -90,7 +98,8 @@ def run(
         data, boxes, kept = BytesIO(), looked.found, looked.kept
         looked.picture.save(data, format="PNG")
         labels = tuple(looked.name(n) for n in kept)
+        points = None if boxes.landmarks is None else boxes.landmarks[kept]
         found.append(
-            Seen(file.name, boxes.boxes[kept], boxes.scores[kept], labels, data.getvalue())
+            Seen(file.name, boxes.boxes[kept], boxes.scores[kept], labels, data.getvalue(), points)
         )
     return Gallery(found)

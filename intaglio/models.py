@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from intaglio.detect.coco import CocoData
     from intaglio.detect.decode import HeadSpec
+    from intaglio.detect.own import Head
 
 Size = tuple[int, int]
 Model: TypeAlias = "Program | nn.Module | str | Path"
@@ -68,8 +69,22 @@ def coco(data: CocoData | str | Path, images: str | Path | None) -> CocoData:
     return CocoData(Path(data), Path(images))
 
 
-def head_of(model: Program | nn.Module, name: str) -> HeadSpec:
-    """The head description that turns output maps into boxes. Raises ModelError without one."""
+def head_of(model: Program | nn.Module, name: str, head: Head | None = None) -> Head:
+    """What turns output maps into boxes: `head` if it is given, else the model's own description.
+
+    Raises ModelError without one, and where a Program's outputs are other maps.
+    """
+    from intaglio.detect.heads.maps import check_shapes
+    from intaglio.detect.networks.spec import HeadSpec
+
+    found = head or spec_in(model, name)
+    if isinstance(model, Program) and isinstance(found, HeadSpec):
+        check_shapes(found, [tensor.shape for tensor in model.outputs])
+    return found
+
+
+def spec_in(model: Program | nn.Module, name: str) -> HeadSpec:
+    """The model's own description. Raises ModelError without one."""
     from intaglio.detect.networks.spec import HeadSpec, spec_of
 
     if isinstance(model, Program):
@@ -80,9 +95,39 @@ def head_of(model: Program | nn.Module, name: str) -> HeadSpec:
     if spec is None:
         raise ModelError(
             f"{name} must carry a head description to decode boxes; give the torch model an"
-            " attribute `head_spec`, or use `intaglio run --raw`."
+            " attribute `head_spec`, or --head FILE.json, or use `intaglio run --raw`."
         )
     return spec
+
+
+def head_from(file: Path | None, decode: str | None = None) -> Head | None:
+    """What --head, a file that `HeadSpec.to_json` writes, or --decode names; None without either.
+
+    Raises ModelError, one sentence.
+    """
+    from intaglio.detect.own import OwnDecoder
+
+    if file is not None and decode is not None:
+        raise ModelError(
+            "--head and --decode must not be given together; leave one out, as both make boxes."
+        )
+    if decode is not None:
+        return OwnDecoder.of(decode)
+    return None if file is None else spec_from(file)
+
+
+def spec_from(file: Path) -> HeadSpec:
+    """What --head names: a file that `HeadSpec.to_json` writes. Raises ModelError."""
+    from intaglio.detect.networks.spec import HeadSpec
+
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"--head {file} must be a JSON file, but: {error}.") from None
+    try:
+        return HeadSpec.from_json(text)
+    except ModelError as error:
+        raise ModelError(f"--head {file}: {error}") from None
 
 
 def input_size(model: Program | nn.Module) -> tuple[int, int] | None:

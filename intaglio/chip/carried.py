@@ -10,9 +10,10 @@ CARRIED = (
     "chip/protocol.py", "chip/sight.py", "chip/spi_line.py", "cosim/port.py", "detect/decode.py",
     "detect/draw.py", "detect/heads/anchors.py", "detect/heads/coders.py", "detect/heads/kinds.py",
     "detect/heads/maps.py", "detect/heads/scores.py", "detect/images.py",
-    "detect/networks/kinds.py", "detect/networks/spec.py", "detect/pictures.py", "detect/seen.py",
-    "errors.py", "fixed.py", "hdl/pack.py", "multiplier.py", "ops/__init__.py", "ops/arithmetic.py",
-    "ops/base.py", "ops/choosing.py", "program.py", "system/html.py", "system/stored.py",
+    "detect/networks/kinds.py", "detect/networks/spec.py", "detect/own.py", "detect/pictures.py",
+    "detect/seen.py", "errors.py", "fixed.py", "hdl/pack.py", "multiplier.py", "ops/__init__.py",
+    "ops/arithmetic.py", "ops/base.py", "ops/choosing.py", "program.py", "system/html.py",
+    "system/named.py", "system/stored.py",
 )  # fmt: skip
 
 

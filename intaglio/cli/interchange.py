@@ -12,6 +12,7 @@ from intaglio.cli.options import (
     ARITHMETIC,
     CheckOption,
     ExportOutput,
+    HeadOption,
     JsonOption,
     ProgramArgument,
     ProgramOutput,
@@ -24,6 +25,9 @@ from intaglio.system.disk import is_stream, whole_file
 from intaglio.system.places import Kind, Result
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from intaglio.detect.networks.spec import HeadSpec
     from intaglio.exchange.compared import Agreement
     from intaglio.program import Program
 
@@ -220,6 +224,7 @@ def import_program(
         str | None,
         typer.Option("--like", metavar="MODEL", help="Takes its mean, std and head from this."),
     ] = None,
+    head: HeadOption = None,
     mean: Annotated[
         str | None, typer.Option("--mean", metavar="R,G,B", help="Of pixel / 255.")
     ] = None,
@@ -246,14 +251,14 @@ def import_program(
     from intaglio.exchange.from_tflite.magic import is_tflite
     from intaglio.file import MADE
 
-    read = [model, model_source(like) if like else None]
+    read = [model, model_source(like) if like else None, head]
     settle(read, Result("-o", output, MADE), json_file=json_file, force=force)
     check_checked(check, 1, "; use --no-check for none")
     made = import_tflite if model.is_file() and is_tflite(model) else import_onnx
     facts, wrong = made(
         model,
         output,
-        Wishes(arithmetic, like, mean, std, None if no_check else check, not no_check),
+        Wishes(arithmetic, like, head, mean, std, None if no_check else check, not no_check),
     )
     write_json(json_file, {"model": str(model)} | facts)
     if wrong:
@@ -266,10 +271,38 @@ class Wishes:
 
     arithmetic: str | None
     like: str | None
+    head: Path | None
     mean: str | None
     std: str | None
     images: int | None
     compared: bool
+
+    def source(self) -> "Program | nn.Module | None":
+        """The model of --like."""
+        from intaglio.models import opened
+
+        return None if self.like is None else opened(self.like)
+
+    def spec(self, source: "Program | nn.Module | None") -> "HeadSpec | None":
+        """What the outputs mean, as --head says, or else the model of --like."""
+        from intaglio.models import spec_from, spec_in
+
+        if self.head is not None:
+            return spec_from(self.head)
+        return None if source is None else spec_in(source, str(self.like))
+
+
+def kept(spec: "HeadSpec | None") -> dict[str, object]:
+    """What a Program's file says of its head."""
+    return {} if spec is None else {"head": spec.to_json()}
+
+
+def check_head(program: "Program", spec: "HeadSpec | None") -> None:
+    """Raises ModelError where the outputs are not what --head or --like says."""
+    from intaglio.detect.heads.maps import check_shapes
+
+    if spec is not None:
+        check_shapes(spec, [tensor.shape for tensor in program.outputs])
 
 
 def wrote(output: Path, program: "Program") -> int:
@@ -289,20 +322,17 @@ def import_onnx(model: Path, output: Path, wishes: Wishes) -> tuple[dict[str, ob
     from intaglio.program import Program
 
     means, stds = numbers("--mean", wishes.mean), numbers("--std", wishes.std)
-    meta: dict[str, object] = {}
-    if wishes.like is not None:
-        from intaglio.models import head_of, opened
-
-        source = opened(wishes.like)
-        meta["head"] = head_of(source, wishes.like).to_json()
-        if not isinstance(source, Program):
-            means = means or list(getattr(source, "image_mean", [0.0]))
-            stds = stds or list(getattr(source, "image_std", [1.0]))
+    source = wishes.source()
+    spec = wishes.spec(source)
+    if source is not None and not isinstance(source, Program):
+        means = means or list(getattr(source, "image_mean", [0.0]))
+        stds = stds or list(getattr(source, "image_std", [1.0]))
     arithmetic = wishes.arithmetic or "intaglio"
     steps.plan("import", *(("comparison",) if wishes.compared else ()))
     with steps.step("import"):
-        made = imported(model, preset(arithmetic), mean=means, std=stds, meta=meta)
+        made = imported(model, preset(arithmetic), mean=means, std=stds, meta=kept(spec))
     program, found = made.program, None
+    check_head(program, spec)
     save(program, output)
     macs = wrote(output, program)
     if wishes.compared:
@@ -335,14 +365,11 @@ def import_tflite(model: Path, output: Path, wishes: Wishes) -> tuple[dict[str, 
     from intaglio.exchange.from_tflite.importer import imported
     from intaglio.file import save
 
-    meta: dict[str, object] = {}
-    if wishes.like is not None:
-        from intaglio.models import head_of, opened
-
-        meta["head"] = head_of(opened(wishes.like), wishes.like).to_json()
+    spec = wishes.spec(wishes.source())
     steps.plan("import", *(("comparison",) if wishes.compared else ()))
     with steps.step("import"):
-        made = imported(model, meta)
+        made = imported(model, kept(spec))
+    check_head(made.program, spec)
     save(made.program, output)
     macs = wrote(output, made.program)
     say_cut(made.program)

@@ -15,7 +15,9 @@ from intaglio.cli.options import (
     AbitsOption,
     BitsOption,
     DataOption,
+    DecodeOption,
     FolderOutput,
+    HeadOption,
     ImagesOption,
     JobsOption,
     JsonOption,
@@ -58,8 +60,8 @@ from intaglio.system.spread import spread
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from intaglio.detect.decode import HeadSpec
     from intaglio.detect.evaluate import Predict
+    from intaglio.detect.own import Head
     from intaglio.program import Program
 
 
@@ -108,6 +110,8 @@ def run(
     raw: Annotated[bool, typer.Option("--raw", help="Integer maps as .npz.")] = False,
     resize: ResizeOption = False,
     threshold: ThresholdOption = 0.3,
+    head: HeadOption = None,
+    decode: DecodeOption = None,
     threads: ThreadsOption = None,
     json_file: JsonOption = None,
 ) -> None:
@@ -119,19 +123,23 @@ def run(
     from intaglio.detect.seen import BOXES, check_names
     from intaglio.file import load
     from intaglio.host import finished
-    from intaglio.models import head_of, images_for
+    from intaglio.models import head_from, head_of, images_for
     from intaglio.sim.engine import Simulator
 
     images = image_files(images)
     check_names(images)
     targets = {path: output / f"{path.stem}{MAPS if raw else BOXES}" for path in images}
     settle(
-        [model, *images], *(Result("-o", target, ANY) for target in targets.values()),
+        [model, head, model_source(decode or ""), *images],
+        *(Result("-o", target, ANY) for target in targets.values()),
         json_file=json_file,
     )  # fmt: skip
     check_threshold(threshold)
     program = load(model)
-    spec = None if raw else head_of(program, str(model))
+    given = head_from(head, decode)
+    if raw and given is not None:
+        raise ModelError("--raw must go without --head and --decode: it makes no boxes.")
+    spec = None if raw else head_of(program, str(model), given)
     _, height, width = program.inputs[0].shape
     tell({path: header(path) for path in images})
     simulator = Simulator(program, threads=threads)
@@ -167,7 +175,7 @@ def write_maps(path: Path, codes: "dict[str, Any]", target: Path) -> None:
 
 
 def write_boxes(
-    path: Path, program: "Program", spec: "HeadSpec", codes: "dict[str, NDArray[Any]]",
+    path: Path, program: "Program", spec: "Head", codes: "dict[str, NDArray[Any]]",
     target: Path, threshold: float,
 ) -> dict[str, Any]:  # fmt: skip
     """Draw one image's boxes; what was found, in the picture's own pixels."""
@@ -192,6 +200,8 @@ def evaluate(
     limit: LimitOption = None,
     size: SizeOption = None,
     weights: WeightsOption = None,
+    head: HeadOption = None,
+    decode: DecodeOption = None,
     calibration: Annotated[
         list[Path] | None,
         typer.Option("--calibration", metavar="DIR|IMAGE", help="As --images, for --engine fake."),
@@ -225,13 +235,15 @@ def evaluate(
     from intaglio.api import evaluate as measure
     from intaglio.detect.evaluate import STEPS
     from intaglio.detect.images import listed_files
-    from intaglio.models import opened
+    from intaglio.models import head_from, head_of, opened
     from intaglio.program import Program
 
-    read = [model_source(model), data, weights, *pictures(images), *pictures(calibration)]
+    read = [model_source(model), data, weights, head, model_source(decode or "")]
+    read += [*pictures(images), *pictures(calibration)]
     boxes = [Result("--predictions", predictions, BOXES_FOUND)] if predictions else []
     settle(read, *boxes, json_file=json_file)
     target = opened(model, weights)
+    means = head_of(target, "The model", head_from(head, decode))
     if engine is None:
         engine = EngineName.SIM if isinstance(target, Program) else EngineName.FLOAT
     name: Engine = engine.value
@@ -271,7 +283,7 @@ def evaluate(
                 predict = rtl_predictor(model, threads or pool.threads, steps.tell)
         result = measure(
             target, coco, engine=name, limit=limit, size=parse_size(size), predict=predict,
-            resize=resize, pool=pool, steps=steps, threads=threads,
+            resize=resize, pool=pool, steps=steps, threads=threads, head=means,
         )  # fmt: skip
     figures = {k: "-" if v is None else f"{v:.4f}" for k, v in result.scores.figures.items()}
     seen = f"{result.images:,} images, {result.seconds:.1f} s"

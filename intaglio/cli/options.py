@@ -44,6 +44,14 @@ ResizeOption = Annotated[
     bool,
     typer.Option("--resize", help="Scale images of another size to fit, with grey margins."),
 ]
+HeadOption = Annotated[
+    Path | None,
+    typer.Option("--head", metavar="FILE.json", help="What the outputs mean: HeadSpec.to_json."),
+]
+DecodeOption = Annotated[
+    str | None,
+    typer.Option("--decode", metavar="MODULE:FUNCTION", help="Of your own, from maps to boxes."),
+]
 SizeOption = Annotated[str | None, typer.Option("--size", metavar="HxW", help="Input size.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="The same seed, the same result.")]
 ThresholdOption = Annotated[float, typer.Option("--threshold", help="Lowest score shown.")]

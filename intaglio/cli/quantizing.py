@@ -13,7 +13,9 @@ from intaglio.cli.options import (
     AbitsOption,
     ArithmeticOption,
     BitsOption,
+    DecodeOption,
     DeviceOption,
+    HeadOption,
     ImagesOption,
     JobsOption,
     JsonOption,
@@ -153,6 +155,8 @@ def quantize(
     limit: LimitOption = 64,
     size: SizeOption = None,
     weights: WeightsOption = None,
+    head: HeadOption = None,
+    decode: DecodeOption = None,
     bits: BitsOption = 4,
     wbits: WbitsOption = None,
     abits: AbitsOption = None,
@@ -219,11 +223,13 @@ def quantize(
     steps = step_log("layers measured")
     from intaglio.file import MADE, save
     from intaglio.fixed import preset
-    from intaglio.models import to_be_quantised
+    from intaglio.models import head_from, to_be_quantised
     from intaglio.quant import Budget, QuantConfig, Reconstruction
 
-    read = [model_source(model), weights, data, *pictures(images)]
+    read = [model_source(model), weights, data, head, model_source(decode or "")]
+    read += pictures(images)
     settle(read, Result("-o", output, MADE), json_file=json_file, force=force)
+    means = head_from(head, decode)
     wbits, abits = bits if wbits is None else wbits, bits if abits is None else abits
     check_limit(limit)
     learned = None
@@ -252,7 +258,7 @@ def quantize(
     with spread(jobs, scheduler) as pool:
         done = calibrate(
             module, config, images, data, size, limit, resize, device=device, state=state,
-            pool=pool, force=force, steps=steps, threads=threads,
+            pool=pool, force=force, steps=steps, threads=threads, head=means,
         )  # fmt: skip
     save(done.program, output)
     widths = f"W{wbits}A{abits}" if done.mixed is None else ", ".join(budget or [])

@@ -11,7 +11,9 @@ from intaglio.cli.options import (
     ArithmeticOption,
     BitsOption,
     DataOption,
+    DecodeOption,
     DeviceOption,
+    HeadOption,
     ImagesOption,
     JsonOption,
     LastWbitsOption,
@@ -79,6 +81,8 @@ def train(
     multiplier_bits: MultiplierBitsOption = None,
     size: SizeOption = None,
     weights: WeightsOption = None,
+    head: HeadOption = None,
+    decode: DecodeOption = None,
     resize: ResizeOption = False,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
@@ -96,13 +100,15 @@ def train(
     from intaglio.api import check_trained, trained_on
     from intaglio.file import MADE, save
     from intaglio.fixed import preset
-    from intaglio.models import to_be_quantised
+    from intaglio.models import head_from, to_be_quantised
     from intaglio.quant import QuantConfig
     from intaglio.quant.learn.learned_weight import WeightGrid
     from intaglio.quant.train import TrainConfig
 
-    read = [model_source(model), weights, data, *places_of(images)]
+    read = [model_source(model), weights, data, head, model_source(decode or "")]
+    read += places_of(images)
     settle(read, Result("-o", output, MADE), json_file=json_file, force=force)
+    means = head_from(head, decode)
     config = QuantConfig(
         wbits=bits if wbits is None else wbits,
         abits=bits if abits is None else abits,
@@ -127,7 +133,7 @@ def train(
         WeightGrid(odd=grid is GridName.ODD, standardise=standardise), name=model,
         size=parse_size(size), resize=resize, device=device,
         state=state_beside(output, ".train.pt"), force=force, report=report, steps=steps,
-        threads=threads,
+        threads=threads, head=means,
     )  # fmt: skip
     console.print(last)
     save(done.program, output)

@@ -33,8 +33,8 @@ def draw(
     zoom: int = 1,
     threshold: float = 0.3,
 ) -> Image.Image:
-    """The image (C, H, W), enlarged `zoom` times, with every box scored above `threshold`, the best
-    on top: three channels in colour; of others the first, in grey."""
+    """The image (C, H, W), enlarged `zoom` times, with every box scored above `threshold` and its
+    landmarks, the best on top: three channels in colour; of others the first, in grey."""
     shown = pixels if len(pixels) == 3 else pixels[:1].repeat(3, axis=0)
     picture = Image.fromarray(np.ascontiguousarray(shown.transpose(1, 2, 0)))
     picture = picture.resize(
@@ -46,6 +46,7 @@ def draw(
         pen.rectangle(
             box_of(found, n, zoom), outline=colour_of(found, n), width=max(1, (zoom + 1) // 2)
         )
+        mark_points(pen, found, n, zoom)
     taken: list[Corners] = []
     for n in best:
         score, label = found.scores[n], classes[int(found.labels[n])]
@@ -59,6 +60,16 @@ def box_of(found: Detections, n: int, zoom: int) -> Corners:
     """Corners in the enlarged picture; of an untrained network they may be in any order."""
     x0, y0, x1, y1 = (float(v) * zoom for v in found.boxes[n])
     return x0, y0, max(x0, x1), max(y0, y1)
+
+
+def mark_points(pen: ImageDraw.ImageDraw, found: Detections, n: int, zoom: int) -> None:
+    """Dots at the landmarks of a box, in its class's colour."""
+    if found.landmarks is None:
+        return
+    radius = max(2, zoom)
+    for x, y in found.landmarks[n] * zoom:
+        around = (float(x) - radius, float(y) - radius, float(x) + radius, float(y) + radius)
+        pen.ellipse(around, fill=colour_of(found, n), outline="black")
 
 
 def colour_of(found: Detections, n: int) -> str:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.detect.coco import CocoData
-from intaglio.detect.decode import Detections, HeadSpec
+from intaglio.detect.decode import Detections
 from intaglio.detect.images import batch_size
+from intaglio.detect.own import Head
 from intaglio.detect.pictures import load_fitted
 from intaglio.detect.score import Result, Scores, check_names, results, score, tell_names
 from intaglio.detect.seen import decode_fitted
@@ -48,7 +49,7 @@ class EvalResult:
 def evaluate(
     predict: Predict,
     data: CocoData,
-    spec: HeadSpec,
+    spec: Head,
     size: tuple[int, int],
     *,
     limit: int | None = None,
@@ -62,9 +63,10 @@ def evaluate(
     """mAP of `predict` on the first `limit` images of `data` (all without a limit).
 
     `predict` maps uint8 (N, `channels`, H, W) pixels of `size` (H, W) to the maps `spec` describes,
-    as real values (N, C, h, w), in the order of `spec.channels`. `batch` images run together,
-    fewer where they are large by default. `pool` runs the batches; the result does not depend on
-    it. `progress` is told (done, total) after each batch, `steps` of STEPS. Raises DataError as
+    or of which it makes boxes, as real values (N, C, h, w), in the order of the outputs. `batch`
+    images run together, fewer where they are large by default. `pool` runs the batches; the result
+    does not depend on it. `progress` is told (done, total) after each batch, `steps` of STEPS.
+    Raises DataError as
     `load_image`, `CocoData.check_files` and `score.check_names` do, and what the pool raises.
     """
     ids = data.ids if limit is None else data.ids[:limit]
@@ -98,7 +100,7 @@ class Detector:
     """From the files of a batch to the boxes in each, in its own pixels."""
 
     predict: Predict
-    spec: HeadSpec
+    spec: Head
     size: tuple[int, int]
     resize: bool
     channels: int = 3

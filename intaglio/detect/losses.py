@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from intaglio.detect.decode import HeadSpec, anchor_boxes
+from intaglio.detect.own import Head
 from intaglio.errors import ModelError
 
 Maps = Sequence[torch.Tensor]
@@ -131,8 +132,15 @@ def retinanet_loss(
     }
 
 
-def check_trainable(spec: HeadSpec) -> None:
-    """Raises ModelError for a head whose loss is none of those here."""
+def check_trainable(head: Head) -> HeadSpec:
+    """The head, if its loss is one of those here. Raises ModelError otherwise."""
+    if not isinstance(head, HeadSpec):
+        raise ModelError(
+            "A model to be trained must have a head of kind fcos or retinanet, not boxes by"
+            f" {head.reference}, which is no loss; quantise it, with --reconstruct --no-odol for"
+            " fewer bits."
+        )
+    spec = head
     if spec.kind not in ("fcos", "retinanet"):
         raise ModelError(
             f"A model to be trained must have a head of kind fcos or retinanet, not {spec.kind}:"
@@ -143,6 +151,7 @@ def check_trainable(spec: HeadSpec) -> None:
             "A model to be trained must return logits in the order that docs/heads.md has for"
             f" {spec.kind}, without maps, order or probabilities in its head_spec."
         )
+    return spec
 
 
 def detection_loss(

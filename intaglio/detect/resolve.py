@@ -1,8 +1,6 @@
 """What a user calls MODEL: a name that is bundled or torchvision's, or `package.module:factory`."""
 
 import hashlib
-import importlib
-import sys
 from pathlib import Path
 
 import torch
@@ -13,6 +11,7 @@ from torch import nn
 from intaglio.detect import zoo
 from intaglio.detect.networks import torchvision
 from intaglio.errors import ModelError
+from intaglio.system.named import named
 
 
 def resolve(reference: str, weights: Path | None = None) -> nn.Module:
@@ -44,15 +43,7 @@ def resolve(reference: str, weights: Path | None = None) -> nn.Module:
 
 def from_factory(reference: str) -> nn.Module:
     """Call `package.module:factory`, looked up from the current folder too."""
-    module_name, _, factory_name = reference.partition(":")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        factory = getattr(importlib.import_module(module_name), factory_name)
-    except Exception as error:  # the user's own module: a syntax error is one sentence too
-        raise ModelError(
-            f"MODEL {reference!r} must be importable, but: {type(error).__name__}: {error}."
-        ) from error
+    factory = named(reference, "MODEL")
     try:
         model = factory()
     except Exception as error:  # the user's own code: whatever it raises is its one-line story

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from intaglio.detect.decode import Detections, HeadSpec, decode
+from intaglio.detect.decode import Detections
+from intaglio.detect.own import Head, boxes_of
 from intaglio.detect.pictures import letterbox_scale, load_image
 from intaglio.errors import DataError
 from intaglio.ops import Tensor, dequantise
@@ -53,14 +54,18 @@ class Seen:
         return self.classes[int(self.found.labels[box])]
 
     def to_json(self) -> dict[str, Any]:
-        """image, boxes, labels and scores of what is drawn."""
+        """image, boxes, labels and scores of what is drawn, and landmarks if there are any."""
         kept, found = self.kept, self.found
-        return {
+        made: dict[str, Any] = {
             "image": str(self.path),
             "boxes": [[round(float(v), 2) for v in found.boxes[i]] for i in kept],
             "labels": [self.name(i) for i in kept],
             "scores": [round(float(found.scores[i]), 4) for i in kept],
         }
+        if found.landmarks is not None:
+            points = [found.landmarks[i] for i in kept]
+            made["landmarks"] = [[[round(float(v), 2) for v in p] for p in of] for of in points]
+        return made
 
 
 def check_names(files: Sequence[Path]) -> None:
@@ -72,7 +77,7 @@ def check_names(files: Sequence[Path]) -> None:
 
 def seen(
     path: Path,
-    spec: HeadSpec,
+    head: Head,
     outputs: Sequence[Tensor],
     codes: Mapping[str, NDArray[Any]],
     shape: tuple[int, int, int],
@@ -86,17 +91,18 @@ def seen(
     picture, _ = load_image(path, None, channels=channels)
     own = (picture.shape[1], picture.shape[2])
     real = [dequantise(t, codes[t.name][None])[0] for t in outputs]
-    found = decode_fitted(spec, real, own, (height, width))
+    found = decode_fitted(head, real, own, (height, width))
     zoom = max(1, DRAWN // max(own))
-    drawn = draw(picture, found, spec.classes, zoom=zoom, threshold=threshold)
-    return Seen(path, spec.classes, threshold, drawn, found)
+    drawn = draw(picture, found, head.classes, zoom=zoom, threshold=threshold)
+    return Seen(path, head.classes, threshold, drawn, found)
 
 
 def decode_fitted(
-    spec: HeadSpec, outputs: Sequence[ArrayLike], own: tuple[int, int], size: tuple[int, int]
+    head: Head, outputs: Sequence[ArrayLike], own: tuple[int, int], size: tuple[int, int]
 ) -> Detections:
     """Boxes in the pixels of a picture of `own` (H, W), clipped to it, from the maps (C, h, w) of
     what `load_image` made of it: `size` (H, W)."""
     scale = letterbox_scale(own, size)
-    seen = decode(spec, outputs, (own[0] * scale, own[1] * scale))
-    return Detections(seen.boxes / scale, seen.scores, seen.labels)
+    seen = boxes_of(head, outputs, (own[0] * scale, own[1] * scale))
+    points = None if seen.landmarks is None else seen.landmarks / scale
+    return Detections(seen.boxes / scale, seen.scores, seen.labels, points)

@@ -16,6 +16,8 @@ from torch.utils import _pytree as pytree
 
 from intaglio.channels.losses import announce, losses_of
 from intaglio.detect.decode import HeadSpec, spec_of
+from intaglio.detect.heads.maps import check_shapes
+from intaglio.detect.own import Head, OwnDecoder
 from intaglio.errors import ModelError
 from intaglio.fixed import Arithmetic
 from intaglio.program import Program
@@ -100,11 +102,14 @@ def quantize(
     progress: Progress | None = None,
     steps: Steps | None = None,
     threads: int | None = None,
+    head: Head | None = None,
 ) -> Quantized:
     """Quantise `model` after training, calibrated on uint8 images (N, C, H, W).
 
-    Conventions of the model: see `capture`. Its attribute `head_spec`, if any, is kept as JSON in
-    `program.meta["head"]`. Raises ModelError and DataError, each one sentence with a remedy.
+    Conventions of the model: see `capture`. `head` says what its outputs mean; by default its
+    attribute `head_spec` does, if it has one. A HeadSpec is kept as JSON in `program.meta["head"]`;
+    a function of the user's own is not, as nothing in a file is run. Raises ModelError and
+    DataError, each one sentence with a remedy.
 
     Method "detptq" runs on the torch device `device` and resumes from the file `state` if it was
     stopped; the state of another search is replaced where that is `force`d, and refused otherwise.
@@ -116,13 +121,16 @@ def quantize(
     config = config or QuantConfig()
     steps = steps or Steps()
     with torch_threads(for_torch(macs(model, check_images(images)), threads)):
-        found = quantized(model, images, config, device, state, force, pool, progress, steps)
+        found = quantized(
+            model, images, config, device, state, force, pool, progress, steps, head
+        )  # fmt: skip
     return replace(found, threads=threads)
 
 
 def quantized(
     model: nn.Module, images: NDArray[np.uint8], config: QuantConfig, device: str,
     state: Path | None, force: bool, pool: Pool, progress: Progress | None, steps: Steps,
+    head: Head | None = None,
 ) -> Quantized:  # fmt: skip
     """As `quantize`, with the threads that torch has."""
     steps.plan(*planned(config))
@@ -130,9 +138,11 @@ def quantized(
     torch_device(device)  # refused where it is none, used or not
     with steps.step("capture"):
         shape = check_images(images)
-        spec_of(model)
-        spec = outer_spec(model, config)
+        head = head or spec_of(model)
+        spec = outer_spec(head, config)
         graph = simplify(capture(model, shape))
+        if isinstance(head, HeadSpec):
+            check_shapes(head, [graph.producer[t].shape for t in graph.outputs.values()])
         if config.arithmetic.power_of_two:
             graph = own_weights(graph)
     if config.equalize:
@@ -146,7 +156,7 @@ def quantized(
     if config.budgets:
         with steps.step("widths"):
             mixed = mix(
-                graph, calibration, images, config, head_of(model, "a budget", "set widths"),
+                graph, calibration, images, config, needed(head, "a budget", "set widths"),
                 device=device, progress=progress,
             )  # fmt: skip
         config = replace(config, widths=mixed.widths)
@@ -155,7 +165,7 @@ def quantized(
     if config.method == "detptq":
         with steps.step("search"):
             found = search(
-                graph, calibration, images, config, head_of(model),
+                graph, calibration, images, config, needed(head),
                 device=device, state=state, force=force, pool=pool, progress=progress,
             )  # fmt: skip
         scales = found.scales
@@ -178,7 +188,7 @@ def quantized(
         shifted, scales = learned.graph, learned.scales
     with steps.step("integers"):
         shifted, scales = fitted(shifted, scales, config.arithmetic)
-        program = lower(shifted, scales, config.arithmetic, meta(model, config, calibration, graph))
+        program = lower(shifted, scales, config.arithmetic, meta(head, config, calibration, graph))
     announce(losses_of(program.meta))
     fake = FakeQuant(shifted, scales, twin_type(config.arithmetic), rules(shifted, scales, program))
     return Quantized(program, fake, graph, scales, calibration, images, found, mixed, learned)
@@ -209,36 +219,39 @@ def twin_type(arithmetic: Arithmetic) -> torch.dtype:
     return torch.float32 if plain else torch.float64
 
 
-def outer_spec(model: nn.Module, config: QuantConfig) -> HeadSpec | None:
+def outer_spec(head: Head | None, config: QuantConfig) -> HeadSpec | None:
     """What a reconstruction is told of the outputs; None where it does not ask. Raises ModelError
-    where it asks and the model does not say."""
+    where it asks and no spec says."""
     if config.reconstruct is None or not config.reconstruct.odol:
         return None
-    spec = spec_of(model)
-    if spec is None:
+    if isinstance(head, OwnDecoder):
+        raise ModelError(
+            "A model reconstructed by ODOL must have a HeadSpec, not a function of your own, which"
+            " has no gradient; use Reconstruction(odol=False), on the command line --no-odol."
+        )
+    if head is None:
         raise ModelError(
             "A model reconstructed by ODOL must have an attribute `head_spec` that says what its"
             " outputs mean, and has none; use Reconstruction(odol=False), on the command line"
             " --no-odol."
         )
-    return spec
+    return head
 
 
-def head_of(
-    model: nn.Module, purpose: str = "method detptq", remedy: str = "use method lp"
-) -> HeadSpec:
-    """The description of a detector's outputs. Raises ModelError without one."""
-    spec = spec_of(model)
-    if spec is None:
+def needed(
+    head: Head | None, purpose: str = "method detptq", remedy: str = "use method lp"
+) -> Head:  # fmt: skip
+    """What says what a detector's outputs mean. Raises ModelError without it."""
+    if head is None:
         raise ModelError(
             f"A model for {purpose} must have an attribute `head_spec` that says what its"
             f" outputs mean, and has none; {remedy} for other networks."
         )
-    return spec
+    return head
 
 
 def meta(
-    model: nn.Module, config: QuantConfig, calibration: Calibration, graph: FloatGraph
+    head: Head | None, config: QuantConfig, calibration: Calibration, graph: FloatGraph
 ) -> dict[str, Any]:
     """What the Program's file tells people and decoders."""
     record: dict[str, Any] = {
@@ -262,9 +275,8 @@ def meta(
             },
         }
     }
-    spec = spec_of(model)
-    if spec is not None:
-        record["head"] = spec.to_json()
+    if isinstance(head, HeadSpec):
+        record["head"] = head.to_json()
     if graph.cut:
         record["cut"] = list(graph.cut)
     return record

@@ -19,8 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from intaglio.channels.losses import announce, losses_of
 from intaglio.detect.coco import CocoData
-from intaglio.detect.decode import HeadSpec
+from intaglio.detect.decode import HeadSpec, spec_of
 from intaglio.detect.losses import check_trainable, detection_loss
+from intaglio.detect.own import Head
 from intaglio.detect.pictures import load_image
 from intaglio.detect.train import follow
 from intaglio.errors import DataError, ModelError
@@ -32,7 +33,7 @@ from intaglio.quant.learn.distil import distillation_loss
 from intaglio.quant.learn.learned_weight import WeightGrid
 from intaglio.quant.lowering.exact import integers
 from intaglio.quant.lowering.lower import lower
-from intaglio.quant.pipeline import head_of
+from intaglio.quant.pipeline import needed
 from intaglio.quant.ranges.scales import Scales
 from intaglio.quant.search.detptq import torch_device
 from intaglio.quant.settings.config import QuantConfig
@@ -177,8 +178,10 @@ def trained(
     report: Report | None = None,
     steps: Steps | None = None,
     threads: int | None = None,
+    head: Head | None = None,
 ) -> Trained:
-    """Train `model`, a float detector with a `head_spec`, at the widths of `config`.
+    """Train `model`, a float detector, at the widths of `config`; `head` says what its outputs
+    mean, by default its `head_spec`.
 
     The first ranges come from some of the pictures; `state`, `force` and `report` as in `train`;
     `steps` are told of STEPS; `threads` are torch's, by default as many as `system.threads` gives a
@@ -187,20 +190,20 @@ def trained(
     size = macs(model, (pictures.channels, *pictures.size))
     with torch_threads(for_torch(size, threads)):
         found = learned(
-            model, pictures, config, training, grid, device, state, force, report, steps or Steps()
-        )
+            model, pictures, config, training, grid, device, state, force, report,
+            steps or Steps(), head,
+        )  # fmt: skip
     return replace(found, threads=threads)
 
 
 def learned(
     model: nn.Module, pictures: Pictures, config: QuantConfig, training: TrainConfig,
     grid: WeightGrid | None, device: str, state: Path | None, force: bool, report: Report | None,
-    steps: Steps,
+    steps: Steps, head: Head | None = None,
 ) -> Trained:  # fmt: skip
     """As `trained`, with the threads that torch has."""
     place = str(torch_device(device))
-    spec = head_of(model)
-    check_trainable(spec)
+    spec = check_trainable(needed(head or spec_of(model), "training", "use quantize"))
     steps.plan(*STEPS)
     with steps.step("first ranges"):
         chosen = [pictures[i * len(pictures) // CALIBRATED] for i in range(CALIBRATED)]

@@ -68,11 +68,7 @@ class HeadSpec:
     across: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.kind, str) or self.kind not in FORMS:
-            raise ModelError(
-                f"head kind must be one of {', '.join(FORMS)}, not {self.kind!r}; boxes of another"
-                " head are made by your own function, --decode package.module:function."
-            )
+        check_kind(self.kind)
         for name, hint in hints_of(HeadSpec).items():
             value = as_tuple(getattr(self, name))
             object.__setattr__(self, name, value)
@@ -156,7 +152,10 @@ class HeadSpec:
     def from_json(cls, text: str) -> "HeadSpec":
         """Raises ModelError where `text` is not what `to_json` writes."""
         try:
-            return cls(**fields_of(cls, parsed(text)))
+            found = parsed(text)
+            if isinstance(found, dict) and "kind" in found:
+                check_kind(found["kind"])
+            return cls(**fields_of(cls, found))
         except (ValueError, TypeError, AttributeError) as error:
             raise ModelError(
                 f"head description must be JSON written by HeadSpec.to_json, but: {error}"
@@ -164,6 +163,15 @@ class HeadSpec:
 
 
 # --- what a spec must be --------------------------------------------------------------------------
+
+
+def check_kind(kind: object) -> None:
+    """Raises ModelError for a kind that is none of ours."""
+    if not isinstance(kind, str) or kind not in FORMS:
+        raise ModelError(
+            f"head kind must be one of {', '.join(FORMS)}, not {kind!r:.60}; boxes of another head"
+            " are made by your own function, --decode package.module:function."
+        )
 
 
 def as_tuple(value: Any) -> Any:

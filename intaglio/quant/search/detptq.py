@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from intaglio.detect.decode import HeadSpec
+from intaglio.detect.own import Head
 from intaglio.errors import ModelError
 from intaglio.quant.capture.graph import FloatGraph
 from intaglio.quant.ranges.scales import Calibration, Scales
@@ -90,7 +90,7 @@ def search(
     calibration: Calibration,
     images: NDArray[np.uint8],
     config: QuantConfig,
-    spec: HeadSpec,
+    spec: Head,
     *,
     device: str = "cpu",
     state: Path | None = None,

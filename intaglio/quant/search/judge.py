@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from intaglio.detect.decode import HeadSpec
+from intaglio.detect.own import Head
 from intaglio.quant.ranges.scales import Scales
 from intaglio.quant.search.candidates import Candidates, Powers, plan
-from intaglio.quant.search.odol import OutputLoss
+from intaglio.quant.search.found import loss_of
 from intaglio.quant.search.partial import Partial, Values
 from intaglio.system.spread import Pool
 
@@ -46,7 +45,7 @@ class Judge:
     """
 
     def __init__(
-        self, candidates: Candidates, images: NDArray[np.uint8], spec: HeadSpec, device: str
+        self, candidates: Candidates, images: NDArray[np.uint8], spec: Head, device: str
     ) -> None:
         self.candidates = candidates
         self.images = images
@@ -89,7 +88,7 @@ class Judge:
         return Partial(
             self.candidates.graph,
             self.images,
-            partial(OutputLoss, self.spec, terms=config.odol),
+            loss_of(self.spec, config.odol, (self.images.shape[2], self.images.shape[3])),
             correct_bias=config.correct_bias,
             device=torch.device(self.device),
         )

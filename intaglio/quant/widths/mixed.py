@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
 from math import ceil, floor, isfinite
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from intaglio.detect.decode import HeadSpec
+from intaglio.detect.own import Head
 from intaglio.errors import ModelError
 from intaglio.quant.adjust.compensate import Moments, observe_inputs, rounded
 from intaglio.quant.capture.graph import Conv, FloatGraph, Image
@@ -29,7 +28,8 @@ from intaglio.quant.ranges.groups import Group, groups, overriding, weight_bits
 from intaglio.quant.ranges.scales import PIXELS, Calibration, Scales, choose
 from intaglio.quant.search.candidates import Kind
 from intaglio.quant.search.detptq import Progress, torch_device
-from intaglio.quant.search.odol import OutputLoss, nothing_found
+from intaglio.quant.search.found import loss_of
+from intaglio.quant.search.odol import nothing_found
 from intaglio.quant.search.partial import Partial, Values, macs
 from intaglio.quant.settings.budget import Budget, BudgetKind, Widths
 from intaglio.quant.settings.config import QuantConfig
@@ -137,7 +137,7 @@ def mix(
     calibration: Calibration,
     images: NDArray[np.uint8],
     config: QuantConfig,
-    spec: HeadSpec,
+    spec: Head,
     *,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -165,7 +165,7 @@ def mix(
     some = images[np.linspace(0, len(images), every, endpoint=False).astype(int)]
     exact = torch.backends.cudnn.flags(deterministic=True, allow_tf32=False)
     with torch.no_grad(), exact:
-        loss = partial(OutputLoss, spec, terms=config.odol)
+        loss = loss_of(spec, config.odol, (images.shape[2], images.shape[3]))
         network = Partial(
             graph, some, loss, correct_bias=config.correct_bias, device=torch_device(device)
         )  # fmt: skip
