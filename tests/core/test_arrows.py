@@ -33,7 +33,7 @@ ROOMS: dict[str, str] = {
     "quant.widths": "detect quant.settings quant.capture quant.ranges quant.adjust quant.search",
     "quant.learn": "detect quant.settings quant.capture quant.ranges quant.search",
     "quant.lowering": "sim quant.settings quant.capture quant.ranges quant.search",
-    "quant": "detect quant.settings quant.capture quant.ranges"
+    "quant": "detect detect.heads quant.settings quant.capture quant.ranges"
     " quant.adjust quant.search quant.widths quant.learn quant.lowering",
     "codegen.area": "hdl",
     "codegen.structure": "hdl cosim codegen.area",
