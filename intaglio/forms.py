@@ -82,16 +82,21 @@ def xnnpack_add(
     origin: str = "", type: IntType | None = None,
 ) -> str:  # fmt: skip
     """XNNPACK's addition: multipliers of 21 bits of the float32 ratios, rounded once, halves up."""
-    x, y, out = reals
+    out = reals[2]
+    ma, mb, bias, shift = xnnpack_factors(*reals)
+    op = Add(
+        output=name, a=a, b=b, multiplier_a=ma, multiplier_b=mb, bias=bias, shift=shift, lo=lo,
+        hi=hi, offset=out.zero, origin=origin,
+    )  # fmt: skip
+    return builder.add(op, type, out.scale, (out.zero,))
+
+
+def xnnpack_factors(x: Real, y: Real, out: Real) -> tuple[int, int, int, int]:
+    """(Ma, Mb, B, S) of that addition."""
     ratios = [np.float32(np.float32(r.scale) / np.float32(out.scale)) for r in (x, y)]
     shift = 20 - (frexp(float(max(ratios)))[1] - 1)
     ma, mb = (round(float(r) * 2.0**shift) for r in ratios)  # lrintf: ties to even
-    op = Add(
-        output=name, a=a, b=b, multiplier_a=ma, multiplier_b=mb,
-        bias=-(x.zero * ma + y.zero * mb), shift=shift, lo=lo, hi=hi, offset=out.zero,
-        origin=origin,
-    )  # fmt: skip
-    return builder.add(op, type, out.scale, (out.zero,))
+    return ma, mb, -(x.zero * ma + y.zero * mb), shift
 
 
 def scaled_sum(

@@ -55,6 +55,13 @@ SUFFIXES = {Form.TOSA: ".tosa", Form.TFLITE: ".tflite", Form.TFLITE_INT4: ".tfli
 BY_SUFFIX = {".onnx": Form.INTEGER, ".tosa": Form.TOSA, ".tflite": Form.TFLITE}
 
 
+class LiteRt(StrEnum):
+    """Kernels of LiteRT."""
+
+    REFERENCE = "reference"
+    XNNPACK = "xnnpack"
+
+
 def own_onnx(path: Path) -> bool:
     """Whether intaglio wrote an ONNX file; it may be the one that a Program was imported from."""
     from intaglio.exchange.to_onnx.graph import is_own
@@ -229,6 +236,14 @@ def import_program(
         str | None, typer.Option("--mean", metavar="R,G,B", help="Of pixel / 255.")
     ] = None,
     std: Annotated[str | None, typer.Option("--std", metavar="R,G,B", help="Of the same.")] = None,
+    kernels: Annotated[
+        LiteRt,
+        typer.Option(
+            "--kernels",
+            help="Of LiteRT, whose integers a .tflite file's Program has; XNNPACK's"
+            " are those of its default, on x86, for the simulator alone.",
+        ),
+    ] = LiteRt.REFERENCE,
     check: CheckOption = None,
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Do not run the file in its owner's runtime.")
@@ -258,7 +273,9 @@ def import_program(
     facts, wrong = made(
         model,
         output,
-        Wishes(arithmetic, like, head, mean, std, None if no_check else check, not no_check),
+        Wishes(
+            arithmetic, like, head, mean, std, None if no_check else check, not no_check, kernels
+        ),
     )
     write_json(json_file, {"model": str(model)} | facts)
     if wrong:
@@ -276,6 +293,7 @@ class Wishes:
     std: str | None
     images: int | None
     compared: bool
+    kernels: LiteRt
 
     def source(self) -> "Program | nn.Module | None":
         """The model of --like."""
@@ -314,6 +332,8 @@ def wrote(output: Path, program: "Program") -> int:
 
 def import_onnx(model: Path, output: Path, wishes: Wishes) -> tuple[dict[str, object], bool]:
     """An ONNX file; facts for --json, and whether integers differ."""
+    if wishes.kernels is not LiteRt.REFERENCE:
+        raise DataError("--kernels must go with a .tflite file, not with an .onnx one.")
     steps = step_log()
     from intaglio.exchange import checked
     from intaglio.exchange.importer import imported
@@ -368,7 +388,7 @@ def import_tflite(model: Path, output: Path, wishes: Wishes) -> tuple[dict[str, 
     spec = wishes.spec(wishes.source())
     steps.plan("import", *(("comparison",) if wishes.compared else ()))
     with steps.step("import"):
-        made = imported(model, kept(spec))
+        made = imported(model, kept(spec), wishes.kernels.value)
     check_head(made.program, spec)
     save(made.program, output)
     macs = wrote(output, made.program)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from intaglio.codegen.area.devices import Device
 from intaglio.codegen.area.mapping import Need
 
-# Of tables and flip-flops. Of the designs routed here none took more than 0.6; vendors advise to stay
-# below 0.8 to 0.85, and our estimate may be a sixth too low.
+# Of tables and flip-flops: no design routed here took more than 0.6, place and route gets hard
+# above 0.8, and our estimate may be a sixth too low.
 FILLED = 0.85
 
 

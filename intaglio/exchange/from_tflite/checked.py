@@ -11,10 +11,11 @@ import numpy as np
 from intaglio.exchange.compared import random_codes
 from intaglio.exchange.from_tflite.flat import Array
 from intaglio.exchange.from_tflite.importer import Imported
-from intaglio.exchange.from_tflite.kernels import SECONDS, run
+from intaglio.exchange.from_tflite.kernels import SECONDS, opened, run
 from intaglio.host import finished
 from intaglio.sim.engine import Simulator
 
+KERNELS = {"reference": "reference kernels", "xnnpack": "XNNPACK"}
 PIXELS = 1 << 16  # of all images together
 SHOWN = 3  # tensors that a sentence names
 
@@ -32,6 +33,7 @@ class Check:
     places: dict[str, int]
     missing: int
     reason: str = ""
+    kernels: str = KERNELS["reference"]
 
     @property
     def differing(self) -> int:
@@ -48,7 +50,7 @@ class Check:
         if self.reason:
             return [f"not compared with LiteRT: {self.reason}"]
         lines = [
-            f"LiteRT {self.version}, reference kernels, {self.images} random images:"
+            f"LiteRT {self.version}, {self.kernels}, {self.images} random images:"
             f" {self.differing:,} of {self.compared:,} integers of {self.tensors} tensors differ"
         ]
         if self.missing:
@@ -78,7 +80,11 @@ def check(
         count = images or max(2, min(32, PIXELS // int(np.prod(x.shape))))
         codes = random_codes(made.program, count)
     count = len(codes)
-    version, answers = run({"file": (made.file.content, [fed(made, codes)])}, seconds)
+    content = made.file.content
+    if made.kernels != "reference":
+        content = opened(content, [n for op in made.file.operators for n in op.outputs
+                                   if n in made.tensors])  # fmt: skip
+    version, answers = run({"file": (content, [fed(made, codes)])}, seconds, made.kernels)
     answer = answers["file"]
     if answer.words:
         return Check(version, count, 0, 0, {}, 0, f"it could not run the file: {answer.words}")
@@ -94,7 +100,8 @@ def check(
         if wrong:
             places[made.file.tensors[number].name] = wrong
     active = {n for op in made.file.operators for n in op.outputs}
-    return Check(version, count, tensors, compared, places, len(active - set(made.tensors)))
+    missing = len(active - set(made.tensors))
+    return Check(version, count, tensors, compared, places, missing, "", KERNELS[made.kernels])
 
 
 def fed(made: Imported, codes: Array) -> Array:

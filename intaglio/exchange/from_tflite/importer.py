@@ -19,6 +19,7 @@ from intaglio.exchange.from_tflite.building import Held
 from intaglio.exchange.from_tflite.choosing import Choosing
 from intaglio.exchange.from_tflite.constants import folded
 from intaglio.exchange.from_tflite.flat import DAMAGE, File, Operator, read
+from intaglio.exchange.from_tflite.kernels import Kernels
 from intaglio.exchange.from_tflite.tables import BINARY, UNARY, Table, tables_of
 from intaglio.host import SUM_BITS, Softmax
 from intaglio.ops import Output
@@ -58,17 +59,20 @@ class Imported:
     file: File
     tensors: Mapping[int, Held]
     cut: tuple[tuple[str, str], ...]
+    kernels: Kernels = "reference"
 
 
-def imported(path: Path, meta: Mapping[str, Any] | None = None) -> Imported:
-    """The Program of a quantised .tflite file.
+def imported(
+    path: Path, meta: Mapping[str, Any] | None = None, kernels: Kernels = "reference"
+) -> Imported:
+    """The Program of a quantised .tflite file, in the integers of those kernels.
 
     Raises ModelError naming the operator for what no Program can do.
     """
     file = folded(read(path))
     if len(file.inputs) != 1:
         raise ModelError(f"{path} must have one input, not {len(file.inputs)}.")
-    importer = Importer(file, tables_of(file))
+    importer = importer_of(file, kernels)
     for number, op in enumerate(file.operators):
         importer.put(number, op)
     outputs = importer.finish()
@@ -80,7 +84,17 @@ def imported(path: Path, meta: Mapping[str, Any] | None = None) -> Imported:
     if steps:
         notes["host"] = [step.to_meta() for step in steps]
     program = importer.builder.build(notes)
-    return Imported(program, file, importer.held | held, cut)
+    return Imported(program, file, importer.held | held, cut, kernels)
+
+
+def importer_of(file: File, kernels: Kernels) -> Importer:
+    """Of the reference kernels' integers, or of XNNPACK's."""
+    tables = tables_of(file, kernels)
+    if kernels == "reference":
+        return Importer(file, tables)
+    from intaglio.exchange.from_tflite.xnnpack import Xnnpack
+
+    return Xnnpack(file, tables)
 
 
 def refusal_of(op: Operator, error: Exception) -> ModelError:
@@ -162,7 +176,7 @@ class Importer(Choosing):
             raise op.refuse(
                 "a Program has no such operation; cut the model before it, or convert it without."
             )
-        self.keep(op, translate(self, op))
+        self.keep(op, getattr(self, translate.__name__)(op))  # a subclass may have its own
 
     def absorbed(self, op: Operator) -> bool:
         """Whether all that read its result are functions of what it reads."""

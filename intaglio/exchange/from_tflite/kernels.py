@@ -10,17 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from intaglio.exchange.from_tflite.flat import STORED, Array, File, Operator
+from intaglio.exchange.from_tflite.magic import MAGIC
 from intaglio.system.processes import run_apart
 
 WORKER = Path(__file__).with_name("litert_worker.py")
 SECONDS = 300.0
+Kernels = Literal["reference", "xnnpack"]  # LiteRT's own, or as it runs by default
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,18 @@ class Answer:
 
 
 def run(
-    files: Mapping[str, tuple[bytes, Sequence[Array]]], seconds: float = SECONDS
-) -> tuple[str, dict[str, Answer]]:
-    """LiteRT's version, and of each (content, inputs (N, ...)) its answer."""
+    files: Mapping[str, tuple[bytes, Sequence[Array]]], seconds: float = SECONDS,
+    kernels: Kernels = "reference",
+) -> tuple[str, dict[str, Answer]]:  # fmt: skip
+    """LiteRT's version, and of each (content, inputs (N, ...)) its answer: every tensor, or with
+    XNNPACK the file's outputs."""
     with TemporaryDirectory() as place:
         folder = Path(place)
         for name, (content, inputs) in files.items():
             (folder / f"{name}.tflite").write_bytes(content)
             named: dict[str, Any] = {f"in{n}": array for n, array in enumerate(inputs)}
             np.savez(folder / f"{name}.npz", **named)
-        words = run_apart(WORKER, (folder,), seconds) or "it left no answer"
+        words = run_apart(WORKER, (folder, kernels), seconds) or "it left no answer"
         version = folder / "version"
         found = {name: answer(folder, name, words) for name in files}
         return version.read_text("utf-8") if version.exists() else "", found
@@ -97,5 +101,15 @@ def alone(file: File, operator: Operator, count: int) -> bytes:
     graph.operators, graph.outputs = [made], made.outputs
     model.subgraphs = [graph]
     builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
+    builder.Finish(model.Pack(builder), MAGIC)
+    return bytes(builder.Output())
+
+
+def opened(content: bytes, numbers: Sequence[int]) -> bytes:
+    """A file with those tensors as its outputs, which XNNPACK then has to make."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    model.subgraphs[0].outputs = list(numbers)
+    model.signatureDefs = None
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), MAGIC)
     return bytes(builder.Output())

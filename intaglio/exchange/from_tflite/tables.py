@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from intaglio.exchange.from_tflite.flat import Array, File, Operator
-from intaglio.exchange.from_tflite.kernels import alone, run
+from intaglio.exchange.from_tflite.kernels import Kernels, alone, run
 
 # Of one operand, and of two.
 UNARY = ("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "LOGISTIC", "TANH", "HARD_SWISH",
@@ -23,7 +23,7 @@ KINDS = ("INT8", "UINT8")
 Table = tuple[int, Array]  # the tensor that it is a function of, and its value at every code
 
 
-def tables_of(file: File) -> dict[int, Table | str]:
+def tables_of(file: File, kernels: Kernels = "reference") -> dict[int, Table | str]:
     """By the operator's number in the file; LiteRT's own words where it cannot run the operator."""
     found: dict[int, Table | str] = dict(gathered(file))
     known: dict[int, Table] = {}  # by tensor
@@ -39,7 +39,7 @@ def tables_of(file: File) -> dict[int, Table | str]:
             str(n): (alone(file, file.operators[n], len(arrays[0])), [row(a) for a in arrays])
             for n, (_, arrays) in asked.items()
         }
-        _, answers = run(made)
+        _, answers = run(made, kernels=kernels)
         for n, (root, _) in asked.items():
             answer = answers[str(n)]
             if answer.words:

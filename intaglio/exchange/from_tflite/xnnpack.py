@@ -1,0 +1,139 @@
+"""The integers of XNNPACK, which LiteRT gives its operators to by default, as x86 computes them.
+
+Its convolutions and dense layers scale an exact sum in float32,
+
+    code = clamp(RNE(float32(sum + bias) * float32(sx * sw / sy)) + zy),
+
+so that a Program of its integers has products in float32, which no hardware here has. Its sums of
+two maps are integers of 21 bits, rounded once: a sum of float32 does not hold them, but their upper
+and lower parts. Averages are what LiteRT itself makes of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+import numpy as np
+
+from intaglio.exchange.from_tflite.building import Held, window_of
+from intaglio.exchange.from_tflite.flat import Array, File, Flat, Operator
+from intaglio.exchange.from_tflite.importer import Importer
+from intaglio.exchange.from_tflite.tables import Table
+from intaglio.fixed import IntType, Rounding, preset
+from intaglio.forms import Real, xnnpack_factors
+from intaglio.host import Softmax
+from intaglio.multiplier import float32_parts, short
+from intaglio.ops import Add, Lookup, Requant, SumPool2d
+from intaglio.program import Builder
+
+SUMS = IntType(32, True)
+WIDEST = 22  # bits of a lower part: two of them, twice, and a half are exact in float32
+TABLE_BITS = 16
+REMEDY = "leave out --kernels xnnpack"
+
+
+class Xnnpack(Importer):
+    """Operator by operator, where XNNPACK makes other integers than the reference kernels."""
+
+    def __init__(self, file: File, tables: Mapping[int, Table | str]) -> None:
+        super().__init__(file, tables)
+        self.builder = Builder(preset("onnxruntime"))
+
+    def requantised(
+        self, op: Operator, acc: str, tensors: tuple[Flat, Flat, Flat], data: Array,
+        rounding: Rounding | None,
+    ) -> str:  # fmt: skip
+        """The Requant of a layer, in float32."""
+        read, weight, made = tensors
+        if weight.kind == "UINT8":
+            raise op.refuse(f"its weights must be int8 for XNNPACK's integers; {REMEDY}.")
+        count, sum_of = len(data), self.builder.tensors[acc]
+        scales = np.resize(weight.scales, count).astype(np.float32)
+        biases = self.bias(op, count) - read.zero * data.reshape(count, -1).sum(axis=1)
+        if not SUMS.holds(sum_of.lo + int(biases.min()), sum_of.hi + int(biases.max())):
+            raise op.refuse(
+                "its sums with the bias must fit into int32, as they must in TFLite; convert the"
+                " model anew."
+            )
+        factors = np.float32(read.scale) * scales / np.float32(made.scale)
+        rows = [float32_parts(Fraction(float(factor))) for factor in factors]
+        lo, hi = self.ends(op, made)
+        name = self.unique(made.name)
+        requant = Requant(
+            output=name, input=acc, origin=made.name,
+            multiplier=self.builder.table(f"{name}.m", [m for m, _ in rows]),
+            bias=self.builder.table(f"{name}.b", biases.tolist()),
+            shift=tuple(short([s for _, s in rows])), lo=lo, hi=hi, offset=made.zero,
+        )  # fmt: skip
+        return self.add(requant, made)
+
+    def addition(self, op: Operator) -> Held:
+        """ADD of two maps: both terms in an upper part, and a lower one of S bits; what carries
+        from the lower ones is a sum of its own."""
+        if op.kind != "ADD" or any(self.flat(n).data is not None for n in op.inputs):
+            raise op.refuse(f"it must be the sum of two maps for XNNPACK's integers; {REMEDY}.")
+        a, b, made = self.input(op, 0), self.input(op, 1), self.codes(op, op.outputs[0])
+        if self.shape(a) != self.shape(b) or a.view != b.view:
+            raise op.refuse("its operands must have one shape; enlarge the smaller one before.")
+        x, y = (self.codes(op, n) for n in op.inputs)
+        reals = [Real(flat.scale, flat.zero) for flat in (x, y, made)]
+        ma, mb, bias, shift = xnnpack_factors(reals[0], reals[1], reals[2])
+        if shift > WIDEST:
+            raise op.refuse(f"its scales must be nearer to its result's; {REMEDY}.")
+        name, (lo, hi) = self.unique(made.name), self.ends(op, made)
+        half = 1 << shift - 1
+        uppers, lowers = [], []
+        for side, held, m, more in (("a", a, ma, bias + half), ("b", b, mb, 0)):
+            type = self.builder.tensors[held.name].type
+            total = np.arange(type.lo, type.hi + 1, dtype=np.int64) * m + more
+            uppers.append(self.term(f"{name}.{side}.upper", held.name, total >> shift))
+            lowers.append(self.term(f"{name}.{side}.lower", held.name, total & (1 << shift) - 1))
+        carry = self.builder.add(
+            Add(output=f"{name}.carry", a=lowers[0], b=lowers[1], multiplier_a=2, multiplier_b=2,
+                bias=1 - (1 << shift), shift=shift + 1, lo=0, hi=1)
+        )  # fmt: skip
+        low, high = (
+            sum(getattr(self.builder.tensors[u], end) for u in uppers) for end in ("lo", "hi")
+        )
+        whole = self.builder.add(
+            Add(output=f"{name}.whole", a=uppers[0], b=uppers[1], multiplier_a=1, multiplier_b=1,
+                bias=0, shift=0, lo=low, hi=high)
+        )  # fmt: skip
+        result = Add(
+            output=name, a=whole, b=carry, multiplier_a=1, multiplier_b=1, bias=0, shift=0, lo=lo,
+            hi=hi, offset=made.zero, origin=made.name,
+        )  # fmt: skip
+        return Held(self.add(result, made), a.view)
+
+    def term(self, name: str, x: str, table: Array) -> str:
+        """A function of a code."""
+        constant = self.builder.constant(f"{name}.table", table)
+        return self.builder.add(Lookup(output=name, input=x, table=constant))
+
+    def average(self, op: Operator) -> str:
+        """AVERAGE_POOL_2D as a table of the sum: over n, halves away from zero."""
+        x, made = self.map(op), self.codes(op, op.outputs[0])
+        self.same_grid(op, self.codes(op, op.inputs[0]), made)
+        _, h, w = self.shape(x)
+        kernel = (op.options.filterHeight, op.options.filterWidth)
+        window, n, name = window_of(op, (h, w), kernel), kernel[0] * kernel[1], made.name
+        pool = SumPool2d(
+            output=self.unique(f"{name}.sum"), input=x.name, kernel=kernel, origin=name, **window
+        )
+        total = self.builder.tensors[self.builder.add(pool)]
+        if any(window["padding"]) or total.type.bits > TABLE_BITS:
+            raise op.refuse(f"its windows must be small and within the image; {REMEDY}.")
+        sums = np.arange(total.type.lo, total.type.hi + 1, dtype=np.int64)
+        lo, hi = self.ends(op, made)
+        codes = np.clip(np.sign(sums) * ((np.abs(sums) + n // 2) // n), lo, hi)
+        table = self.builder.constant(f"{total.name}.table", codes, made.type)
+        return self.add(Lookup(output=self.unique(name), input=total.name, table=table), made)
+
+    def host(self, outputs: Mapping[str, str]) -> tuple[list[Softmax], dict[int, Held]]:
+        """None: a SOFTMAX on the host is that of the reference kernels."""
+        return [], {}
+
+    def mean(self, op: Operator) -> str:
+        """MEAN."""
+        raise op.refuse(f"it must not be there for XNNPACK's integers; {REMEDY}.")
