@@ -21,9 +21,10 @@ from intaglio.exchange.from_tflite.constants import folded
 from intaglio.exchange.from_tflite.flat import DAMAGE, File, Operator, read
 from intaglio.exchange.from_tflite.kernels import Kernels
 from intaglio.exchange.from_tflite.tables import BINARY, UNARY, Table, tables_of
+from intaglio.exchange.from_tflite.xnnpack import FLOATS, Xnnpack
 from intaglio.host import SUM_BITS, Softmax
 from intaglio.ops import Output
-from intaglio.program import Program
+from intaglio.program import Builder, Program
 from intaglio.views import Factor
 
 LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
@@ -89,12 +90,8 @@ def imported(
 
 def importer_of(file: File, kernels: Kernels) -> Importer:
     """Of the reference kernels' integers, or of XNNPACK's."""
-    tables = tables_of(file, kernels)
-    if kernels == "reference":
-        return Importer(file, tables)
-    from intaglio.exchange.from_tflite.xnnpack import Xnnpack
-
-    return Xnnpack(file, tables)
+    kind = Importer if kernels == "reference" else ByDefault
+    return kind(file, tables_of(file, kernels))
 
 
 def refusal_of(op: Operator, error: Exception) -> ModelError:
@@ -258,3 +255,15 @@ class Importer(Choosing):
                 steps.append(step)
                 held[made.index] = Held(name, source.view)
         return steps, held
+
+
+class ByDefault(Xnnpack, Importer):
+    """In the integers of LiteRT as it runs by default."""
+
+    def __init__(self, file: File, tables: Mapping[int, Table | str]) -> None:
+        super().__init__(file, tables)
+        self.builder = Builder(FLOATS)
+
+    def host(self, outputs: Mapping[str, str]) -> tuple[list[Softmax], dict[int, Held]]:
+        """None: a SOFTMAX on the host is that of the reference kernels."""
+        return [], {}

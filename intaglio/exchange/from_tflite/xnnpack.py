@@ -11,34 +11,27 @@ and lower parts. Averages are what LiteRT itself makes of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from fractions import Fraction
 
 import numpy as np
 
 from intaglio.exchange.from_tflite.building import Held, window_of
-from intaglio.exchange.from_tflite.flat import Array, File, Flat, Operator
-from intaglio.exchange.from_tflite.importer import Importer
-from intaglio.exchange.from_tflite.tables import Table
+from intaglio.exchange.from_tflite.choosing import Choosing
+from intaglio.exchange.from_tflite.flat import Array, Flat, Operator
 from intaglio.fixed import IntType, Rounding, preset
 from intaglio.forms import Real, xnnpack_factors
-from intaglio.host import Softmax
 from intaglio.multiplier import float32_parts, short
 from intaglio.ops import Add, Lookup, Requant, SumPool2d
-from intaglio.program import Builder
 
 SUMS = IntType(32, True)
 WIDEST = 22  # bits of a lower part: two of them, twice, and a half are exact in float32
 TABLE_BITS = 16
+FLOATS = preset("onnxruntime")  # whose products are the same
 REMEDY = "leave out --kernels xnnpack"
 
 
-class Xnnpack(Importer):
-    """Operator by operator, where XNNPACK makes other integers than the reference kernels."""
-
-    def __init__(self, file: File, tables: Mapping[int, Table | str]) -> None:
-        super().__init__(file, tables)
-        self.builder = Builder(preset("onnxruntime"))
+class Xnnpack(Choosing):
+    """Operators of which XNNPACK makes other integers than the reference kernels."""
 
     def requantised(
         self, op: Operator, acc: str, tensors: tuple[Flat, Flat, Flat], data: Array,
@@ -129,10 +122,6 @@ class Xnnpack(Importer):
         codes = np.clip(np.sign(sums) * ((np.abs(sums) + n // 2) // n), lo, hi)
         table = self.builder.constant(f"{total.name}.table", codes, made.type)
         return self.add(Lookup(output=self.unique(name), input=total.name, table=table), made)
-
-    def host(self, outputs: Mapping[str, str]) -> tuple[list[Softmax], dict[int, Held]]:
-        """None: a SOFTMAX on the host is that of the reference kernels."""
-        return [], {}
 
     def mean(self, op: Operator) -> str:
         """MEAN."""
