@@ -134,7 +134,8 @@ def test_what_is_carried_is_all_that_is_imported() -> None:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("intaglio"):
                 module = str(node.module).replace(".", "/")
                 names = [f"{module}/{alias.name}.py" for alias in node.names]
-                assert f"{module}.py" in there or all(n in there for n in names), (path, module)
+                whole = {f"{module}.py", f"{module}/__init__.py"} & there
+                assert whole or all(n in there for n in names), (path, module)
     for name, text in host_files().items():
         if name.startswith("intaglio/") and not name.endswith("__init__.py"):
             assert text == (PACKAGE.parent / name).read_text()
