@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -312,15 +312,15 @@ def predictor(model: Program | nn.Module, engine: Engine, threads: int | None = 
     """A function from uint8 images (N, C, H, W) to real-valued output maps.
 
     A Program runs in the simulator ("sim") or in the slow reference; a torch module in "float".
-    For "rtl" pass `predict=running.compile.load(folder).run_dequantised` to `evaluate`.
+    For "rtl" see `rtl_predictor`.
     """
     if isinstance(model, Program):
         if engine == "sim":
             from intaglio.sim.engine import Simulator
 
-            return Simulator(model, threads=threads).run_dequantised
+            return partial(on_pixels, model, Simulator(model, threads=threads).run_dequantised)
         if engine == "reference":
-            return partial(run_reference, model)
+            return partial(on_pixels, model, partial(run_reference, model))
         raise ProgramError(f"A .intaglio file must run in sim or reference, not {engine}.")
     if engine != "float":
         raise ModelError(f"A torch model must run in float or fake, not {engine}; quantise it.")
@@ -329,7 +329,16 @@ def predictor(model: Program | nn.Module, engine: Engine, threads: int | None = 
     return float_predictor(model)
 
 
-def run_reference(program: Program, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+def on_pixels(
+    program: Program, run: Callable[[NDArray[Any]], Any], pixels: NDArray[np.uint8]
+) -> Any:
+    """What `run` makes of pixels, as codes of the Program's input."""
+    from intaglio.detect.pictures import as_codes
+
+    return run(as_codes(pixels, program.inputs[0].type))
+
+
+def run_reference(program: Program, images: NDArray[Any]) -> list[NDArray[np.float32]]:
     """Output maps of the reference simulator as real values, in order."""
     from intaglio.ops import dequantise
     from intaglio.sim.reference import run
@@ -413,8 +422,10 @@ def rtl_predictor(model: Model, threads: int | None, tell: Tell) -> Predict:
         raise ModelError(
             f"--engine rtl must have a folder written by `intaglio build`, not {name}."
         )
-    kept = Path(model) / "sim" / "function"
-    return load_rtl(model, folder=kept, threads=threads, tell=tell).run_dequantised
+    kept, program = Path(model) / "sim" / "function", opened(model)
+    compiled = load_rtl(model, folder=kept, threads=threads, tell=tell)
+    assert isinstance(program, Program)  # of a build's folder
+    return partial(on_pixels, program, compiled.run_dequantised)
 
 
 def threads_of(model: nn.Module, channels: int, size: Size, threads: int | None) -> int:

@@ -163,9 +163,13 @@ def input_channels(model: Program | nn.Module, files: Sequence[Path], size: Size
 
 def images_for(
     program: Program, files: Sequence[Path], *, resize: bool = False, quiet: bool = False
-) -> NDArray[np.uint8]:
-    """Image files (N, C, H, W) as a Program reads them; see `detect.images.stack`."""
+) -> NDArray[np.uint8 | np.int8]:
+    """Image files (N, C, H, W) as codes of a Program's input; see `detect.images.stack` and
+    `detect.pictures.as_codes`."""
     from intaglio.detect.images import stack
+    from intaglio.detect.pictures import as_codes
 
-    channels, height, width = program.inputs[0].shape
-    return stack(list(files), (height, width), resize=resize, channels=channels, quiet=quiet)
+    (x,) = program.inputs
+    channels, height, width = x.shape
+    pixels = stack(list(files), (height, width), resize=resize, channels=channels, quiet=quiet)
+    return as_codes(pixels, x.type)

@@ -20,7 +20,7 @@ from intaglio.chip.protocol import Decoder, exchange, line_rate, to_bytes
 from intaglio.cosim.port import Port
 from intaglio.detect.decode import HeadSpec
 from intaglio.detect.images import image_files
-from intaglio.detect.pictures import load_image
+from intaglio.detect.pictures import as_codes, load_image
 from intaglio.detect.seen import BOXES, Seen, check_names, seen
 from intaglio.errors import DataError
 from intaglio.ops import Tensor
@@ -54,8 +54,9 @@ class Eyes:
     def maps(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """Images (N, C, H, W) through the board: the integers (N, C, h, w) of every output."""
         decoder = Decoder([sink.data_width for sink in self.sinks])
+        codes = as_codes(images, self.source.type)
         exchange(
-            to_bytes(self.source.pack(images.astype(np.int64)), self.source.data_width),
+            to_bytes(self.source.pack(codes.astype(np.int64)), self.source.data_width),
             decoder,
             [len(images) * sink.beats for sink in self.sinks],
             self.line.write,

@@ -260,8 +260,8 @@ def import_program(
 
     The Program reads uint8 pixels where --mean, --std or --like say how the file's float input is
     made of them, or where the file has operators before its first QuantizeLinear; else the codes
-    of that QuantizeLinear. A .tflite file's Program reads the file's own codes. --arithmetic is
-    intaglio by default, and of a .tflite file its own, tflite.
+    of that QuantizeLinear. A .tflite file's Program reads the file's own codes: pixels, less 128
+    where they are int8. --arithmetic is intaglio by default, and of a .tflite file its own, tflite.
     """
     from intaglio.exchange.from_tflite.magic import is_tflite
     from intaglio.file import MADE

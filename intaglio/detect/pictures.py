@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.errors import DataError, DataWarning
+from intaglio.fixed import IntType
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -112,6 +113,14 @@ def load_fitted(
     canvas = Image.new(picture.mode, (size[1], size[0]), grey)
     canvas.paste(picture.resize(fitted, Image.Resampling.BILINEAR), (0, 0))
     return channels_first(canvas), own
+
+
+def as_codes(pixels: NDArray[np.uint8], type: IntType) -> NDArray[np.uint8 | np.int8]:
+    """Pixels as codes of a network's input: as they are, or less 128 where these are signed and of
+    8 bits, as in TFLite's files; every such file that takes pixels counts so."""
+    if type == IntType(8, True):
+        return (pixels ^ np.uint8(128)).view(np.int8)
+    return pixels
 
 
 def letterbox_scale(own: tuple[int, int], size: tuple[int, int]) -> float:

@@ -99,3 +99,34 @@ def test_a_function_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.Mon
     assert str(raised.value) == (
         "--decode my_boxes:named must make boxes of the maps, but raised KeyError: 'map 3'."
     )
+
+
+def test_pixels_are_the_codes_of_a_signed_input_less_128(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from intaglio import api
+    from intaglio.detect.pictures import as_codes
+    from intaglio.fixed import IntType
+    from intaglio.models import images_for
+    from intaglio.ops import Conv2d, Input, Output
+    from intaglio.program import Builder
+    from intaglio.sim.engine import Simulator
+
+    every = np.arange(256, dtype=np.uint8)
+    assert as_codes(every, IntType(8, True)).tolist() == list(range(-128, 128))
+    assert as_codes(every, IntType(8, False)).tolist() == list(range(256))
+    b = Builder()
+    b.add(Input(output="codes", shape=(3, 4, 5), type=IntType(8, True)))
+    weight = b.constant("w", np.arange(-3, 3).reshape(2, 3, 1, 1))
+    b.add(Conv2d(output="sum", input="codes", weight=weight, pad_value=(0,)))
+    b.add(Output(output="out", input="sum"))
+    program = b.build()
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5), dtype=np.uint8)
+    wanted = Simulator(program).run_dequantised(pixels.astype(np.int16) - 128)
+    for engine in ("sim", "reference"):
+        found = api.predictor(program, engine)(pixels)  # type: ignore[arg-type]  # a Literal
+        np.testing.assert_array_equal(found[0], wanted[0])
+    Image.fromarray(pixels[0].transpose(1, 2, 0)).save(tmp_path / "one.png")
+    np.testing.assert_array_equal(
+        images_for(program, [tmp_path / "one.png"]), pixels[:1].astype(np.int16) - 128
+    )
