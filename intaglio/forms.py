@@ -19,7 +19,7 @@ from intaglio.fixed import IntType, double
 from intaglio.ops import Add, Lookup, Requant, SumPool2d, Tensor
 from intaglio.program import Builder
 
-PRE_SHIFT = 20  # of TFLite's 8-bit addition
+PRE_SHIFT, WIDE_SHIFT = 20, 15  # of TFLite's addition of 8 bits, and of 16
 XNNPACK_BITS = 22  # signed, of the multipliers of XNNPACK's addition
 XNNPACK_RATIOS = (2.0**-10, 2.0**8)  # of its larger operand's scale to the result's
 
@@ -52,17 +52,19 @@ def gemmlowp_add(
     With a `sign` of -1 its subtraction, which adds the negative of v.
 
     u = DOUBLE((q - z) * 2^20 * s / t) of each operand with t = 2 * max(s), which is a table of its
-    code; then DOUBLE((u + v) * t / (2^20 * s_out)) + z_out.
+    code; then DOUBLE((u + v) * t / (2^20 * s_out)) + z_out. Of 16-bit codes 2^15 is in the place of
+    2^20.
     """
     x, y, out = reals
+    pre = WIDE_SHIFT if builder.tensors[a].type.bits > 8 else PRE_SHIFT
     twice = 2 * max(x.scale, y.scale)
     parts = []
     for side, tensor, real in (("a", a, x), ("b", b, y)):
-        table = gemmlowp_table(builder.tensors[tensor].type, real, twice)
+        table = gemmlowp_table(builder.tensors[tensor].type, real, twice, pre)
         constant = builder.constant(f"{name}.{side}.table", table)
         lookup = Lookup(output=f"{name}.{side}", input=tensor, table=constant, origin=origin)
-        parts.append(builder.add(lookup, scale=twice / (1 << PRE_SHIFT), zero_point=(0,)))
-    m, shift = quantized_multiplier(twice / ((1 << PRE_SHIFT) * out.scale))
+        parts.append(builder.add(lookup, scale=twice / (1 << pre), zero_point=(0,)))
+    m, shift = quantized_multiplier(twice / ((1 << pre) * out.scale))
     op = Add(
         output=name, a=parts[0], b=parts[1], multiplier_a=m, multiplier_b=sign * m, bias=0,
         shift=shift, lo=lo, hi=hi, offset=out.zero, origin=origin,
@@ -70,11 +72,11 @@ def gemmlowp_add(
     return builder.add(op, type, out.scale, (out.zero,))
 
 
-def gemmlowp_table(type: IntType, real: Real, twice: float) -> list[int]:
+def gemmlowp_table(type: IntType, real: Real, twice: float, pre: int = PRE_SHIFT) -> list[int]:
     """u of every code of an operand of that addition."""
     m, shift = quantized_multiplier(real.scale / twice)
     codes = range(type.lo, type.hi + 1)
-    return [double(((q - real.zero) << PRE_SHIFT) * m, shift) for q in codes]
+    return [double(((q - real.zero) << pre) * m, shift) for q in codes]
 
 
 def xnnpack_add(

@@ -180,8 +180,9 @@ def milliseconds(network: Imported, codes: NDArray[np.int64]) -> tuple[float, fl
     try:
         theirs: Any = Interpreter(model_content=network.file.content, num_threads=1)
         theirs.allocate_tensors()
-        (place,) = (detail["index"] for detail in theirs.get_input_details())
-        theirs.set_tensor(place, fed(network, codes))
+        places = [detail["index"] for detail in theirs.get_input_details()]
+        for place, values in zip(places, fed(network, codes), strict=True):
+            theirs.set_tensor(place, values)
         theirs.invoke()
     except (RuntimeError, ValueError):
         theirs = None

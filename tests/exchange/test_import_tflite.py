@@ -55,15 +55,16 @@ def block(net: Net, x: int) -> int:
             return net.concat(x, net.nearest(net.pool(x, "MAX_POOL_2D", 1, 1, SAME), 1), x)
         case 9 if max(h, w) < 12:
             return net.nearest(x, 2, half=bool(rng.integers(0, 2)))
-        case _ if net.kind == Type.INT8:
-            return net.function(x, str(rng.choice(FUNCTIONS)))
+        case _ if net.kind != Type.UINT8:
+            known = [name for name in FUNCTIONS if net.kind == Type.INT8 or name != "HARD_SWISH"]
+            return net.function(x, str(rng.choice(known)))
     return net.conv(x, c, 1)
 
 
 def network(seed: int) -> bytes:
-    """A random network of int8 or uint8, which may end in a dense layer."""
+    """A random network of int8, uint8 or int16, which may end in a dense layer."""
     rng = np.random.default_rng(seed)
-    net = Net(rng, Type.UINT8 if seed % 5 == 4 else Type.INT8)
+    net = Net(rng, {3: Type.INT16, 4: Type.UINT8}.get(seed % 5, Type.INT8))
     x = net.input(1, *(int(v) for v in rng.integers(4, 9, 2)), int(rng.integers(1, 6)))
     for _ in range(int(rng.integers(1, 6))):
         x = block(net, x)
@@ -232,6 +233,30 @@ def test_scales_are_of_the_axis_that_has_as_many(tmp_path: Path) -> None:
     equal(tmp_path / "net3.tflite")
 
 
+def test_several_inputs_are_the_channels_of_one_image(tmp_path: Path) -> None:
+    net = Net(np.random.default_rng(16))
+    parts = [net.input(1, 5, 4, channels) for channels in (3, 2, 1)]
+    x = net.conv(parts[1], 3, 3)
+    y = net.conv(net.sum(parts[0], x), 2, 1)
+    z = net.conv(parts[2], 2, 1)
+    path = tmp_path / "net.tflite"
+    path.write_bytes(net.content(net.sum(y, z)))
+    assert imported(path).program.inputs[0].shape == (6, 5, 4)
+    equal(path)
+
+
+def test_inputs_of_several_sizes_are_refused(tmp_path: Path, cli: Cli) -> None:
+    net = Net(np.random.default_rng(17))
+    a, b = net.input(1, 5, 4, 3), net.input(1, 6, 4, 3)
+    x, y = net.conv(a, 2, 1), net.conv(b, 2, 1)
+    path = tmp_path / "net.tflite"
+    path.write_bytes(net.content(x, y))
+    refused(
+        cli("import", path, "-o", tmp_path / "net.intaglio"),
+        "the file's inputs must be of one type, height and width",
+    )
+
+
 def test_a_float_input_behind_quantize_is_read_as_codes(tmp_path: Path) -> None:
     net = Net(np.random.default_rng(6))
     x = net.tensor((1, 5, 5, 2), Type.FLOAT32)
@@ -285,7 +310,7 @@ def constant_output(net: Net) -> int:
     [
         (without_options, "its inputs and options must be those of its kind; convert the model"),
         (constant_output, "must be made by an operator, not be a constant"),
-        (float_network, "must be int8 or uint8, not float32; convert the model with full integer"),
+        (float_network, "must be int8, uint8 or int16, not float32; convert the model with"),
         (unlike_concat, "must have one type, scale and zero point; convert the model anew."),
         (ragged_average, "its windows must lie within the image; pad before it, or use VALID."),
         (attention, "it must be a function of one 8-bit tensor; cut the model before it"),

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Type, Kind, Options = schema.TensorType, schema.BuiltinOperator, schema.BuiltinOptions
-DTYPES = {Type.INT8: np.int8, Type.UINT8: np.uint8, Type.INT32: np.int32}
 
 
 @dataclass
@@ -56,6 +55,8 @@ class Net:
             return self.tensor(shape, self.tensors[like].type, q.scale, q.zeroPoint)
         low = 0 if self.kind == Type.UINT8 else -128
         scale = float(np.float32(self.rng.uniform(0.004, 0.2)))
+        if self.kind == Type.INT16:
+            return self.tensor(shape, self.kind, [float(np.float32(scale / 256))], [0])
         return self.tensor(shape, self.kind, [scale], [self.rng.integers(low, low + 256)])
 
     def ints(self, values: Any) -> int:
@@ -112,8 +113,11 @@ class Net:
             float(np.float32(self.tensors[x].quantization.scale[0] * s))
             for s in self.tensors[w].quantization.scale
         ]
-        data = self.rng.integers(-20_000, 20_000, count).astype(np.int32)
-        return self.tensor((count,), Type.INT32, scales, [0] * len(scales), 0, data)
+        wide = self.kind == Type.INT16
+        most = 5_000_000 if wide else 20_000
+        data = self.rng.integers(-most, most, count).astype(np.int64 if wide else np.int32)
+        kind = Type.INT64 if wide else Type.INT32
+        return self.tensor((count,), kind, scales, [0] * len(scales), 0, data)
 
     def conv(self, x: int, channels: int, size: int, deep: bool = False, **how: int) -> int:
         """CONV_2D, or DEPTHWISE_CONV_2D with `channels` a channel."""
@@ -288,6 +292,8 @@ class Net:
         if name in ("LOGISTIC", "TANH"):
             low = 0 if self.kind == Type.UINT8 else -128
             scale, zero = (1 / 256, low) if name == "LOGISTIC" else (1 / 128, low + 128)
+            if self.kind == Type.INT16:
+                scale, zero = 1 / 32768, 0
             y = self.tensor(shape, self.kind, [scale], [zero])
         else:
             y = self.activation(shape)

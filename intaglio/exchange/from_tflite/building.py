@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from intaglio.exchange.from_tflite.flat import LARGEST, File, Flat, Operator
+from intaglio.exchange.from_tflite.flat import CODES, LARGEST, File, Flat, Operator
 from intaglio.fixed import TFLITE, IntType
 from intaglio.forms import Real, quantized_multiplier
-from intaglio.ops import Input, Op, Padding, Pair, Requant
+from intaglio.ops import Input, Op, Padding, Pair, Requant, Select, Shape
 from intaglio.program import Builder
 from intaglio.views import Chosen, View, moves, view_of
 
@@ -53,6 +53,8 @@ class Building:
         self.names: set[str] = set()
         self.weights: dict[tuple[Any, ...], str] = {}
         self.settled: dict[tuple[str, View, str], str] = {}  # maps that views were made to
+        self.whole = ""  # the Input, where the file has several
+        self.fed: dict[int, range] = {}  # channels of the Program's Input, by inputs of the file
 
     # --- the file's side ---
 
@@ -86,20 +88,49 @@ class Building:
             )
         sides = dict(zip(layout[1:], (1, 1, *rest) if len(rest) == 1 else rest, strict=True))
         c, h, w = (sides[name] for name in "chw")
-        assert flat.type is not None
-        made = Input(output=self.unique(flat.name), shape=(c, h, w), type=flat.type)
-        self.builder.add(made, flat.type, flat.scale, (flat.zero,))
-        whole = view_of(made.shape, layout).reshaped(shape)
+        if len(self.file.inputs) == 1:
+            assert flat.type is not None
+            made = Input(output=self.unique(flat.name), shape=(c, h, w), type=flat.type)
+            name = self.builder.add(made, flat.type, flat.scale, (flat.zero,))
+            self.fed[number] = range(c)
+        else:
+            name = self.among(op, number, (c, h, w))
+        whole = view_of(self.builder.tensors[name].shape, layout).reshaped(shape)
         assert whole is not None
-        self.held[number] = Held(made.output, whole)
+        self.held[number] = Held(name, whole)
+
+    def among(self, op: Operator, number: int, shape: Shape) -> str:
+        """One of several inputs: a part of the channels of the Program's, which has them all one
+        after the other."""
+        flat = self.flat(number)
+        if not self.fed:
+            first = 0
+            for n in self.file.inputs:
+                _, *sides = self.flat(n).shape
+                axis = 2 if layout_of(self.file, n) == "nhwc" else 0
+                self.fed[n] = range(first, first + sides[axis % len(sides)] if sides else first)
+                first = self.fed[n].stop
+            assert flat.type is not None
+            self.whole = self.unique("inputs")
+            joint = Input(output=self.whole, shape=(first, *shape[1:]), type=flat.type)
+            self.builder.add(joint, flat.type)
+        x = self.builder.tensors[self.whole]
+        channels = self.fed[number]
+        if number not in self.fed or (len(channels), *x.shape[1:], x.type) != (*shape, flat.type):
+            raise op.refuse(
+                "the file's inputs must be of one type, height and width, which are then the"
+                " channels of one image; convert the model for such."
+            )
+        part = Select(output=self.unique(flat.name), input=x.name, channels=tuple(channels))
+        return self.add(part, flat)
 
     def codes(self, op: Operator, number: int) -> Flat:
-        """An activation's tensor: of 8 bits, with one scale."""
+        """An activation's tensor: of 8 or 16 bits, with one scale."""
         flat = self.flat(number)
-        if flat.kind not in ("INT8", "UINT8"):
+        if flat.kind not in CODES:
             raise op.refuse(
-                f"its tensor {number} must be int8 or uint8, not {flat.kind.lower()}; convert the"
-                " model with full integer quantisation."
+                f"its tensor {number} must be int8, uint8 or int16, not {flat.kind.lower()};"
+                " convert the model with full integer quantisation."
             )
         if len(flat.scales) != 1:
             raise op.refuse(f"its tensor {number} must have one scale, not {len(flat.scales)}.")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from intaglio.exchange.compared import random_codes
-from intaglio.exchange.from_tflite.flat import Array
+from intaglio.exchange.from_tflite.flat import CODES, Array
 from intaglio.exchange.from_tflite.importer import Imported
 from intaglio.exchange.from_tflite.kernels import SECONDS, opened, run
 from intaglio.host import finished
@@ -84,7 +84,7 @@ def check(
     if made.kernels != "reference":
         content = opened(content, [n for op in made.file.operators for n in op.outputs
                                    if n in made.tensors])  # fmt: skip
-    version, answers = run({"file": (content, [fed(made, codes)])}, seconds, made.kernels)
+    version, answers = run({"file": (content, fed(made, codes))}, seconds, made.kernels)
     answer = answers["file"]
     if answer.words:
         return Check(version, count, 0, 0, {}, 0, f"it could not run the file: {answer.words}")
@@ -104,14 +104,24 @@ def check(
     return Check(version, count, tensors, compared, places, missing, "", KERNELS[made.kernels])
 
 
-def fed(made: Imported, codes: Array) -> Array:
-    """What the file reads where the Program reads codes (N, C, H, W): its shape and type."""
-    (number,) = made.file.inputs
-    flat, (x,) = made.file.tensors[number], made.program.inputs
-    entry = next((n for n, held in made.tensors.items() if held.name == x.name), number)
-    found = made.tensors[entry].view.lines(codes).astype(np.int64)
-    found = found.reshape(len(codes), *flat.shape[1:])
-    if flat.type is not None:
-        return found.astype(np.int8 if flat.type.signed else np.uint8)
-    real: Array = (found - x.zero_point[0]) * np.float32(x.scale)
-    return real.astype(np.float32)
+def fed(made: Imported, codes: Array) -> list[Array]:
+    """What the file reads where the Program reads codes (N, C, H, W): shapes and types of its
+    inputs."""
+    by_number = {n: channels for n, channels in made.fed.items() if n in made.tensors}
+    found = []
+    for number in made.file.inputs:
+        flat = made.file.tensors[number]
+        entry = number if number in by_number else next(iter(by_number))  # behind a QUANTIZE
+        if number not in by_number and len(made.file.inputs) > 1:  # nothing reads it
+            found.append(np.zeros((len(codes), *flat.shape[1:]), CODES.get(flat.kind, np.float32)))
+            continue
+        part = codes[:, list(by_number[entry])]
+        values = made.tensors[entry].view.lines(part).astype(np.int64)
+        values = values.reshape(len(codes), *flat.shape[1:])
+        if flat.type is not None:
+            found.append(values.astype(CODES[flat.kind]))
+            continue
+        source = made.file.tensors[entry]
+        real = (values - source.zero) * np.float32(source.scale)
+        found.append(real.astype(np.float32))
+    return found

@@ -42,6 +42,7 @@ STORED = {
     schema.TensorType.FLOAT16: np.float16,
     schema.TensorType.BOOL: np.bool_,
 }
+CODES = {"INT8": np.int8, "UINT8": np.uint8, "INT16": np.int16}  # of activations
 NAMES = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
 KINDS = {
     value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)

@@ -53,11 +53,12 @@ TRANSLATIONS: dict[str, Callable[[Choosing, Operator], str | Held]] = {
 
 @dataclass(frozen=True)
 class Imported:
-    """A Program made of a file; `tensors` are its tensors by the file's numbers, and how the file
-    sees them; `cut` what was left off, as (operator, why)."""
+    """A Program made of a file; `fed` are the channels of its Input by the file's inputs; `tensors`
+    what the file's numbers are in it; `cut` what was left off, as (operator, why)."""
 
     program: Program
     file: File
+    fed: Mapping[int, range]
     tensors: Mapping[int, Held]
     cut: tuple[tuple[str, str], ...]
     kernels: Kernels = "reference"
@@ -71,8 +72,8 @@ def imported(
     Raises ModelError naming the operator for what no Program can do.
     """
     file = folded(read(path))
-    if len(file.inputs) != 1:
-        raise ModelError(f"{path} must have one input, not {len(file.inputs)}.")
+    if not file.inputs:
+        raise ModelError(f"{path} must have an input.")
     importer = importer_of(file, kernels)
     for number, op in enumerate(file.operators):
         importer.put(number, op)
@@ -85,7 +86,7 @@ def imported(
     if steps:
         notes["host"] = [step.to_meta() for step in steps]
     program = importer.builder.build(notes)
-    return Imported(program, file, importer.held | held, cut, kernels)
+    return Imported(program, file, importer.fed, importer.held | held, cut, kernels)
 
 
 def importer_of(file: File, kernels: Kernels) -> Importer:
@@ -186,7 +187,8 @@ class Importer(Choosing):
     def quantised(self, op: Operator) -> None:
         """The graph's float input made codes, which are the Program's input."""
         (read,), (made,) = op.inputs, op.outputs
-        if read not in self.file.inputs or len(self.readers[read]) > 1:
+        alone = (read,) == self.file.inputs
+        if not alone or len(self.readers[read]) > 1:
             raise op.refuse(
                 "only the file's input may be float, and nothing else may read it; convert the"
                 " model with full integer quantisation."
@@ -223,7 +225,9 @@ class Importer(Choosing):
                     " constant; convert the model without it."
                 )
         wanted = [n for n in (*self.file.outputs, *sorted(self.ends_at)) if n in self.held]
-        if not wanted:
+        results = {n for op in self.file.operators for n in op.outputs}
+        softmax = any(op.kind == "SOFTMAX" for op, _ in self.missing)
+        if not wanted or not (results & set(self.held) or softmax):
             first = next(iter(self.lost.values()), None)
             raise first or ModelError(f"{self.file.path} must have an operator.")
         for number in dict.fromkeys(wanted):

@@ -5,6 +5,9 @@
 with M / 2^S = TFLite's QuantizeMultiplier of sx * sw / sy, in double. The sum over raw codes leaves
 -zx * sum(w), which joins the bias in B = (bias - zx * sum(w)) * M. MBQM rounds twice (DOUBLE) in
 convolutions, and once, halves away from zero, in FULLY_CONNECTED (docs/exchange.md).
+
+Of int16 activations sums are of 64 bits; there a convolution's M has 16 bits and its rounding is
+one, halves up, and a FULLY_CONNECTED is as ever.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from intaglio.fixed import EXACT_LIMIT, IntType, Rounding, requantise
 from intaglio.multiplier import short
 from intaglio.ops import Conv2d, Requant
 
-SUMS = IntType(32, True)
+SUMS, WIDE_SUMS = IntType(32, True), IntType(48, True)
 DEAD_SHIFT = 31  # of a channel whose result is a constant
 
 
@@ -105,7 +108,9 @@ class Layers(Building):
             weight=self.weight(op.inputs[1], data), pad_value=(read.zero,), **window,
         )  # fmt: skip
         self.builder.add(acc)
-        rounding: Rounding | None = "RND_INF" if dense else None
+        rounding: Rounding | None = "RND" if self.wide(op) else None
+        if dense:
+            rounding = "RND_INF"
         return self.requantised(op, acc.output, (read, weight, made), data, rounding)
 
     def weight(self, number: int, data: Array) -> str:
@@ -120,15 +125,20 @@ class Layers(Building):
             self.weights[key] = self.builder.constant(name, data, type)
         return self.weights[key]
 
+    def wide(self, op: Operator) -> bool:
+        """Whether its activations are int16."""
+        return self.flat(op.inputs[0]).kind == "INT16"
+
     def bias(self, op: Operator, count: int) -> Array:
-        """int32, one for each output channel; 0 where there is none."""
+        """int32, or int64 of int16; one for each output channel, 0 where there is none."""
         if len(op.inputs) < 3 or op.inputs[2] < 0:
             return np.zeros(count, np.int64)
         bias = self.constant(op, 2)
-        if bias.kind != "INT32" or bias.shape != (count,):
+        kind = "INT64" if self.wide(op) else "INT32"
+        if bias.kind != kind or bias.shape != (count,):
             raise op.refuse(
-                f"its bias must be {count} values of int32, not {bias.kind.lower()} of shape"
-                f" {list(bias.shape)}."
+                f"its bias must be {count} values of {kind.lower()}, not {bias.kind.lower()} of"
+                f" shape {list(bias.shape)}."
             )
         return integers(bias)
 
@@ -147,15 +157,18 @@ class Layers(Building):
         for scale, b, kernel in zip(scales, bias.tolist(), data, strict=True):
             factor = self.factor(read, scale, made, weight)
             m, s = self.multiplier(op, factor)
+            if rounding == "RND":
+                m, s = min((m + (1 << 15)) >> 16, 0x7FFF), s - 16
             if not kernel.any():
                 own: Rounding = rounding or self.builder.arithmetic.rounding
                 code = requantise(b * m, s, made.zero, lo, hi, own) - made.zero
                 rows.append((0, code << DEAD_SHIFT, DEAD_SHIFT))
                 continue
-            if not SUMS.holds(b, b) or max(abs(low + b), abs(high + b)) * m >= EXACT_LIMIT:
+            sums = WIDE_SUMS if self.wide(op) else SUMS
+            if not sums.holds(b, b) or max(abs(low + b), abs(high + b)) * m >= EXACT_LIMIT:
                 raise op.refuse(
-                    "its sums with the bias must fit into int32, as they must in TFLite; convert"
-                    " the model anew."
+                    f"its sums with the bias must fit into {sums.bits} bits, as they must in"
+                    " TFLite; convert the model anew."
                 )
             rows.append((m, b * m, s))
         factors, addends, shifts = zip(*rows, strict=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import frexp
+
 import numpy as np
 
 from intaglio.errors import ProgramError
@@ -52,6 +54,12 @@ class Maps(Layers):
                 " enlarge the smaller one before."
             )
         x, y = self.codes(op, op.inputs[0]), self.codes(op, op.inputs[1])
+        powers = all(frexp(t.scale)[0] == 0.5 for t in (x, y, made))
+        if x.kind == "INT16" and powers and op.options.potScaleInt16:
+            raise op.refuse(
+                "its scales must not all be powers of two where the file asks for TFLite's own"
+                " addition of these; convert the model without pot_scale_int16."
+            )
         reals = (Real(x.scale, x.zero), Real(y.scale, y.zero), Real(made.scale, made.zero))
         lo, hi = self.ends(op, made)
         name = self.unique(made.name)

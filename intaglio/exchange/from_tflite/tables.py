@@ -1,4 +1,4 @@
-"""Which operators are functions of one 8-bit code, and their tables, asked of LiteRT's kernels.
+"""Which operators are functions of one code, and their tables, asked of LiteRT's kernels.
 
 A function may have a second operand that is a function of the same code (SiLU is x * LOGISTIC(x)),
 or a constant of one value.
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from intaglio.exchange.from_tflite.flat import Array, File, Operator
+from intaglio.exchange.from_tflite.flat import CODES, Array, File, Operator
 from intaglio.exchange.from_tflite.kernels import Kernels, alone, run
 
 # Of one operand, and of two.
@@ -18,7 +18,6 @@ UNARY = ("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "LOGISTIC", "TANH", "HA
          "LEAKY_RELU", "ELU", "GELU", "EXP", "LOG", "SQRT", "RSQRT", "ABS", "NEG", "SIN", "COS",
          "SQUARE", "QUANTIZE", "PRELU")  # fmt: skip
 BINARY = ("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM")
-KINDS = ("INT8", "UINT8")
 
 Table = tuple[int, Array]  # the tensor that it is a function of, and its value at every code
 
@@ -68,14 +67,14 @@ def gathered(file: File) -> dict[int, Table]:
         if op.kind != "GATHER" or not op.outputs or maker("GATHER", op.outputs[0], 2) != number:
             continue
         values, add = file.tensors[op.inputs[0]], maker("ADD", op.inputs[1], 2)
-        if values.kind not in KINDS or values.data is None or values.data.ndim != 1 or add is None:
+        if values.kind not in CODES or values.data is None or values.data.ndim != 1 or add is None:
             continue
         wide, start = (file.tensors[n] for n in file.operators[add].inputs)
         cast = maker("CAST", wide.index, 1)
         if cast is None or start.data is None or start.data.size != 1 or start.kind != "INT32":
             continue
         root = file.operators[cast].inputs[0]
-        if wide.kind != "INT32" or file.tensors[root].kind not in KINDS:
+        if wide.kind != "INT32" or file.tensors[root].kind not in CODES:
             continue
         places = codes(file, root).astype(np.int64) + int(start.data.reshape(-1)[0])
         if places.min() >= 0 and places.max() < values.data.size:
@@ -97,7 +96,7 @@ def requested(
     constants = [flat.data for flat in given if flat.data is not None]
     if not active or len(op.outputs) != 1 or any(data.size != 1 for data in constants):
         return None
-    if any(flat.kind not in KINDS for flat in (*given, file.tensors[op.outputs[0]])):
+    if any(flat.kind not in CODES for flat in (*given, file.tensors[op.outputs[0]])):
         return None
     ways = [{n: codes(file, n)} | dict([known[n]] if n in known else []) for n in active]
     if len(active) == 1:
@@ -110,6 +109,6 @@ def requested(
 
 def codes(file: File, number: int) -> Array:
     """Every code of a tensor's type."""
-    type = file.tensors[number].type
-    assert type is not None
-    return np.arange(type.lo, type.hi + 1).astype(np.int8 if type.signed else np.uint8)
+    flat = file.tensors[number]
+    assert flat.type is not None
+    return np.arange(flat.type.lo, flat.type.hi + 1).astype(CODES[flat.kind])
