@@ -54,6 +54,7 @@ NETS = ("retinanet-r18", *zoo.BUNDLED)
 class Row:
     """One network, widths, and way to run; the spread is the smallest and largest ratio.
 
+    quartiles   the lower one of the ratios to each runtime
     isa         what the simulator ran on
     peer_isa    what each runtime was seen to run on
     peer_wrong  codes of `peers.probe` that each int8 runtime had wrong, of 4,096
@@ -76,6 +77,7 @@ class Row:
     ratio_torch_fp32: float
     ratio_litert_int8: float
     spread_ort_int8: tuple[float, float]
+    quartiles: dict[str, float]
     peak_share: float
     gmacs: float
     mismatches: int
@@ -194,6 +196,7 @@ def measure(net: str, size: int, rounds: int, isa: Isa) -> list[Row]:
                 equal_io=True,
                 **{f"ratio_{n}": round(statistics.median(r), 3) for n, r in ratios.items()},
                 spread_ort_int8=(round(ratios["ort_int8"][0], 3), round(ratios["ort_int8"][-1], 3)),
+                quartiles={n: round(lower_quartile(r), 3) for n, r in ratios.items()},
                 peak_share=round(statistics.median(share), 3),
                 gmacs=round(macs / statistics.median(ours) / 1e9, 1),
                 mismatches=wrong,
@@ -207,6 +210,11 @@ def mismatches(program: Program, images: Any, isa: Isa) -> int:
     expected = reference.run(program, images).tensors
     got = Simulator(program, isa=isa)(images)
     return sum(int(np.count_nonzero(got[name] != expected[name])) for name in got)
+
+
+def lower_quartile(values: list[float]) -> float:
+    """Three quarters of the rounds are above it."""
+    return statistics.quantiles(values, n=4, method="inclusive")[0]
 
 
 def ratio(a: list[float], b: list[float]) -> list[float]:

@@ -151,6 +151,13 @@ def section(name: str, isa: str, rows: list[dict[str, Any]]) -> str:
         if bad
         else "No runtime's sums went wrong on the probe."
     )
+    least = [
+        f"{min(row['quartiles'][peer] for row in rows):.2f} of {PEERS[peer]}"
+        for peer in ("ort_int8", "torch_int8", "litert_int8")
+        if all(peer in row.get("quartiles", {}) for row in rows)
+    ]
+    if least:
+        said += f" The least lower quartile of any row's rounds is {', '.join(least)}."
     table = "\n".join(map(line, rows)) + "\n"
     return SECTION.format(isa=isa, processor=name, peers=fill(said, 100)) + table
 
