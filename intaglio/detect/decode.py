@@ -61,7 +61,8 @@ def candidates(
     (n,), labels (n,) and landmarks (n, points, 2)."""
     parts, formulas = parts_at(spec, maps, level), FORMULAS[spec.kind]
     scores = scored(spec, parts, root=formulas.root)
-    likely = scores > spec.score_threshold
+    least = spec.score_threshold
+    likely = scores >= least if formulas.reached else scores > least
     if spec.one_class:
         likely &= np.arange(scores.shape[1]) == scores.argmax(axis=1)[:, None]
     flat, keep = scores.ravel(), np.flatnonzero(likely)

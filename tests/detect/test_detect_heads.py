@@ -325,6 +325,34 @@ def test_one_bin_is_the_distance_itself() -> None:
     assert found.boxes.tolist() == [[2.0, 0.0, 12.0, 20.0]]
 
 
+@pytest.mark.parametrize("kind", SPECS)
+def test_a_score_at_the_threshold_is_a_box_where_it_is_its_owners(kind: str) -> None:
+    """Equal codes of two classes have a probability of a half exactly."""
+    full = SPECS[kind]
+    parts = {part for of in full.layout for part in of} & {"class", "object", "centre"}
+    spec = replace(
+        full, score_threshold=0.5, strides=(8,), nms_iou=1.0, probabilities=tuple(parts),
+        anchor_sizes=full.anchor_sizes[:1], anchor_shapes=full.anchor_shapes[:1],
+    )  # fmt: skip
+    values = {"class": 0.5, "centre": 0.5, "object": 0.5 if kind == "yunet" else 1.0}
+    maps = []
+    for of in spec.layout:
+        one = [np.full((spec.width(part), 1, 1), values.get(part, 0.0)) for part in of]
+        maps.append(np.concatenate(one * spec.anchors_at(0)))
+    found = decode(spec, maps, SIZE)
+    assert (len(found.scores) > 0) == (kind in ("ssd", "yolox", "yunet", "scrfd"))
+    assert (found.scores == 0.5).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SPECS)
+@settings(max_examples=400)
+@given(seed=st.integers(0, 2**32), one_class=st.booleans(), across=st.booleans())
+def test_many_maps(kind: str, seed: int, one_class: bool, across: bool) -> None:
+    spec = replace(SPECS[kind], one_class=one_class, across=across, nms_iou=0.45)
+    check(spec, drawn(spec, seed))
+
+
 def test_growth_without_end_is_no_warning() -> None:
     spec = SPECS["yolox"]
     levels = [{n: np.full(v.shape, 1e4) for n, v in maps.items()} for maps in drawn(spec, 1)]

@@ -20,8 +20,8 @@ class HeadSpec:
 
     The outputs, flattened, are maps (C, h, w) of each level for each of `maps`, where a map holds
     the channels of its parts for each of A anchors. `strides` are in pixels, one for each level.
-    A box needs a score above `score_threshold`; at most `topk` boxes of a level enter NMS at IoU
-    `nms_iou`, and at most `max_detections` come out.
+    A box needs a score above `score_threshold`, in some kinds at least that; at most `topk` boxes
+    of a level enter NMS at IoU `nms_iou`, and at most `max_detections` come out.
 
     anchor_sizes    of each level: sides of squares in pixels (`retinanet`, `retinaface`).
     anchor_ratios   height / width (`retinanet`).
