@@ -4,6 +4,7 @@ imported for a Program."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -21,13 +22,34 @@ if TYPE_CHECKING:
     from intaglio.detect.own import Head
 
 Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a float network is read: the `size` (H, W) of its images; `mean` and `std` of pixel /
+    255, one value for each channel or for all; and the names of the layers (of the file's tensors,
+    where it is ONNX) at which it ends instead of its last ones."""
+
+    size: Size | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    outputs: Sequence[str] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.mean or self.std or self.outputs)
+
+
+AS_IT_IS = Reading()
 Model: TypeAlias = "Program | nn.Module | str | Path"
 
 
-def opened(model: Model, weights: str | Path | None = None) -> Program | nn.Module:
+def opened(
+    model: Model, weights: str | Path | None = None, reading: Reading = AS_IT_IS
+) -> Program | nn.Module:
     """What a name stands for, as on the command line: a bundled or torchvision's detector, a
-    `.intaglio` file, the folder of a build, or package.module:factory. A Program and a module are
-    themselves. `weights` is a state dict. Raises ModelError and what reading a file does."""
+    `.intaglio` file, the folder of a build, a float .onnx or .pt2 file, or package.module:factory.
+    A Program and a module are themselves. `weights` is a state dict. Raises ModelError and what
+    reading a file does."""
     if not isinstance(model, (str, Path)):
         return model
     reference = str(model)
@@ -38,15 +60,52 @@ def opened(model: Model, weights: str | Path | None = None) -> Program | nn.Modu
 
         if weights is not None:
             raise ModelError("--weights must go with a torch model, not with a .intaglio file.")
+        if reading:
+            raise ModelError(
+                f"--mean, --std and --outputs must go with a float network, not {reference}, which"
+                " is quantised already; leave them out."
+            )
         return load(reference)
-    from intaglio.detect.resolve import resolve
-
-    return resolve(reference, None if weights is None else Path(weights))
+    return as_read(read_network(reference, weights, reading), reading)
 
 
-def to_be_quantised(model: Model, weights: str | Path | None = None) -> nn.Module:
+def read_network(reference: str, weights: str | Path | None, reading: Reading) -> nn.Module:
+    """The module of a file, or of a name."""
+    from intaglio.floats.kinds import is_file
+
+    if ":" in reference or not is_file(reference):
+        from intaglio.detect.resolve import resolve
+        from intaglio.floats.kinds import check_weights
+
+        if weights is not None:
+            check_weights(Path(weights))
+        return resolve(reference, None if weights is None else Path(weights))
+    from intaglio.floats.opening import open_network
+
+    if weights is not None:
+        raise ModelError(
+            f"--weights must go with package.module:factory, not with {reference}, which has its"
+            " own; leave it out."
+        )
+    return open_network(Path(reference), tuple(reading.outputs), reading.size).eval()
+
+
+def as_read(network: nn.Module, reading: Reading) -> nn.Module:
+    """The module with the attributes that a reading gives it; it was made for this reading."""
+    if reading.mean is not None:
+        network.image_mean = tuple(reading.mean)  # type: ignore[assignment]  # no tensor
+    if reading.std is not None:
+        network.image_std = tuple(reading.std)  # type: ignore[assignment]  # no tensor
+    if reading.outputs and not getattr(network, "ends", False):
+        network.output_layers = tuple(reading.outputs)  # type: ignore[assignment]  # no tensor
+    return network
+
+
+def to_be_quantised(
+    model: Model, weights: str | Path | None = None, reading: Reading = AS_IT_IS
+) -> nn.Module:
     """As `opened`, a torch model. Raises ModelError for a Program."""
-    found = opened(model, weights)
+    found = opened(model, weights, reading)
     if isinstance(found, Program):
         name = model if isinstance(model, (str, Path)) else "a Program"
         raise ModelError(f"MODEL must be a torch model, not {name}, which is quantised already.")

@@ -1,6 +1,5 @@
 """Commands that exchange networks with other tools: export, import."""
 
-import math
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -14,12 +13,24 @@ from intaglio.cli.options import (
     ExportOutput,
     HeadOption,
     JsonOption,
+    MeanOption,
+    OutputsOption,
     ProgramArgument,
     ProgramOutput,
+    StdOption,
 )
 from intaglio.cli.quantizing import losses
 from intaglio.cli.results import ForceOption, model_source, settle
-from intaglio.cli.shared import check_checked, command, console, say_cut, step_log, write_json
+from intaglio.cli.shared import (
+    check_checked,
+    command,
+    console,
+    numbers,
+    parse_names,
+    say_cut,
+    step_log,
+    write_json,
+)
 from intaglio.errors import DataError
 from intaglio.system.disk import is_stream, whole_file
 from intaglio.system.places import Kind, Result
@@ -30,9 +41,6 @@ if TYPE_CHECKING:
     from intaglio.detect.networks.spec import HeadSpec
     from intaglio.exchange.compared import Agreement
     from intaglio.program import Program
-
-
-LARGEST = 1_000_000  # of a mean or a deviation, where pixels are 0 to 1
 
 
 class Form(StrEnum):
@@ -232,10 +240,9 @@ def import_program(
         typer.Option("--like", metavar="MODEL", help="Takes its mean, std and head from this."),
     ] = None,
     head: HeadOption = None,
-    mean: Annotated[
-        str | None, typer.Option("--mean", metavar="R,G,B", help="Of pixel / 255.")
-    ] = None,
-    std: Annotated[str | None, typer.Option("--std", metavar="R,G,B", help="Of the same.")] = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    outputs: OutputsOption = None,
     kernels: Annotated[
         LiteRt,
         typer.Option(
@@ -269,17 +276,25 @@ def import_program(
     read = [model, model_source(like) if like else None, head]
     settle(read, Result("-o", output, MADE), json_file=json_file, force=force)
     check_checked(check, 1, "; use --no-check for none")
+    if model.is_file() and not is_tflite(model):
+        check_importable(model)
     made = import_tflite if model.is_file() and is_tflite(model) else import_onnx
-    facts, wrong = made(
-        model,
-        output,
-        Wishes(
-            arithmetic, like, head, mean, std, None if no_check else check, not no_check, kernels
-        ),
-    )
+    compared = None if no_check else check
+    ends = parse_names(outputs)
+    wishes = Wishes(arithmetic, like, head, mean, std, ends, compared, not no_check, kernels)
+    facts, wrong = made(model, output, wishes)
     write_json(json_file, {"model": str(model)} | facts)
     if wrong:
         raise typer.Exit(1)
+
+
+def check_importable(model: Path) -> None:
+    """Raises ModelError for a file that is no ONNX, with what to do with it."""
+    from intaglio.floats.kinds import kind_of, not_imported
+
+    kind = kind_of(model)
+    if kind != "onnx":
+        raise not_imported(model, kind)
 
 
 @dataclass(frozen=True)
@@ -291,6 +306,7 @@ class Wishes:
     head: Path | None
     mean: str | None
     std: str | None
+    outputs: tuple[str, ...]
     images: int | None
     compared: bool
     kernels: LiteRt
@@ -350,15 +366,21 @@ def import_onnx(model: Path, output: Path, wishes: Wishes) -> tuple[dict[str, ob
     arithmetic = wishes.arithmetic or "intaglio"
     steps.plan("import", *(("comparison",) if wishes.compared else ()))
     with steps.step("import"):
-        made = imported(model, preset(arithmetic), mean=means, std=stds, meta=kept(spec))
+        made = imported(
+            model, preset(arithmetic), mean=means, std=stds, outputs=wishes.outputs,
+            meta=kept(spec), tell=steps.tell,
+        )  # fmt: skip
     program, found = made.program, None
     check_head(program, spec)
     save(program, output)
     macs = wrote(output, program)
+    say_cut(program)
     if wishes.compared:
         with steps.step("comparison"):
             steps.tell("qonnx" if made.qonnx else "onnxruntime")
-            found = checked.check(model, made, mean=means, std=stds, images=wishes.images)
+            found = checked.check(
+                model, made, mean=means, std=stds, outputs=wishes.outputs, images=wishes.images
+            )
         for line in found.sentences(arithmetic):
             console.print(line)
     facts: dict[str, object] = {
@@ -380,6 +402,8 @@ def import_tflite(model: Path, output: Path, wishes: Wishes) -> tuple[dict[str, 
         )
     if wishes.mean is not None or wishes.std is not None:
         raise DataError("--mean and --std must go with .onnx files; a .tflite file reads codes.")
+    if wishes.outputs:
+        raise DataError("--outputs must go with .onnx files; a .tflite file ends by itself.")
     steps = step_log()
     from intaglio.exchange.from_tflite.checked import check
     from intaglio.exchange.from_tflite.importer import imported
@@ -407,18 +431,3 @@ def import_tflite(model: Path, output: Path, wishes: Wishes) -> tuple[dict[str, 
         "check": found and found.to_json(),
     }
     return facts, found is not None and found.wrong
-
-
-def numbers(option: str, text: str | None) -> list[float] | None:
-    """`0.5,0.4,0.3` as floats."""
-    if text is None:
-        return None
-    try:
-        found = [float(part) for part in text.split(",")]
-    except ValueError:
-        found = [math.nan]
-    if not all(-LARGEST <= value <= LARGEST for value in found):
-        raise DataError(
-            f"{option} must be numbers like 0.5,0.4,0.3, of at most {LARGEST:,}, not {text!r}."
-        )
-    return found

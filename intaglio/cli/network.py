@@ -22,7 +22,9 @@ from intaglio.cli.options import (
     JobsOption,
     JsonOption,
     LimitOption,
+    MeanOption,
     ModelArgument,
+    OutputsOption,
     PicturesArgument,
     PowerOption,
     ProgramArgument,
@@ -30,6 +32,7 @@ from intaglio.cli.options import (
     SchedulerOption,
     SizeOption,
     SomeImagesOption,
+    StdOption,
     ThreadsOption,
     ThresholdOption,
     WbitsOption,
@@ -46,8 +49,10 @@ from intaglio.cli.shared import (
     keep_record,
     parse_size,
     read_coco,
+    reading,
     record,
     say_cut,
+    say_notes,
     show,
     step_log,
     write_json,
@@ -202,6 +207,9 @@ def evaluate(
     weights: WeightsOption = None,
     head: HeadOption = None,
     decode: DecodeOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    outputs: OutputsOption = None,
     calibration: Annotated[
         list[Path] | None,
         typer.Option("--calibration", metavar="DIR|IMAGE", help="As --images, for --engine fake."),
@@ -242,7 +250,8 @@ def evaluate(
     read += [*pictures(images), *pictures(calibration)]
     boxes = [Result("--predictions", predictions, BOXES_FOUND)] if predictions else []
     settle(read, *boxes, json_file=json_file)
-    target = opened(model, weights)
+    target = opened(model, weights, reading(size, mean, std, outputs))
+    say_notes(target)
     means = head_of(target, "The model", head_from(head, decode))
     if engine is None:
         engine = EngineName.SIM if isinstance(target, Program) else EngineName.FLOAT

@@ -7,7 +7,9 @@ import typer
 
 from intaglio.cli.choices import completing
 
-MODEL_HELP = "Bundled or torchvision's name, file.intaglio, BUILD folder, or module:factory."
+MODEL_HELP = (
+    "Bundled or torchvision's name, .intaglio, float .onnx or .pt2, BUILD folder, module:factory."
+)
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
 PROGRAM_HELP = "File that quantize, train or import wrote."
 ProgramArgument = Annotated[Path, typer.Argument(metavar="MODEL.intaglio", help=PROGRAM_HELP)]
@@ -53,6 +55,15 @@ DecodeOption = Annotated[
     typer.Option("--decode", metavar="MODULE:FUNCTION", help="Of your own, from maps to boxes."),
 ]
 SizeOption = Annotated[str | None, typer.Option("--size", metavar="HxW", help="Input size.")]
+OutputsOption = Annotated[
+    str | None,
+    typer.Option("--outputs", metavar="NAMES", help="Where the network ends: a,b. Default: its"
+    " last layers."),
+]  # fmt: skip
+MeanOption = Annotated[
+    str | None, typer.Option("--mean", metavar="R,G,B", help="Of pixel / 255.")
+]  # fmt: skip
+StdOption = Annotated[str | None, typer.Option("--std", metavar="R,G,B", help="Of the same.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="The same seed, the same result.")]
 ThresholdOption = Annotated[float, typer.Option("--threshold", help="Lowest score shown.")]
 

@@ -21,8 +21,10 @@ from intaglio.cli.options import (
     JsonOption,
     LastWbitsOption,
     LimitOption,
+    MeanOption,
     ModelArgument,
     MultiplierBitsOption,
+    OutputsOption,
     PowerOption,
     ProgramOutput,
     ResizeOption,
@@ -31,6 +33,7 @@ from intaglio.cli.options import (
     SeedOption,
     SizeOption,
     SomeDataOption,
+    StdOption,
     SumBitsOption,
     ThreadsOption,
     WbitsOption,
@@ -43,8 +46,10 @@ from intaglio.cli.shared import (
     console,
     parse_size,
     read_coco,
+    reading,
     record,
     say_cut,
+    say_notes,
     show,
     step_log,
     write_json,
@@ -157,6 +162,9 @@ def quantize(
     weights: WeightsOption = None,
     head: HeadOption = None,
     decode: DecodeOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    outputs: OutputsOption = None,
     bits: BitsOption = 4,
     wbits: WbitsOption = None,
     abits: AbitsOption = None,
@@ -251,7 +259,8 @@ def quantize(
         thorough=thorough, reconstruct=learned,
         budgets=tuple(Budget.parse(text) for text in budget or []),
     )  # fmt: skip
-    module = to_be_quantised(model, weights)
+    module = to_be_quantised(model, weights, reading(size, mean, std, outputs))
+    say_notes(module)
     if (jobs != 1 or scheduler is not None) and method is not Method.DETPTQ:
         raise DataError("--jobs and --scheduler must go with --method detptq; others are quick.")
     state = state_beside(output, ".search.json")

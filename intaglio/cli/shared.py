@@ -1,6 +1,7 @@
 """What the commands share: the application object, options, progress, JSON."""
 
 import json
+import math
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod
 
     from intaglio.detect.coco import CocoData
+    from intaglio.models import Reading
     from intaglio.program import Program
 
 app = typer.Typer(
@@ -34,6 +36,7 @@ app = typer.Typer(
 F = TypeVar("F", bound=Callable[..., Any])
 CONTROL = dict.fromkeys((7, 8, 11, 12, 13))  # letters that a terminal acts on, as rich has them
 ENDING = ExitStack()  # what `main` does when a command has ended, however it has
+LARGEST = 1_000_000  # of a mean or a deviation, where pixels are 0 to 1
 LONGEST = 65_535  # pixels of a side
 MOST_CHECKED = 10_000  # images
 UNBOUNDED = 100_000  # columns of a file or pipe
@@ -152,6 +155,12 @@ def say_cut(program: "Program") -> None:
         console.print(f"outputs: {names}")
 
 
+def say_notes(model: object) -> None:
+    """Say what was done to a network that was read from a file."""
+    for note in getattr(model, "notes", ()):
+        console.print(note)
+
+
 def step_log(*after: str) -> Steps:
     """The steps of this command, said on the standard error from here to its end, on a terminal and
     in a file alike. `after`: those that the command itself adds to the work's."""
@@ -199,6 +208,38 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if not (cross and all(1 <= side <= LONGEST for side in sides)):
         raise DataError(f"--size must be HxW, like 96x128, of at most {LONGEST:,}, not {text!r}.")
     return sides[0], sides[1]
+
+
+def numbers(option: str, text: str | None) -> list[float] | None:
+    """`0.5,0.4,0.3` as floats."""
+    if text is None:
+        return None
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = [math.nan]
+    if not all(-LARGEST <= value <= LARGEST for value in found):
+        raise DataError(
+            f"{option} must be numbers like 0.5,0.4,0.3, of at most {LARGEST:,}, not {text!r}."
+        )
+    return found
+
+
+def parse_names(text: str | None) -> tuple[str, ...]:
+    """`a,b` as names."""
+    names = tuple(name.strip() for name in text.split(",")) if text is not None else ()
+    if not all(names):
+        raise DataError(f"--outputs must be names like head.box,head.score, not {text!r}.")
+    return names
+
+
+def reading(size: str | None, mean: str | None, std: str | None, outputs: str | None) -> "Reading":
+    """How a float network is read, as the options say."""
+    from intaglio.models import Reading
+
+    return Reading(
+        parse_size(size), numbers("--mean", mean), numbers("--std", std), parse_names(outputs)
+    )
 
 
 def read_coco(data: Path, images: Sequence[Path]) -> "CocoData":

@@ -17,12 +17,15 @@ from intaglio.cli.options import (
     ImagesOption,
     JsonOption,
     LastWbitsOption,
+    MeanOption,
     ModelArgument,
     MultiplierBitsOption,
+    OutputsOption,
     ProgramOutput,
     ResizeOption,
     SeedOption,
     SizeOption,
+    StdOption,
     SumBitsOption,
     ThreadsOption,
     WbitsOption,
@@ -36,8 +39,10 @@ from intaglio.cli.shared import (
     console,
     parse_size,
     read_coco,
+    reading,
     record,
     say_cut,
+    say_notes,
     step_log,
     write_json,
     write_steps,
@@ -83,6 +88,9 @@ def train(
     weights: WeightsOption = None,
     head: HeadOption = None,
     decode: DecodeOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    outputs: OutputsOption = None,
     resize: ResizeOption = False,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
@@ -117,7 +125,8 @@ def train(
         arithmetic=preset(arithmetic, multiplier_bits),
     )
     training = TrainConfig(epochs=epochs, rate=rate, batch=batch, seed=seed, distil=distil)
-    module = to_be_quantised(model, weights)
+    module = to_be_quantised(model, weights, reading(size, mean, std, outputs))
+    say_notes(module)
     about = record(ctx, module)
     listed = read_coco(data, images)
     last = ""

@@ -33,8 +33,8 @@ def resolve(reference: str, weights: Path | None = None) -> nn.Module:
         model = from_factory(reference)
     else:
         raise ModelError(
-            f"MODEL must be one of {', '.join([*zoo.BUNDLED, *torchvision.MODELS])}, a .intaglio"
-            f" file, or package.module:factory, not {reference!r}."
+            f"MODEL must be one of {', '.join([*zoo.BUNDLED, *torchvision.MODELS])}, a .intaglio,"
+            f" .onnx or .pt2 file, or package.module:factory, not {reference!r}."
         )
     if weights is not None:
         load_weights(model, weights)

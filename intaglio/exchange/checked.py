@@ -153,6 +153,7 @@ def check(
     *,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    outputs: Sequence[str] = (),
     images: int | None = None,
     seconds: float = SECONDS,
 ) -> Check:
@@ -164,13 +165,13 @@ def check(
     exact = chosen
     if chosen.program.arithmetic != preset("onnxruntime"):
         try:
-            exact = imported(path, preset("onnxruntime"), mean=mean, std=std)
+            exact = imported(path, preset("onnxruntime"), mean=mean, std=std, outputs=outputs)
         except IntaglioError as error:
             return Check(runtime, reason=f"in its arithmetic, {error}")
     (x,) = exact.program.inputs
     count = images or max(2, min(32, PIXELS // int(np.prod(x.shape))))
     codes = random_codes(exact.program, count)
-    found = run_there(runtime, path, fed(exact, codes, mean, std), seconds)
+    found = run_there(runtime, path, fed(exact, codes, mean, std), seconds, exact.ends)
     if isinstance(found, str):
         return Check(runtime, reason=found)
     version, arrays = found
@@ -251,12 +252,13 @@ def differences(program: Program, codes: Array, theirs: list[Array]) -> tuple[Di
 
 
 def run_there(
-    runtime: str, path: Path, images: Array, seconds: float
+    runtime: str, path: Path, images: Array, seconds: float, ends: Sequence[str] = ()
 ) -> tuple[str, dict[str, Array]] | str:
-    """Version and outputs of the other program, or why there are none."""
+    """Version and outputs of the other program, or the tensors `ends`; or why there are none."""
     with TemporaryDirectory() as place:
         folder = Path(place)
         np.save(folder / "images.npy", images)
+        (folder / "ends").write_text("\n".join(ends), encoding="utf-8")
         stopped = run_apart(WORKER, (runtime, path.resolve(), place), seconds)
         if (folder / "answer").exists():
             return f"it could not run the file: {(folder / 'answer').read_text('utf-8')[:300]}"

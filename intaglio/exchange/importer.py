@@ -21,11 +21,12 @@ import onnx
 from intaglio import ops
 from intaglio.channels.losses import announce, with_losses
 from intaglio.errors import ModelError, ProgramError
+from intaglio.exchange.cutting import QUANTISERS, Ended, ended
 from intaglio.exchange.from_onnx.door import admit
 from intaglio.exchange.from_onnx.folding import evaluate
 from intaglio.exchange.from_onnx.functions import FUNCTIONS
 from intaglio.exchange.from_onnx.linear import rounded_product
-from intaglio.exchange.from_onnx.onnx_file import TYPES, Node, read
+from intaglio.exchange.from_onnx.onnx_file import TYPES, Node, OnnxFile, read
 from intaglio.exchange.from_onnx.operators import LARGEST, Operator
 from intaglio.exchange.from_onnx.places import ALIKE, MOVING, Places
 from intaglio.exchange.from_onnx.qonnx import QONNX_KINDS
@@ -43,6 +44,7 @@ from intaglio.exchange.from_onnx.values import (
 )
 from intaglio.fixed import Arithmetic, IntType
 from intaglio.program import Program
+from intaglio.system.steps import Tell, quiet
 
 U8 = IntType(8, False)
 
@@ -57,6 +59,7 @@ class Imported:
     notes: dict[str, str]
     qonnx: bool
     reads_floats: bool
+    ends: tuple[str, ...] = ()  # the file's tensors that are the outputs, where it goes on
 
 
 def import_onnx(
@@ -65,6 +68,7 @@ def import_onnx(
     *,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    outputs: Sequence[str] = (),
     meta: Mapping[str, Any] | None = None,
 ) -> Program:
     """The Program of a quantised ONNX file.
@@ -73,10 +77,12 @@ def import_onnx(
     input; else uint8 pixels 0 to 255, which the graph sees as they are or, with `mean` and `std`
     (one value for each channel), as (pixel / 255 - mean) / std.
 
+    It ends at the tensors `outputs`, or at the network's last layers (`cutting`).
+
     Raises ModelError naming the node for what no Program can do, and ProgramError where the
     arithmetic cannot hold a layer.
     """
-    return imported(path, arithmetic, mean=mean, std=std, meta=meta).program
+    return imported(path, arithmetic, mean=mean, std=std, outputs=outputs, meta=meta).program
 
 
 def imported(
@@ -85,26 +91,69 @@ def imported(
     *,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    outputs: Sequence[str] = (),
     meta: Mapping[str, Any] | None = None,
+    tell: Tell = quiet,
 ) -> Imported:
-    """`import_onnx`, with what is known of the file besides."""
-    file = read(path)
-    if len(file.inputs) != 1:
-        raise ModelError(f"{path} must have one input, not {len(file.inputs)}.")
-    importer = Importer(file, arithmetic or Arithmetic())
+    """`import_onnx`, with what is known of the file besides. `tell` hears of each operator."""
+    whole = read(path)
+    if len(whole.inputs) != 1:
+        raise ModelError(f"{path} must have one input, not {len(whole.inputs)}.")
+    check_quantised(whole)
+    make = partial(
+        translated, arithmetic=arithmetic or Arithmetic(), mean=mean, std=std, meta=meta or {},
+        tell=tell,
+    )  # fmt: skip
+    if outputs:
+        return make(ended(whole, outputs), whole.outputs)
+    try:
+        return make(Ended(whole, ()), whole.outputs)
+    except ModelError as error:
+        ends = ended(whole)
+        if not ends.cut:
+            raise
+        try:
+            return make(ends, whole.outputs)
+        except ModelError:
+            raise error from None
+
+
+def translated(
+    ends: Ended, outputs: tuple[str, ...], arithmetic: Arithmetic, mean: Sequence[float] | None,
+    std: Sequence[float] | None, meta: Mapping[str, Any], tell: Tell,
+) -> Imported:  # fmt: skip
+    """A file, or as much of one as is not cut off; `outputs` are the whole file's."""
+    file, notes = ends.file, dict(meta)
+    if ends.cut:
+        notes["cut"] = list(ends.cut)
+    importer = Importer(file, arithmetic)
     importer.image(file.inputs[0], mean, std)
-    for node in file.nodes:
+    for number, node in enumerate(file.nodes):
+        tell("operator", number + 1, len(file.nodes))
         importer.add(node)
     for name in file.outputs:
         importer.output(name)
     announce(importer.losses)
     kinds = {node.kind for node in file.nodes}
     return Imported(
-        importer.builder.build(with_losses(meta or {}, importer.losses)),
+        importer.builder.build(with_losses(notes, importer.losses)),
         importer.notes,
         bool(kinds & set(QONNX_KINDS)),
         file.inputs[0].type.tensor_type.elem_type not in TYPES,
+        file.outputs if file.outputs != outputs else (),
     )
+
+
+def check_quantised(file: OnnxFile) -> None:
+    """Raises ModelError for a float network, with the command that takes one."""
+    kinds = {node.kind for node in file.nodes}
+    floats = file.inputs[0].type.tensor_type.elem_type not in TYPES
+    whole = not any(kind in QUANTISERS or kind.startswith(("QLinear", "QGemm")) for kind in kinds)
+    if floats and whole and kinds & {"Conv", "Gemm", "MatMul", "ConvTranspose"}:
+        raise ModelError(
+            f"{file.path} must be a quantised network, not a float one: use `intaglio quantize"
+            f" {file.path} --images DIR -o MODEL.intaglio`, or quantise it by another tool first."
+        )
 
 
 class Importer(Places):

@@ -2,11 +2,12 @@
 
     python runtime_worker.py onnxruntime|qonnx FILE.onnx FOLDER
 
-FOLDER has `images.npy`, (N, C, H, W) of the type that the file reads. `results.npz` is put there:
-`default.0`, `default.1`, ... are the outputs in the file's order, one image at a time and then
-joined; `plain.0`, ... the same without graph optimisation (onnxruntime alone). What can be run in
-neither way is said in `answer`, in the runtime's own words. Nothing of intaglio is imported:
-whatever happens here happens to this process.
+FOLDER has `images.npy`, (N, C, H, W) of the type that the file reads, and `ends`, the names of the
+tensors that are wanted, a line each, where they are not the file's outputs. `results.npz` is put
+there: `default.0`, `default.1`, ... are the outputs in the file's order, one image at a time and
+then joined; `plain.0`, ... the same without graph optimisation (onnxruntime alone). What can be run
+in neither way is said in `answer`, in the runtime's own words. Nothing of intaglio is
+imported: whatever happens here happens to this process.
 """
 
 import sys
@@ -24,6 +25,24 @@ def one_image(model: onnx.ModelProto) -> onnx.ModelProto:
         if dims and not dims[0].dim_value:
             dims[0].dim_value = 1
     return model
+
+
+def ending_at(path: Path, names: list[str], folder: Path) -> Path:
+    """The file, or one that ends at these tensors."""
+    if not names:
+        return path
+    model = onnx.load(path)
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    needed, kept = set(names), []
+    for node in reversed(model.graph.node):
+        if needed & set(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(reversed(kept))
+    onnx.save(model, folder / "ending.onnx")
+    return folder / "ending.onnx"
 
 
 def in_onnxruntime(path: Path, images: np.ndarray, optimised: bool) -> list[list[np.ndarray]]:
@@ -59,6 +78,7 @@ def main() -> None:
     """Results, or the runtime's own words."""
     runtime, path, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     images = np.load(folder / "images.npy")
+    path = ending_at(path, (folder / "ends").read_text(encoding="utf-8").splitlines(), folder)
     made: dict[str, np.ndarray] = {}
     answer = ""
     ways = {"default": True, "plain": False} if runtime == "onnxruntime" else {"default": True}

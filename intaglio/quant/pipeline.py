@@ -140,7 +140,7 @@ def quantized(
         shape = check_images(images)
         head = head or spec_of(model)
         spec = outer_spec(head, config)
-        graph = simplify(capture(model, shape))
+        graph = simplify(capture(model, shape, steps.tell))
         if isinstance(head, HeadSpec):
             check_shapes(head, [graph.producer[t].shape for t in graph.outputs.values()])
         if config.arithmetic.power_of_two:

@@ -49,15 +49,16 @@ ROOMS: dict[str, str] = {
     "exchange.from_onnx": "sim",
     "exchange.to_onnx": "sim",
     "exchange.to_tosa": "sim",
+    "floats": "quant.capture exchange exchange.from_onnx",
     "exchange": "sim exchange.from_onnx exchange.to_onnx exchange.to_tosa",
 }
 ROOMS["top"] = " ".join(ROOMS)
 LONGEST_ROW = 16  # files of a room, hdl's blocks aside
 HEAVY = {
-    "torch": {"detect", "quant"},
+    "torch": {"detect", "quant", "floats"},
     "amaranth": {"hdl", "codegen", "chip"},
     "numba": {"sim", "codegen"},
-    "onnx": {"exchange"},
+    "onnx": {"exchange", "floats"},
     "onnxruntime": {"exchange"},
     "flatbuffers": {"exchange"},
     "distributed": {"core"},

@@ -211,7 +211,15 @@ def test_resize_of_some_axes(tmp_path: Path) -> None:
             "ConvInteger 'the_convinteger': its input must be an integer activation",
         ),
         ([node("Softmax", "x", "y")], "Softmax 'the_softmax': .*cut the model before it"),
-        ([node("Conv", "x w", "y")], "Conv 'the_conv': its weights must be .*quantised"),
+        ([node("Conv", "x w", "y")], "must be a quantised network, not a float one: use `intagl"),
+        (
+            [
+                node("QuantizeLinear", "x s0 z0", "q"),
+                node("DequantizeLinear", "q s0 z0", "d"),
+                node("Conv", "d w", "y"),
+            ],
+            "Conv 'the_conv': its weights must be .*quantised",
+        ),
         ([node("Relu", "x", "y")], "output 'y' must be quantised, not float"),
         (
             [node("Quant", "x s z half", "y")],

@@ -37,8 +37,9 @@ UNKNOWN = (
 INSTEAD = {
     "ConvTranspose": "a Program has no transposed convolution; enlarge with Resize (nearest) and a"
     " Conv, and train with it.",
-    "DynamicQuantizeLinear": "scales must be constants; quantise statically, with calibration"
-    " images.",
+    "DynamicQuantizeLinear": "scales must be constants, not made anew in every run; give the file"
+    " to `intaglio quantize`, which takes its weights as floats, or quantise it statically"
+    " (quantize_static).",
 }
 
 

@@ -20,9 +20,10 @@ from intaglio.quant.capture.graph import Affine, FloatGraph, Floats, Image
 from intaglio.quant.capture.replay import Memory, copied, replay
 from intaglio.quant.capture.site import Const, Map, Scope, Value
 from intaglio.quant.capture.translate import Translation
+from intaglio.system.steps import Tell, quiet
 
 
-def capture(model: nn.Module, shape: Shape) -> FloatGraph:
+def capture(model: nn.Module, shape: Shape, tell: Tell = quiet) -> FloatGraph:
     """The graph of `model` on images of `shape` (C, H, W), pixels 0 to 255.
 
     The model is given (pixel / 255 - image_mean) / image_std, with its attributes of these names
@@ -31,6 +32,8 @@ def capture(model: nn.Module, shape: Shape) -> FloatGraph:
     attribute `output_layers` says (names of layers, or of this graph's tensors); without it in the
     model's results, or at its last layers where decoding is behind them (`cutting`).
 
+    `tell` hears what is done, and of each operation.
+
     Raises ModelError for parameters that are not finite, for a model that cannot be exported, for
     an operation without an integer form, naming its module path and line, and where the graph does
     not compute on random images what the model does (`agree`).
@@ -38,6 +41,7 @@ def capture(model: nn.Module, shape: Shape) -> FloatGraph:
     wanted = tuple(getattr(model, "output_layers", None) or ())
     model = in_eval(model)
     check_parameters(model)
+    tell("export")
     exported = export(duplicate(model), shape)
     names = output_names(exported)
     scope = Scope(set(names))
@@ -56,7 +60,8 @@ def capture(model: nn.Module, shape: Shape) -> FloatGraph:
             values.setdefault(node, Map("normalised", shape))
     translation = Translation(exported.graph, memory, values, scope, lenient=bool(wanted))
     results: list[Value] = []
-    for node in exported.graph.nodes:
+    for number, node in enumerate(exported.graph.nodes):
+        tell("operation", number + 1, len(exported.graph.nodes))
         if node.op == "output":
             results = [translation.result(v) for v in node.args[0]]
         elif node.op != "placeholder":
@@ -71,8 +76,9 @@ def capture(model: nn.Module, shape: Shape) -> FloatGraph:
     else:
         found, gone = ends(names, results, scope)
     is_cut = bool(wanted) or any(isinstance(value, Cut) for value in results)
-    words = translation.words(gone)
+    words = (*translation.words(gone), *getattr(model, "cut", ()))
     graph = FloatGraph(tuple(scope.nodes.values()), scope.weights, found, words, is_cut)
+    tell("comparison with torch")
     check_agreement(graph, Origin(model, exported, tensors, translation.made, pixels, x))
     return graph
 

@@ -30,6 +30,8 @@ def export(model: nn.Module, shape: Shape) -> ExportedProgram:
         with warnings.catch_warnings(), torch.no_grad(), quiet():
             warnings.simplefilter("ignore")
             return torch.export.export(model, (torch.zeros(BATCH, *shape),))
+    except ModelError:
+        raise  # of a network that was read from a file
     except Exception as error:  # torch.export documents no common base of what it raises
         raise reason(untouched, shape, error) from error
 

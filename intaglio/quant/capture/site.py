@@ -70,6 +70,7 @@ class Const:
         return self.value.detach().to(torch.float64).numpy()
 
 
+OF_LAYERS = ("torch.nn.modules.", "intaglio.floats.")  # classes that are one layer
 Value = Any  # Map, Const, a Python constant, or a tuple of these
 
 
@@ -220,7 +221,7 @@ def module_path(node: fx.Node) -> tuple[str, bool]:
         return "", False
     path, kind = stack[-1]
     kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-    return re.sub(r"@\d+", "", path), kind.startswith("torch.nn.modules.") and bool(path)
+    return re.sub(r"@\d+", "", path), kind.startswith(OF_LAYERS) and bool(path)
 
 
 def source_line(node: fx.Node) -> str:
