@@ -18,7 +18,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.ops import Crop, DepthToSpace, Ints, Pair, Select, Shape, SpaceToDepth
+from intaglio.fixed import Arithmetic, IntType
+from intaglio.ops import (
+    Context,
+    Crop,
+    DepthToSpace,
+    Ints,
+    Pair,
+    Select,
+    Shape,
+    SpaceToDepth,
+    Tensor,
+)
 
 
 @dataclass(frozen=True)
@@ -230,6 +241,12 @@ def offsets(factors: Sequence[Factor], at: Mapping[str, int] | None = None) -> I
         steps = np.arange(f.size) * f.stride * (at or {}).get(f.of, 1)
         found = (found[:, None] + steps).reshape(-1)
     return found
+
+
+def inferred(op: Chosen, shape: Shape) -> Shape:
+    """The shape of what an operation makes of a map."""
+    given = Tensor("", shape, IntType(64, True), 0, 0)
+    return op.infer([given], Context({}, Arithmetic()))[0]
 
 
 def both(first: Crop, then: Crop) -> Crop:

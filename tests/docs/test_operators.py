@@ -98,6 +98,7 @@ TAKEN: dict[str, Any] = {
     "prelu": nn.PReLU(), "tanh": torch.tanh, "gelu": functional.gelu, "elu": functional.elu,
     "selu": functional.selu, "celu": functional.celu, "mish": functional.mish,
     "softplus": functional.softplus, "exp": torch.exp,
+    "conv_transpose2d": nn.ConvTranspose2d(4, 4, 2),
     "slice": lambda x: x[:, 1:3], "select": lambda x: x.select(1, 2)[:, None],
     "chunk": lambda x: x.chunk(2, 1)[1], "split": lambda x: x.split(2, 1)[0],
     "unbind": lambda x: x.unbind(1)[1][:, None], "index": lambda x: x[:, [1, 0]],
@@ -106,7 +107,7 @@ TAKEN: dict[str, Any] = {
     "permute": lambda x: x.permute(0, 2, 3, 1), "transpose": lambda x: x.transpose(1, 2),
 }  # fmt: skip
 REFUSED: dict[str, Any] = {
-    "conv_transpose2d": nn.ConvTranspose2d(4, 4, 2), "softmax":
+    "softmax":
     lambda x: functional.conv2d(x.softmax(1), WEIGHT),
     "group_norm": nn.GroupNorm(2, 4), "upsample_bilinear2d":
     lambda x: functional.interpolate(x, scale_factor=2, mode="bilinear"), "sin": torch.sin,

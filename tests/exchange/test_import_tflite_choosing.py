@@ -202,6 +202,22 @@ def test_dense_of_every_pixel(tmp_path: Path) -> None:
     assert kinds(program) == []
 
 
+@pytest.mark.parametrize("kind", [Type.INT8, Type.UINT8], ids=["int8", "uint8"])
+@pytest.mark.parametrize(
+    ("size", "stride", "same", "more"),
+    [((2, 2), 2, True, 0), ((3, 3), 2, True, 0), ((4, 4), 2, True, 0), ((3, 2), 1, False, 0),
+     ((5, 3), 3, False, 0), ((2, 2), 3, True, 0), ((3, 3), 2, False, 1)],
+)  # fmt: skip
+def test_transposed_convolutions(
+    tmp_path: Path, size: tuple[int, int], stride: int, same: bool, more: int, kind: int
+) -> None:
+    net = Net(np.random.default_rng(sum(size)), kind)
+    x = net.conv(net.input(1, 4, 5, 3), 6, 3)
+    y = net.back(x, 5, size, stride, same, more, biased=stride != 3 and kind == Type.INT8)
+    program = equal(tmp_path / "net.tflite", net, net.conv(y, 2, 1))
+    assert set(kinds(program)) <= {"DepthToSpace", "Crop"}
+
+
 def test_shapes_that_the_file_computes_are_constants(tmp_path: Path) -> None:
     """SHAPE, STRIDED_SLICE, PACK: how converters say a RESHAPE of an image of any size."""
     net = Net(np.random.default_rng(10))

@@ -140,6 +140,27 @@ class Net:
         kind = "DepthwiseConv2DOptions" if deep else "Conv2DOptions"
         return self.add(name, [x, weight, self.bias(x, weight, count)], y, options, kind)
 
+    def back(
+        self, x: int, channels: int, size: tuple[int, int], stride: int, same: bool, more: int = 0,
+        biased: bool = True,
+    ) -> int:  # fmt: skip
+        """TRANSPOSE_CONV."""
+        _, h, w, c = self.shape(x)
+        options = schema.TransposeConvOptionsT()
+        options.strideH = options.strideW = stride
+        options.padding = schema.Padding.SAME if same else schema.Padding.VALID
+        sides = [n * stride if same else (n - 1) * stride + k
+                 for n, k in zip((h, w), size, strict=True)]  # fmt: skip
+        sides = [n + more for n in sides]
+        weight = self.weights((channels, *size, c), 0)
+        y = self.activation((1, *sides, channels))
+        inputs = [self.ints([1, *sides, channels]), weight, x]
+        if biased:
+            inputs.append(self.bias(x, weight, channels))
+        self.add("TRANSPOSE_CONV", inputs, y, options, "TransposeConvOptions")
+        self.codes[-1].version = 3 if biased else 1
+        return y
+
     @staticmethod
     def window(side: int, size: int, stride: int, dilation: int, padding: int) -> int:
         """Pixels of a result."""

@@ -20,6 +20,7 @@ from intaglio.quant import QuantConfig, quantize
 from intaglio.quant.capture.execute import run
 from intaglio.quant.capture.export import capture
 from intaglio.quant.capture.graph import Choose
+from intaglio.quant.capture.passes import simplify
 from intaglio.sim.reference import run as reference
 
 torch.set_num_threads(1)
@@ -165,6 +166,50 @@ def test_what_is_rearranged_at_the_end_is_cut_off() -> None:
     assert any("aten.reshape" in said or "aten.view" in said for said in graph.cut)
     made = next(n for n in graph.nodes if n.output == graph.outputs["out1"])
     assert isinstance(made, Choose)
+
+
+TRANSPOSED = [
+    nn.ConvTranspose2d(8, 5, 2, 2),
+    nn.ConvTranspose2d(8, 6, 3, 2, 1, output_padding=1, groups=2),
+    nn.ConvTranspose2d(8, 8, 4, 2, 1, groups=8, bias=False),
+    nn.ConvTranspose2d(8, 3, (5, 2), (3, 1), (2, 0), dilation=(1, 2)),
+    nn.ConvTranspose2d(8, 4, 3, 1, 1),
+    nn.ConvTranspose2d(8, 4, 1, 3, output_padding=2),
+]
+
+
+@pytest.mark.parametrize("layer", TRANSPOSED, ids=str)
+def test_transposed_convolutions(layer: nn.Module) -> None:
+    model = Between(layer).eval()
+    images = torch.from_numpy(pixels(SHAPE, 2)).double()
+    (got,) = run(capture(model, SHAPE), images).values()
+    want = model.double()(images / 255)
+    torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_norm_and_clamp_join_a_transposed_convolution() -> None:
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.ConvTranspose2d(8, 5, 4, 2, 1), nn.BatchNorm2d(5), nn.ReLU())
+    layer[1].weight.data, layer[1].running_mean.data = torch.rand(5) - 0.5, torch.rand(5)
+    model = Between(layer.eval()).eval()
+    graph = simplify(capture(model, SHAPE))
+    kinds = [type(node).__name__ for node in graph.nodes]
+    assert kinds == ["Image", "Conv", "Conv", "Choose", "Choose", "Conv"]
+    images = torch.from_numpy(pixels(SHAPE, 2)).double()
+    (got,) = run(graph, images).values()
+    torch.testing.assert_close(got, model.double()(images / 255), rtol=1e-5, atol=1e-5)
+
+
+def test_a_quantised_transposed_convolution_is_near_the_real_one() -> None:
+    torch.manual_seed(0)
+    model = Between(nn.Sequential(nn.ConvTranspose2d(8, 6, 3, 2, 1, 1), nn.ReLU())).eval()
+    images = pixels(SHAPE, 3)
+    done = quantize(model, images, config=QuantConfig(method="minmax", wbits=8, abits=8))
+    (out,) = done.program.outputs
+    codes = reference(done.program, images.astype(np.int64)).tensors[out.name]
+    got = (codes - out.zero_point[0]) * out.scale
+    want = model(torch.from_numpy(images).float() / 255).detach().numpy()
+    assert np.corrcoef(got.reshape(-1), want.reshape(-1))[0, 1] > 0.995
 
 
 @st.composite

@@ -35,6 +35,7 @@ TRANSLATIONS: dict[str, Callable[[Choosing, Operator], str | Held]] = {
     "CONV_2D": Choosing.convolution,
     "DEPTHWISE_CONV_2D": Choosing.depthwise,
     "FULLY_CONNECTED": Choosing.dense,
+    "TRANSPOSE_CONV": Choosing.transposed_convolution,
     "ADD": Choosing.addition,
     "SUB": Choosing.addition,
     "AVERAGE_POOL_2D": Choosing.average,

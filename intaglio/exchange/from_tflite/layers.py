@@ -12,15 +12,18 @@ one, halves up, and a FULLY_CONNECTED is as ever.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
 from intaglio.exchange.from_tflite.building import Building, Held, window_of
 from intaglio.exchange.from_tflite.flat import Array, Flat, Operator
 from intaglio.fixed import EXACT_LIMIT, IntType, Rounding, requantise
 from intaglio.multiplier import short
 from intaglio.ops import Conv2d, Requant
+from intaglio.transposed import phases
 
 SUMS, WIDE_SUMS = IntType(32, True), IntType(48, True)
 DEAD_SHIFT = 31  # of a channel whose result is a constant
@@ -76,6 +79,41 @@ class Layers(Building):
                 raise op.refuse("it must read whole pixels; cut the model before it.")
             x, data = self.settle(op, Held(x.name, pixels), "nhwc"), data.reshape(-1, c, 1, 1)
         return self.layer(op, x.name, weight, data, 1, weight.axis == 0, dense=True)
+
+    def transposed_convolution(self, op: Operator) -> str:
+        """TRANSPOSE_CONV: weights (Cout, kh, kw, Cin); its result's size is its first input. What
+        the padding is, the kernel computes as for a convolution back from there."""
+        sides = self.numbers(op, 0)
+        given = replace(op, inputs=(op.inputs[2], *op.inputs[1:2], *op.inputs[3:4]))
+        x, weight, o = self.map(given), self.weights_of(given, 4), op.options
+        data = integers(weight).transpose(3, 0, 1, 2)
+        channels, *size = self.shape(x)
+        if data.shape[0] != channels or len(sides) != 4 or min(o.strideH, o.strideW) < 1:
+            raise op.refuse(
+                f"its weights must be of {channels} channels, and its result of four sides."
+            )
+        if len(weight.scales) > 1 and weight.axis:
+            raise op.refuse(f"its scales must follow the output channels, not axis {weight.axis}.")
+        stride, before = (o.strideH, o.strideW), []
+        for side, k, s in zip(sides[1:3], data.shape[2:], stride, strict=True):
+            steps = -(-side // s) if o.padding == schema.Padding.SAME else (side - k + s) // s
+            before.append(max(0, (steps - 1) * s + k - side) // 2)
+        form = phases(
+            data, (size[0], size[1]), (sides[1], sides[2]), stride, (before[0], before[1])
+        )
+        read, made = self.codes(given, given.inputs[0]), self.codes(op, op.outputs[0])
+        acc = Conv2d(
+            output=self.unique(f"{made.name}.acc"), input=x.name, origin=made.name,
+            weight=self.weight(op.inputs[1], form.weight), pad_value=(read.zero,),
+            padding=form.padding,
+        )  # fmt: skip
+        self.builder.add(acc)
+        flats, times = (read, weight, made), len(form.weight) // data.shape[1]
+        name = self.requantised(given, acc.output, flats, form.weight, None, times)
+        for step in form.behind:
+            name = self.add(replace(step, output=self.unique(made.name), input=name,
+                                    origin=made.name), made)  # fmt: skip
+        return name
 
     def weights_of(self, op: Operator, dimensions: int) -> Flat:
         """The constant weights."""
@@ -144,13 +182,14 @@ class Layers(Building):
 
     def requantised(
         self, op: Operator, acc: str, tensors: tuple[Flat, Flat, Flat], data: Array,
-        rounding: Rounding | None,
+        rounding: Rounding | None, times: int = 1,
     ) -> str:  # fmt: skip
-        """The Requant of a layer."""
+        """The Requant of a layer, whose output channels come so many times."""
         read, weight, made = tensors
         count = len(data)
         scales = np.resize(weight.scales, count).tolist()
-        bias = self.bias(op, count) - read.zero * data.reshape(count, -1).sum(axis=1)
+        bias = np.tile(self.bias(op, count // times), times)
+        bias = bias - read.zero * data.reshape(count, -1).sum(axis=1)
         lo, hi = self.ends(op, made)
         low, high = self.builder.tensors[acc].lo, self.builder.tensors[acc].hi
         rows = []

@@ -12,7 +12,6 @@ from intaglio.quant.capture.site import Site
 BY_INDEX = "a map must not be written to by mask or index; use clamp, relu or another function."
 
 REMEDIES = {
-    "conv_transpose2d": layers.NO_TRANSPOSE,
     "upsample_bilinear2d": "interpolation must be nearest neighbour, not bilinear.",
     "upsample_bicubic2d": "interpolation must be nearest neighbour, not bicubic.",
     "group_norm": "a norm must have constant statistics, and GroupNorm takes each image's own;"
@@ -72,6 +71,7 @@ LOOKUPS = (
 TRANSLATIONS: dict[str, Translation] = {
     "conv2d": layers.conv2d,
     "convolution": layers.conv2d,
+    "conv_transpose2d": layers.conv_transpose2d,
     "linear": layers.linear,
     "batch_norm": layers.batch_norm,
     "_native_batch_norm_legit_no_training": layers.batch_norm_with_statistics,

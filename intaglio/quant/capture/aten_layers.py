@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf
 
 import numpy as np
@@ -20,8 +21,7 @@ from intaglio.quant.capture.graph import (
 from intaglio.quant.capture.one_tensor import Function, common_root, product, quotient
 from intaglio.quant.capture.replay import BATCH
 from intaglio.quant.capture.site import Const, Map, Site, Value, both_sides, pair
-
-NO_TRANSPOSE = "a transposed convolution has no integer form; use nearest Upsample and Conv2d."
+from intaglio.transposed import phases
 
 
 def affine(
@@ -43,13 +43,13 @@ def affine(
 # --- convolution --------------------------------------------------------------------------------
 
 
-def conv2d(site: Site) -> Node:
+def conv2d(site: Site) -> Value:
     """conv2d with numbers, conv2d with padding='same' or 'valid', and `convolution`."""
     x, weight = site.map(), site.const("weight")
     if weight.value.ndim != 4:
         raise site.refuse(f"the kernel must be 2-d, not {weight.value.ndim - 2}-d.")
     if site.args.get("transposed"):
-        raise site.refuse(NO_TRANSPOSE)
+        return conv_transpose2d(site)
     kernel, dilation = weight.value.shape[2:], pair(site.args["dilation"])
     padding = site.args["padding"]
     if isinstance(padding, str):
@@ -81,6 +81,42 @@ def conv(
         padding=padding,
         groups=site.args.get("groups", 1),
     )
+
+
+def conv_transpose2d(site: Site) -> Value:
+    """A convolution whose channels are the places of a block, and their spreading."""
+    x, a = site.map(), site.args
+    weight = site.const("weight")
+    if weight.value.ndim != 4:
+        raise site.refuse(f"the kernel must be 2-d, not {weight.value.ndim - 2}-d.")
+    _, *size = x.shape
+    _, *result = site.shape()
+    made = phases(
+        weight.array(), (size[0], size[1]), (result[0], result[1]), pair(a["stride"]),
+        pair(a["padding"]), dilation=pair(a["dilation"]), groups=a["groups"],
+    )  # fmt: skip
+    count, _, kh, kw = made.weight.shape
+    top, bottom, left, right = made.padding
+    bias = np.zeros(count) if a["bias"] is None else site.const("bias").array()
+    node = Conv(
+        output=f"{site.output}.phases" if made.behind else site.output,
+        origin=site.origin,
+        shape=(count, size[0] + top + bottom - kh + 1, size[1] + left + right - kw + 1),
+        input=x.name,
+        scale=np.ones(count),
+        shift=bias if a["bias"] is None else bias[list(made.repeated)],
+        weight=site.scope.weight(weight.name or f"{site.output.split('@')[0]}.weight", made.weight),
+        stride=(1, 1),
+        dilation=(1, 1),
+        padding=made.padding,
+        groups=made.groups,
+    )
+    if not made.behind:
+        return node
+    site.scope.nodes[node.output] = node
+    steps = [replace(op, output=f"{site.output}.{n}") for n, op in enumerate(made.behind)]
+    steps[-1] = replace(steps[-1], output=site.output)
+    return site.chosen(Map(node.output, node.shape), steps)
 
 
 def linear(site: Site) -> Node:

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from intaglio.ops import Padding
+from intaglio.ops import Crop, DepthToSpace, Padding, Select, SpaceToDepth
 from intaglio.quant.capture.graph import (
     Add,
     Affine,
+    Choose,
     Conv,
     FloatGraph,
     Floats,
@@ -61,6 +62,42 @@ def clamp_before_pool(graph: FloatGraph, node: Node) -> FloatGraph | None:
     clamp = replace(node, input=pool.input, shape=graph.producer[pool.input].shape)
     moved: Moves = {pool: [clamp, replace(pool, input=clamp.output)], node: []}
     return exchanged(graph, moved, {node.output: pool.output}, keep=pool.output)
+
+
+def affine_before_choice(graph: FloatGraph, node: Node) -> FloatGraph | None:
+    """norm(chosen(x)) = chosen(norm(x)): factors, summands and clamps move up to the node that
+    computes x, each to the channels that its own came from."""
+    if not isinstance(node, Affine):
+        return None
+    choice = graph.producer[node.input]
+    if not isinstance(choice, Choose) or graph.only_reader(choice.output) is not node:
+        return None
+    source = graph.producer[choice.input]
+    if graph.only_reader(choice.input) is not choice or isinstance(source, Image):
+        return None
+    scale, shift = (unchosen(choice, v, source.shape[0]) for v in (node.scale, node.shift))
+    if scale is None or shift is None:
+        return None
+    first = replace(node, input=choice.input, shape=source.shape, scale=scale, shift=shift)
+    moved: Moves = {choice: [first, replace(choice, input=first.output)], node: []}
+    return exchanged(graph, moved, {node.output: choice.output}, keep=choice.output)
+
+
+def unchosen(choice: Choose, values: Floats, channels: int) -> Floats | None:
+    """Values of the channels before a choice, from those behind it; None where one channel has two,
+    or a channel is added."""
+    match choice.op:
+        case Crop():
+            return values
+        case Select(channels=chosen):
+            sources = np.array(chosen)
+        case SpaceToDepth():
+            sources = np.arange(len(values)) % channels
+        case DepthToSpace():
+            return np.resize(values, channels)
+    found: Floats = np.ones(channels)
+    found[sources] = values
+    return found if sources.min() >= 0 and (found[sources] == values).all() else None
 
 
 def merge_affine(graph: FloatGraph, node: Node) -> FloatGraph | None:
@@ -220,6 +257,7 @@ PASSES: tuple[Pass, ...] = (
     drop_dead,
     repeated(merge_affine),
     repeated(clamp_before_pool),
+    repeated(affine_before_choice),
     repeated(merge_affine),
     repeated(merge_pad),
     fold_image,

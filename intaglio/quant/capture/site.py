@@ -14,18 +14,15 @@ import torch
 from torch import fx
 
 from intaglio.errors import ModelError
-from intaglio.fixed import Arithmetic, IntType
 from intaglio.ops import (
-    Context,
     Crop,
     Padding,
     Pair,
     Shape,
-    Tensor,
 )
 from intaglio.quant.capture.graph import Choose, Floats, Node
 from intaglio.quant.capture.replay import BATCH
-from intaglio.views import Chosen, Factor, View, both, moves, view_of
+from intaglio.views import Chosen, Factor, View, both, inferred, moves, view_of
 
 
 @dataclass(frozen=True)
@@ -163,8 +160,7 @@ class Site:
             if isinstance(op, Crop) and isinstance(made, Choose) and isinstance(made.op, Crop):
                 name, shape = made.input, self.scope.nodes[made.input].shape
                 op = both(made.op, op)
-            given = Tensor(name, shape, IntType(8, True), 0, 0)
-            shape = op.infer([given], Context({}, Arithmetic()))[0]
+            shape = inferred(op, shape)
             own = op.output == self.output and self.output not in self.scope.nodes
             output = self.output if own else self.scope.unique(op.output)
             self.scope.nodes[output] = Choose(
