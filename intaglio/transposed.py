@@ -57,8 +57,8 @@ def phases(
             (my, ry), (mx, rx) = divmod(ky, stride[0]), divmod(kx, stride[1])
             tap = grouped[:, :, :, ky, kx].transpose(0, 2, 1)
             made[:, ry, rx, :, :, taps[0] - 1 - my, taps[1] - 1 - mx] = tap
-    repeated = np.arange(groups * each).reshape(groups, 1, each)
-    repeated = np.broadcast_to(repeated, (groups, stride[0] * stride[1], each)).reshape(-1)
+    own = np.arange(groups * each).reshape(groups, 1, each)
+    repeated = own.repeat(stride[0] * stride[1], axis=1).reshape(-1).tolist()
     behind: list[Chosen] = []
     count = len(repeated)
     if groups > 1 and stride != (1, 1):  # blocks first, then groups
@@ -75,7 +75,7 @@ def phases(
         behind.append(Crop(output="", input="", rows=rows, columns=columns))
     return Phases(
         made.reshape(count, cin // groups, *taps), (padding[0], padding[1], padding[2], padding[3]),
-        groups, tuple(repeated.tolist()), tuple(behind),
+        groups, tuple(repeated), tuple(behind),
     )  # fmt: skip
 
 

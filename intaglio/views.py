@@ -245,7 +245,7 @@ def offsets(factors: Sequence[Factor], at: Mapping[str, int] | None = None) -> I
 
 def inferred(op: Chosen, shape: Shape) -> Shape:
     """The shape of what an operation makes of a map."""
-    given = Tensor("", shape, IntType(64, True), 0, 0)
+    given = Tensor("", shape, IntType(63, True), 0, 0)
     return op.infer([given], Context({}, Arithmetic()))[0]
 
 

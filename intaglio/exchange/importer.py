@@ -236,10 +236,13 @@ class Importer(Places):
             value = found.codes if isinstance(found, Real) and found.codes else found
         view, shape = self.views.get(name), self.builder.tensors[value.name].shape
         if view is not None and not self.plainly(view, shape):
+            node = self.maker(name)
+            while node.kind in ALIKE:
+                node = self.maker(node.inputs[0])
             raise ModelError(
                 f"{self.file.path}: output {name!r} must be N x C, or N x C x H x W, not"
-                f" {list(view)}; leave its last {self.maker(name).kind} out, and give the values"
-                " another shape outside."
+                f" {list(view)}; leave its last {node.kind} out, and give the values another shape"
+                " outside."
             )
         made = ops.Output(output=self.unique(f"{name}.out"), input=value.name)
         self.builder.add(made, value.grid.type, float(value.grid.scale), (value.grid.zero,))

@@ -456,6 +456,21 @@ def view(kind: str, version: int, r: Generator) -> Case:
     return replace(case, inputs=(Act(), *given))
 
 
+def transposed(kind: str, version: int, r: Generator) -> Case:
+    groups, each = pick(r, 1, 1, 3), int(r.integers(1, 4))
+    shape = (3, each, int(r.integers(1, 5)), int(r.integers(1, 5)))
+    stride = [int(v) for v in r.integers(1, 4, 2)]
+    a: dict[str, Any] = {"strides": stride, "group": groups}
+    if r.random() < 0.5:
+        a["pads"] = [int(v) for v in r.integers(0, 2, 4)]
+    if r.random() < 0.4:
+        a["output_padding"] = [int(r.integers(0, s)) for s in stride]
+    if r.random() < 0.3:
+        a["dilations"] = [1, 2]
+    inputs = (Act(), Weight(ints(r, -8, 8, shape, np.int8), power(r)))
+    return Case(kind, opset(version), inputs, a, zero=int(r.integers(90, 160)))
+
+
 def moved(kind: str, version: int, r: Generator) -> Case:
     """Operators that move or choose: any of their arguments, which may not be a map's."""
     case = Case(kind, opset(version), (Act(),), shape=(8, 4, 6))
@@ -578,6 +593,7 @@ DRAWN: dict[str, Callable[[str, int, Generator], Case]] = {
     **dict.fromkeys(("QLinearSigmoid", "QLinearLeakyRelu"), function),
     **dict.fromkeys(("Flatten", "Reshape", "Squeeze", "Unsqueeze"), view),
     **dict.fromkeys(("Transpose", "Slice", "Gather", "SpaceToDepth", "DepthToSpace"), moved),
+    "ConvTranspose": transposed,
     **dict.fromkeys(("Identity", "Dropout"), same),
     **dict.fromkeys(("Shape", "Constant"), constant),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), quantiser),

@@ -78,10 +78,11 @@ def equal(path: Path, net: Net, *outputs: str) -> Program:
     path.write_bytes(net.content(*outputs))
     program = import_onnx(path, PRESETS["onnxruntime"])
     codes = np.random.default_rng(4).integers(0, 256, (3, *SHAPE))
+    scale = net.stored["s"]
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     ours = Simulator(program, threads=1)(codes)
     for n, image in enumerate(codes):
-        real = ((image[None] - int(ZERO)) * SCALE).astype(np.float32)
+        real = ((image[None] - int(ZERO)) * scale).astype(np.float32)
         for out, theirs in zip(program.outputs, session.run(None, {"x": real}), strict=True):
             found = np.rint(theirs / np.float32(out.scale)) + out.zero_point[0]
             np.testing.assert_array_equal(ours[out.name][n].reshape(found.shape[1:]), found[0])
@@ -171,13 +172,44 @@ def test_a_flattened_map_goes_into_a_product(
     assert kinds(program) == []
 
 
+@pytest.mark.parametrize(
+    ("shape", "attributes", "biased"),
+    [
+        ((8, 3, 2, 2), {"strides": [2, 2]}, False),
+        ((8, 3, 3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]}, True),
+        ((8, 2, 4, 4), {"strides": [2, 2], "pads": [1, 1, 1, 1], "group": 2}, True),
+        ((8, 1, 3, 2), {"strides": [1, 3], "pads": [2, 0, 0, 1], "group": 8}, False),
+        ((8, 2, 2, 3), {"dilations": [2, 1], "strides": [2, 1]}, True),
+    ],
+)
+def test_transposed_convolutions(
+    tmp_path: Path, shape: tuple[int, ...], attributes: dict[str, Any], biased: bool
+) -> None:
+    """Scales are powers of two, so that the runtime's sums in float32 are exact."""
+    net = Net()
+    net.stored["s"] = np.asarray(2.0**-6, np.float32)
+    x = net.pair("x")
+    codes = net.rng.integers(-100, 100, shape).astype(np.int8)
+    given = [net.constant(codes, np.int8), net.constant(2.0**-9, np.float32)]
+    inputs = [x, *net.node("DequantizeLinear", given)]
+    if biased:
+        count = shape[1] * attributes.get("group", 1)
+        bias = [net.constant(net.rng.integers(-999, 999, count), np.int32),
+                net.constant(2.0**-15, np.float32)]  # fmt: skip
+        inputs += net.node("DequantizeLinear", bias)
+    (y,) = net.node("Relu", net.node("ConvTranspose", inputs, **attributes))
+    program = equal(tmp_path / "net.onnx", net, net.pair(y))
+    assert set(kinds(program)) <= {"Select", "DepthToSpace", "Crop"}
+    assert "DepthToSpace" in kinds(program)
+
+
 def test_what_is_rearranged_at_the_end_is_refused_with_what_to_leave_out(tmp_path: Path) -> None:
     net = Net()
     y = net.add("Transpose", net.conv(net.pair("x"), 8, 8), perm=[0, 2, 3, 1])
     y = net.add("Reshape", y, [1, 48, 8])
     path = tmp_path / "net.onnx"
     path.write_bytes(net.content(y))
-    with pytest.raises(ModelError, match=r"not \[1, 48, 8\]; leave its last \w+ out, and give"):
+    with pytest.raises(ModelError, match=r"not \[1, 48, 8\]; leave its last Reshape out, and"):
         import_onnx(path, PRESETS["onnxruntime"])
 
 

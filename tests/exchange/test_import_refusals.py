@@ -179,11 +179,12 @@ PAIRS: dict[str, tuple[Case, str, Case]] = {
         "its input must not be below 0; quantise it with its zero point at the lowest code.",
         Case("Sqrt", 13, (Act(),), zero=0),
     ),
-    "a transposed convolution, scaled by its output channels": (
-        Case("ConvTranspose", 13, (Act(), Weight(weights(3, 4, 2, 2), 0.5 ** sizes(1, 2, 3, 2),
+    "a transposed convolution, scaled by its input channels": (
+        Case("ConvTranspose", 13, (Act(), Weight(weights(3, 4, 2, 2), 0.5 ** sizes(4, 5, 4), None,
+                                                 0))),
+        "scales of its weights must follow axis 1, the output channels, not axis 0; quantise by",
+        Case("ConvTranspose", 13, (Act(), Weight(weights(3, 4, 2, 2), 0.5 ** sizes(4, 5, 6, 4),
                                                  None, 1))),
-        "a Program has no transposed convolution; enlarge with Resize (nearest) and a Conv",
-        replace(BY, then=(CONV,)),
     ),
     "sums without codes, added": (
         Case("Conv", 13, (Act(), replace(NET, codes=NET.codes[:3], scale=0.5)), zero=99,

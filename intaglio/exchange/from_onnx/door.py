@@ -35,8 +35,6 @@ UNKNOWN = (
     " outside), or quantise the float part around it."
 )
 INSTEAD = {
-    "ConvTranspose": "a Program has no transposed convolution; enlarge with Resize (nearest) and a"
-    " Conv, and train with it.",
     "DynamicQuantizeLinear": "scales must be constants, not made anew in every run; give the file"
     " to `intaglio quantize`, which takes its weights as floats, or quantise it statically"
     " (quantize_static).",

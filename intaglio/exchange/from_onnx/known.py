@@ -25,7 +25,7 @@ from intaglio.exchange.from_onnx.values import (
 )
 from intaglio.fixed import Arithmetic, IntType
 from intaglio.program import Builder
-from intaglio.views import View
+from intaglio.views import View, inferred
 
 
 class Known:
@@ -169,7 +169,10 @@ class Known:
             name = (real.codes or real.floats.codes[0]).name
         else:
             name = real.parts[0].tensor
-        return self.builder.tensors[name].shape
+        shape = self.builder.tensors[name].shape
+        for op in real.phases.behind if real.phases else ():
+            shape = inferred(op, shape)
+        return shape
 
     def real(self, node: Node, x: Any) -> Any:
         """A value that is not constant."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -16,6 +17,7 @@ from intaglio.exchange.from_onnx.onnx_file import Array, Node, int_type, single
 from intaglio.exchange.from_onnx.values import Codes, Grid, Part, Real, Weights, real_of
 from intaglio.exchange.from_onnx.windows import ONE, Windows
 from intaglio.fixed import IntType
+from intaglio.transposed import phases
 
 
 class Layers(Windows):
@@ -26,6 +28,9 @@ class Layers(Windows):
         match node.kind:
             case "Conv":
                 return self.conv(node, self.plain(self.real(node, x[0]), node), x[1], x[2:])
+            case "ConvTranspose":
+                x[0] = self.plain(self.real(node, x[0]), node)
+                return self.transposed(node, x[0], x[1], x[2:])
             case "QLinearConv":
                 weights = self.linear_weights(node, x[3], 4, 0)
                 real = self.conv(node, self.qlinear(node), weights, x[8:])
@@ -167,6 +172,65 @@ class Layers(Windows):
             padding=self.padding(node, (size[0], size[1]), kernel, stride, dilation),
             groups=node.attributes.get("group", 1),
         )
+
+    def transposed(self, node: Node, x: Codes, weights: Any, bias: list[Any]) -> Real:
+        """The sum of a transposed convolution, which the runtime has in float32."""
+        if not isinstance(weights, Weights) or weights.codes.ndim != 4:
+            raise node.refuse(
+                "its weights must be 4-dimensional and quantised (constants); quantise the model,"
+                " as by onnxruntime's quantize_static."
+            )
+        channels, *size = self.builder.tensors[x.name].shape
+        groups, kernel = node.attributes.get("group", 1), weights.codes.shape[2:]
+        each, given = weights.codes.shape[1], node.attributes.get("kernel_shape", kernel)
+        if weights.codes.shape[0] != channels or channels % groups or tuple(given) != kernel:
+            raise node.refuse(
+                f"its weights must be of {channels} channels in {groups} groups, and its"
+                " kernel_shape theirs."
+            )
+        if weights.scale.size > 1 and weights.axis != 1:
+            raise node.refuse(
+                "scales of its weights must follow axis 1, the output channels, not axis"
+                f" {weights.axis}; quantise by output channel or by tensor."
+            )
+        stride, dilation = self.pair(node, "strides"), self.pair(node, "dilations")
+        pads = list(node.attributes.get("pads") or (0, 0, 0, 0))
+        more = list(node.attributes.get("output_padding") or (0, 0))
+        if len(pads) != 4 or len(more) != 2:
+            raise node.refuse("its pads must be four numbers, and its output_padding two.")
+        result = [
+            (n - 1) * s + d * (k - 1) + 1 - sum(pads[i::2]) + m
+            for i, (n, s, d, k, m) in enumerate(
+                zip(size, stride, dilation, kernel, more, strict=True)
+            )
+        ]
+        if min(result) < 1:
+            raise node.refuse("its pads must leave something of its result.")
+        form = phases(
+            weights.codes, (size[0], size[1]), (result[0], result[1]), stride, (pads[0], pads[1]),
+            dilation=dilation, groups=groups,
+        )  # fmt: skip
+        places = list(form.repeated)
+        scale = weights.scale if weights.scale.size == 1 else weights.scale[np.array(places) % each]
+        turned = Weights(f"{weights.name}.phases", form.weight, scale)
+        repeated = [self.in_phases(node, b, places, each * groups) for b in bias]
+        self.note(node, "a transposed convolution adds floats")
+        real = self.summed(
+            node, x, turned, repeated, stride=(1, 1), padding=form.padding, groups=groups
+        )
+        return replace(real, phases=form)
+
+    def in_phases(self, node: Node, bias: Any, places: list[int], channels: int) -> Any:
+        """A bias for each place of a block."""
+        if bias is None:
+            return None
+        values = bias.codes if isinstance(bias, Weights) else bias
+        if not isinstance(values, np.ndarray) or values.shape != (channels,):
+            raise node.refuse(f"its bias must be {channels} constant values.")
+        if not isinstance(bias, Weights):
+            return values[places]
+        scale = bias.scale if bias.scale.size == 1 else bias.scale[places]
+        return Weights(bias.name, bias.codes[places], scale)
 
     def matrix(self, node: Node) -> None:
         """Its operand must be one row, N x C."""

@@ -205,6 +205,10 @@ TABLE: tuple[Operator, ...] = (
         rounding_mode=STRING, signed=FLAG, narrow=FLAG),
     # convolutions and matrices
     row("Conv", (1, 11, 22), "X W B?", maps=True, shared=CONV),
+    row("ConvTranspose", (1, 11, 22), "X W B?", maps=True, strides=COUNTS, dilations=COUNTS,
+        pads=BORDERS, kernel_shape=COUNTS, group=replace(INT, low=1), output_padding=BORDERS,
+        auto_pad=only("string", "NOTSET", remedy="export the model with pads"),
+        output_shape=only("ints", remedy="give pads and output_padding instead")),
     row("QLinearConv", (10,),
         "x x_scale x_zero_point w w_scale w_zero_point y_scale y_zero_point B?", integers=True,
         maps=True, shared=CONV),

@@ -115,7 +115,7 @@ class Qonnx(Layers):
             table = np.where(real.function >= 0, 1, -1)
             constant = self.builder.constant(f"{name}.table", table, SIGNS)
             op = ops.Lookup(output=name, origin=node.name, input=real.codes.name, table=constant)
-        elif isinstance(real, Real) and len(real.parts) == 1:
+        elif isinstance(real, Real) and len(real.parts) == 1 and real.phases is None:
             op = self.threshold(node, real, name)
         else:
             raise node.refuse(
@@ -165,7 +165,8 @@ class Qonnx(Layers):
         real = self.real(node, x[0])
         if zero != 0 or drop < 0 or not 1 <= after <= 32 or not isinstance(real, Real):
             raise node.refuse("it must go from more bits to at least one, with zero point 0.")
-        if len(real.parts) != 1 or any(real.addend) or real.function is not None:
+        more = any(real.addend) or real.function is not None or real.phases is not None
+        if len(real.parts) != 1 or more:
             raise node.refuse("its input must be a sum of codes.")
         (part,) = real.parts
         ratio = self.whole(node, part, scale)

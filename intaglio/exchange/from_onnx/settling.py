@@ -76,6 +76,8 @@ class Settling(Known):
 
     def settle(self, value: Any, grid: Grid, node: Node, name: str = "") -> Codes:
         """Codes on `grid` of a value, made by one operation."""
+        if isinstance(value, Real) and value.phases is not None:
+            return self.spread_out(value, grid, node, name or node.outputs[0])
         name = self.unique(name or node.outputs[0])
         if isinstance(value, Joined):
             parts = [
@@ -105,6 +107,18 @@ class Settling(Known):
         else:
             op = self.added(value, grid, node, name)
         return Codes(self.builder.add(op, grid.type, float(grid.scale), (grid.zero,)), grid)
+
+    def spread_out(self, value: Real, grid: Grid, node: Node, name: str) -> Codes:
+        """Codes of a transposed convolution, put in their places."""
+        behind = value.phases.behind if value.phases else ()
+        first = f"{name}.phases" if behind else name
+        codes = self.settle(replace(value, phases=None), grid, node, first)
+        for n, op in enumerate(behind, 1):
+            last = name if n == len(behind) else f"{name}.{n}"
+            moved = replace(op, output=self.unique(last), input=codes.name, origin=node.name)
+            made = self.builder.add(moved, grid.type, float(grid.scale), (grid.zero,))
+            codes = Codes(made, grid)
+        return codes
 
     def floats(self, real: Any) -> Floats | None:
         """What the runtime has in float32 for every code behind a value, if that is to be met."""
@@ -245,6 +259,7 @@ class Settling(Known):
             if (
                 not isinstance(x, Real)
                 or x.function is not None
+                or x.phases is not None
                 or len(x.parts) != 1
                 or max(map(len, (x.parts[0].weights, x.parts[0].gain, x.addend))) > 1
                 or len(set(x.parts[0].zero)) > 1
@@ -284,11 +299,15 @@ class Settling(Known):
             raise node.refuse(
                 "its input must be quantised; put QuantizeLinear and DequantizeLinear in front."
             )
+        if real.phases is not None and several:
+            gains, addends = (
+                tuple(v[c % len(v)] for c in real.phases.repeated) for v in (gains, addends)
+            )
         parts = tuple(replace(p, gain=times(p.gain, gains)) for p in real.parts)
         shifted = [
             a + b for a, b in zip(*same_length(times(real.addend, gains), addends), strict=True)
         ]
-        return Real(parts, tuple(shifted), floats=floats)
+        return Real(parts, tuple(shifted), floats=floats, phases=real.phases)
 
     def per_channel(self, node: Node, value: Any, channels: int) -> tuple[Fraction, ...]:
         """A constant that is one value, or one for each channel."""

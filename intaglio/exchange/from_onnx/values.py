@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from intaglio import ops
 from intaglio.fixed import IntType
 from intaglio.program import Builder
+from intaglio.transposed import Phases
 
 Array = NDArray[Any]
 TABLE_BITS = 16  # of a Lookup's input
@@ -178,7 +179,8 @@ class Floats:
 @dataclass(frozen=True)
 class Real:
     """A float tensor not yet quantised: clamp(sum of parts + addend[c], lo, hi), or a function of
-    the codes of a single tensor. `floats` are what a runtime in float32 computes."""
+    the codes of a single tensor. `floats` are what a runtime in float32 computes. `phases`: of a
+    transposed convolution, whose places are channels of the parts until it is quantised."""
 
     parts: tuple[Part, ...]
     addend: tuple[Fraction, ...] = (Fraction(0),)
@@ -187,6 +189,7 @@ class Real:
     codes: Codes | None = None  # where it is exactly these codes' value
     function: Array | None = None  # of every code of `codes`
     floats: Floats | None = None
+    phases: Phases | None = None
 
     def clamped(self, lo: Fraction | None, hi: Fraction | None) -> Real:
         """Limited further: bounds that are already there are limited too."""
