@@ -35,7 +35,7 @@ class Xnnpack(Choosing):
 
     def requantised(
         self, op: Operator, acc: str, tensors: tuple[Flat, Flat, Flat], data: Array,
-        rounding: Rounding | None,
+        rounding: Rounding | None, times: int = 1,
     ) -> str:  # fmt: skip
         """The Requant of a layer, in float32."""
         read, weight, made = tensors
@@ -43,7 +43,8 @@ class Xnnpack(Choosing):
             raise op.refuse(f"its weights must be int8 for XNNPACK's integers; {REMEDY}.")
         count, sum_of = len(data), self.builder.tensors[acc]
         scales = np.resize(weight.scales, count).astype(np.float32)
-        biases = self.bias(op, count) - read.zero * data.reshape(count, -1).sum(axis=1)
+        biases = np.tile(self.bias(op, count // times), times)
+        biases = biases - read.zero * data.reshape(count, -1).sum(axis=1)
         if not SUMS.holds(sum_of.lo + int(biases.min()), sum_of.hi + int(biases.max())):
             raise op.refuse(
                 "its sums with the bias must fit into int32, as they must in TFLite; convert the"
