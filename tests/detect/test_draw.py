@@ -40,3 +40,14 @@ def test_no_name_is_over_another(names: list[tuple[tuple[float, float], str]]) -
     for (a, b, c, d), (e, f, g, h) in combinations(taken, 2):
         assert c <= e or g <= a or d <= f or h <= b
     assert all(left >= 0 and top >= 0 for left, top, _, _ in taken)
+
+
+@given(st.floats(25, 65), st.floats(65, 85), st.integers(1, 4))
+def test_landmarks_are_dots_in_the_colour_of_their_box(x: float, y: float, zoom: int) -> None:
+    points = np.array([[[x, y], [5.0, 5.0]]])
+    found = Detections(np.array([[20.0, 60.0, 70.0, 90.0]]), np.ones(1), np.array([2]), points)
+    picture = draw(np.zeros((3, 96, 96), np.uint8), found, CLASSES, zoom=zoom)
+    for at in points[0]:
+        assert picture.getpixel((int(at[0] * zoom), int(at[1] * zoom))) == ImageColor.getrgb(
+            COLOURS[2]
+        )

@@ -24,7 +24,7 @@ class OdolTerms:
     by_class     weight of the class term: Kullback-Leibler divergence of each class probability,
                  summed over the classes.
     by_box       weight of the localisation term: (1 - GIoU) of the decoded boxes times the score.
-    by_centre    weight of FCOS's centre-ness: its divergence times the score.
+    by_centre    weight of FCOS's centre-ness, or of objectness: its divergence times the score.
 
     Each image's sum is divided by the sum of its foreground's scores, so that images count alike.
     Raises ModelError where a value is impossible.
