@@ -15,6 +15,7 @@ from intaglio.errors import DataError, ModelError, ProgramError
 from intaglio.fixed import Arithmetic, preset
 from intaglio.models import (
     Model,
+    Reading,
     Size,
     coco,
     head_of,
@@ -153,7 +154,7 @@ def quantized(
     from intaglio.quant.pipeline import planned
     from intaglio.quant.pipeline import quantize as run
 
-    module = to_be_quantised(model, weights)
+    module = to_be_quantised(model, weights, Reading(size))
     steps = steps or Steps()
     if isinstance(images, np.ndarray):
         pixels = images
@@ -230,7 +231,7 @@ def train(
     )  # fmt: skip
     training = TrainConfig(epochs=epochs, rate=rate, batch=batch, distil=distil, seed=seed)
     return trained_on(
-        to_be_quantised(model, weights), coco(data, images), config, training,
+        to_be_quantised(model, weights, Reading(size)), coco(data, images), config, training,
         WeightGrid(odd=odd, standardise=standardise), size=size, resize=resize, device=device,
         state=state, force=force, steps=steps, threads=threads, head=head,
     )[0].program  # fmt: skip
@@ -385,7 +386,7 @@ def evaluate(
         steps.plan("compilation", *STEPS)
         with steps.step("compilation"):
             predict = rtl_predictor(model, threads or pool.threads, steps.tell)
-    model, data = opened(model, weights), coco(data, images)
+    model, data = opened(model, weights, Reading(size)), coco(data, images)
     head = head_of(model, "The model", head)
     engine = engine or ("sim" if isinstance(model, Program) else "float")
     size = size or input_size(model)

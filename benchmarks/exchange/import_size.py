@@ -67,7 +67,7 @@ class File:
             self.constants[name] = self.rng.integers(-9, 10, shape).astype(np.int8)
             name = self.add("DequantizeLinear", name, "w", "o")
         else:
-            gain = np.sqrt(3 / np.prod(shape[1:]))
+            gain = np.sqrt(1.5 / np.prod(shape[1:]))
             self.constants[name] = (gain * self.rng.standard_normal(shape)).astype(np.float32)
         pads = [kernel // 2] * 4
         made = self.add("Conv", x, name, strides=[stride] * 2, pads=pads, group=groups)
