@@ -42,7 +42,7 @@ def law(path: Path) -> int:
     return found.compared
 
 
-@given(seed=st.integers(0, 10**6).filter(lambda n: n % 5 != 4))  # which are uint8
+@given(seed=st.integers(0, 10**6).filter(lambda n: n % 5 < 3))  # the others are no int8
 @settings(max_examples=4, deadline=None)
 def test_every_tensor_of_a_random_network(
     tmp_path_factory: pytest.TempPathFactory, seed: int
@@ -55,7 +55,7 @@ def test_every_tensor_of_a_random_network(
 @pytest.mark.slow
 def test_every_tensor_of_many_random_networks(tmp_path: Path) -> None:
     path, total = tmp_path / "net.tflite", 0
-    for seed in (n for n in range(200) if n % 5 != 4):
+    for seed in (n for n in range(200) if n % 5 < 3):
         path.write_bytes(network(seed))
         total += law(path)
     assert total > 200_000
