@@ -66,6 +66,15 @@ def test_shared_heads(data: st.DataObject, extra: int) -> None:
     check(program, data.draw(images_for(program)), extra)
 
 
+@given(st.data())
+@settings(max_examples=max(1, EXAMPLES // 3))
+def test_channels_and_pixels_that_are_chosen(data: st.DataObject) -> None:
+    needs("icarus")
+    blocks = ("select", "crop", "space_to_depth", "depth_to_space", "concat", "conv")
+    program = data.draw(programs(blocks=blocks, max_blocks=4, max_size=6, max_channels=4))
+    check(program, data.draw(images_for(program)), data.draw(st.integers(0, 40)))
+
+
 @given(st.data(), st.integers(0, 40))
 @settings(max_examples=max(1, EXAMPLES // 2))
 def test_accumulators_that_overflow(data: st.DataObject, extra: int) -> None:
