@@ -58,11 +58,19 @@ def save(program: Program, path: str | Path) -> None:
     write_bytes(path, as_bytes(arrays, metadata={"intaglio": text}))
 
 
+FOREIGN = (".onnx", ".pt2", ".tflite", ".pt", ".pth")  # files of networks that are no Programs
+
+
 def load(path: str | Path) -> Program:
     """Read and verify a Program. Raises ProgramError: missing, corrupt, or of a newer format."""
     path = Path(path)
     if not path.is_file():
         raise ProgramError(f"{path} must be an existing .intaglio file; run `intaglio quantize`.")
+    if path.suffix.lower() in FOREIGN:
+        raise ProgramError(
+            f"{path} must be a .intaglio file; make one with `intaglio quantize` (of float .onnx"
+            " and .pt2) or `intaglio import` (of quantised .onnx and .tflite)."
+        )
     try:
         with safe_open(path, framework="numpy") as stored:
             text = (stored.metadata() or {}).get("intaglio")

@@ -52,6 +52,7 @@ from intaglio.cli.shared import (
     reading,
     record,
     say_cut,
+    say_end,
     say_notes,
     show,
     step_log,
@@ -86,13 +87,26 @@ class EngineName(StrEnum):
 
 
 @command()
-def info(model: ProgramArgument, json_file: JsonOption = None) -> None:
-    """Operations, types, accumulator widths and memory of a Program."""
+def info(
+    model: ProgramArgument,
+    size: SizeOption = None,
+    outputs: OutputsOption = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Operations, types, accumulator widths and memory of a Program.
+
+    Of a float .onnx or .pt2 file its layers, their names for --outputs, and what is cut off.
+    """
     from intaglio.file import load
     from intaglio.sim.memory import planned
     from intaglio.summary import summarise
 
     settle([model], json_file=json_file)
+    if model.suffix.lower() in (".onnx", ".pt2"):
+        write_json(json_file, float_info(model, size, outputs))
+        return
+    if size is not None or outputs is not None:
+        raise DataError("--size and --outputs must go with a float network; leave them out.")
     program = load(model)
     summary = summarise(program)
     columns = ("tensor", "op", "shape", "type", "range", "acc", "MMAC", "from")
@@ -105,6 +119,39 @@ def info(model: ProgramArgument, json_file: JsonOption = None) -> None:
     say_cut(program)
     about = {"simulator_bytes": asdict(memory), "cut": list(program.meta.get("cut", ()))}
     write_json(json_file, summary.to_json() | about)
+
+
+def float_info(model: Path, size: str | None, outputs: str | None) -> dict[str, Any]:
+    """Print the layers of a float network in a file; facts for --json."""
+    steps = step_log()
+    from intaglio.floats.opening import shape_of
+    from intaglio.models import to_be_quantised
+    from intaglio.quant.capture.export import capture
+    from intaglio.quant.capture.passes import simplify
+
+    steps.plan("reading", "capture")
+    with steps.step("reading"):
+        network = to_be_quantised(str(model), None, reading(size, None, None, outputs))
+    say_notes(network)
+    shape = shape_of(network, parse_size(size), model)
+    with steps.step("capture"):
+        graph = simplify(capture(network, shape, steps.tell))
+    macs = {node.output: graph.macs(node) for node in graph.nodes}
+    rows = [
+        (node.output, type(node).__name__, "x".join(map(str, node.shape)),
+         f"{macs[node.output] / 1e6:.2f}" if macs[node.output] else "", node.origin)
+        for node in graph.nodes
+    ]  # fmt: skip
+    columns = ("tensor", "op", "shape", "MMAC", "from")
+    left = [column for column in columns if column != "MMAC"]
+    show(str(model), columns, rows, left=left, names=("tensor", "from"))
+    weights, total = sum(w.size for w in graph.weights.values()), sum(macs.values())
+    console.print(f"{len(rows)} layers, {total / 1e6:.2f} MMAC an image, {weights:,} weights")
+    say_end(graph.cut, graph.outputs)
+    return {
+        "model": str(model), "shape": list(shape), "macs": total, "weights": weights,
+        "outputs": dict(graph.outputs), "cut": list(graph.cut),
+    }  # fmt: skip
 
 
 @command()

@@ -147,12 +147,15 @@ def plain(value: Any) -> Any:
 
 def say_cut(program: "Program") -> None:
     """Say what of a network is not in its Program, which ends before its decoding."""
-    cut = list(program.meta.get("cut", ()))
+    say_end(program.meta.get("cut", ()), [tensor.name for tensor in program.outputs])
+
+
+def say_end(cut: Sequence[str], outputs: Iterable[str]) -> None:
+    """Say what is cut off, if anything is, and where a network ends instead."""
     if cut:
         more = f" and {len(cut) - SHOWN} more" if len(cut) > SHOWN else ""
-        names = ", ".join(tensor.name for tensor in program.outputs)
         console.print(f"cut off, with no layer behind: {', '.join(cut[:SHOWN])}{more}")
-        console.print(f"outputs: {names}")
+        console.print(f"outputs: {', '.join(outputs)}")
 
 
 def say_notes(model: object) -> None:

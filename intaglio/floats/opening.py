@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch import nn
+
 from intaglio.errors import ModelError
 from intaglio.floats.kinds import kind_of, remedy
 from intaglio.floats.network import FileNetwork, check_size, measure
@@ -48,3 +50,12 @@ def open_network(
 
         network.notes = (compared(path, network, shape),)
     return network
+
+
+def shape_of(network: nn.Module, size: tuple[int, int] | None, path: Path) -> tuple[int, int, int]:
+    """(C, H, W) of a network's image. Raises ModelError where the file leaves its size open and
+    none is given."""
+    side = getattr(network, "input_size", None) or size
+    if side is None:
+        raise ModelError(f"--size must be given for {path}, which takes images of several sizes.")
+    return getattr(network, "channels", None) or 3, *side

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -279,6 +280,14 @@ def test_from_the_command_line(cli: Cli, tmp_path: Path) -> None:
     code, out, err = cli("info", "d.intaglio", "--json", "info.json")
     assert code == 0, err
     assert "cut off, with no layer behind: " in out
+    code, out, err = cli("info", "d.onnx", "--json", "float.json")
+    assert code == 0, err
+    assert "cut off, with no layer behind: Sigmoid" in out
+    assert json.loads(Path("float.json").read_text())["shape"] == [3, 32, 32]
+    detector(tmp_path / "any.onnx", size="side")
+    refused(cli("info", "any.onnx"), "--size must be given for any.onnx")
+    assert cli("info", "any.onnx", "--size", "48x64")[0] == 0
+    refused(cli("run", "d.onnx", "p", "-o", "r"), "make one with `intaglio quantize` (of float .on")
     refused(cli("import", "d.onnx", "-o", "e.intaglio"), "d.onnx must be a",
             "not a float one: use `intaglio quantize d.onnx --images DIR")  # fmt: skip
     refused(

@@ -232,6 +232,12 @@ class FloatGraph:
                 found[node.weight].append(node)
         return found
 
+    def macs(self, node: Node) -> int:
+        """Multiply-accumulates of a convolution on one image; 0 of other nodes."""
+        if not isinstance(node, Conv):
+            return 0
+        return self.weights[node.weight].size * node.shape[1] * node.shape[2]
+
     def only_reader(self, tensor: str) -> Node | None:
         """The one node that reads `tensor`; None if there are others or it is a result."""
         readers = self.readers[tensor]
