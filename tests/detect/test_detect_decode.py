@@ -173,7 +173,8 @@ def test_wrong_maps_and_specs_are_refused_in_words() -> None:
         decode(FCOS, maps, SIZE)
     assert str(narrow.value) == (
         "output map 1 of a fcos head must have shape (3, h, w), not (2, 4, 6): it is class of level"
-        " 1"
+        " 1; give the head maps and order that fit outputs of 3x8x12, 2x4x6, 4x8x12, 4x4x6, 1x8x12,"
+        " 1x4x6"
     )
     with pytest.raises(ModelError, match="must be JSON written by HeadSpec"):
         HeadSpec.from_json('{"kind": "fcos"}')

@@ -26,10 +26,11 @@ def check_shapes(spec: HeadSpec, shapes: Sequence[tuple[int, ...]]) -> None:
             number = spec.place(index, level)
             shape = tuple(shapes[number])
             if len(shape) != 3 or shape[0] != channels[number]:
+                found = ", ".join("x".join(map(str, each)) for each in shapes)
                 raise ModelError(
                     f"output map {number} of a {kind} head must have shape"
                     f" ({channels[number]}, h, w), not {shape}: it is {'+'.join(parts)} of level"
-                    f" {level}"
+                    f" {level}; give the head maps and order that fit outputs of {found}"
                 )
             first = tuple(shapes[spec.place(0, level)])[1:]
             if shape[1:] != first:
