@@ -183,13 +183,6 @@ def add_by(a: Any, b: Any, scaling: Scaling, rounding: int, out: Any) -> None:
     ma, mb = int64(scaling.m[0]), int64(scaling.m[1])
     bias, s = scaling.b[0], scaling.s[0]
     lo, hi, offset = scaling.lo, scaling.hi, scaling.offset
-    if rounding == NARROW:
-        narrow_a, narrow_b, start = int32(ma), int32(mb), int32(bias)
-        by, more, low, top = int32(s), int32(offset), int32(lo), int32(hi)
-        for i in range(out.size):
-            u = int32(int32(int32(a[i]) * narrow_a) + int32(int32(b[i]) * narrow_b))
-            out[i] = clamp(int32(int32(int32(u + start) >> by) + more), low, top)
-        return
     for i in range(out.size):
         if rounding == SINGLE:
             t = single(single(int64(b[i]) * mb + bias) + (int64(a[i]) * ma + scaling.b[1]))
@@ -204,14 +197,25 @@ def add(a: Any, b: Any, scaling: Scaling, out: Any, first: int, last: int) -> No
     the bias and, for SINGLE, what is added to a's product, its s one entry."""
     for i in range(first, last):
         x, y, codes = line(a, i), line(b, i), line(out, i)
-        if scaling.rounding == NARROW:
-            add_by(x, y, scaling, NARROW, codes)
-        elif scaling.rounding == SINGLE:
+        if scaling.rounding == SINGLE:
             add_by(x, y, scaling, SINGLE, codes)
         elif scaling.rounding == TRN:
             add_by(x, y, scaling, TRN, codes)
         else:
             add_by(x, y, scaling, scaling.rounding, codes)
+
+
+@jit
+def add_narrow(a: Any, b: Any, scaling: Scaling, out: Any, first: int, last: int) -> None:
+    """`add` where the rounding is NARROW: by itself, for it is what most networks need alone."""
+    ma, mb = int32(scaling.m[0]), int32(scaling.m[1])
+    start, by, more = int32(scaling.b[0]), int32(scaling.s[0]), int32(scaling.offset)
+    low, top = int32(scaling.lo), int32(scaling.hi)
+    for i in range(first, last):
+        x, y, codes = line(a, i), line(b, i), line(out, i)
+        for j in range(codes.size):
+            u = int32(int32(int32(x[j]) * ma) + int32(int32(y[j]) * mb))
+            codes[j] = clamp(int32(int32(int32(u + start) >> by) + more), low, top)
 
 
 @jit
@@ -230,17 +234,23 @@ def pixels(x: Any, lowest: int, out: Any, first: int, last: int) -> None:
     channels, width = x.shape[0], x.shape[2]
     for i in range(first, last):
         codes = line(out, i)
-        if channels == 3:  # known beforehand, it is a loop of vectors
-            r, g, b = line(x, 0)[i * width :], line(x, 1)[i * width :], line(x, 2)[i * width :]
-            for j in range(width):
-                codes[3 * j] = r[j] - lowest
-                codes[3 * j + 1] = g[j] - lowest
-                codes[3 * j + 2] = b[j] - lowest
-            continue
         for c in range(channels):
             row = line(x, c)[i * width :]
             for j in range(width):
                 codes[j * channels + c] = row[j] - lowest
+
+
+@jit
+def pixels_of_three(x: Any, lowest: int, out: Any, first: int, last: int) -> None:
+    """`pixels` of three channels: known beforehand, it is a loop of vectors."""
+    width = x.shape[2]
+    for i in range(first, last):
+        codes, at = line(out, i), i * width
+        r, g, b = line(x, 0)[at:], line(x, 1)[at:], line(x, 2)[at:]
+        for j in range(width):
+            codes[3 * j] = r[j] - lowest
+            codes[3 * j + 1] = g[j] - lowest
+            codes[3 * j + 2] = b[j] - lowest
 
 
 @jit

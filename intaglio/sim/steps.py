@@ -103,6 +103,12 @@ def add(p: Any, first: int, last: int, worker: int) -> int:
 
 
 @jit
+def add_narrow(p: Any, first: int, last: int, worker: int) -> int:
+    kernels.add_narrow(*p[0], first, last)
+    return 0
+
+
+@jit
 def maxpool(p: Any, first: int, last: int, worker: int) -> int:
     kernels.maxpool(*p[0], first, last, worker)
     return 0
@@ -169,6 +175,12 @@ def pixels(p: Any, first: int, last: int, worker: int) -> int:
 
 
 @jit
+def pixels_of_three(p: Any, first: int, last: int, worker: int) -> int:
+    kernels.pixels_of_three(*p[0], first, last)
+    return 0
+
+
+@jit
 def planes(p: Any, first: int, last: int, worker: int) -> int:
     kernels.planes(*p[0], first, last)
     return 0
@@ -196,8 +208,8 @@ def planes_turned(p: Any, first: int, last: int, worker: int) -> int:
 
 # Kernels of maps that may lie inside a border of their own.
 MAPS = (
-    requant, add, maxpool, sumpool, picked, selected, deepened, spread, place, lookup, lookup_bytes,
-    border, pixels, planes, planes_turned,
+    requant, add, add_narrow, maxpool, sumpool, picked, selected, deepened, spread, place, lookup,
+    lookup_bytes, border, pixels, pixels_of_three, planes, planes_turned,
 )  # fmt: skip
 
 

@@ -75,7 +75,8 @@ def make_workspace(plan: Plan, wanted: Mapping[str, np.dtype[Any]], workers: int
     (image,) = plan.program.inputs
     x = np.empty(image.shape, dtype=given(image.type))
     to = binder.arrays[image.name]
-    binder.call(steps.pixels, x, binder.lowest(image.name), to, size=image.shape[1])
+    pixels = steps.pixels_of_three if image.shape[0] == 3 else steps.pixels
+    binder.call(pixels, x, binder.lowest(image.name), to, size=image.shape[1])
     for node in plan.nodes:
         binder.bind(node)
     first = len(binder.steps)
@@ -115,7 +116,10 @@ class Binder(Convolutions):
                 self.call(steps.requant, self.arrays[op.input], scaling, out, **rows)
             case Add():
                 operands = (self.arrays[op.a], self.arrays[op.b])
-                self.call(steps.add, *operands, self.sum_scaling(op), out, **rows)
+                scaling = self.sum_scaling(op)
+                narrow = scaling.rounding == kernels.NARROW
+                kernel = steps.add_narrow if narrow else steps.add
+                self.call(kernel, *operands, scaling, out, **rows)
             case MaxPool2d() | SumPool2d():
                 x = self.bordered(op, self.arrays[op.input].dtype, self.lowest(op.input))
                 walk = (*op.kernel, *op.stride, *op.dilation)

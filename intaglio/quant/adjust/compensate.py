@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,7 @@ class Moments:
 
     def add(self, x: torch.Tensor) -> None:
         """Windows (n, K)."""
+        self.__dict__.pop("factored", None)
         self.count += len(x)
         self.total = self.total + x.sum(dim=0)
         self.square = self.square + x.T @ x
@@ -75,6 +77,15 @@ class Moments:
         constant = self.constant
         covariance[constant] = covariance[:, constant] = 0.0
         return covariance
+
+    @cached_property
+    def factored(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """`factored` of the covariance, which all candidates of a weight share."""
+        return factored(self.covariance)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What others can compute is not handed to them."""
+        return {name: value for name, value in self.__dict__.items() if name != "factored"}
 
     @property
     def constant(self) -> torch.Tensor:
@@ -138,7 +149,7 @@ def rounded(
     rows = torch.from_numpy(weight.reshape(len(groups), -1, weight[0].size))
     scale = torch.from_numpy(nearest.scale).reshape(len(groups), -1)
     codes = [
-        round_rows(rows[g], scale[g], moments.covariance, nearest.type)
+        rounded_by(rows[g], scale[g], *moments.factored, nearest.type)
         for g, moments in enumerate(groups)
     ]
     return torch.cat(codes).reshape(weight.shape).numpy().astype(np.int64)
@@ -147,14 +158,27 @@ def rounded(
 def round_rows(
     rows: torch.Tensor, scale: torch.Tensor, covariance: torch.Tensor, type: IntType
 ) -> torch.Tensor:
-    """Codes of `rows` (R, K) with a scale each (R,), for inputs of this covariance (K, K).
+    """Codes of `rows` (R, K) with a scale each (R,), for inputs of this covariance (K, K)."""
+    return rounded_by(rows, scale, *factored(covariance), type)
 
-    The inputs that vary most are rounded first, while most weights are left to make up for them.
-    Where none varies there is nothing to make up for, and all are rounded to the nearest code.
-    """
+
+def factored(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The order in which inputs of this covariance (K, K) are rounded, those that vary most first,
+    while most weights are left to make up for them; and `inverse_factor` in that order."""
     order = torch.argsort(covariance.diagonal(), descending=True, stable=True)
+    return order, inverse_factor(covariance[order][:, order])
+
+
+def rounded_by(
+    rows: torch.Tensor,
+    scale: torch.Tensor,
+    order: torch.Tensor,
+    inverse: torch.Tensor | None,
+    type: IntType,
+) -> torch.Tensor:
+    """`round_rows` by what `factored` gives. Where no input varies there is nothing to make up for,
+    and all are rounded to the nearest code."""
     size = len(order)
-    inverse = inverse_factor(covariance[order][:, order])
     if inverse is None:
         return torch.floor(rows / scale[:, None] + 0.5).clamp(type.lo, type.hi)
     left = rows[:, order].clone()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, floor, log2
 
 import numpy as np
@@ -150,13 +151,28 @@ def error(seen: Histogram, grid: Grid, config: QuantConfig) -> float:
     """What `config.method` minimises."""
     if config.method == "kl":
         return divergence(seen, grid)
-    return lp_error(seen.centres, seen.counts, grid, config.p if config.method == "lp" else 2.0)
+    return powered(seen.counts, distances(seen, grid), config.p if config.method == "lp" else 2.0)
+
+
+@lru_cache(CANDIDATES)
+def distances(seen: Histogram, grid: Grid) -> torch.Tensor:
+    """|x - Q(x)| of the bins' centres, kept from one p to the next."""
+    return distance(seen.centres, grid)
+
+
+def distance(x: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """|x - Q(x)|."""
+    return (x - grid.real(grid.codes(x))).abs()
 
 
 def lp_error(centres: torch.Tensor, counts: torch.Tensor, grid: Grid, p: float) -> float:
     """Sum over the values of |x - Q(x)|^p."""
-    error = (centres - grid.real(grid.codes(centres))).abs()
-    return float((counts * error.pow(p)).sum())
+    return powered(counts, distance(centres, grid), p)
+
+
+def powered(counts: torch.Tensor, distances: torch.Tensor, p: float) -> float:
+    """The sum of distances^p, each so many times."""
+    return float((counts * distances.pow(p)).sum())
 
 
 def divergence(seen: Histogram, grid: Grid) -> float:

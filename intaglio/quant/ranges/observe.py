@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ class Histogram:
     hi: float
     counts: torch.Tensor
 
-    @property
+    @cached_property
     def centres(self) -> torch.Tensor:
         """Middles of the bins, float64."""
         edges = torch.linspace(self.lo, self.hi, len(self.counts) + 1, dtype=torch.float64)
