@@ -31,9 +31,12 @@ from intaglio.codegen.structure.fold import (
 )
 from intaglio.codegen.structure.graph import HardwareGraph
 from intaglio.errors import FitError
+from intaglio.system.copies import Copies
 from intaglio.system.disk import hushed
+from intaglio.system.threads import most
 
 GAP = 1e-4  # of the optimum
+MANY = 1000  # foldings that are worth being judged by several processes
 
 
 @dataclass(frozen=True)
@@ -84,12 +87,16 @@ class Problem:
     @staticmethod
     def of(graph: HardwareGraph, chip: Device, fixed: Plan | None = None) -> Problem:
         """With the foldings of a plan, or free ones."""
-        choices = tuple(
-            tuple(candidates(graph, b, chip, () if fixed is None else (fixed.foldings[k],)))
-            if b.kind == "conv"
-            else None
-            for k, b in enumerate(graph.blocks)
-        )
+        convs = [k for k, b in enumerate(graph.blocks) if b.kind == "conv"]
+
+        def offered(k: int) -> tuple[Candidate, ...]:
+            given = () if fixed is None else (fixed.foldings[k],)
+            return tuple(candidates(graph, graph.blocks[k], chip, given))
+
+        free = sum(len(options(graph, graph.blocks[k])) for k in convs if fixed is None)
+        found = Copies(most() if free > MANY else 1).map(offered, convs)
+        known = dict(zip(convs, found, strict=True))
+        choices = tuple(known.get(k) for k in range(len(graph.blocks)))
         own = tuple(Merge((k,), c) for k, c in enumerate(choices) if c is not None)
         return Problem(graph, chip, choices, routable(chip), fixed, own)
 
