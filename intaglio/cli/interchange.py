@@ -375,6 +375,10 @@ def import_onnx(model: Path, output: Path, wishes: Wishes) -> tuple[dict[str, ob
     save(program, output)
     macs = wrote(output, program)
     say_cut(program)
+    if made.wide:
+        console.print(
+            f"not quantised in the file, of 16 bits in the Program: {', '.join(made.wide)}"
+        )
     if wishes.compared:
         with steps.step("comparison"):
             steps.tell("qonnx" if made.qonnx else "onnxruntime")
@@ -387,6 +391,7 @@ def import_onnx(model: Path, output: Path, wishes: Wishes) -> tuple[dict[str, ob
         "operations": len(program.ops),
         "macs": macs,
         "float32": made.notes,
+        "wide": list(made.wide),
         "losses": losses(program),
         "check": found and found.to_json(),
     }

@@ -53,13 +53,15 @@ U8 = IntType(8, False)
 class Imported:
     """A Program made of a file. `notes` names the layers that onnxruntime has in float32 where the
     Program has integers, and why: codes next to a half may differ by one. They are known in its
-    arithmetic alone. `qonnx`: the file is one for the qonnx package."""
+    arithmetic alone. `qonnx`: the file is one for the qonnx package. `wide` names the tensors that
+    the file leaves in float, of 16 bits in the Program."""
 
     program: Program
     notes: dict[str, str]
     qonnx: bool
     reads_floats: bool
     ends: tuple[str, ...] = ()  # the file's tensors that are the outputs, where it goes on
+    wide: tuple[str, ...] = ()
 
 
 def import_onnx(
@@ -141,6 +143,7 @@ def translated(
         bool(kinds & set(QONNX_KINDS)),
         file.inputs[0].type.tensor_type.elem_type not in TYPES,
         file.outputs if file.outputs != outputs else (),
+        tuple(importer.wide_names),
     )
 
 
@@ -225,6 +228,8 @@ class Importer(Places):
         if isinstance(value, Real) and value.codes is not None and value.function is None:
             bounded = value.lo is not None or value.hi is not None
             value = self.plain(value, self.maker(name)) if bounded else value.codes
+        if isinstance(value, (Real, Joined)) and self.quantised:
+            value = self.ranged(value, self.maker(name))
         if not isinstance(value, Codes):
             raise ModelError(
                 f"{self.file.path}: output {name!r} must be quantised, not float; quantise the"
@@ -353,6 +358,11 @@ class Importer(Places):
                 self.check_views(node, 0, 3)
                 added = self.sum(node, real_of(a), real_of(b), 1)
                 return self.settle(added, self.grid(node, node.inputs[6:]), node)
+            case "QLinearMul":
+                a, b = (self.qlinear(node, n) for n in (0, 3))
+                self.check_views(node, 0, 3)
+                made = self.product(node, real_of(a), real_of(b))
+                return self.settle(made, self.grid(node, node.inputs[6:]), node)
             case "Concat":
                 return self.concat(node, x)
             case "QLinearConcat":
@@ -469,7 +479,9 @@ class Importer(Places):
         floats = None
         if self.runtime:
             floats = Floats((one.root,), values)
-            if (type := self.on_codes.type_of(node)) is not None:
+            linear = node.kind == "QLinearMul"
+            type = one.grid.type if linear else self.on_codes.type_of(node)
+            if type is not None:
                 pair = (one.codes, one.grid), (two.codes, two.grid)
                 floats = replace(floats, settled=partial(rounded_product, type, *pair))
         return Real((), codes=one.root, function=values, floats=floats)

@@ -255,7 +255,7 @@ def matrix(kind: str, version: int, r: Generator) -> Case:
     zero = int(r.integers(100, 156))
     case = Case(kind, opset(version), (), shape=(channels, 1, 1), zero=zero, out_scale=2.0**-2,
                 flat=True)  # fmt: skip
-    turned = kind == "Gemm" and bool(r.integers(0, 2))
+    turned = kind in ("Gemm", "QGemm") and bool(r.integers(0, 2))
     codes = ints(r, -30, 30, (out, channels) if turned else (channels, out), np.int8)
     scale = powers(r, out)
     weight = Weight(codes, scale, None, 0 if turned else 1, r.random() < 0.3)
@@ -276,6 +276,13 @@ def matrix(kind: str, version: int, r: Generator) -> Case:
     inputs = (Raw(), np.float32(case.scale), np.uint8(zero), codes, np.float32(power(r)),
               np.int8(r.integers(-3, 3)), np.float32(0.25),
               np.uint8(r.integers(90, 160)))  # fmt: skip
+    if kind == "QGemm":
+        bias = ints(r, -400, 400, out, np.int32) if r.random() < 0.7 else None
+        inputs = (*inputs[:6], bias, *inputs[6:])
+        return replace(
+            case, inputs=inputs, made="codes", opset=13, domain=MICROSOFT,
+            attributes={"transB": 1} if turned else {},
+        )  # fmt: skip
     return replace(case, inputs=inputs, made="codes")
 
 
@@ -394,6 +401,12 @@ def linear_sum(kind: str, version: int, r: Generator) -> Case:
     other = (np.float32(2.0**-3), np.uint8(128))
     inputs = (Raw(), *grids, Raw(1), *other, np.float32(2.0**-3), np.uint8(r.integers(90, 160)))
     return Case(kind, 13, inputs, domain=MICROSOFT, made="codes")
+
+
+def linear_product(kind: str, version: int, r: Generator) -> Case:
+    grid = (np.float32(2.0**-4), np.uint8(128))
+    made = (np.float32(2.0**-2), np.uint8(r.integers(90, 160)))
+    return Case(kind, 13, (Raw(), *grid, Raw(), *grid, *made), domain=MICROSOFT, made="codes")
 
 
 def concat(kind: str, version: int, r: Generator) -> Case:
@@ -578,6 +591,7 @@ def behind(case: Case, r: Generator) -> Case:
 DRAWN: dict[str, Callable[[str, int, Generator], Case]] = {
     **dict.fromkeys(("Conv", "QLinearConv", "ConvInteger"), conv),
     **dict.fromkeys(("Gemm", "MatMul", "QLinearMatMul", "MatMulInteger"), matrix),
+    "QGemm": matrix,
     "BatchNormalization": norm,
     **dict.fromkeys(("MaxPool", "AveragePool", "GlobalAveragePool"), pool),
     **dict.fromkeys(("QLinearAveragePool", "QLinearGlobalAveragePool"), pool),
@@ -586,6 +600,7 @@ DRAWN: dict[str, Callable[[str, int, Generator], Case]] = {
     "Pad": pad,
     **dict.fromkeys(("Add", "Sub", "Mul", "Div"), arithmetic),
     "QLinearAdd": linear_sum,
+    "QLinearMul": linear_product,
     **dict.fromkeys(("Concat", "QLinearConcat"), concat),
     **dict.fromkeys(("Relu", "Clip"), bounds),
     **dict.fromkeys(("LeakyRelu", "HardSigmoid", "Elu", "Sigmoid", "Tanh", "Exp"), function),

@@ -27,6 +27,11 @@ from intaglio.fixed import Arithmetic, IntType
 from intaglio.program import Builder
 from intaglio.views import View, inferred
 
+QUANTISERS = (
+    "QuantizeLinear", "DequantizeLinear", "Quant", "IntQuant", "BipolarQuant", "QLinearConv",
+    "QLinearMatMul", "QLinearAdd", "QGemm",
+)  # fmt: skip
+
 
 class Known:
     """The Program as it grows. `values` holds every tensor of the graph met so far; `derived`, for
@@ -40,6 +45,9 @@ class Known:
         self.losses: list[Loss] = []
         self.values: dict[str, Any] = dict(file.constants)
         self.types: dict[str, IntType] = dict(file.types)
+        self.quantised = any(n.kind in QUANTISERS for n in file.nodes)
+        self.wide: dict[Real, Codes] = {}  # codes of what the file does not quantise
+        self.wide_names: list[str] = []
         self.derived: dict[str, tuple[Codes, Any]] = {}
         self.read = {name for node in file.nodes for name in node.inputs} | set(file.outputs)
         self.views: dict[str, tuple[int, ...]] = {}  # shapes of those that are not N x C x H x W

@@ -43,6 +43,8 @@ class Layers(Windows):
                     node, self.qlinear(node), self.linear_weights(node, x[3], 4, 1), []
                 )
                 return self.settle(real, self.grid(node, node.inputs[6:8]), node)
+            case "QGemm":
+                return self.linear_gemm(node, x)
             case "ConvInteger" | "MatMulInteger":
                 return self.integers(node, x)
             case "BatchNormalization":
@@ -117,6 +119,19 @@ class Layers(Windows):
         zero = self.zeros(node, scale + 1)
         scales = self.array(node, scale)
         return self.weights(node, codes, scales, zero, node.inputs[3], axis)
+
+    def linear_gemm(self, node: Node, x: list[Any]) -> Any:
+        """QGemm: codes where it has a scale for them, else what its sums stand for."""
+        weights = self.linear_weights(node, x[3], 4, 0 if node.attributes.get("transB") else 1)
+        real = self.matmul(node, self.qlinear(node), weights, x[6:7])
+        given = [v is not None for v in (*x[7:], None, None)][:2]
+        if not any(given):
+            return real
+        if not all(given):
+            raise node.refuse(
+                "it must have both y_scale and y_zero_point, or neither; export the model anew."
+            )
+        return self.settle(real, self.grid(node, node.inputs[7:9]), node)
 
     def integers(self, node: Node, x: list[Any]) -> Codes:
         """The 32-bit sums themselves, zero points taken off."""

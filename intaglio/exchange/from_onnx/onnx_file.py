@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,31 @@ def read(path: Path) -> OnnxFile:
     types = {t.name: TYPES[t.data_type] for t in graph.initializer if t.data_type in TYPES}
     outputs = tuple(v.name for v in graph.output)
     opsets = {standard(s.domain): s.version for s in model.opset_import}
-    return OnnxFile(path, nodes, inputs, outputs, constants, types, opsets)
+    return OnnxFile(path, in_order(nodes), inputs, outputs, constants, types, opsets)
+
+
+def in_order(nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """The nodes such that each comes behind those that it reads, else as they are: the standard
+    asks for it, onnxruntime does not, and some quantisers append nodes at the end. Those that wait
+    for each other come last."""
+    made = {name for node in nodes for name in node.outputs if name}
+    waiting = [{name for name in node.inputs if name in made} for node in nodes]
+    readers: dict[str, list[int]] = {}
+    for n, names in enumerate(waiting):
+        for name in names:
+            readers.setdefault(name, []).append(n)
+    ready = [n for n, names in enumerate(waiting) if not names]
+    found: list[int] = []
+    while ready:
+        n = heappop(ready)
+        found.append(n)
+        for name in nodes[n].outputs:
+            for reader in readers.get(name, ()):
+                waiting[reader].discard(name)
+                if not waiting[reader]:
+                    heappush(ready, reader)
+    rest = sorted(set(range(len(nodes))) - set(found))
+    return tuple(nodes[n] for n in (*found, *rest))
 
 
 def node_of(proto: onnx.NodeProto) -> Node:

@@ -59,6 +59,9 @@ class Pointwise(Qonnx):
             (root,), reals = floats.codes, floats.reals
         elif isinstance(real, Real) and real.codes is not None:
             root, reals = real.codes, self.reals(real)
+        elif isinstance(real, Real) and real.floats is None and real in self.wide:
+            root = self.wide[real]
+            reals = root.grid.reals(self.precision)
         else:
             return
         grid = root.grid
@@ -92,8 +95,7 @@ class Pointwise(Qonnx):
         if floats is not None:
             return tabulated(Floats(floats.codes, tabulate(node, floats.reals, slope)))
         if not isinstance(real, Real) or real.codes is None:
-            codes = self.plain(real, node)
-            real = real_of(codes)
+            return self.function(node, [real_of(self.plain(real, node)), *x[1:]])
         assert real.codes is not None
         return Real((), codes=real.codes, function=tabulate(node, self.reals(real), slope))
 

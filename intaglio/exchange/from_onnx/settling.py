@@ -16,6 +16,7 @@ from intaglio.channels.tables import tables
 from intaglio.errors import ProgramError
 from intaglio.exchange.from_onnx.known import Known
 from intaglio.exchange.from_onnx.linear import rounded_sum
+from intaglio.exchange.from_onnx.on_codes import SUMS
 from intaglio.exchange.from_onnx.onnx_file import Array, Node
 from intaglio.exchange.from_onnx.values import (
     Codes,
@@ -32,6 +33,9 @@ from intaglio.exchange.from_onnx.values import (
 from intaglio.fixed import IntType
 from intaglio.multiplier import Term, scaling
 from intaglio.multiplier import exact as product
+
+WIDE = IntType(16, True)  # of values that a file does not quantise
+MOVED = ("MaxPool", "Resize", "Upsample")  # their results are values of their inputs
 
 
 class Settling(Known):
@@ -53,10 +57,77 @@ class Settling(Known):
                 return real.codes
             self.check_bounds(node, real, real.codes.grid)
             return self.settle(real, real.codes.grid, node)
+        grid = self.common(real) or self.behind(node)
+        if grid is not None:
+            return self.settle(real, grid, node)
+        if self.quantised and node.kind not in SUMS:
+            return self.ranged(real, node)
         raise node.refuse(
             "its input must be quantised; quantise what feeds it, with QuantizeLinear and"
             " DequantizeLinear or Quant in between."
         )
+
+    @staticmethod
+    def common(value: Any) -> Grid | None:
+        """The one grid of codes that lie side by side."""
+        if not isinstance(value, Joined):
+            return None
+        plain = [p for p in value.parts if p.codes and p.function is None and p.lo is p.hi is None]
+        grids = {p.codes.grid for p in plain if p.codes}
+        return grids.pop() if len(plain) == len(value.parts) and len(grids) == 1 else None
+
+    def behind(self, node: Node) -> Grid | None:
+        """The grid of the quantiser that alone reads what a node moves: as it keeps the order of
+        values, it may as well come before."""
+        while node.kind in MOVED and node.attributes.get("mode", b"nearest") == b"nearest":
+            name = node.outputs[0]
+            readers = self.on_codes.readers.get(name, [])
+            if len(readers) != 1 or name in self.file.outputs:
+                return None
+            node = readers[0]
+        quantises = node.kind == "QuantizeLinear"
+        return self.grid(node, node.inputs[1:]) if quantises else None
+
+    def ranged(self, value: Any, node: Node) -> Codes:
+        """Codes of 16 bits of a value that the file does not quantise where the Program must, with
+        a scale that holds every value that can come."""
+        known = isinstance(value, Real) and value.function is None and value.floats is None
+        if known and value in self.wide:
+            return self.wide[value]
+        reach = self.reach(value)
+        if not np.isfinite(reach):
+            raise node.refuse("its values must be finite; quantise its result.")
+        step = np.float32(reach / WIDE.hi)
+        grid = Grid(WIDE, step if step > 0 else np.float32(1), 0)
+        codes = self.settle(value, grid, node, f"{node.outputs[0]}.wide")
+        self.wide_names.append(node.outputs[0])
+        if known:
+            self.wide[value] = codes
+        self.note(node, "no code in the file, of 16 bits here")
+        return codes
+
+    def reach(self, value: Any) -> float:
+        """The largest magnitude that a value can have, by the ranges of what it is made of."""
+        if isinstance(value, Joined):
+            return max(self.reach(part) for part in value.parts)
+        if (table := self.floats(value)) is not None:
+            return float(np.nanmax(np.abs(table.reals)))
+        if value.function is not None:
+            return float(np.nanmax(np.abs(value.function)))
+        ends = np.array([float(v) for v in value.addend])[None]
+        for part in value.parts:
+            span = self.spans[part.tensor]
+            factor = [float(part.scale) * float(w) for w in part.weights]
+            gain = [float(g) for g in part.gain]
+            channels = max(len(span.lo), len(factor), len(gain), len(part.zero))
+            lines = (np.resize(np.asarray(v, np.float64), channels) for v in (factor, gain))
+            unit, zero = np.prod(list(lines), axis=0), np.resize(np.array(part.zero), channels)
+            both = np.stack([unit * (np.resize(v, channels) - zero) for v in span])
+            ends = ends + np.stack([both.min(axis=0), both.max(axis=0)])
+        low, high = (None if v is None else float(v) for v in (value.lo, value.hi))
+        if low is not None or high is not None:
+            ends = np.clip(ends, low, high)
+        return float(np.abs(ends).max())
 
     def check_bounds(self, node: Node, real: Real, grid: Grid) -> None:
         """Bounds within the grid's range must be codes, where nothing quantises behind them."""
