@@ -64,7 +64,7 @@ TOOLS = {
         Tool("onnx-quantize", ("onnx-quantize==0.2.0",)),
         Tool(
             "model-compression-toolkit",
-            absent="its exporter imports torchvision, whose operators need the torch with CUDA",
+            absent="its exporter imports torchvision, which does not load beside torch for CPUs",
         ),
     )
 }  # fmt: skip
