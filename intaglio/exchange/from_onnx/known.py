@@ -27,7 +27,7 @@ from intaglio.fixed import Arithmetic, IntType
 from intaglio.program import Builder
 from intaglio.views import View, inferred
 
-QUANTISERS = (
+OF_CODES = (
     "QuantizeLinear", "DequantizeLinear", "Quant", "IntQuant", "BipolarQuant", "QLinearConv",
     "QLinearMatMul", "QLinearAdd", "QGemm",
 )  # fmt: skip
@@ -45,7 +45,7 @@ class Known:
         self.losses: list[Loss] = []
         self.values: dict[str, Any] = dict(file.constants)
         self.types: dict[str, IntType] = dict(file.types)
-        self.quantised = any(n.kind in QUANTISERS for n in file.nodes)
+        self.quantised = any(n.kind in OF_CODES for n in file.nodes)
         self.wide: dict[Real, Codes] = {}  # codes of what the file does not quantise
         self.wide_names: list[str] = []
         self.derived: dict[str, tuple[Codes, Any]] = {}
