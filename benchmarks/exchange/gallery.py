@@ -2,6 +2,11 @@
 
     INTAGLIO_MODELS=FOLDER python benchmarks/exchange/gallery.py [--only NAME ...] [--again]
 
+A float ONNX file is quantised to W8A8 on --images (pictures; two that scikit-learn ships are
+added), and its maps are compared with onnxruntime's of the float file, and so are those of
+onnxruntime's own int8 network. --rtl DEVICE builds the networks named, and verifies two frames in
+Verilator.
+
 Nothing is downloaded: FOLDER holds clones of the repositories that docs/gallery.md names, or their
 files alone, which are known by their digests (gallery_files.json). A row for every file: what it
 is, how many integers of how many images were compared with the owner's runtime, tensor by tensor,
@@ -22,6 +27,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -29,11 +35,12 @@ from gallery_page import write
 from numpy.typing import NDArray
 from sklearn.datasets import load_sample_images
 
-from intaglio.detect.pictures import load_image
+from intaglio.detect.pictures import is_picture, load_image
 from intaglio.errors import IntaglioError
 from intaglio.exchange.compared import random_codes
 from intaglio.exchange.from_tflite.checked import check, fed
 from intaglio.exchange.from_tflite.importer import Imported, imported
+from intaglio.models import input_size, opened
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
 
@@ -54,6 +61,7 @@ class Row:
     compared     integers, of all tensors that both have
     mismatches   of them
     cosine_min   the least of any map beside the float network's; of files that are float
+    cosine_owner that of the runtime's own int8 network
     cut          operators behind the last layer, which decoding does
     rtl          "verified", "built", or why neither
     ms, ms_owner an image, one thread; None where it was not run
@@ -71,6 +79,7 @@ class Row:
     compared: int = 0
     mismatches: int = 0
     cosine_min: float | None = None
+    cosine_owner: float | None = None
     cut: int = 0
     rtl: str = "not tried"
     ms: float | None = None
@@ -83,6 +92,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", help="Files with one of these in their names.")
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--images", type=Path, help="Pictures that calibrate float networks.")
+    parser.add_argument("--rtl", metavar="DEVICE", help="Build and verify --only's networks.")
     options = parser.parse_args()
     folder = os.environ.get("INTAGLIO_MODELS")
     if not folder or not Path(folder).is_dir():
@@ -101,11 +112,15 @@ def main() -> None:
         if sha not in there:
             print(f"{n}/{len(wanted)} {path}: not in {folder}", flush=True)
             continue
-        if sha in rows and not options.again:
+        if sha in rows and not options.again and not options.rtl:
             continue
         print(f"{n}/{len(wanted)} {path}", flush=True)
-        row = made(there[sha], Row(Path(path).name, there[sha].suffix[1:], repo, sha))
-        rows[sha] = asdict(row) | {"rtl": rows.get(sha, {}).get("rtl", row.rtl)}
+        if options.rtl:
+            rows[sha]["rtl"] = in_hardware(there[sha], options.rtl)
+        else:
+            row = Row(Path(path).name, there[sha].suffix[1:], repo, sha)
+            row = made(there[sha], row, known[repo].get("pixels"), options.images)
+            rows[sha] = asdict(row) | {"rtl": rows.get(sha, {}).get("rtl", row.rtl)}
         print(f"    {rows[sha]}", flush=True)
         order = [sha for entry in known.values() for sha in entry["files"].values()]
         kept = [rows[sha] for sha in order if sha in rows]
@@ -123,14 +138,55 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def made(path: Path, row: Row) -> Row:
-    """The row of one file."""
+def made(path: Path, row: Row, pixels: dict[str, list[float]] | None, pictures: Path | None) -> Row:
+    """The row of one file; `pixels` are a float network's mean and std of pixel / 255."""
     try:
         if path.suffix == ".tflite":
             return of_tflite(path, row)
+        return of_onnx(path, row, pixels or {"mean": [0.0], "std": [1.0]}, pictures)
     except IntaglioError as error:
         return Row(**asdict(row) | {"reason": str(error).replace(str(path), path.name)})
-    return Row(**asdict(row) | {"reason": "a float network: not measured yet"})
+
+
+def of_onnx(path: Path, row: Row, pixels: dict[str, list[float]], pictures: Path | None) -> Row:
+    """A float ONNX file beside onnxruntime."""
+    from gallery_floats import measured
+    from onnxruntime import __version__
+
+    network = opened(path)
+    size = input_size(network)
+    if size is None:
+        return Row(**asdict(row) | {"reason": "its size is not fixed; it is the same network"})
+    named = [Path(name) for name in load_sample_images().filenames]
+    named += sorted(p for p in pictures.iterdir() if is_picture(p))[:14] if pictures else []
+    images = np.stack([load_image(p, size, resize=True)[0] for p in named])
+    program, ours, theirs = measured(path, images, pixels["mean"], pixels["std"])
+    return Row(
+        **asdict(row)
+        | {
+            "ops": len(program.ops),
+            "mmac": round(sum(program.macs().values()) / 1e6, 1),
+            "runtime": f"onnxruntime {__version__}",
+            "images": len(images),
+            "cosine_min": ours,
+            "cosine_owner": theirs,
+            "cut": len(program.meta.get("cut", ())),
+        }
+    )
+
+
+def in_hardware(path: Path, device: str) -> str:
+    """ "verified", where two frames in Verilator have the Program's integers; or why not."""
+    from intaglio.codegen.bundle import build
+    from intaglio.codegen.running.verify import verify
+
+    try:
+        with TemporaryDirectory() as folder:
+            build(imported(path).program, target=device).write(Path(folder) / "build")
+            done = verify(Path(folder) / "build", frames=2)
+    except IntaglioError as error:
+        return f"{device}: {error}"
+    return "verified" if done.mismatches == 0 else f"{device}: {done.sentence()}"
 
 
 def of_tflite(path: Path, row: Row) -> Row:

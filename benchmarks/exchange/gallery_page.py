@@ -25,14 +25,28 @@ network was built for a device, and verified there bit by bit.
 |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---|
 """
 
+FLOATS = """
+## Float networks
+
+`intaglio quantize FILE.onnx` at 8 bits, by the default method, on the pictures of `--images`; the
+least cosine of any map beside onnxruntime's maps of the float file on three photographs, and that
+of onnxruntime's own int8 network, calibrated on the same pictures.
+
+| file | from | operations | MMAC | cut | cosine | onnxruntime int8 |
+|---|---|---:|---:|---:|---:|---:|
+"""
+
 
 def write(rows: Sequence[Mapping[str, Any]], known: Mapping[str, Any]) -> None:
     """The page."""
-    lines = [line(row) for row in rows if row["ops"]]
+    lines = [line(row) for row in rows if row["ops"] and row["format"] == "tflite"]
     total = sum(row["compared"] for row in rows)
     wrong = sum(row["mismatches"] for row in rows)
     text = HEAD + "\n".join(lines)
     text += f"\n\nTogether {total:,} integers, of which {wrong:,} differ.\n"
+    floats = [row for row in rows if row["cosine_min"] is not None]
+    if floats:
+        text += FLOATS + "\n".join(map(float_line, floats)) + "\n"
     refused = [row for row in rows if row["reason"]]
     if refused:
         text += "\n## What is not compared\n\n"
@@ -43,6 +57,15 @@ def write(rows: Sequence[Mapping[str, Any]], known: Mapping[str, Any]) -> None:
         text += "".join(f"- `{path}`, SHA-256 `{sha}`\n" for path, sha in entry["files"].items())
         text += "\n"
     PAGE.write_text(text.rstrip() + "\n", encoding="utf-8")
+
+
+def float_line(row: Mapping[str, Any]) -> str:
+    """A row of the other."""
+    cells = (
+        f"`{row['file']}`", row["repo"].partition("/")[0], row["ops"], f"{row['mmac']:.1f}",
+        row["cut"], f"{row['cosine_min']:.4f}", f"{row['cosine_owner']:.4f}",
+    )  # fmt: skip
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def line(row: Mapping[str, Any]) -> str:
