@@ -42,6 +42,7 @@ def written(path: Path, nodes: list[tuple[str, str, str]], constants: dict[str, 
         "Conv": {"pads": [1, 1, 1, 1]},
         "MaxPool": {"kernel_shape": [2, 2], "strides": [2, 2]},
         "Concat": {"axis": 1},
+        "ConvTranspose": {"strides": [2, 2]},
         "DequantizeLinear": {"axis": 0},
     }
     made = [
@@ -130,6 +131,25 @@ def test_a_function_of_a_sum_that_is_not_quantised(tmp_path: Path) -> None:
     path = written(tmp_path / "m.onnx", [*QDQ, *CONV, *silu, *OUT], constants)
     made = imported(path, RUNTIME)
     assert made.wide == ("g",)
+    found = check(path, made)
+    assert not found.reason
+    assert not found.wrong
+    assert found.differences[0].largest <= 1
+
+
+def test_a_transposed_convolution_that_is_not_quantised(tmp_path: Path) -> None:
+    r = np.random.default_rng(7)
+    constants = weights(r) | {
+        "u": r.integers(-127, 128, (4, 2, 2, 2)).astype(np.int8), "us": np.float32(0.004),
+        "uz": np.int8(0), "ub": r.normal(size=2).astype(np.float32),
+    }  # fmt: skip
+    nodes = [
+        *QDQ, ("DequantizeLinear", "u us uz", "ud"), ("ConvTranspose", "d ud ub", "c"),
+        ("Sigmoid", "c", "r"), *OUT,
+    ]  # fmt: skip
+    path = written(tmp_path / "m.onnx", nodes, constants)
+    made = imported(path, RUNTIME)
+    assert made.wide == ("r",)
     found = check(path, made)
     assert not found.reason
     assert not found.wrong

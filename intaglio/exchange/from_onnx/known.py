@@ -46,7 +46,8 @@ class Known:
         self.values: dict[str, Any] = dict(file.constants)
         self.types: dict[str, IntType] = dict(file.types)
         self.quantised = any(n.kind in OF_CODES for n in file.nodes)
-        self.wide: dict[Real, Codes] = {}  # codes of what the file does not quantise
+        # codes of values that the file does not quantise, by their identity, and the values
+        self.wide: dict[int, tuple[Any, Codes]] = {}
         self.wide_names: list[str] = []
         self.derived: dict[str, tuple[Codes, Any]] = {}
         self.read = {name for node in file.nodes for name in node.inputs} | set(file.outputs)

@@ -59,8 +59,8 @@ class Pointwise(Qonnx):
             (root,), reals = floats.codes, floats.reals
         elif isinstance(real, Real) and real.codes is not None:
             root, reals = real.codes, self.reals(real)
-        elif isinstance(real, Real) and real.floats is None and real in self.wide:
-            root = self.wide[real]
+        elif id(real) in self.wide:
+            root = self.wide[id(real)][1]
             reals = root.grid.reals(self.precision)
         else:
             return

@@ -91,9 +91,8 @@ class Settling(Known):
     def ranged(self, value: Any, node: Node) -> Codes:
         """Codes of 16 bits of a value that the file does not quantise where the Program must, with
         a scale that holds every value that can come."""
-        known = isinstance(value, Real) and value.function is None and value.floats is None
-        if known and value in self.wide:
-            return self.wide[value]
+        if id(value) in self.wide:
+            return self.wide[id(value)][1]
         reach = self.reach(value)
         if not np.isfinite(reach):
             raise node.refuse("its values must be finite; quantise its result.")
@@ -101,8 +100,7 @@ class Settling(Known):
         grid = Grid(WIDE, step if step > 0 else np.float32(1), 0)
         codes = self.settle(value, grid, node, f"{node.outputs[0]}.wide")
         self.wide_names.append(node.outputs[0])
-        if known:
-            self.wide[value] = codes
+        self.wide[id(value)] = value, codes
         self.note(node, "no code in the file, of 16 bits here")
         return codes
 
