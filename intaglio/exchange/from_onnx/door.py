@@ -93,7 +93,8 @@ def check(node: Node, name: str, attribute: Attribute, value: Any) -> None:
     kinds |= {"string": bytes, "tensor": onnx.TensorProto}
     kind = kinds.get(attribute.kind)
     values = list(value) if many and isinstance(value, Sequence) else [value]
-    if kind is not None and not all(isinstance(v, kind) for v in values):
+    single = many and not isinstance(value, Sequence)
+    if single or (kind is not None and not all(isinstance(v, kind) for v in values)):
         raise node.refuse(f"its attribute {name!r} must be {attribute.kind}, not {short(value)}.")
     if attribute.why_unused:
         return

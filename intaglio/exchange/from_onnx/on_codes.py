@@ -143,7 +143,7 @@ class OnCodes:
 
     def quantiser(self, node: Node, alone: bool) -> Quantiser | None:
         """What a QuantizeLinear or DequantizeLinear says of its codes; None where not constant."""
-        scale = self.array(node.inputs[1])
+        scale = self.array(node.inputs[1]) if len(node.inputs) > 1 else None
         if scale is None or scale.size < 1:
             return None
         zero: np.ndarray | None = np.zeros(1)

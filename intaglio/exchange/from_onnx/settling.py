@@ -14,6 +14,7 @@ from intaglio import ops
 from intaglio.channels.constants import constant_code, without_constants
 from intaglio.channels.tables import tables
 from intaglio.errors import ProgramError
+from intaglio.exchange.from_onnx.door import admit
 from intaglio.exchange.from_onnx.known import Known
 from intaglio.exchange.from_onnx.linear import rounded_sum
 from intaglio.exchange.from_onnx.on_codes import SUMS
@@ -85,8 +86,10 @@ class Settling(Known):
             if len(readers) != 1 or name in self.file.outputs:
                 return None
             node = readers[0]
-        quantises = node.kind == "QuantizeLinear"
-        return self.grid(node, node.inputs[1:]) if quantises else None
+        if node.kind != "QuantizeLinear":
+            return None
+        admit(node, self.file.opsets)
+        return self.grid(node, node.inputs[1:])
 
     def ranged(self, value: Any, node: Node) -> Codes:
         """Codes of 16 bits of a value that the file does not quantise where the Program must, with
