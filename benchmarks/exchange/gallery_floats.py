@@ -47,7 +47,7 @@ def measured(
     network = opened(path, None, Reading(None, mean, std))
     assert isinstance(network, FileNetwork)
     test, calibration = pixels[:TESTED], pixels[TESTED:]
-    program = quantize(network, calibration, QuantConfig(wbits=8, abits=8)).program
+    program = quantize(network, calibration, QuantConfig(wbits=8, abits=8, symmetric=False)).program
     ours = Simulator(program).run_dequantised(test)
     names = list(network.outputs.values())
     model = cut(path, names)

@@ -28,7 +28,7 @@ network was built for a device, and verified there bit by bit.
 FLOATS = """
 ## Float networks
 
-`intaglio quantize FILE.onnx` at 8 bits, by the default method, on the pictures of `--images`; the
+`intaglio quantize FILE.onnx --wbits 8 --abits 8 --asymmetric` on the pictures of `--images`; the
 least cosine of any map beside onnxruntime's maps of the float file on three photographs, and that
 of onnxruntime's own int8 network, calibrated on the same pictures.
 

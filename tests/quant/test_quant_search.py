@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import log2
 
 import numpy as np
@@ -9,8 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from intaglio.errors import DataError, ModelError
+from intaglio.quant.capture.export import capture
+from intaglio.quant.capture.graph import Lookup
+from intaglio.quant.capture.passes import simplify
 from intaglio.quant.ranges.grids import (
     Grid,
     activation_grid,
@@ -22,6 +27,7 @@ from intaglio.quant.ranges.grids import (
     weight_codes,
 )
 from intaglio.quant.ranges.observe import BINS, Histogram, check_images
+from intaglio.quant.ranges.scales import calibrate
 from intaglio.quant.settings.config import QuantConfig
 
 torch.set_num_threads(1)
@@ -96,6 +102,47 @@ def test_a_larger_p_clips_less() -> None:
     assert tops[0] < tops[-1]
     mse = activation_grid(seen, 4, False, QuantConfig(method="mse"))
     assert mse == activation_grid(seen, 4, False, QuantConfig(p=2))
+
+
+@given(SEEDS, st.integers(4, 8), st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_what_one_function_alone_reads_is_as_exact_as_its_results(
+    seed: int, bits: int, symmetric: bool
+) -> None:
+    """A SiLU is next to 0 far below 0: the grid may clip there, and the results are never worse."""
+    seen = histogram(values(seed, "normal") * 10 - 10)
+    config = QuantConfig(p=2, symmetric=symmetric)
+    silu = torch.nn.functional.silu
+    plain, through = (
+        activation_grid(s, bits, False, config) for s in (seen, replace(seen, through=silu))
+    )
+
+    def error(grid: Grid) -> float:
+        found = silu(grid.real(grid.codes(seen.centres))) - silu(seen.centres)
+        return float((seen.counts * found.pow(2)).sum())
+
+    assert error(through) <= error(plain) * (1 + 1e-9)
+    if not symmetric:
+        assert through.range[0] > plain.range[0] / 2
+        assert error(through) < error(plain) / 2
+
+
+def test_calibration_knows_what_one_function_alone_reads() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = (nn.Conv2d(3, 3, 1) for _ in range(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.b(nn.functional.silu(self.a(x)))
+            return self.c(nn.functional.silu(y) + y)  # type: ignore[no-any-return]  # of a module
+
+    graph = simplify(capture(Two().eval(), (3, 8, 8)))
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8), dtype=np.uint8)
+    seen = calibrate(graph, images, QuantConfig()).seen
+    tables = [node for node in graph.nodes if isinstance(node, Lookup)]
+    named = {name for name, histogram in seen.items() if histogram.through is not None}
+    assert named == {tables[0].input}
 
 
 @given(SEEDS, KINDS, st.integers(2, 8), st.booleans())

@@ -80,6 +80,9 @@ class WeightCodes:
 def activation_grid(seen: Histogram, bits: int, unsigned: bool, config: QuantConfig) -> Grid:
     """The grid with the least error by `config.method`.
 
+    Where one function alone reads the values, of what that function makes of them: a SiLU is next
+    to 0 below -8, where its argument need not be exact.
+
     Unsigned with zero point 0 where values are proved non-negative; else signed with zero point 0,
     or, unless `config.symmetric`, unsigned with any.
     """
@@ -156,8 +159,12 @@ def error(seen: Histogram, grid: Grid, config: QuantConfig) -> float:
 
 @lru_cache(CANDIDATES)
 def distances(seen: Histogram, grid: Grid) -> torch.Tensor:
-    """|x - Q(x)| of the bins' centres, kept from one p to the next."""
-    return distance(seen.centres, grid)
+    """|x - Q(x)| of the bins' centres, or of what a function makes of both; kept from one p to the
+    next."""
+    if seen.through is None:
+        return distance(seen.centres, grid)
+    x = seen.centres
+    return (seen.through(x) - seen.through(grid.real(grid.codes(x)))).abs()
 
 
 def distance(x: torch.Tensor, grid: Grid) -> torch.Tensor:

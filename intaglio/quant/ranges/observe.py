@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,12 +24,14 @@ BINS = 4096
 class Histogram:
     """`counts` (BINS,) of the values that are not 0, between `lo` <= 0 and `hi` >= 0.
 
-    Zeros, of which a ReLU makes many, are left out: every grid holds 0 exactly.
+    Zeros, of which a ReLU makes many, are left out: every grid holds 0 exactly. `through` is the
+    function of one value that alone reads them, as SiLU, whose error counts instead of theirs.
     """
 
     lo: float
     hi: float
     counts: torch.Tensor
+    through: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     @cached_property
     def centres(self) -> torch.Tensor:

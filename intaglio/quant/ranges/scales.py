@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.fixed import IntType
-from intaglio.quant.capture.graph import FloatGraph, Image
+from intaglio.quant.capture.graph import FloatGraph, Image, Lookup
 from intaglio.quant.ranges.grids import Grid, WeightCodes, activation_grid, weight_codes
 from intaglio.quant.ranges.groups import Group, groups, weight_bits
 from intaglio.quant.ranges.observe import Histogram, observe
@@ -41,7 +41,14 @@ def calibrate(
     """Group the tensors and observe them on uint8 images (N, C, H, W)."""
     found = groups(graph, config)
     group_of = {tensor: group.tensors[0] for group in found for tensor in group.read}
-    return Calibration(found, observe(graph, images, group_of, tell))
+    seen = observe(graph, images, group_of, tell)
+    for group in found:
+        readers = [r for t in group.read for r in graph.readers[t] if r.output not in group.tensors]
+        match readers:
+            case [Lookup() as only] if not set(group.tensors) & set(graph.outputs.values()):
+                name = group.tensors[0]
+                seen[name] = replace(seen[name], through=only.function)
+    return Calibration(found, seen)
 
 
 def choose(
