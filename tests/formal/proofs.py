@@ -25,6 +25,8 @@ from intaglio.hdl.add import Add
 from intaglio.hdl.axis import AxisReceiver, AxisSender
 from intaglio.hdl.concat import Concat
 from intaglio.hdl.conv import ConvEngine
+from intaglio.hdl.crop import Crop
+from intaglio.hdl.depth import DepthToSpace, SpaceToDepth
 from intaglio.hdl.depthwise import DepthwiseEngine
 from intaglio.hdl.drain import Drain
 from intaglio.hdl.fifo import Fifo
@@ -38,6 +40,7 @@ from intaglio.hdl.pad import Pad
 from intaglio.hdl.pool import MaxPool, SumPool
 from intaglio.hdl.repack import Repack
 from intaglio.hdl.requant import Scale, Scaling
+from intaglio.hdl.select import Select
 from intaglio.hdl.spi import SpiPort
 from intaglio.hdl.stream import Frame
 from intaglio.hdl.uart import UartReceiver, UartSender
@@ -99,6 +102,32 @@ def upsample() -> Case:
     kind = {"frame": frame, "size": (3, 2), "lanes": 1}
     wide = Upsample(bits=NAME_BITS, **kind)
     return Case(Upsample(bits=1, **kind), shapes.reshaped(wide, frame, BIT, 1))
+
+
+def select(channels: tuple[int, ...]) -> Case:
+    frame = Frame(4, 1, 1)
+    kind = {"frame": frame, "channels": channels, "value": 1, "lanes": 2}
+    return Case(Select(x=BIT, **kind), shapes.reshaped(Select(x=NAMES, **kind), frame, BIT, 2))
+
+
+def crop() -> Case:
+    frame = Frame(1, 2, 3)
+    kind = {"frame": frame, "rows": (1, 2, 1), "columns": (0, 3, 2), "lanes": 1}
+    return Case(Crop(bits=1, **kind), shapes.reshaped(Crop(bits=NAME_BITS, **kind), frame, BIT, 1))
+
+
+def to_depth() -> Case:
+    frame = Frame(1, 2, 2)
+    kind = {"frame": frame, "block": (2, 2), "lanes": 1}
+    wide = SpaceToDepth(x=NAMES, **kind)
+    return Case(SpaceToDepth(x=BIT, **kind), shapes.held(shapes.reshaped(wide, frame, BIT, 1)))
+
+
+def to_space() -> Case:
+    frame = Frame(4, 1, 1)
+    kind = {"frame": frame, "block": (2, 2), "lanes": 1}
+    wide = DepthToSpace(bits=NAME_BITS, **kind)
+    return Case(DepthToSpace(bits=1, **kind), shapes.held(shapes.reshaped(wide, frame, BIT, 1)))
 
 
 def concat() -> Case:
@@ -342,6 +371,9 @@ PROOFS = (
     Proof("Repack, 5 channels, 3 to 2 lanes", lambda: repack(5, 3, 2), None, 15, 4, 6, fast=True),
     Proof("Repack, 3 channels, 1 to 2 lanes", lambda: repack(3, 1, 2), None, 15, 4, 6, fast=True),
     Proof("Pad", lambda: pad((1, 0, 0, 1)), None, 26, 2, 12, fast=True),
+    Proof("Select, in order", lambda: select((-1, -1, 2, 3)), None, 26, 2, 12, fast=True),
+    Proof("Select, in another order", lambda: select((2, 3, 0, 1)), 18, 30, 10, 16),
+    Proof("Crop", crop, None, 30, 2, 12, fast=True),
     Proof("Merge", merge, None, 12, waits=3, fast=True),
     Proof("Split", split, None, 12, fast=True),
     Proof("LevelMux", level_mux, None, 12, waits=3, fast=True),
@@ -352,6 +384,8 @@ PROOFS = (
     Proof("Lookup", lookup, None, 12, 8, 6),
     Proof("LineBuffer", line_buffer, None, 20, 3, 8),
     Proof("Upsample", upsample, None, 30, 4, 8),
+    Proof("SpaceToDepth", to_depth, 18, 40, 8, 16),
+    Proof("DepthToSpace", to_space, 18, 40, 6, 16),
     Proof("Add", add, 14, 14, 8, 8),
     Proof("Scale, 2 levels", scale, 16, 22, 6, 9),
     Proof("Window", window, 18, 30, 3, 16),

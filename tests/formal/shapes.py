@@ -82,6 +82,23 @@ def reshaped(wide: Any, frame: Frame, x: IntType, lanes: int) -> Round:
     return Round({"i": Input(x, frame.beats(lanes))}, {"o": Output((x.bits,) * lanes, beats)})
 
 
+def held(round: Round) -> Round:
+    """The same of a block that takes all of `i` before it gives anything: every lane has the last
+    beat's as a source, too."""
+    ends = ("i", round.inputs["i"].beats - 1, 0)
+
+    def later(lane: Lane | None) -> Lane | None:
+        if lane is None or ends in lane.sources:
+            return lane
+        return Lane((*lane.sources, ends), lambda *values, of=lane.of: of(*values[:-1]))
+
+    outputs = {
+        name: replace(o, beats=tuple(tuple(map(later, beat)) for beat in o.beats))
+        for name, o in round.outputs.items()
+    }
+    return replace(round, outputs=outputs)
+
+
 def requantised(total: Any, scaling: Scaling, channel: int) -> Any:
     """A `Scaling` with rounding half up, by the rules of `fixed`."""
     m, b, s, offset, lo, hi = scaling.of(channel)

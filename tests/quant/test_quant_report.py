@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from models import Pyramid, pixels, trained
 
-from intaglio.detect.networks.spec import HeadSpec
+from intaglio.detect import zoo
 from intaglio.quant import QuantConfig, float_predictor, quantize
 from intaglio.quant.capture import execute
 from intaglio.quant.capture.execute import Visit, compute, tensors
@@ -63,9 +63,9 @@ def test_the_fake_model_gives_what_its_codes_stand_for() -> None:
 
 
 def test_a_head_description_travels_in_the_program() -> None:
-    model, spec = trained(Pyramid()), HeadSpec("fcos", classes=("cat", "dog"), strides=(8, 16))
-    model.head_spec = spec  # type: ignore[assignment]  # not a module
-    assert quantize(model, pixels((3, 24, 30), 2)).program.meta["head"] == spec.to_json()
+    model = zoo.load("fcos-nano")
+    meta = quantize(model, pixels((3, 96, 96), 2), QuantConfig(method="minmax")).program.meta
+    assert meta["head"] == model.head_spec.to_json()  # type: ignore[operator]  # not a module
 
 
 def test_bias_correction_restores_every_channels_mean() -> None:
