@@ -86,7 +86,8 @@ def test_what_a_failed_compilation_left_is_thrown_away(tmp_path: Path) -> None:
     folder, bad = tmp_path / "build", tmp_path / "bad"
     shutil.copytree(written(1), folder)
     bad.mkdir()
-    (bad / "g++").write_text("#!/bin/sh\nfor last; do :; done\necho half > \"$last\"\n"
+    (bad / "g++").write_text("#!/bin/sh\n[ \"$1\" = --version ] && exit\n"
+                             "for last; do :; done\necho half > \"$last\"\n"
                              "echo 'internal compiler error: bad luck' >&2\nexit 1\n")  # fmt: skip
     (bad / "g++").chmod(0o755)
     path = stock_path(tmp_path / "bin")
