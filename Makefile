@@ -87,7 +87,7 @@ gallery: $(READY) ## networks of others, from the files in $$INTAGLIO_MODELS to 
 	$(BIN)/python benchmarks/exchange/gallery.py $(ARGS)
 
 conformance: $(READY) .executorch/.ready ## our integers against other programs' integers, minutes
-	$(BIN)/python benchmarks/exchange/conformance.py $(ARGS)
+	$(BIN)/python benchmarks/conformance/conformance.py $(ARGS)
 
 # Packages that conflict with ours, for Python to look at last; only what its operators import.
 .executorch/.ready:

@@ -120,7 +120,7 @@ def olive(_: str, o: dict[str, Any], path: Path, images: np.ndarray, out: Path) 
 
         name = onnx.load(path).graph.input[0].name
 
-        class Scenes(torch.utils.data.Dataset):  # type: ignore[type-arg]
+        class Scenes(torch.utils.data.Dataset):  # type: ignore[type-arg]  # olive wants no type of its items
             def __len__(self) -> int:
                 return len(images)
 
@@ -146,7 +146,7 @@ def neural_compressor(_: str, o: dict[str, Any], path: Path, images: np.ndarray,
     from onnx_neural_compressor import data_reader
     from onnx_neural_compressor.quantization import QuantFormat, QuantType, config, quantize
 
-    class Scenes(Reader, data_reader.CalibrationDataReader):  # type: ignore[misc]
+    class Scenes(Reader, data_reader.CalibrationDataReader):  # type: ignore[misc]  # a base without types
         """Of the class that it asks for."""
 
     quantize(
