@@ -120,9 +120,8 @@ class DepthToSpace(wiring.Component):
             m.d.sync += [line_start.eq(start), buffer.addr.eq(start)]
         with m.If(row):
             m.d.sync += row_start.eq(other_row)
-        there = (buffer.have_rows > y) | ((buffer.have_rows == y) & (buffer.have_columns > x))
         m.d.comb += [
-            issue.eq(there & (outlet.free != 0)),
+            issue.eq(buffer.has(y, x) & (outlet.free != 0)),
             buffer.limit.eq(y + buffer.rows),
             buffer.height.eq(self.frame.height),
             buffer.leave.eq(row & last_y),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Elaboratable, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Elaboratable, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -69,6 +69,10 @@ class LineBuffer(wiring.Component):
                 "leave": In(1),
             }
         )
+
+    def has(self, row: Value, column: Value) -> Value:
+        """Whether a pixel of the reader's frame is complete."""
+        return (self.have_rows > row) | ((self.have_rows == row) & (self.have_columns > column))
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()

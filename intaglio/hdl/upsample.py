@@ -68,9 +68,8 @@ class Upsample(wiring.Component):
         with m.If(row):
             starts = (row_start, pixel_start, buffer.addr)
             m.d.sync += [start.eq(next_row) for start in starts]
-        there = (buffer.have_rows > y) | ((buffer.have_rows == y) & (buffer.have_columns > x))
         m.d.comb += [
-            issue.eq(there & (outlet.free != 0)),
+            issue.eq(buffer.has(y, x) & (outlet.free != 0)),
             buffer.limit.eq(y + buffer.rows),
             buffer.height.eq(self.frame.height),
             buffer.leave.eq(row & ends),
