@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.errors import ModelError
+from intaglio.fixed import rnd, rnd_inf
 from intaglio.forms import quantized_multiplier
 from intaglio.ops import Ints
 from intaglio.program import Program
@@ -87,28 +88,19 @@ def softmax(codes: Ints, step: Softmax) -> Ints:
     counted = differences >= -reach
     scaled = high(np.where(counted, differences, 0) << left, np.int64(multiplier))
     powers = np.where(counted, exponential(scaled), 0)
-    total = halves_away(powers, SUM_BITS).sum(axis=-1, keepdims=True)
+    total = rnd_inf(powers, SUM_BITS).sum(axis=-1, keepdims=True)
     bits = np.frexp(total.astype(np.float64))[1]  # exact: totals have at most 32 bits
     reciprocal = one_over(((total << (32 - bits)) - (1 << 31)).astype(np.int64))
-    over = SUM_BITS - (32 - bits)
-    shares = halves_away(high(reciprocal, powers), over + 31 - 8)
+    over = SUM_BITS - (32 - bits.astype(np.int64))
+    shares = rnd_inf(high(reciprocal, powers), over + 31 - 8)
     found: Ints = np.where(counted, np.clip(shares, 0, 255), 0) + step.lowest
     return found
 
 
 def high(a: Any, b: Any) -> Ints:
-    """The doubled high word of a 32-bit product, halves away from zero, saturating."""
+    """The doubled high word of a 32-bit product, saturating."""
     product = np.asarray(a, np.int64) * np.asarray(b, np.int64)
-    nudged = product + np.where(product >= 0, 1 << 30, 1 - (1 << 30))
-    whole = np.where(nudged >= 0, nudged >> 31, -((-nudged) >> 31))
-    found: Ints = np.minimum(whole, TOP)
-    return found
-
-
-def halves_away(x: Ints, exponent: Any) -> Ints:
-    """x / 2^exponent, rounded, halves away from zero."""
-    half = (np.int64(1) << exponent) >> 1
-    found: Ints = (x + half - (x < 0)) >> exponent
+    found: Ints = np.minimum(rnd(product, 31), TOP)
     return found
 
 
@@ -135,8 +127,8 @@ def near_zero(x: Ints) -> Ints:
     y = x + (1 << 28)
     square = high(y, y)
     cube, fourth = high(square, y), high(square, square)
-    terms = high(halves_away(fourth, 2) + cube, THIRD) + square
-    found: Ints = EIGHTH + high(EIGHTH, y + halves_away(terms, 1))
+    terms = high(rnd_inf(fourth, 2) + cube, THIRD) + square
+    found: Ints = EIGHTH + high(EIGHTH, y + rnd_inf(terms, 1))
     return found
 
 

@@ -22,25 +22,23 @@ from intaglio import ops
 from intaglio.channels.losses import announce, with_losses
 from intaglio.errors import ModelError, ProgramError
 from intaglio.exchange.cutting import QUANTISERS, Ended, ended
+from intaglio.exchange.elementwise import Elementwise, active
 from intaglio.exchange.from_onnx.door import admit
 from intaglio.exchange.from_onnx.folding import evaluate
 from intaglio.exchange.from_onnx.functions import FUNCTIONS
-from intaglio.exchange.from_onnx.linear import rounded_product
 from intaglio.exchange.from_onnx.onnx_file import TYPES, Node, OnnxFile, read
 from intaglio.exchange.from_onnx.operators import LARGEST, Operator
-from intaglio.exchange.from_onnx.places import ALIKE, MOVING, Places
+from intaglio.exchange.from_onnx.places import ALIKE, MOVING
 from intaglio.exchange.from_onnx.qonnx import QONNX_KINDS
 from intaglio.exchange.from_onnx.values import (
     Bordered,
     Codes,
-    Floats,
     Grid,
     Joined,
     Part,
     Real,
     Weights,
     real_of,
-    tabulated,
 )
 from intaglio.fixed import Arithmetic, IntType
 from intaglio.program import Program
@@ -159,7 +157,7 @@ def check_quantised(file: OnnxFile) -> None:
         )
 
 
-class Importer(Places):
+class Importer(Elementwise):
     """Quantisers, functions and everything that is no layer with weights."""
 
     def image(
@@ -395,97 +393,6 @@ class Importer(Places):
 
     # --- between layers ---
 
-    def clamp(self, node: Node, x: Any, lo: Fraction | None, hi: Fraction | None) -> Any:
-        """Bounds on a real value."""
-        real = self.real(node, x)
-        if isinstance(real, Joined):
-            return Joined(tuple(self.clamp(node, part, lo, hi) for part in real.parts))
-        if real.function is None:
-            return real.clamped(lo, hi)
-        low = -np.inf if lo is None else float(lo)
-        high = np.inf if hi is None else float(hi)
-        floats = real.floats and real.floats.clamped(lo, hi)
-        return replace(real, function=np.clip(real.function, low, high), floats=floats)
-
-    def clip(self, node: Node, x: list[Any]) -> Any:
-        """Clip of reals, or of codes."""
-        bounds: list[Fraction | None] = []
-        for n, word in ((1, "min"), (2, "max")):
-            value = self.array(node, n, node.attributes.get(word))
-            number = np.asarray(np.nan if value is None else value, dtype=np.float64)
-            if number.size != 1 or (value is not None and np.isnan(number).any()):
-                raise node.refuse(f"its {word} must be one number that is not NaN.")
-            limit = number.item()
-            if value is None or limit == {"min": -np.inf, "max": np.inf}[word]:
-                bounds.append(None)
-            else:
-                bounds.append(Fraction(min(max(limit, -(2.0**200)), 2.0**200)))
-        lo, hi = bounds
-        if lo is not None and hi is not None:
-            lo = min(lo, hi)
-        if isinstance(x[0], Codes):
-            grid = x[0].grid
-            step, zero = Fraction(float(grid.scale)), grid.zero
-            low, high = ((v - zero) * step if v is not None else None for v in (lo, hi))
-            return self.settle(real_of(x[0]).clamped(low, high), grid, node)
-        return self.clamp(node, x[0], lo, hi)
-
-    def elementwise(self, node: Node, x: list[Any]) -> Any:
-        """Sums of two tensors; a constant's scaling or shift; x * f(x)."""
-        a, b = (self.constant(v) for v in x[:2])
-        if not active(a) and not active(b):
-            raise node.refuse("one of its operands must be an activation, not a constant.")
-        if active(a) and active(b):
-            made = self.combined(node, self.real(node, a), self.real(node, b))
-            self.check_views(node, 0, 1)
-            return made
-        n = int(active(b))
-        real, one = self.real(node, (a, b)[n]), np.ones(1)
-        constant = self.spread(node, (b, a)[n], n).astype(np.float64)
-        floats = self.stepped(node, real, constant, 1 - n)
-        if n and node.kind == "Div":
-            if floats is None:
-                raise node.refuse("it must divide by a constant; quantise the quotient before.")
-            return tabulated(floats)
-        match node.kind:
-            case "Mul":
-                return self.affine(node, real, constant, 0 * one, floats)
-            case "Div":
-                with np.errstate(divide="ignore"):
-                    return self.affine(node, real, 1 / constant, 0 * one, floats)
-            case "Add":
-                return self.affine(node, real, one, constant, floats)
-        moved = constant if n else -constant
-        return self.affine(node, real, -one if n else one, moved, floats)
-
-    def combined(self, node: Node, first: Any, second: Any) -> Any:
-        """Two activations."""
-        if node.kind in ("Add", "Sub"):
-            return self.sum(node, first, second, 1 if node.kind == "Add" else -1)
-        if node.kind == "Mul":
-            return self.product(node, first, second)
-        raise node.refuse("it must divide by a constant.")
-
-    def product(self, node: Node, a: Any, b: Any) -> Real:
-        """x * f(x), as SiLU and hard-swish are written: one table."""
-        roots = [(v, w) for v in self.rooted(a) for w in self.rooted(b) if v.root == w.root]
-        if not roots:
-            raise node.refuse(
-                "two tensors must not be multiplied unless one is a function of the other, as in"
-                " SiLU; remove attention or gates from the model."
-            )
-        one, two = roots[0]
-        values = one.reals * two.reals
-        floats = None
-        if self.runtime:
-            floats = Floats((one.root,), values)
-            linear = node.kind == "QLinearMul"
-            type = one.grid.type if linear else self.on_codes.type_of(node)
-            if type is not None:
-                pair = (one.codes, one.grid), (two.codes, two.grid)
-                floats = replace(floats, settled=partial(rounded_product, type, *pair))
-        return Real((), codes=one.root, function=values, floats=floats)
-
     def concat(self, node: Node, x: list[Any]) -> Any:
         """Channels side by side: of codes at once, of reals when they are quantised."""
         self.check_axis(node, range(len(x)))
@@ -507,17 +414,3 @@ class Importer(Places):
             raise node.refuse("its operands must all be N x C x H x W, or all N x C.")
         if node.attributes["axis"] not in (1, 1 - len(views[0])):
             raise node.refuse("it must join channels (axis 1); cut the model before it.")
-
-    def check_views(self, node: Node, *places: int) -> None:
-        """Operands of a sum must have one shape, so that none is repeated."""
-        views = [self.view(node, n) for n in places]
-        if len(set(views)) > 1:
-            raise node.refuse(
-                f"its operands must have one shape, not {views[0]} and {views[1]}; enlarge the"
-                " smaller one before, with Resize."
-            )
-
-
-def active(value: Any) -> bool:
-    """Whether it is an activation."""
-    return isinstance(value, (Codes, Real, Joined, Bordered))

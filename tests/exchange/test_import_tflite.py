@@ -245,6 +245,19 @@ def test_several_inputs_are_the_channels_of_one_image(tmp_path: Path) -> None:
     equal(path)
 
 
+def test_a_bias_is_of_the_type_that_its_layer_names(tmp_path: Path, cli: Cli) -> None:
+    for named, code in ((0, 0), (Type.INT64, 0), (Type.INT32, 2)):
+        net = Net(np.random.default_rng(18), Type.INT16)
+        y = net.conv(net.input(1, 4, 4, 2), 2, 3)
+        net.operators[-1].builtinOptions.quantizedBiasType = named
+        path = tmp_path / "net.tflite"
+        path.write_bytes(net.content(y))
+        found = cli("import", path, "-o", tmp_path / "net.intaglio")
+        assert found[0] == code
+        if code:
+            refused(found, "its quantized_bias_type must be int64, as its bias")
+
+
 def test_inputs_of_several_sizes_are_refused(tmp_path: Path, cli: Cli) -> None:
     net = Net(np.random.default_rng(17))
     a, b = net.input(1, 5, 4, 3), net.input(1, 6, 4, 3)

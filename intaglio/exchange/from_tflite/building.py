@@ -116,7 +116,7 @@ class Building:
             self.builder.add(joint, flat.type)
         x = self.builder.tensors[self.whole]
         channels = self.fed[number]
-        if number not in self.fed or (len(channels), *x.shape[1:], x.type) != (*shape, flat.type):
+        if (len(channels), *x.shape[1:], x.type) != (*shape, flat.type):
             raise op.refuse(
                 "the file's inputs must be of one type, height and width, which are then the"
                 " channels of one image; convert the model for such."

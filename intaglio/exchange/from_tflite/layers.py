@@ -19,7 +19,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from intaglio.exchange.from_tflite.building import Building, Held, window_of
-from intaglio.exchange.from_tflite.flat import Array, Flat, Operator
+from intaglio.exchange.from_tflite.flat import NAMES, Array, Flat, Operator
 from intaglio.fixed import EXACT_LIMIT, IntType, Rounding, requantise
 from intaglio.multiplier import short
 from intaglio.ops import Conv2d, Requant
@@ -64,6 +64,8 @@ class Layers(Building):
         x = self.input(op)
         c, h, w = self.shape(x)
         weight = self.weights_of(op, 2)
+        if op.options.quantSpec:
+            raise op.refuse("it must have no quant_spec; convert the model without one.")
         data, size = integers(weight), weight.shape[1]
         if op.options.weightsFormat or size not in (c * h * w, c):
             raise op.refuse(
@@ -173,6 +175,12 @@ class Layers(Building):
             return np.zeros(count, np.int64)
         bias = self.constant(op, 2)
         kind = "INT64" if self.wide(op) else "INT32"
+        asked = getattr(op.options, "quantizedBiasType", 0)
+        if asked and NAMES.get(asked) != kind:
+            raise op.refuse(
+                f"its quantized_bias_type must be {kind.lower()}, as its bias; convert the model"
+                " anew."
+            )
         if bias.kind != kind or bias.shape != (count,):
             raise op.refuse(
                 f"its bias must be {count} values of {kind.lower()}, not {bias.kind.lower()} of"

@@ -66,6 +66,8 @@ def gathered(file: File) -> dict[int, Table]:
     for number, op in enumerate(file.operators):
         if op.kind != "GATHER" or not op.outputs or maker("GATHER", op.outputs[0], 2) != number:
             continue
+        if op.options.axis or op.options.batchDims:
+            continue
         values, add = file.tensors[op.inputs[0]], maker("ADD", op.inputs[1], 2)
         if values.kind not in CODES or values.data is None or values.data.ndim != 1 or add is None:
             continue
