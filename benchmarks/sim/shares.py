@@ -108,8 +108,8 @@ def steps_of(program: Program, images: Any, rounds: int) -> Counter[str]:
     finally:
         workspace.Binder = usual  # type: ignore[misc]  # as above
     shapes = {name: (1, *program.tensors[name].shape) for name in wanted}
-    results = {name: np.empty(shapes[name], kind) for name, kind in wanted.items()}
-    space.begin(images, 0, results)
+    results = [np.empty(shapes[name], kind) for name, kind in wanted.items()]
+    space.begin(workspace.Batch.of(images), 0, [workspace.Batch.of(array) for array in results])
     space.steps.run()
     function = ctypes.CFUNCTYPE(None, *(ctypes.c_int64,) * 4)
     names = binders[0].names + ["maps out"] * len(wanted)

@@ -19,7 +19,7 @@ from intaglio.sim.buffers import given
 from intaglio.sim.isa import Isa, choose
 from intaglio.sim.plan import make_plan
 from intaglio.sim.reference import narrowed
-from intaglio.sim.workspace import Workspace, make_workspace
+from intaglio.sim.workspace import Batch, Workspace, make_workspace
 from intaglio.system.threads import most, processors
 
 Array = NDArray[Any]
@@ -55,6 +55,8 @@ class Simulator:
         self._plan = make_plan(program, trace, choose(isa))
         wanted = tuple(program.tensors.values()) if trace else program.outputs
         self._wanted = {t.name: numpy_type(t.type) for t in wanted}
+        self._shapes = [(t.name, t.shape, self._wanted[t.name]) for t in wanted]
+        self._given = np.dtype(given(program.inputs[0].type))
         convs = enumerate(program.of_kind(Conv2d))
         self._narrow = {op.output: i for i, op in convs if narrowed(op, program) is not None}
         self._alone: SimpleQueue[Workspace] = SimpleQueue()
@@ -75,23 +77,20 @@ class Simulator:
         """
         check_images(self.program, images)
         count = len(images)
-        (x,) = self.program.inputs
-        pixels = np.ascontiguousarray(images, dtype=given(x.type))
-        results = {
-            name: np.empty((count, *self.program.tensors[name].shape), dtype=dtype)
-            for name, dtype in self._wanted.items()
-        }
+        pixels = np.ascontiguousarray(images, dtype=self._given)
+        results = {name: np.empty((count, *shape), kind) for name, shape, kind in self._shapes}
+        batches = Batch.of(pixels), [Batch.of(array) for array in results.values()]
         share = count == 1 and self._together > 1 and self._macs >= WORTH
         several = share or min(self.threads, count) > 1
         if several and self._pool is None:
             self._pool = ThreadPoolExecutor(self.threads)
         if share:
-            counts = [self._run_shared(pixels, results)]
+            counts = [self._run_shared(*batches)]
         elif several:
             assert self._pool is not None
-            counts = list(self._pool.map(lambda n: self._run(pixels, n, results), range(count)))
+            counts = list(self._pool.map(lambda n: self._run(n, *batches), range(count)))
         else:
-            counts = [self._run(pixels, n, results) for n in range(count)]
+            counts = [self._run(n, *batches) for n in range(count)]
         self.overflows = {name: sum(c[i] for c in counts) for name, i in self._narrow.items()}
         return results
 
@@ -104,7 +103,7 @@ class Simulator:
         """As the Program and the settings given: a copy elsewhere plans for the processor there."""
         return partial(Simulator, **self._settings), (self.program,)
 
-    def _run(self, pixels: Array, n: int, results: dict[str, Array]) -> list[int]:
+    def _run(self, n: int, pixels: Batch, results: list[Batch]) -> list[int]:
         """Image n, into its place of the results, by this thread; the overflow counts."""
         try:
             space = self._alone.get_nowait()
@@ -116,7 +115,7 @@ class Simulator:
         self._alone.put(space)
         return counts
 
-    def _run_shared(self, pixels: Array, results: dict[str, Array]) -> list[int]:
+    def _run_shared(self, pixels: Batch, results: list[Batch]) -> list[int]:
         """The only image, by all threads."""
         assert self._pool is not None
         with self._lock:
@@ -148,7 +147,7 @@ def numpy_type(type: IntType) -> np.dtype[Any]:
 def check_images(program: Program, images: Array) -> None:
     """Raise DataError unless `images` are integers (N, C, H, W) of the input's shape and range."""
     (x,) = program.inputs
-    if not isinstance(images, np.ndarray) or not np.issubdtype(images.dtype, np.integer):
+    if not isinstance(images, np.ndarray) or images.dtype.kind not in "iu":
         kind = getattr(images, "dtype", type(images).__name__)
         raise DataError(f"Images must be an integer array (N, C, H, W), not {kind}.")
     if images.shape[1:] != x.shape:

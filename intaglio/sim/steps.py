@@ -14,7 +14,7 @@ import ctypes
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -258,7 +258,7 @@ class Steps:
 
     def run(self) -> None:
         """All steps, by this thread alone."""
-        function_of(run_alone, 2)(self.table.ctypes.data, len(self.table))
+        function_of(run_alone, 2)(self.addresses[0], len(self.table))
 
     def lead(self) -> None:
         """All steps since `begin`, with the help of those who attend; none is among them behind
@@ -269,7 +269,7 @@ class Steps:
         """Help with images as they come; back when for a while none has come."""
         function_of(run_attending, 5)(*self.addresses, worker)
 
-    @property
+    @cached_property
     def addresses(self) -> tuple[int, int, int, int]:
         """What `lead` and `attend` share."""
         table, counts, gate = self.table, self.counts, self.gate
