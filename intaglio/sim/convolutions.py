@@ -44,26 +44,25 @@ class Convolutions(Buffers):
 
     def conv(self, op: Conv2d, node: Node) -> None:
         """A convolution and the Requant behind it."""
-        scaling = self.scaling(node.requant) if node.requant else self.unscaled()
-        rest = (scaling, int(node.requant is not None))
+        scaling = self.scaling(node.requant) if node.requant else None
         made, registers = self.arrays[node.output], op.output in self.plan.tables
         out = made if registers else made.reshape(-1, made.shape[2])
         match self.plan.sums[op.output].kind:
             case "winograd" | "winograd bytes" | "winograd oblong" as kind:
-                self.winograd(op, FORMS[kind], kind, rest, out, made)
+                self.winograd(op, FORMS[kind], kind, scaling, out, made)
             case "bytes" | "pairs" if registers:
                 self.codes(op, made)
             case "bytes" | "pairs":
-                self.packed(op, rest, out)
+                self.packed(op, scaling, out)
             case "lanes":
                 self.lanes(op, made)
             case "tiles":
                 self.tiles(op, made)
             case _:
-                self.plain(op, rest, out)
+                self.plain(op, scaling, out)
 
     def winograd(
-        self, op: Conv2d, form: Form, kind: Tiled, rest: tuple[Any, ...], out: Array,
+        self, op: Conv2d, form: Form, kind: Tiled, scaling: Scaling | None, out: Array,
         made: Array,
     ) -> None:  # fmt: skip
         unit, packed_weight = self.unit(), self.plan.sums[op.output].weight
@@ -93,7 +92,7 @@ class Convolutions(Buffers):
         else:
             gather = transforms.gather_of(unit.isa, kind)
             self.call(
-                steps.conv_winograd, work, gather, *first, *rest, *inside,
+                steps.conv_winograd, work, gather, *first, scaling, *inside,
                 self.buffer(op, "sums"), out, cin, **share,
             )  # fmt: skip
 
@@ -186,7 +185,7 @@ class Convolutions(Buffers):
             size=chunks * parts.splits, part=1,
         )  # fmt: skip
 
-    def packed(self, op: Conv2d, rest: tuple[Any, ...], out: Array) -> None:
+    def packed(self, op: Conv2d, scaling: Scaling | None, out: Array) -> None:
         unit, sums = self.unit(), self.plan.sums[op.output]
         operand = packed.OPERANDS[sums.kind]
         lowest = self.program.tensors[op.input].type.lo if operand == "bytes" else 0
@@ -199,15 +198,15 @@ class Convolutions(Buffers):
         share = whole(-(-len(out) // self.workers), unit.pixels)
         self.call(
             steps.conv_packed, blocks.narrow, blocks.wide, unit.pixels, rows, sums.weight, start,
-            offsets, window, self.forced(op), *rest, self.buffer(op, "columns"),
+            offsets, window, self.forced(op), scaling, self.buffer(op, "columns"),
             self.buffer(op, "sums"), out, self.overflow(op), size=len(out), part=min(share, TILE),
         )  # fmt: skip
 
-    def plain(self, op: Conv2d, rest: tuple[Any, ...], out: Array) -> None:
+    def plain(self, op: Conv2d, scaling: Scaling | None, out: Array) -> None:
         sums = self.plan.sums[op.output]
         x = self.bordered(op, np.int64 if sums.kind == "exact" else np.int16, flat=True)
         rows = x.reshape(x.shape[0], -1)
-        first = (rows, sums.weight, self.window(op, x), self.forced(op), *rest)
+        first = (rows, sums.weight, self.window(op, x), self.forced(op), scaling)
         last = (self.buffer(op, "sums"), out, self.overflow(op))
         if sums.kind == "depthwise":
             self.call(steps.depthwise, *first, *last, size=len(out), part=TILE)
@@ -219,11 +218,6 @@ class Convolutions(Buffers):
         """The counts of one convolution, a worker each."""
         counts: Ints = self.overflows[self.convs[op.output]]
         return counts
-
-    def unscaled(self) -> Scaling:
-        """A Scaling that is not used, of the right type."""
-        nothing = np.zeros(0, dtype=np.int64)
-        return Scaling(nothing.astype(np.int32), nothing, nothing, 0, 0, 0, 0)
 
     def window(self, op: Conv2d, x: Array) -> Window:
         """How the kernels walk the bordered input (H, W, C)."""

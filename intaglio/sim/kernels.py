@@ -171,6 +171,15 @@ def requant_rows(x: Any, scaling: Scaling, out: Any, first: int, last: int) -> N
 
 
 @jit
+def requant_rows_trn(x: Any, scaling: Scaling, out: Any, first: int, last: int) -> None:
+    """`requant_rows` where the rounding is TRN: by itself, for it compiles in a third of the time
+    and is what most networks need alone."""
+    shape = x.shape[1], x.shape[2]
+    for i in range(first, last):
+        requant_by(line(x, i).reshape(shape), scaling, TRN, line(out, i).reshape(shape))
+
+
+@jit
 def copy(source: Any, out: Any) -> None:
     """The first values of source. Assigning a slice does the same but compiles for seconds."""
     for i in range(out.size):

@@ -103,18 +103,19 @@ def force(acc: Any, count: int, channels: int, forced: Forced) -> int:
 
 @jit
 def finish(
-    acc: Any, first: int, count: int, forced: Forced, scaling: Scaling, fused: int, out: Any
+    acc: Any, first: int, count: int, forced: Forced, scaling: Scaling | None, out: Any
 ) -> int:
-    """Force a tile of sums, then requantise it into `out`, or store it as it is."""
+    """Force a tile of sums, then requantise it into `out`, or store it as it is. Numba compiles but
+    the one of both that the type of `scaling` asks for."""
     hits = 0
     if forced.mode == WRAP or forced.mode == SATURATE_END:
         hits = force(acc, count, out.shape[1], forced)
     tile = out[first : first + count]
-    if fused:
-        requant(acc, scaling, tile, 0, count)
-    else:
+    if scaling is None:
         for p in range(count):
             copy(acc[p], tile[p])
+    else:
+        requant(acc, scaling, tile, 0, count)
     return hits
 
 
@@ -124,8 +125,7 @@ def conv(
     weight: Any,
     window: Window,
     forced: Forced,
-    scaling: Scaling,
-    fused: int,
+    scaling: Scaling | None,
     cols: Any,
     acc: Any,
     out: Any,
@@ -134,7 +134,7 @@ def conv(
     last: int,
     worker: int,
 ) -> None:
-    """Conv2d of output pixels first ... last - 1, and the Requant behind it when `fused`.
+    """Conv2d of output pixels first ... last - 1, and the Requant behind it if there is one.
 
     x (H, W * C) bordered; weight (groups, Cout / groups, K) with K and Cout / groups padded by
     zeros to ALIGN and 2; cols (workers, TILE, K); acc (workers, TILE, Cout + 1): the padded channel
@@ -151,7 +151,7 @@ def conv(
                 overflow[worker] += dot_saturating(columns, weight[g], count, forced, sums)
             else:
                 dot(columns, weight[g], count, sums)
-        overflow[worker] += finish(tile, p, count, forced, scaling, fused, out)
+        overflow[worker] += finish(tile, p, count, forced, scaling, out)
 
 
 @jit
@@ -160,8 +160,7 @@ def depthwise(
     weight: Any,
     window: Window,
     forced: Forced,
-    scaling: Scaling,
-    fused: int,
+    scaling: Scaling | None,
     acc: Any,
     out: Any,
     overflow: Any,
@@ -186,4 +185,4 @@ def depthwise(
                     w = weight[ky * window.runs + kx]
                     for c in range(channels):
                         sums[c] = whole(sums[c] + whole(whole(taps[c]) * whole(w[c])))
-        overflow[worker] += finish(tile, start, count, forced, scaling, fused, out)
+        overflow[worker] += finish(tile, start, count, forced, scaling, out)

@@ -97,6 +97,12 @@ def requant(p: Any, first: int, last: int, worker: int) -> int:
 
 
 @jit
+def requant_trn(p: Any, first: int, last: int, worker: int) -> int:
+    kernels.requant_rows_trn(*p[0], first, last)
+    return 0
+
+
+@jit
 def add(p: Any, first: int, last: int, worker: int) -> int:
     kernels.add(*p[0], first, last)
     return 0
@@ -189,9 +195,11 @@ def planes(p: Any, first: int, last: int, worker: int) -> int:
 def words(value: Any) -> list[int]:
     """A tuple of arrays, integers and tuples as Numba lays it out, in 64-bit words: an array is
     its owner twice (nobody: whoever made the list keeps it), size, item size, address, shape,
-    strides; a kernel is its address."""
+    strides; a kernel is its address, and what is not there a word that nobody reads."""
     if isinstance(value, Pointer):
         return [value.address]
+    if value is None:
+        return [0]
     if isinstance(value, np.ndarray):
         head = [0, 0, value.size, value.itemsize, value.ctypes.data]
         return [*head, *value.shape, *value.strides]
@@ -208,8 +216,8 @@ def planes_turned(p: Any, first: int, last: int, worker: int) -> int:
 
 # Kernels of maps that may lie inside a border of their own.
 MAPS = (
-    requant, add, add_narrow, maxpool, sumpool, picked, selected, deepened, spread, place, lookup,
-    lookup_bytes, border, pixels, pixels_of_three, planes, planes_turned,
+    requant, requant_trn, add, add_narrow, maxpool, sumpool, picked, selected, deepened, spread,
+    place, lookup, lookup_bytes, border, pixels, pixels_of_three, planes, planes_turned,
 )  # fmt: skip
 
 

@@ -129,7 +129,9 @@ class Binder(Convolutions):
                 self.conv(op, node)
             case Requant():
                 scaling = self.scaling(op)
-                self.call(steps.requant, self.arrays[op.input], scaling, out, **rows)
+                truncated = scaling.rounding == kernels.TRN
+                kernel = steps.requant_trn if truncated else steps.requant
+                self.call(kernel, self.arrays[op.input], scaling, out, **rows)
             case Add():
                 operands = (self.arrays[op.a], self.arrays[op.b])
                 scaling = self.sum_scaling(op)

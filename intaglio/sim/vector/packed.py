@@ -106,8 +106,7 @@ def conv(
     offsets: Ints,
     window: Window,
     forced: Forced,
-    scaling: Scaling,
-    fused: int,
+    scaling: Scaling | None,
     bases: Ints,
     acc: Any,
     out: Any,
@@ -116,7 +115,7 @@ def conv(
     last: int,
     worker: int,
 ) -> None:
-    """Conv2d of output pixels first ... last - 1, and the Requant behind it when `fused`.
+    """Conv2d of output pixels first ... last - 1, and the Requant behind it if there is one.
 
     narrow, wide  addresses of a `dots.Blocks`
     pixels        of a block
@@ -156,7 +155,7 @@ def conv(
                             pieces, quads, w, step, s, to + p * pitch, pitch,
                         ),
                     )  # fmt: skip
-        overflow[worker] += finish(sums, tile, count, forced, scaling, fused, out)
+        overflow[worker] += finish(sums, tile, count, forced, scaling, out)
 
 
 @jit

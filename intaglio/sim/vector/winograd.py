@@ -17,7 +17,7 @@ from intaglio.ops import Ints
 from intaglio.sim.compiled import caller, inlined, jit
 from intaglio.sim.dots import call_block
 from intaglio.sim.isa import Unit
-from intaglio.sim.kernels import TRN, Scaling, requant_channels
+from intaglio.sim.kernels import TRN, Scaling, copy, requant_channels
 from intaglio.sim.vector.forms import Form
 from intaglio.sim.vector.packed import DTYPES, Map, Requantised
 
@@ -156,36 +156,46 @@ def multiply(
 @inlined
 def store_by(
     sums: Any, tile: int, sides: tuple[int, int], size: tuple[int, int], channel: int, outs: int,
-    scaling: Scaling, rounding: int, fused: bool, out: Any,
+    scaling: Scaling, rounding: int, out: Any,
 ) -> None:  # fmt: skip
-    """`store` with what it does known beforehand, so that its innermost loop is one of vectors."""
+    """`store` with the rounding known beforehand, so that its innermost loop is one of vectors."""
     (tall, wide), (height, width) = sides, size
     across = (width + wide - 1) // wide
     top, left = tile // across * tall, tile % across * wide
     for i in range(min(tall, height - top)):
         for j in range(min(wide, width - left)):
             row, codes = sums[i * wide + j], out[(top + i) * width + left + j]
-            if fused:
-                requant_channels(row, scaling, rounding, channel, outs, codes)
-            else:
-                part = codes[channel : channel + outs]
-                for c in range(part.size):
-                    part[c] = row[c]
+            requant_channels(row, scaling, rounding, channel, outs, codes)
+
+
+@jit
+def store_sums(
+    sums: Any, tile: int, sides: tuple[int, int], size: tuple[int, int], channel: int, outs: int,
+    out: Any,
+) -> None:  # fmt: skip
+    """`store` without a Requant."""
+    (tall, wide), (height, width) = sides, size
+    across = (width + wide - 1) // wide
+    top, left = tile // across * tall, tile % across * wide
+    for i in range(min(tall, height - top)):
+        for j in range(min(wide, width - left)):
+            at = (top + i) * width + left + j
+            copy(sums[i * wide + j], out[at][channel : channel + outs])
 
 
 @jit
 def store(
     sums: Any, tile: int, sides: tuple[int, int], size: tuple[int, int], channel: int, outs: int,
-    scaling: Scaling, fused: int, out: Any,
+    scaling: Scaling | None, out: Any,
 ) -> None:  # fmt: skip
     """The sums (pixels, GROUP) of a tile into `out`, `outs` channels from `channel` on, requantised
-    when `fused`; pixels beyond the map are left out."""
-    if fused and scaling.rounding == TRN:
-        store_by(sums, tile, sides, size, channel, outs, scaling, TRN, True, out)
-    elif fused:
-        store_by(sums, tile, sides, size, channel, outs, scaling, scaling.rounding, True, out)
+    if there is a `scaling`; pixels beyond the map are left out."""
+    if scaling is None:
+        store_sums(sums, tile, sides, size, channel, outs, out)
+    elif scaling.rounding == TRN:
+        store_by(sums, tile, sides, size, channel, outs, scaling, TRN, out)
     else:
-        store_by(sums, tile, sides, size, channel, outs, scaling, TRN, False, out)
+        store_by(sums, tile, sides, size, channel, outs, scaling, scaling.rounding, out)
 
 
 @jit
@@ -196,8 +206,7 @@ def conv(
     weight: Any,
     begins: Any,
     start: Any,
-    scaling: Scaling,
-    fused: int,
+    scaling: Scaling | None,
     points: Any,
     places: Any,
     products: Any,
@@ -246,7 +255,7 @@ def conv(
                             start.ctypes.data + (g + c) * 4, sums.ctypes.data + 4 * c, GROUP * 4,
                         ),
                     )  # fmt: skip
-                store(sums, begin + t, sides, size, g, outs, scaling, fused, out)
+                store(sums, begin + t, sides, size, g, outs, scaling, out)
 
 
 @jit
