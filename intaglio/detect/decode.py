@@ -6,6 +6,7 @@ NumPy only. This is the one part of a detector that stays in floating point afte
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +20,7 @@ from intaglio.detect.heads.scores import scored
 from intaglio.detect.networks.spec import HeadSpec as HeadSpec
 from intaglio.detect.networks.spec import spec_of as spec_of
 
-AT_ONCE = 512  # boxes that are all compared with each other; of more, each kept one with the others
+AT_ONCE = 512  # boxes whose pairs are looked up at once; of more, each kept one meets the others
 
 
 @dataclass(frozen=True)
@@ -104,17 +105,18 @@ def nms(
     A box is dropped if its IoU with a kept box of its label exceeds `threshold`.
     """
     order = np.argsort(-scores, kind="stable")
-    kept: list[int] = []
     if len(order) <= AT_ONCE:
         best_first, named = boxes[order], labels[order]
-        free = ~((iou(best_first, best_first) > threshold) & (named[:, None] == named))
+        better, worse = np.nonzero(np.triu(named[:, None] == named, 1))
+        rivals = overlaps(best_first[better], best_first[worse]) > threshold
+        worse = worse[rivals]
+        ends = np.bincount(better[rivals], minlength=len(order)).cumsum().tolist()
         alive = np.ones(len(order), dtype=np.bool_)
-        while alive.any() and (limit is None or len(kept) < limit):
-            best = int(alive.argmax())
-            kept.append(int(order[best]))
-            alive[best] = False
-            alive &= free[best]
-        return np.array(kept, dtype=np.int64)
+        for one, (first, last) in enumerate(pairwise([0, *ends])):
+            if alive[one]:
+                alive[worse[first:last]] = False
+        return order[np.flatnonzero(alive)[:limit]]
+    kept: list[int] = []
     while len(order) and (limit is None or len(kept) < limit):
         best, order = order[0], order[1:]
         kept.append(int(best))
@@ -126,7 +128,12 @@ def nms(
 
 def iou(a: Floats, b: Floats) -> Floats:
     """Intersection over union of (n, 4) and (m, 4) boxes: (n, m); 0 where both are empty."""
-    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a.T[:, :, None], b.T[:, None, :]
+    return overlaps(a[:, None], b)
+
+
+def overlaps(a: Floats, b: Floats) -> Floats:
+    """The same of boxes (..., 4) side by side."""
+    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = (np.moveaxis(boxes, -1, 0) for boxes in (a, b))
     width = np.minimum(ax1, bx1) - np.maximum(ax0, bx0)
     height = np.minimum(ay1, by1) - np.maximum(ay0, by0)
     shared = width.clip(0.0) * height.clip(0.0)

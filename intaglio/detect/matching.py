@@ -41,6 +41,7 @@ class Evaluation(COCOeval):  # type: ignore[misc]  # without types
         p.imgIds, p.catIds = list(np.unique(p.imgIds)), list(np.unique(p.catIds))
         p.maxDets = sorted(p.maxDets)
         self._prepare()
+        self._near = dict(self._overlaps())
         self._paramsEval = copy.deepcopy(p)
 
     def accumulate(self, p: Any = None) -> None:
@@ -69,24 +70,39 @@ class Evaluation(COCOeval):  # type: ignore[misc]  # without types
             "scores": scores,
         }  # fmt: skip
 
-    def _columns(self, category: int) -> Iterator[Column]:
-        """Of every image that has any, in order."""
+    def _overlaps(self) -> Iterator[tuple[int, list[tuple[int, float]]]]:
+        """Each detection, by its id, that is near a box of its class: which of those in its image,
+        and by what overlap. Of an image all at once: pycocotools would be asked for each class."""
         least = min(*self.params.iouThrs, CLOSE)
         for image in self.params.imgIds:
-            boxes, seen = self._gts[image, category], self._dts[image, category]
+            named = [
+                (category, number, box)
+                for category in self.params.catIds
+                for number, box in enumerate(self._gts.get((image, category), ()))
+            ]
+            seen = self.cocoDt.imgToAnns.get(image)
+            if not named or not seen:
+                continue
+            crowd = [int(box["iscrowd"]) for _, _, box in named]
+            overlaps = iou([one["bbox"] for one in seen], [box["bbox"] for *_, box in named], crowd)
+            found: dict[int, list[tuple[int, float]]] = {}
+            for n, k in zip(*map(np.ndarray.tolist, np.nonzero(overlaps >= least)), strict=True):
+                category, number, _ = named[k]
+                if seen[n]["category_id"] == category:
+                    found.setdefault(seen[n]["id"], []).append((number, float(overlaps[n, k])))
+            yield from found.items()
+
+    def _columns(self, category: int) -> Iterator[Column]:
+        """Of every image that has any, in order."""
+        for image in self.params.imgIds:
+            boxes, seen = self._gts.get((image, category)), self._dts.get((image, category))
             if not boxes and not seen:
                 continue
-            seen = sorted(seen, key=lambda one: -float(one["score"]))[: self.params.maxDets[-1]]
-            near = []
-            if boxes and seen:
-                crowd = [int(one["iscrowd"]) for one in boxes]
-                pairs = [one["bbox"] for one in seen], [one["bbox"] for one in boxes]
-                for n, row in enumerate(iou(*pairs, crowd).tolist()):
-                    found = [(box, overlap) for box, overlap in enumerate(row) if overlap >= least]
-                    if found:
-                        near.append((n, found))
+            seen = sorted(seen or (), key=worst_last)[: self.params.maxDets[-1]]
+            near = [(n, self._near[one["id"]]) for n, one in enumerate(seen)
+                    if one["id"] in self._near]  # fmt: skip
             areas = [one["area"] for one in seen]
-            yield Column([one["score"] for one in seen], areas, boxes, near)
+            yield Column([one["score"] for one in seen], areas, boxes or [], near)
 
     def _matched(self, columns: Sequence[Column], area: Sequence[float]) -> tuple[Bits, Bits, int]:
         """For every overlap and detection, whether it has a box and whether it does not count; and
@@ -109,6 +125,11 @@ class Evaluation(COCOeval):  # type: ignore[misc]  # without types
                     ignored[t, first + n] = unwanted[box]
             first += len(column.scores)
         return right, ignored | (~right & outside), boxes
+
+
+def worst_last(one: dict[str, Any]) -> float:
+    """For sorting detections."""
+    return -float(one["score"])
 
 
 def matches(

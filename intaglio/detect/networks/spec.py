@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any, Literal
 
 from intaglio.detect.networks.kinds import FORMS, JOIN, OF_SOME, Kind
@@ -90,7 +91,7 @@ class HeadSpec:
             return len(self.anchor_sizes[level]) * max(len(self.anchor_ratios), 1)
         return self.repeats
 
-    @property
+    @cached_property
     def layout(self) -> tuple[tuple[str, ...], ...]:
         """The parts of each map, as `maps` or the kind says."""
         named = self.maps or FORMS[self.kind].maps
@@ -120,7 +121,7 @@ class HeadSpec:
         number = index * self.levels + level
         return self.order[number] if self.order else number
 
-    @property
+    @cached_property
     def channels(self) -> tuple[int, ...]:
         """Channels of each map, in output order."""
         found = [0] * (len(self.layout) * self.levels)
