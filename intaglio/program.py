@@ -27,6 +27,7 @@ from intaglio.ops import (
     Input,
     Ints,
     Lookup,
+    Multiply,
     Op,
     Output,
     Requant,
@@ -312,7 +313,7 @@ class Builder:
         inputs = [self.tensors[n] for n in op.inputs]
         shape, lo, hi = op.infer(inputs, Context(self.constants, self.arithmetic))
         tensor = Tensor(op.output, shape, type or self._type(op, inputs, lo, hi), lo, hi)
-        if inputs and not isinstance(op, (Conv2d, Requant, Add, Lookup)):
+        if inputs and not isinstance(op, (Conv2d, Requant, Add, Multiply, Lookup)):
             x = inputs[0]
             tensor = replace(tensor, scale=x.scale, zero_point=op.zeros(x.zero_point))
         if scale is not None:
@@ -332,7 +333,7 @@ class Builder:
             return op.type
         if isinstance(op, (Requant, Add, Lookup)):
             return IntType.spanning(lo, hi)
-        if inputs and inputs[0].type.holds(lo, hi) and not isinstance(op, Conv2d):
+        if inputs and inputs[0].type.holds(lo, hi) and not isinstance(op, (Conv2d, Multiply)):
             return inputs[0].type
         return IntType.accumulating(lo, hi)
 

@@ -32,6 +32,7 @@ from intaglio.ops import (
     Ints,
     Lookup,
     MaxPool2d,
+    Multiply,
     Op,
     Output,
     Pad,
@@ -63,6 +64,7 @@ BLOCKS = (
     "crop",  # rows and columns, every one or every second or third
     "space_to_depth",
     "depth_to_space",
+    "gate",  # times another tensor, or a value for each channel, each pixel or all
     "scale",  # Requant of a narrow tensor
 )
 U8 = IntType(8, False)
@@ -506,6 +508,33 @@ class Grower:
             block = self.draw(st.sampled_from(sizes))
             self.chosen("d2s", DepthToSpace(output="", input=x, block=block))
 
+    def gate(self) -> None:
+        x = self.source(lambda t: t.type.bits <= 14) or ""
+        if not x:
+            return
+        channels, *size = self.tensor(x).shape
+        how = self.draw(st.sampled_from(("channels", "each", "pixels", "all")))
+        if how in ("each", "pixels"):
+            (y,) = self.convolve([x], channels if how == "each" else 1, same=True)
+        else:
+            pool = SumPool2d(output=self.name("sum"), input=x, kernel=(size[0], size[1]))
+            y = self.requant(self.builder.add(pool), self.type())
+            if how == "all":
+                (y,) = self.convolve([y], 1, same=True)
+        self.multiplied(x, y)
+
+    def multiplied(self, a: str, b: str) -> None:
+        """A product and its Requant."""
+        self.read |= {a, b}
+        zeros = [self.code(self.tensor(name).type) for name in (a, b)]
+        op = Multiply(
+            output=self.name("mul"), a=a, b=b, origin="gate", zero_a=zeros[0], zero_b=zeros[1]
+        )
+        made = self.builder.add(op)
+        self.requant(made, self.type(), "gate")
+        if self.options.raw_accumulators and self.draw(st.booleans()):
+            self.output(made) if self.draw(st.booleans()) else self.requant(made, self.type())
+
     def scale(self) -> None:
         self.requant(self.source() or "", self.type())
 
@@ -544,7 +573,7 @@ def programs(
     max_bits             widest tensor between layers; weights have 2 to weight_bits code bits.
     require_shared_head  the last block is a shared head over pyramid levels.
     raw_accumulators     an accumulator may be an Output or have two Requants; otherwise every
-                         Conv2d and SumPool2d is read by exactly one Requant.
+                         Conv2d, SumPool2d and Multiply is read by exactly one Requant.
     """
     if arithmetic is None:
         arithmetic = exact_arithmetics()

@@ -22,6 +22,7 @@ from intaglio.ops import (
     Input,
     Ints,
     Lookup,
+    Multiply,
     Op,
     Pad,
     Requant,
@@ -29,6 +30,7 @@ from intaglio.ops import (
     SpaceToDepth,
     SumPool2d,
     Tensor,
+    products,
     rounding_of,
 )
 from intaglio.program import Builder
@@ -87,6 +89,8 @@ def span(op: Op, inputs: Sequence[Span], x: Tensor, made: Tensor, context: Conte
             return requantised(op, inputs[0], context)
         case Add():
             return summed(op, inputs, context)
+        case Multiply():
+            return multiplied(op, *inputs)
         case Lookup():
             table = context.constants[op.table].array.reshape(-1)
             ends = zip(inputs[0].lo - x.type.lo, inputs[0].hi - x.type.lo, strict=True)
@@ -150,5 +154,18 @@ def summed(op: Add, read: Sequence[Span], context: Context) -> Span:
                 for t in totals
             ]
         )
+    lo, hi = zip(*ends, strict=True)
+    return Span(np.array(lo), np.array(hi))
+
+
+def multiplied(op: Multiply, a: Span, b: Span) -> Span:
+    """Each channel's ends; one channel of the second operand serves all of the first."""
+    a, b = Span(*(end - op.zero_a for end in a)), Span(*(end - op.zero_b for end in b))
+    if len(b.lo) < len(a.lo):
+        b = Span(*(np.resize(end, len(a.lo)) for end in b))
+    ends = [
+        products((int(a_lo), int(a_hi)), (int(b_lo), int(b_hi)))
+        for a_lo, a_hi, b_lo, b_hi in zip(*a, *b, strict=True)
+    ]
     lo, hi = zip(*ends, strict=True)
     return Span(np.array(lo), np.array(hi))

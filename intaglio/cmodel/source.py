@@ -16,6 +16,7 @@ from intaglio.ops import (
     Input,
     Lookup,
     MaxPool2d,
+    Multiply,
     Op,
     Output,
     Pad,
@@ -33,7 +34,7 @@ KINDS: dict[type[Op], str] = {
     kind: f"INTAGLIO_{kind.__name__.upper()}"
     for kind in (
         Input, Output, Conv2d, Requant, Add, MaxPool2d, SumPool2d, Upsample, Concat, Pad, Lookup,
-        Select, Crop, SpaceToDepth, DepthToSpace,
+        Select, Crop, SpaceToDepth, DepthToSpace, Multiply,
     )
 }  # fmt: skip
 NONE = "{0, 0}"
@@ -102,11 +103,13 @@ class Source:
         return f"{{{places}, {op.groups}, INTAGLIO_{overflow}, {bits}}}"
 
     def outside(self, op: Op) -> str:
-        """What is read outside the image."""
+        """What is read outside the image; the zero points of a product."""
         if isinstance(op, Conv2d):
             return self.table(op.pad_value)
         if isinstance(op, SumPool2d):
             return self.table([op.pad_value])
+        if isinstance(op, Multiply):
+            return self.table([op.zero_a, op.zero_b])
         return self.table([op.value]) if isinstance(op, (Pad, Select)) else NONE
 
     def codes(self, op: Op) -> str:

@@ -34,6 +34,7 @@ from intaglio.ops import (
     Ints,
     Lookup,
     MaxPool2d,
+    Multiply,
     Op,
     Output,
     Pad,
@@ -51,6 +52,7 @@ FORMULAS: dict[type[Op], str] = {
     " x·s + kx·d − left]",
     Requant: "y[c] = clamp(round_shift(x[c] · M[c] + B[c], S[c]) + offset, lo, hi)",
     Add: "y = clamp(round_shift(a · Ma + b · Mb + B, S) + offset, lo, hi)",
+    Multiply: "y[c, i, j] = (a[c, i, j] − zero_a) · (b[c, i, j] − zero_b)",
     SumPool2d: "Exact sum of the codes in the window; outside reads `pad_value`",
     MaxPool2d: "Largest code in the window; positions outside the image do not take part",
     Upsample: "Upsample takes the source index ⌊i · in / out⌋",
@@ -122,6 +124,8 @@ def layer(op: Op, program: Program) -> Layer | None:
         case Add():
             facts |= rounding(op, program.arithmetic)
             facts |= {"Ma": op.multiplier_a, "Mb": op.multiplier_b, "B": op.bias, "S": op.shift}
+        case Multiply():
+            facts |= {"zero_a": op.zero_a, "zero_b": op.zero_b}
         case MaxPool2d():
             facts |= {"kernel": list(op.kernel), **windows(op.sliding)}
         case SumPool2d():
@@ -248,11 +252,12 @@ def edge(program: Program, tensor: str) -> dict[str, Any]:
 def meaning(program: Program, tensor: str) -> tuple[float | None, list[int] | None]:
     """(scale, zero point) by which a tensor's codes stand for reals.
 
-    None for an accumulator, of which every channel has a scale of its own that only the Requant
-    behind it knows; and for what passes its codes on. A sum of n codes has n times their zero.
+    None for an accumulator or a product, of which every channel has a scale of its own that only
+    the Requant behind it knows; and for what passes its codes on. A sum of n codes has n times
+    their zero.
     """
     op, found = program.producer[tensor], program.tensors[tensor]
-    if isinstance(op, Conv2d):
+    if isinstance(op, (Conv2d, Multiply)):
         return None, None
     if not op.inputs or isinstance(op, (Requant, Add, Lookup)):
         return found.scale, list(found.zero_point)

@@ -10,7 +10,16 @@ that every output value is proved to lie in. The executable meaning of each oper
     choosing    operations that move codes
 """
 
-from intaglio.ops.arithmetic import Add, Conv2d, Lookup, Requant, SumPool2d, rounding_of
+from intaglio.ops.arithmetic import (
+    Add,
+    Conv2d,
+    Lookup,
+    Multiply,
+    Requant,
+    SumPool2d,
+    products,
+    rounding_of,
+)
 from intaglio.ops.base import (
     SIDE,
     Constant,
@@ -56,6 +65,7 @@ OPS: tuple[type[Op], ...] = (
     Crop,
     SpaceToDepth,
     DepthToSpace,
+    Multiply,
 )
 
 __all__ = [
@@ -73,6 +83,7 @@ __all__ = [
     "Ints",
     "Lookup",
     "MaxPool2d",
+    "Multiply",
     "Op",
     "Output",
     "Pad",
@@ -88,6 +99,7 @@ __all__ = [
     "Upsample",
     "Windowed",
     "dequantise",
+    "products",
     "rounding_of",
     "window_shape",
 ]

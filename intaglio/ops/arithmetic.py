@@ -1,4 +1,4 @@
-"""Operations that compute: sums of products, requantisation, sums, tables."""
+"""Operations that compute: sums of products, requantisation, sums, products, tables."""
 
 from __future__ import annotations
 
@@ -215,6 +215,47 @@ class Add(Op):
         else:
             low, high = (v * ma + w * mb + self.bias for v, w in zip(*sides, strict=True))
         return low, high
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multiply(Op):
+    """y[c, i, j] = (a[c, i, j] - zero_a) * (b[c, i, j] - zero_b), exact: a gate before its Requant.
+
+    `b` has the shape of `a`, or 1 in place of its channels, of its rows and columns, or of all of
+    them: (1, H, W), (C, 1, 1), (1, 1, 1). That one value then serves everywhere.
+    """
+
+    a: str
+    b: str
+    zero_a: int = 0
+    zero_b: int = 0
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.a, self.b)
+
+    def infer(self, inputs: Sequence[Tensor], context: Context) -> Inferred:
+        a, b = inputs
+        channels, height, width = a.shape
+        if b.shape[0] not in (1, channels) or b.shape[1:] not in ((1, 1), (height, width)):
+            raise self.refuse(
+                f"its second operand must be of shape {a.shape}, or have 1 channel, or 1 row and"
+                f" column, not {b.shape}."
+            )
+        for x, zero in ((a, self.zero_a), (b, self.zero_b)):
+            if not x.type.holds(zero, zero):
+                raise self.refuse(f"its zero points must be of type {x.type}, not {zero}.")
+        low, high = products((a.lo - self.zero_a, a.hi - self.zero_a),
+                             (b.lo - self.zero_b, b.hi - self.zero_b))  # fmt: skip
+        if max(-low, high) >= EXACT_LIMIT:
+            raise self.refuse("its products must stay below 2^62; use narrower operands.")
+        return a.shape, low, high
+
+
+def products(a: Pair, b: Pair) -> Pair:
+    """The least and the largest product of two numbers within these ends."""
+    ends = [v * w for v in a for w in b]
+    return min(ends), max(ends)
 
 
 def check_scaling(

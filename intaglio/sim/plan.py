@@ -1,7 +1,8 @@
 """What the fast engine decides once for a Program: fusion, buffers, width of sums, packed weights.
 
 A Requant that alone reads an accumulator runs inside the convolution's kernel, and the accumulator
-is never stored. A tensor's buffer is used again when its last reader has run.
+is never stored; nor are products of two maps. A tensor's buffer is used again when its last reader
+has run.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from intaglio.ops import (
     Conv2d,
     Ints,
     MaxPool2d,
+    Multiply,
     Op,
     Output,
     Padding,
@@ -151,10 +153,12 @@ def in_high_words(program: Program, op: Conv2d, requant: Requant, isa: Isa) -> T
 
 
 def in_bytes(program: Program, name: str, isa: Isa) -> bool:
-    """Whether the engine keeps a tensor in bytes, counted from its type's lowest code; sums are
-    kept as they are."""
+    """Whether the engine keeps a tensor in bytes, counted from its type's lowest code; sums and
+    products are kept as they are."""
     narrow = program.tensors[name].type.bits <= 8
-    return isa != "generic" and narrow and not isinstance(program.producer[name], Conv2d)
+    return (
+        isa != "generic" and narrow and not isinstance(program.producer[name], (Conv2d, Multiply))
+    )
 
 
 def storage(program: Program, name: str, isa: Isa) -> np.dtype[Any]:
@@ -215,12 +219,13 @@ def needed(program: Program, op: Windowed, sums: dict[str, Sums]) -> Padding:
 
 
 def nodes_of(program: Program, fuse: bool) -> tuple[Node, ...]:
-    """The operations in order, each Requant that alone reads a Conv2d fused behind it."""
+    """The operations in order, each Requant that alone reads a Conv2d or a Multiply fused behind
+    it."""
     fused: dict[str, Requant] = {}
-    for conv in program.of_kind(Conv2d):
-        readers = program.consumers[conv.output]
+    for op in (*program.of_kind(Conv2d), *program.of_kind(Multiply)):
+        readers = program.consumers[op.output]
         if fuse and len(readers) == 1 and isinstance(readers[0], Requant):
-            fused[conv.output] = readers[0]
+            fused[op.output] = readers[0]
     inside = {requant.output for requant in fused.values()}
     return tuple(Node(op, fused.get(op.output)) for op in program.ops if op.output not in inside)
 

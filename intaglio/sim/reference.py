@@ -29,6 +29,7 @@ from intaglio.ops import (
     Ints,
     Lookup,
     MaxPool2d,
+    Multiply,
     Op,
     Output,
     Pad,
@@ -87,6 +88,8 @@ def execute(op: Op, inputs: Sequence[Ints], program: Program) -> Ints:
         case Add():
             t = added(op, inputs[0], inputs[1], program.arithmetic)
             return rounded(t, op.shift, op.offset, op.lo, op.hi, rounding)
+        case Multiply():
+            return (inputs[0] - op.zero_a) * (inputs[1] - op.zero_b)
         case MaxPool2d() | SumPool2d():
             taps = windows(op, inputs[0], op.kernel, op.outside(program.tensors[op.input]))
             pooled: Ints = taps.max(axis=0) if isinstance(op, MaxPool2d) else taps.sum(axis=0)

@@ -21,7 +21,7 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from intaglio.sim import kernels, plain
+from intaglio.sim import kernels, plain, products
 from intaglio.sim.amx import walk
 from intaglio.sim.code.kernel import Code, Kernel, kind
 from intaglio.sim.compiled import (
@@ -111,6 +111,18 @@ def add(p: Any, first: int, last: int, worker: int) -> int:
 @jit
 def add_narrow(p: Any, first: int, last: int, worker: int) -> int:
     kernels.add_narrow(*p[0], first, last)
+    return 0
+
+
+@jit
+def multiply(p: Any, first: int, last: int, worker: int) -> int:
+    products.multiply(*p[0], first, last)
+    return 0
+
+
+@jit
+def product(p: Any, first: int, last: int, worker: int) -> int:
+    products.product(*p[0], first, last)
     return 0
 
 
@@ -216,8 +228,9 @@ def planes_turned(p: Any, first: int, last: int, worker: int) -> int:
 
 # Kernels of maps that may lie inside a border of their own.
 MAPS = (
-    requant, requant_trn, add, add_narrow, maxpool, sumpool, picked, selected, deepened, spread,
-    place, lookup, lookup_bytes, border, pixels, pixels_of_three, planes, planes_turned,
+    requant, requant_trn, add, add_narrow, multiply, product, maxpool, sumpool, picked, selected,
+    deepened, spread, place, lookup, lookup_bytes, border, pixels, pixels_of_three, planes,
+    planes_turned,
 )  # fmt: skip
 
 

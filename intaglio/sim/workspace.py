@@ -20,6 +20,7 @@ from intaglio.ops import (
     Ints,
     Lookup,
     MaxPool2d,
+    Multiply,
     Output,
     Pad,
     Requant,
@@ -138,6 +139,8 @@ class Binder(Convolutions):
                 narrow = scaling.rounding == kernels.NARROW
                 kernel = steps.add_narrow if narrow else steps.add
                 self.call(kernel, *operands, scaling, out, **rows)
+            case Multiply():
+                self.multiply(op, node, out)
             case MaxPool2d() | SumPool2d():
                 x = self.bordered(op, self.arrays[op.input].dtype, self.lowest(op.input))
                 walk = (*op.kernel, *op.stride, *op.dilation)
@@ -183,6 +186,16 @@ class Binder(Convolutions):
                 self.lookup(op, out)
             case _:
                 raise TypeError(f"The fast engine has no kernel for {type(op).__name__}.")
+
+    def multiply(self, op: Multiply, node: Node, out: Array) -> None:
+        """Products, and the Requant behind them."""
+        zeros = (op.zero_a - self.lowest(op.a), op.zero_b - self.lowest(op.b))
+        operands = (self.arrays[op.a], self.arrays[op.b], zeros)
+        if node.requant is None:
+            self.call(steps.product, *operands, out, size=len(out))
+        else:
+            scaling = self.scaling(node.requant)
+            self.call(steps.multiply, *operands, scaling, out, size=len(out))
 
     def lookup(self, op: Lookup, out: Array) -> None:
         """The table turned so that a code's low byte, or its low word, is its place."""

@@ -70,6 +70,11 @@ def one(
             if "product" in layer:
                 t = int(single(single(b * layer["Mb"] + layer["B"]) + a * layer["Ma"]))
             return rescaled(layer, t, layer["S"])
+        case "Multiply":
+            a, b = xs
+            kept = b.shape[0] > 1, b.shape[1] > 1, b.shape[2] > 1
+            at = tuple(k * i for k, i in zip(kept, (c, y, x), strict=True))
+            return (int(a[c, y, x]) - layer["zero_a"]) * (int(b[at]) - layer["zero_b"])
         case "Lookup":
             code, type = int(xs[0][c, y, x]), IntType.parse(layer["inputs"][0]["type"])
             assert tables["rom"][code & ((1 << type.bits) - 1)] == tables["table"][code - type.lo]

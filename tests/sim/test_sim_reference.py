@@ -22,6 +22,7 @@ from intaglio.ops import (
     Ints,
     Lookup,
     MaxPool2d,
+    Multiply,
     Op,
     Output,
     Pad,
@@ -85,6 +86,11 @@ def second_opinion(op: Op, inputs: list[Ints], program: Program) -> Ints | list[
         case Add():
             t = inputs[0] * op.multiplier_a + inputs[1] * op.multiplier_b + op.bias
             return np.array(requantised(t, op.shift, op, program)).reshape(x.shape)
+        case Multiply():  # value by value, whatever is repeated
+            others = np.broadcast_to(inputs[1], x.shape)
+            made = [(int(v) - op.zero_a) * (int(w) - op.zero_b)
+                    for v, w in zip(x.flat, others.flat, strict=True)]  # fmt: skip
+            return np.array(made).reshape(x.shape)
         case MaxPool2d():
             never = np.array(-(2**62))
             args = (op.kernel, op.stride, op.dilation, op.padding, never)

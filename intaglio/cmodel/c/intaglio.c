@@ -237,6 +237,22 @@ static void add(const job *j, const codes *other) {
   }
 }
 
+/* By a tensor of the same shape, or one with a single channel, or a single row and column. */
+static void multiply(const job *j, const intaglio_tensor *gate, const codes *other) {
+  const int64_t zero_a = j->op->outside.values[0], zero_b = j->op->outside.values[1];
+  const int rows = gate->height > 1, columns = gate->width > 1, channels = gate->channels > 1;
+  int y, x, c;
+  for (y = 0; y < j->to->height; ++y) {
+    for (x = 0; x < j->to->width; ++x) {
+      for (c = 0; c < j->to->channels; ++c) {
+        const size_t at = place(j->from, c, y, x);
+        const size_t by = place(gate, channels * c, rows * y, columns * x);
+        set_code(j->out, at, (code_at(j->in, at) - zero_a) * (code_at(other, by) - zero_b));
+      }
+    }
+  }
+}
+
 static void pool(const job *j) {
   const intaglio_window *w = &j->op->window;
   const int largest = j->op->kind == INTAGLIO_MAXPOOL2D;
@@ -379,6 +395,9 @@ static void compute(intaglio *model, int tensor) {
     case INTAGLIO_CONV2D: model->overflows[tensor] = conv2d(&j, model->columns); break;
     case INTAGLIO_REQUANT: requant(&j); break;
     case INTAGLIO_ADD: add(&j, &model->data[op->inputs[1]]); break;
+    case INTAGLIO_MULTIPLY:
+      multiply(&j, &program->tensors[op->inputs[1]], &model->data[op->inputs[1]]);
+      break;
     case INTAGLIO_MAXPOOL2D:
     case INTAGLIO_SUMPOOL2D: pool(&j); break;
     case INTAGLIO_UPSAMPLE: upsample(&j); break;

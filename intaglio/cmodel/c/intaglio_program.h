@@ -21,7 +21,8 @@ typedef enum {
   INTAGLIO_SELECT,
   INTAGLIO_CROP,
   INTAGLIO_SPACETODEPTH,
-  INTAGLIO_DEPTHTOSPACE
+  INTAGLIO_DEPTHTOSPACE,
+  INTAGLIO_MULTIPLY
 } intaglio_kind;
 
 /* An accumulator narrower than proved. */
@@ -59,7 +60,7 @@ typedef struct {
   int input_count;
   intaglio_window window;  /* Conv2d, pools; the padding of Pad, what Crop leaves out, blocks */
   intaglio_kernel kernel;  /* Conv2d */
-  intaglio_table outside;  /* codes outside the image; the value of Pad and Select */
+  intaglio_table outside;  /* codes outside the image; Pad's, Select's value; zero points */
   intaglio_table m, b, s;  /* Requant; of Add m has two, Ma and Mb */
   int64_t offset, lo, hi;  /* Requant, Add */
   int rounding;            /* of these: see fixed.h */
