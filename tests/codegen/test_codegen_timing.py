@@ -128,7 +128,7 @@ def check_minimal_and_alive(model: Model, stalls: int) -> int:
     return sum(depth > 1 for depth in depths.values())
 
 
-FORKS_AND_JOINS = ("conv", "add", "fpn", "concat", "shared", "maxpool", "scale")
+FORKS_AND_JOINS = ("conv", "add", "fpn", "concat", "shared", "maxpool", "scale", "gate")
 
 
 def fork_join_networks(examples: int) -> int:

@@ -77,6 +77,15 @@ def test_channels_and_pixels_that_are_chosen(data: st.DataObject) -> None:
 
 @given(st.data(), st.integers(0, 40))
 @settings(max_examples=max(1, EXAMPLES // 2))
+def test_gates(data: st.DataObject, extra: int) -> None:
+    needs("icarus")
+    blocks = ("gate", "gate", "conv", "maxpool")
+    program = data.draw(programs(blocks=blocks, max_blocks=3, max_size=6, max_channels=5))
+    check(program, data.draw(images_for(program)), extra)
+
+
+@given(st.data(), st.integers(0, 40))
+@settings(max_examples=max(1, EXAMPLES // 2))
 def test_accumulators_that_overflow(data: st.DataObject, extra: int) -> None:
     needs("icarus")
     blocks = ("conv", "depthwise", "grouped")

@@ -36,6 +36,7 @@ from intaglio.hdl.levels import LevelDemux, LevelMux, Merge, Split
 from intaglio.hdl.linebuffer import LineBuffer
 from intaglio.hdl.link import Link
 from intaglio.hdl.lookup import Lookup
+from intaglio.hdl.multiply import Multiply
 from intaglio.hdl.pad import Pad
 from intaglio.hdl.pool import MaxPool, SumPool
 from intaglio.hdl.repack import Repack
@@ -147,6 +148,23 @@ def add() -> Case:
     )
     inputs = {"a": Input(U2, 1), "b": Input(U2, 1)}
     return Case(block, Round(inputs, {"o": Output((4,), ((value,),))}))
+
+
+def multiply(gate: Frame) -> Case:
+    """Two channels of two pixels; a gate of one pixel is kept for the second."""
+    frame = Frame(2, 1, 2)
+    scaling = Scaling((3, 2), (1, -1), (1,), -3, 6)
+    block = Multiply(
+        frame=frame, gate=gate, lanes=1, a_type=U2, b_type=U2, zeros=(1, 2), x=I4, y=I4,
+        scaling=scaling,
+    )  # fmt: skip
+
+    def code(channel: int) -> Any:
+        return lambda a, b: shapes.requantised((a - 1) * (b - 2), scaling, channel)
+
+    n = gate.beats(1)
+    beats = tuple((Lane((("a", k, 0), ("b", k % n, 0)), code(k % 2)),) for k in range(4))
+    return Case(block, Round({"a": Input(U2, 4), "b": Input(U2, n)}, {"o": Output((4,), beats)}))
 
 
 def lookup() -> Case:
@@ -387,6 +405,8 @@ PROOFS = (
     Proof("SpaceToDepth", to_depth, 18, 40, 8, 16),
     Proof("DepthToSpace", to_space, 18, 40, 6, 16),
     Proof("Add", add, 14, 14, 8, 8),
+    Proof("Multiply", lambda: multiply(Frame(2, 1, 2)), 18, 26, 4, 13),
+    Proof("Multiply, a gate of one pixel", lambda: multiply(Frame(2, 1, 1)), 18, 26, 4, 14),
     Proof("Scale, 2 levels", scale, 16, 22, 6, 9),
     Proof("Window", window, 18, 30, 3, 16),
     Proof("MaxPool", max_pool, 19, 40, 4, 14),

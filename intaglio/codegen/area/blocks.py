@@ -8,13 +8,24 @@ from typing import Any
 
 from amaranth.utils import bits_for, ceil_log2
 
-from intaglio.codegen.area.area import Area, Storage, bits, count, delayed, outlet, queue, total
+from intaglio.codegen.area.area import (
+    Area,
+    Product,
+    Storage,
+    bits,
+    count,
+    delayed,
+    outlet,
+    queue,
+    total,
+)
 from intaglio.codegen.area.engines import (
     Macs,
     drain,
     line_buffer,
     macs,
     requantiser,
+    signed,
     table_of,
     window,
 )
@@ -28,6 +39,7 @@ from intaglio.hdl.fifo import Fifo
 from intaglio.hdl.fork import Fork
 from intaglio.hdl.levels import Merge, Split
 from intaglio.hdl.lookup import Lookup
+from intaglio.hdl.multiply import Multiply
 from intaglio.hdl.pad import Pad
 from intaglio.hdl.pool import MaxPool
 from intaglio.hdl.products import TABLE
@@ -56,6 +68,26 @@ def adder(lanes: int, a: IntType, b: IntType, y: int, factors: tuple[int, int], 
                   registers=both + 1 + y + (both if late else 0))  # fmt: skip
     latency = 5 if late else 4
     return found.times(lanes) + delayed(1, latency - 1) + outlet(latency + 1, lanes * y)
+
+
+def multiplier(c: Multiply) -> Area:
+    """A Multiply: differences, a product a lane, the beats that it keeps, a requantiser."""
+    wide = [signed(type) + (zero != 0) for type, zero in zip(c.types, c.zeros, strict=True)]
+    lane = Area(
+        adders=sum(n for n, zero in zip(wide, c.zeros, strict=True) if zero),
+        registers=sum(wide) + c.x.bits,
+        products=(Product(max(wide), min(wide), 1),),
+    )
+    r = c.requantiser
+    found = lane.times(c.lanes) + delayed(1, c.lead) + Area(equals=4)
+    found += requantiser(table_of(r), r.frames, c.lanes, c.x.bits, c.y.bits)
+    if c.keeps:
+        found += delayed(c.kept_width + c.lanes * c.types[0].bits + 1, 1)
+        found += count(c.fresh) + count(c.period // c.fresh)
+    if c.keeps and c.fresh > 1:
+        kept = Storage("ram", c.fresh, c.kept_width)
+        found += Area(choices=c.kept_width, memories=(kept,))
+    return found + outlet(c.latency + 1, c.lanes * c.y.bits)
 
 
 def repacker(channels: int, width: int, lanes_in: int, lanes_out: int) -> Area:
@@ -182,6 +214,8 @@ def area_of(component: Any) -> Area:
             a, b, y = component.types
             late = component.folded != "TRN"
             return adder(component.lanes, a, b, y.bits, component.multipliers, late)
+        case Multiply():
+            return multiplier(component)
         case Fifo():
             return queue(component.depth, component.width)
         case Repack():
@@ -248,6 +282,8 @@ def memories_of(component: Any) -> list[tuple[Any, Storage]]:
     buffer = getattr(getattr(component, "window", component), "buffer", None)
     if buffer is not None:
         found.append((buffer, Storage("ram", max(2, buffer.size), buffer.width)))
+    if isinstance(component, Multiply) and component.keeps and component.fresh > 1:
+        found.append((component, Storage("ram", component.fresh, component.kept_width)))
     fifo = (
         component
         if isinstance(component, Fifo)

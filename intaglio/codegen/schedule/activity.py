@@ -8,6 +8,7 @@ import numpy as np
 
 from intaglio.codegen.schedule.timing import Schedule
 from intaglio.codegen.structure.assemble import Top
+from intaglio.hdl.multiply import Multiply
 from intaglio.ops import Conv2d, Ints
 
 POINTS = 200  # of each curve over time
@@ -92,6 +93,8 @@ def memory(top: Top) -> dict[str, int]:
         buffer = getattr(getattr(component, "window", component), "buffer", None)
         if buffer is not None and hasattr(buffer, "size"):
             buffers += buffer.size * buffer.width * buffer.copies
+        if isinstance(component, Multiply) and component.keeps:
+            buffers += component.fresh * component.kept_width
     n = top.netlist
     return {
         "roms": sum(rom.bits for rom in top.roms),

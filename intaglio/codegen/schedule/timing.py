@@ -41,6 +41,7 @@ CODES = {
     "scale": tokens.PIPE,
     "lookup": tokens.PIPE,
     "add": tokens.PIPE,
+    "multiply": tokens.PIPE,
     "conv": tokens.WINDOW,
     "sum": tokens.WINDOW,
     "max": tokens.WINDOW,
@@ -101,7 +102,7 @@ class Model:
             row[tokens.INS], row[tokens.OUTS] = len(cell.ins), len(cell.outs)
             row[tokens.WIRES : tokens.WIRES + len(wires)] = wires
             self.wires[list(cell.ins), tokens.READER_OF] = index
-            looks = row[tokens.KIND] in tokens.LOOKING or cell.kind == "add"
+            looks = row[tokens.KIND] in tokens.LOOKING or cell.kind in ("add", "multiply")
             self.wires[list(cell.ins), tokens.LOOKED_AT] = looks
             self.wires[list(cell.outs), tokens.SOURCE_OF] = index
             self._fill(row, index, components[index])
@@ -246,8 +247,10 @@ class Model:
             case "select" if component.steps:
                 row[tokens.TURNS] = len(component.steps)
                 row[tokens.LEVEL_DATA : tokens.LEVEL_DATA + len(component.steps)] = component.steps
-            case "scale" | "lookup" | "add":
+            case "scale" | "lookup" | "add" | "multiply":
                 self._outlet(row, component.outlet, component.latency - 1)
+                row[tokens.TOGETHER] = getattr(component, "period", 1)
+                row[tokens.FRESH] = getattr(component, "fresh", 1)
             case (
                 "conv" | "sum" | "max" | "upsample" | "select" | "space_to_depth" | "depth_to_space"
             ):

@@ -36,6 +36,8 @@ BASE = WIRES + PORTS
 
 # Constants. FIFO, PIPE and WINDOW end in a queue: its places, and its latency of 1 or 2.
 PLACES, LATENCY, DELAY = BASE, BASE + 1, BASE + 2  # DELAY: cycles from a beat's start to its push
+# A pipeline of two inputs: of so many beats of the first, the first ones have one of the second.
+TOGETHER, FRESH = BASE + 3, BASE + 4
 BEATS, PERIOD, START = BASE, BASE + 1, BASE + 2  # SOURCE, SINK: beats a frame
 FULL, LANES_IN, LANES_OUT, PER_PIXEL, REST = range(BASE, BASE + 5)  # REPACK
 TURNS = BASE  # TAKE, GIVE: the beats of each turn are in its level's group; STEPS: of a pixel
@@ -182,16 +184,21 @@ def full(m: Numbers, b: int, wires: Numbers) -> bool:
 def step_join(
     m: Numbers, b: int, wires: Numbers, times: Numbers, stack: Numbers, state: Numbers
 ) -> None:
-    """A pipeline of two inputs: each has room when the other has a beat."""
+    """A pipeline of two inputs: each has room when the other has a beat. A second input of fewer
+    beats is waited for only where one is due."""
     a, c, o = m[b + WIRES], m[b + WIRES + 1], m[b + WIRES + 2]
     delay, first = m[b + DELAY] + m[b + LATENCY], wires[a, ROOMS]
-    n, end = first, min(wires[a, OFFERS], wires[c, OFFERS])
+    n, end = first, wires[a, OFFERS]
     while n < end and n - m[b + PLACES] < taken(o, wires):
-        room = after(o, n - m[b + PLACES], wires, times)
-        room = max(max(room, times[wires[a, BEGIN] + n]), times[wires[c, BEGIN] + n])
+        k, fresh = wires[c, ROOMS], n % m[b + TOGETHER] < m[b + FRESH]
+        if fresh and k >= wires[c, OFFERS]:
+            break
+        room = max(after(o, n - m[b + PLACES], wires, times), after(a, n - 1, wires, times))
+        room = max(room, times[wires[a, BEGIN] + n])
+        if fresh:
+            room = max(room, times[wires[c, BEGIN] + k])
+            say(c, ROOMS, room, wires, times)
         say(a, ROOMS, room, wires, times)
-        say(c, ROOMS, room, wires, times)
-        room = times[wires[a, BEGIN] + n]
         give(o, say(o, OFFERS, room + delay, wires, times), wires, stack, state)
         n += 1
     if n > first:

@@ -32,6 +32,7 @@ from intaglio.hdl.fifo import Fifo
 from intaglio.hdl.fork import Fork
 from intaglio.hdl.levels import LevelDemux, LevelMux
 from intaglio.hdl.lookup import Lookup as LookupBlock
+from intaglio.hdl.multiply import Multiply as MultiplyBlock
 from intaglio.hdl.pad import Pad as PadBlock
 from intaglio.hdl.pool import MaxPool, SumPool
 from intaglio.hdl.repack import Repack
@@ -47,6 +48,7 @@ from intaglio.ops import (
     DepthToSpace,
     Lookup,
     MaxPool2d,
+    Multiply,
     Pad,
     Requant,
     Select,
@@ -136,7 +138,7 @@ class Top(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
         if cell.kind == "source":
             self._pins(m, self.source, component.i, receive=True)
             return []
-        if cell.kind == "add":
+        if cell.kind in ("add", "multiply"):
             return [component.a, component.b]
         return list(component.i) if cell.kind in ("mux", "concat") else [component.i]
 
@@ -252,6 +254,21 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
                 out_lanes=folding.out_lanes,
                 **op.sliding,
                 pad_value=op.pad_value,
+                rom=rom,
+            )
+        case Multiply():
+            (gate,) = n.graph.tensors(ins[1].key)
+            return MultiplyBlock(
+                frame=frames[0],
+                gate=Frame(*gate.shape),
+                lanes=lanes,
+                a_type=x,
+                b_type=ins[1].type,
+                zeros=(op.zero_a, op.zero_b),
+                x=program.tensors[op.output].type,
+                y=y,
+                scaling=scaling(program, block.requants[0]),
+                rounding=rounding_of(block.requants[0], program.arithmetic),
                 rom=rom,
             )
         case Upsample():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import floor, gcd, log10
 
-from intaglio.codegen.structure.graph import Block, HardwareGraph
+from intaglio.codegen.structure.graph import Block, HardwareGraph, Link
 from intaglio.errors import BuildError, Remedy
 from intaglio.hdl.products import ProductForm
 from intaglio.hdl.rom import MemoryStyle
@@ -31,6 +31,7 @@ from intaglio.ops import (
 )
 
 ROUTING = ("source", "sink", "mux", "demux")  # have as many lanes as what they lead to or come from
+MULTIPLIERS = {"add": 2, "multiply": 2, "scale": 1}  # a lane
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,9 @@ def lane_options(
         if isinstance(op, Select):
             out_lanes = len(op.channels) if lanes == ins[0][0] else lanes
             cycles = beats(outs, len(op.channels)) * cycles_of(op.channels, ins[0][0], lanes)
-        multipliers = {"add": 2 * lanes, "scale": lanes, "sum": out_lanes}.get(block.kind, 0)
+        multipliers = MULTIPLIERS.get(block.kind, 0) * lanes
+        if block.kind == "sum":
+            multipliers = out_lanes
         found.append(
             Folding(1, lanes, lanes, out_lanes, max(cycles, beats(outs, out_lanes)), multipliers)
         )
@@ -282,21 +285,28 @@ def routed_lanes(graph: HardwareGraph, index: int, foldings: Sequence[Folding]) 
     """Follows muxes, demuxes and ports until a block that has lanes of its own."""
     kind = graph.blocks[index].kind
     forward = kind in ("source", "mux")
-    if forward:
-        others = [graph.links[i].reader for i in graph.readers_of(index)]
-    else:
-        others = [graph.links[i].source for i in graph.inputs_of(index)]
     found = []
-    for other in others:
+    for i in graph.readers_of(index) if forward else graph.inputs_of(index):
+        link = graph.links[i]
+        other = link.reader if forward else link.source
         kind = graph.blocks[other].kind
         if kind not in ROUTING:
-            found.append(foldings[other].in_lanes if forward else foldings[other].out_lanes)
+            read = lanes_read(graph, foldings, link) if forward else foldings[other].out_lanes
+            found.append(read)
         elif (kind in ("source", "mux")) == forward:
             found.append(routed_lanes(graph, other, foldings))
     if found:
         return max(found)
     keys = graph.blocks[index].reads or graph.blocks[index].writes
     return graph.tensors(keys[0])[0].shape[0]
+
+
+def lanes_read(graph: HardwareGraph, foldings: Sequence[Folding], link: Link) -> int:
+    """Channels a beat of what a block reads; a gate of a single channel has one lane."""
+    lanes = foldings[link.reader].in_lanes
+    if graph.blocks[link.reader].kind != "multiply":
+        return lanes
+    return min(lanes, graph.tensors(link.key)[0].shape[0])
 
 
 def is_depthwise(weight: Sequence[int], groups: int) -> bool:

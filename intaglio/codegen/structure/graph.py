@@ -22,6 +22,7 @@ from intaglio.ops import (
     Input,
     Lookup,
     MaxPool2d,
+    Multiply,
     Op,
     Output,
     Pad,
@@ -38,7 +39,7 @@ from intaglio.system.names import shortened
 Key = tuple[str, ...]  # tensors of one stream, in the order of their frames
 Kind = Literal[
     "source", "sink", "conv", "sum", "max", "add", "scale", "upsample", "concat", "pad", "lookup",
-    "select", "crop", "space_to_depth", "depth_to_space", "mux", "demux",
+    "select", "crop", "space_to_depth", "depth_to_space", "multiply", "mux", "demux",
 ]  # fmt: skip
 
 KINDS: dict[type[Op], Kind] = {
@@ -57,6 +58,7 @@ KINDS: dict[type[Op], Kind] = {
     Crop: "crop",
     SpaceToDepth: "space_to_depth",
     DepthToSpace: "depth_to_space",
+    Multiply: "multiply",
 }
 
 
@@ -65,7 +67,7 @@ class Block:
     """One hardware block.
 
     ops       one operation per level, in the order of their frames; none for mux and demux.
-    requants  what follows each `ops` entry of a conv or sum block.
+    requants  what follows each `ops` entry of a conv, sum or multiply block.
     reads     streams consumed, one per input port.
     writes    streams produced, one per output port (only demux has several).
     """
@@ -181,11 +183,11 @@ def engines(program: Program, ops: Sequence[Op]) -> list[Block]:
 
 
 def followers_of(program: Program, ops: Sequence[Op]) -> dict[str, Requant]:
-    """The Requant that empties each accumulator: there must be exactly one."""
+    """The Requant behind each sum or product: there must be exactly one."""
     found: dict[str, Requant] = {}
     live = {op.output for op in ops}
     for op in ops:
-        if not isinstance(op, (Conv2d, SumPool2d)):
+        if not isinstance(op, (Conv2d, SumPool2d, Multiply)):
             continue
         readers = [r for r in program.consumers[op.output] if r.output in live]
         if len(readers) != 1 or not isinstance(readers[0], Requant):

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from intaglio.codegen.structure.fold import Folding, Plan
+from intaglio.codegen.structure.fold import Folding, Plan, lanes_read
 from intaglio.codegen.structure.graph import HardwareGraph, Key, Kind, Link
 from intaglio.fixed import IntType
 
@@ -130,7 +130,7 @@ def parting(graph: HardwareGraph, link: Link) -> bool:
 def joining(graph: HardwareGraph) -> list[Link]:
     """Links without a queue to where streams meet. What comes there in bursts may keep another
     waiting, and be kept waiting itself."""
-    joins = ("add", "concat")
+    joins = ("add", "multiply", "concat")
     return [
         link for link in graph.links
         if graph.blocks[link.reader].kind in joins and not parting(graph, link)
@@ -151,7 +151,9 @@ def adapt(
     name = f"{source.name}_{link.port}_{link.branch}" if link.branch or link.port else source.name
     if queue:
         wire = b.through(f"{name}_fifo", "fifo", link.source, wire, b.wires[wire])
-    lanes = b.wires[wire].lanes if reader.kind == "sink" else foldings[link.reader].in_lanes
+    lanes = b.wires[wire].lanes
+    if reader.kind != "sink":
+        lanes = lanes_read(graph, foldings, link)
     if lanes != b.wires[wire].lanes:
         adapted = replace(b.wires[wire], lanes=lanes)
         wire = b.through(f"{name}_repack", "repack", link.source, wire, adapted)
