@@ -9,6 +9,7 @@ round as the system does: "tflite" or "cmsis-nn" for gemmlowp's, "tosa" for XNNP
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from math import floor, frexp
 
 import numpy as np
@@ -16,10 +17,12 @@ from numpy.typing import NDArray
 
 from intaglio.errors import ProgramError
 from intaglio.fixed import IntType, double
+from intaglio.multiplier import float32_parts
 from intaglio.ops import Add, Lookup, Requant, SumPool2d, Tensor
 from intaglio.program import Builder
 
 PRE_SHIFT, WIDE_SHIFT = 20, 15  # of TFLite's addition of 8 bits, and of 16
+WIDE = 1 << 44  # more than a product of bytes in float32, whole
 XNNPACK_BITS = 22  # signed, of the multipliers of XNNPACK's addition
 XNNPACK_RATIOS = (2.0**-10, 2.0**8)  # of its larger operand's scale to the result's
 
@@ -42,6 +45,39 @@ def quantized_multiplier(factor: float) -> tuple[int, int]:
     if m == 1 << 31:
         m, exponent = m >> 1, exponent + 1
     return (0, 31) if exponent < -31 else (m, 31 - exponent)
+
+
+def tflite_product(a: float, b: float, made: float) -> float:
+    """The factor of a product of two maps, sa * sb / sy, which TFLite computes in float32."""
+    return float(np.float32(a) * np.float32(b) / np.float32(made))
+
+
+def onnxruntime_product(
+    products: NDArray[np.int64], ratio: np.float32, zero: int
+) -> NDArray[np.float32]:
+    """QLinearMul of onnxruntime before its clamp: an exact product times a ratio of scales, plus
+    the zero point, each in float32, and only then rounded, ties to even."""
+    made: NDArray[np.float32] = np.rint(products.astype(np.float32) * ratio + np.float32(zero))
+    return made
+
+
+def onnxruntime_gate(
+    builder: Builder, name: str, product: str, ratio: np.float32, grid: Real, lo: int, hi: int,
+    origin: str = "", type: IntType | None = None,
+) -> str:  # fmt: skip
+    """QLinearMul behind a Multiply, in an arithmetic of products in float32: `onnxruntime_product`
+    of a ratio above 0, clamped to [lo, hi]. The product in float32, as it is, and a sum that adds
+    the zero point to it and rounds both."""
+    m, s = float32_parts(Fraction(float(ratio)))
+    scaled = Requant(
+        output=f"{name}.scaled", input=product, origin=origin,
+        multiplier=builder.constant(f"{name}.M", [m]), bias=builder.constant(f"{name}.B", [0]),
+        shift=(0,), lo=-WIDE, hi=WIDE,
+    )  # fmt: skip
+    wide = builder.add(scaled)
+    op = Add(output=name, a=wide, b=wide, origin=origin, multiplier_a=0, multiplier_b=1,
+             bias=grid.zero << s, shift=s, lo=lo, hi=hi)  # fmt: skip
+    return builder.add(op, type, grid.scale, (grid.zero,))
 
 
 def gemmlowp_add(

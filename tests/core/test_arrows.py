@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent.parent / "intaglio"
 CORE = {
     "errors", "fixed", "forms", "host", "ops", "program", "file", "summary", "multiplier",
-    "channels", "system", "views", "transposed",
+    "channels", "system", "views", "transposed", "gates",
 }  # fmt: skip
 # Every room, and the rooms whose modules it may import besides its own and the core's.
 ROOMS: dict[str, str] = {

@@ -176,7 +176,7 @@ def test_the_model_is_left_as_it_was() -> None:
     ("function", "words"),
     [
         (lambda x: torch.softmax(x, 1), "a softmax must be left to decoding; return the logits"),
-        (lambda x: x * functional.max_pool2d(x, 3, 1, 1), "two different maps cannot be mul"),
+        (lambda x: x / functional.max_pool2d(x, 3, 1, 1), "can only be added or multiplied"),
         (lambda x: torch.relu(x.permute(0, 2, 3, 1)), "return it and rearrange it in decoding"),
         (lambda x: x.reshape(2, 2, 3, 8, 12).relu(), "must not be rearranged to (2, 3, 8, 12)"),
         (lambda x: x.reshape(2, 2, 24, 12)[:, :, 1:5], "rearranged to (2, 24, 12) here"),

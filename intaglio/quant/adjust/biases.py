@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from intaglio import ops
 from intaglio.fixed import Arithmetic
 from intaglio.program import Program
-from intaglio.quant.capture.graph import Add, Conv, FloatGraph, Floats, Scaled, SumPool
+from intaglio.quant.capture.graph import Add, Conv, FloatGraph, Floats, Multiply, Scaled, SumPool
 from intaglio.quant.ranges.fake import Rules
 from intaglio.quant.ranges.scales import Scales
 
@@ -69,6 +69,10 @@ def sums(node: Scaled, scales: Scales) -> tuple[Floats, Floats]:
         unit, count = unit * weight.scale, np.abs(weight.codes).sum(axis=(1, 2, 3)).astype(float)
     elif isinstance(node, SumPool):
         count *= node.kernel[0] * node.kernel[1]
+    elif isinstance(node, Multiply):
+        gate = scales.grids[node.gate]
+        unit = unit * gate.scale
+        count *= max(abs(gate.type.lo), abs(gate.type.hi)) + abs(gate.zero_point)
     return unit, count * largest
 
 

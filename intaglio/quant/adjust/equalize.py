@@ -28,6 +28,7 @@ from intaglio.quant.capture.graph import (
     FloatGraph,
     Floats,
     MaxPool,
+    Multiply,
     Node,
     Pad,
     Scaled,
@@ -126,8 +127,8 @@ def passes_factors(node: Node) -> bool:
 
 def immovable(graph: FloatGraph) -> set[str]:
     """Tensors whose values must stay: of the image, results, and those that a node makes or reads
-    which does not pass a factor on or cannot divide by it: sums, tables, joined channels, borders
-    and clamps at other values than 0."""
+    which does not pass a factor on or cannot divide by it: sums, products, tables, joined channels,
+    borders and clamps at other values than 0."""
     found = set(graph.outputs.values())
     for node in graph.nodes:
         if isinstance(node, Scaled):
@@ -135,6 +136,8 @@ def immovable(graph: FloatGraph) -> set[str]:
                 found.add(node.output)
             if isinstance(node, Conv) and (node.pad_value is not None or mixed_groups(graph, node)):
                 found.add(node.input)
+            if isinstance(node, Multiply):  # both may be of one link
+                found.update(node.inputs)
         elif not passes_factors(node):
             found.update((node.output, *node.inputs))
     return found

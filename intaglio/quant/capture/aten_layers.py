@@ -9,6 +9,7 @@ from math import inf
 import numpy as np
 import torch
 
+from intaglio.gates import gated
 from intaglio.ops import Padding, Pair
 from intaglio.quant.capture.graph import (
     Add,
@@ -16,7 +17,9 @@ from intaglio.quant.capture.graph import (
     Conv,
     Floats,
     Lookup,
+    Multiply,
     Node,
+    Upsample,
 )
 from intaglio.quant.capture.one_tensor import Function, common_root, product, quotient
 from intaglio.quant.capture.replay import BATCH
@@ -213,18 +216,48 @@ def neg(site: Site) -> Node:
 
 
 def mul(site: Site) -> Node:
-    """A map times a constant, or f(x) * g(x), as SiLU and hard-swish are written out."""
+    """A map times a constant, f(x) * g(x), as SiLU and hard-swish are written out, or a map and its
+    gate."""
     a, b = site.args["self"], site.args["other"]
     if isinstance(a, Map) and isinstance(b, Map):
-        made = of_one_tensor(site, a, b, product, "*")
-        if made is None:
-            raise site.refuse(
-                "two different maps cannot be multiplied; remove the gate or attention."
-            )
-        return made
+        return of_one_tensor(site, a, b, product, "*") or multiply(site)
     x = site.map("self") if isinstance(a, Map) else site.map("other")
     factor = site.per_channel(b if isinstance(a, Map) else a, x)
     return affine(site, x, factor, np.zeros(x.shape[0]))
+
+
+def multiply(site: Site) -> Node:
+    """Two maps; one of them may have a single channel, row or column."""
+    maps = [site.map("self"), site.map("other")]
+    found = gated(maps[0].shape, maps[1].shape)
+    alike = maps[0].flat == maps[1].flat  # else their channels are not the same dimension
+    if found is None or not alike:
+        raise site.refuse(
+            "both maps must have one shape, or one of them 1 channel, row or column, not"
+            f" {maps[0].shape} and {maps[1].shape}."
+        )
+    names = []
+    for x, size in zip(maps[::-1] if found.swapped else maps, found.sizes, strict=True):
+        names.append(x.name if size is None else enlarged(site, x, size))
+    shape = found.shape
+    return Multiply(
+        output=site.output,
+        origin=site.origin,
+        shape=shape,
+        input=names[0],
+        gate=names[1],
+        scale=np.ones(shape[0]),
+        shift=np.zeros(shape[0]),
+    )
+
+
+def enlarged(site: Site, x: Map, size: Pair) -> str:
+    """A map whose single row or column is repeated."""
+    name = site.scope.unique(f"{site.output}.large")
+    site.scope.nodes[name] = Upsample(
+        output=name, origin=site.origin, shape=(x.shape[0], *size), input=x.name
+    )
+    return name
 
 
 def of_one_tensor(

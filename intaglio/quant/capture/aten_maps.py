@@ -251,6 +251,29 @@ def reshape(site: Site) -> Value:
     )
 
 
+def expand(site: Site) -> Value:
+    """A map whose single channel, row or column is repeated; else a shape like its own."""
+    x = next(iter(site.args.values()))
+    batch, *dims = site.result
+    plain = isinstance(x, Map) and not x.flat and x.view is None
+    if not plain or batch != BATCH or len(dims) != 3 or tuple(dims) == x.shape:
+        return reshape(site)
+    if any(n not in (1, m) for n, m in zip(x.shape, dims, strict=True)):
+        return reshape(site)
+    channels, *size = x.shape
+    node: Value = x
+    if size != dims[1:]:
+        shape = (channels, dims[1], dims[2])
+        node = Upsample(output=site.output, origin=site.origin, shape=shape, input=x.name)
+    if channels == dims[0]:
+        return node
+    if node is not x:
+        site.scope.nodes[node.output] = node
+        x = Map(node.output, node.shape)
+    name = f"{site.output}.channels"
+    return site.chosen(x, [Select(output=name, input="", channels=(0,) * dims[0])])
+
+
 # --- other axes, and parts ----------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from intaglio.quant.capture.graph import (
     Image,
     Lookup,
     MaxPool,
+    Multiply,
     Node,
     Pad,
     Scaled,
@@ -69,7 +70,7 @@ def compute(
     x = inputs[0]
     match node:
         case Scaled():
-            z = linear(node, x, weights)
+            z = x * inputs[1] if isinstance(node, Multiply) else linear(node, x, weights)
             scale, shift = (torch.from_numpy(v).to(x) for v in (node.scale, node.shift))
             return clamped(node, z * scale[:, None, None] + shift[:, None, None])
         case Add():

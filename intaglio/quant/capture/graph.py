@@ -109,6 +109,21 @@ class SumPool(Scaled):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Multiply(Scaled):
+    """linear(x) = x * gate. A gate of one channel, or of one row and column, serves all of x."""
+
+    gate: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input, self.gate)
+
+    def reading(self, names: Mapping[str, str]) -> Node:
+        x, gate = (names.get(name, name) for name in self.inputs)
+        return replace(self, input=x, gate=gate)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Add(Node):
     """y = clamp(alpha * a + beta * b + shift, lo, hi)."""
 

@@ -15,7 +15,16 @@ from intaglio import ops
 from intaglio.errors import ModelError
 from intaglio.program import Program
 from intaglio.quant.capture.execute import compute, linear
-from intaglio.quant.capture.graph import PASSING, Add, Conv, FloatGraph, Image, Node, Scaled
+from intaglio.quant.capture.graph import (
+    PASSING,
+    Add,
+    Conv,
+    FloatGraph,
+    Image,
+    Multiply,
+    Node,
+    Scaled,
+)
 from intaglio.quant.ranges.observe import batches
 from intaglio.quant.ranges.scales import Scales
 
@@ -63,7 +72,10 @@ def value(
         total = inputs[0] * op.multiplier_a + inputs[1] * op.multiplier_b + op.bias
         return halves_up(total, torch.tensor(op.shift), op.lo, op.hi)
     assert isinstance(node, Scaled)
-    total = linear(whole(node), inputs[0], weights)
+    if isinstance(node, Multiply):
+        total = inputs[0] * inputs[1]
+    else:
+        total = linear(whole(node), inputs[0], weights)
     multiplier, bias = (table(program, name) for name in (op.multiplier, op.bias))
     shift = torch.tensor(op.shift, dtype=torch.float64)[:, None, None]
     return halves_up(total * multiplier + bias, shift, op.lo, op.hi)

@@ -27,6 +27,7 @@ from intaglio.quant.capture.graph import (
     Image,
     Lookup,
     MaxPool,
+    Multiply,
     Node,
     Pad,
     Scaled,
@@ -75,6 +76,9 @@ class Lowering:
                 op: ops.Op = ops.Input(**names, shape=node.shape, type=grid.type)
             case SumPool() if self.averages(node, grid):
                 self.average(node, grid)
+                return
+            case Multiply() if self.gates(node):
+                self.gate(node, grid)
                 return
             case Scaled():
                 op = self.requant(node, self.linear(node), grid)
@@ -136,6 +140,18 @@ class Lowering:
                 )
             case SumPool():
                 return self.builder.add(self.pool(node))
+            case Multiply():
+                gate = self.scales.grids[node.gate]
+                return self.builder.add(
+                    ops.Multiply(
+                        output=output,
+                        origin=node.origin,
+                        a=node.input,
+                        b=node.gate,
+                        zero_a=zero_point,
+                        zero_b=gate.zero_point,
+                    )
+                )
         return node.input
 
     def pool(self, node: SumPool) -> ops.SumPool2d:
@@ -169,6 +185,21 @@ class Lowering:
         else:
             zero = grid.zero_point
             forms.tosa_average(self.builder, node.output, self.pool(node), zero, zero)
+
+    def gates(self, node: Multiply) -> bool:
+        """Whether a product is onnxruntime's, by one factor above 0 and no summand."""
+        types = [self.scales.grids[name].type for name in (*node.inputs, node.output)]
+        plain = not node.shift.any() and 0 < node.scale[0] == node.scale.min() == node.scale.max()
+        return self.arithmetic.product == "single" and plain and max(t.bits for t in types) <= 8
+
+    def gate(self, node: Multiply, grid: Grid) -> None:
+        """The product, and its rounding in onnxruntime's form."""
+        ratio = self.ratio(self.scales.grids[node.gate].scale, node, 0, grid)
+        forms.onnxruntime_gate(
+            self.builder, node.output, self.linear(node), np.float32(float(ratio)),
+            forms.Real(grid.scale, grid.zero_point), grid.code(node.lo), grid.code(node.hi),
+            node.origin, grid.type,
+        )  # fmt: skip
 
     def sums(self, node: Add, grid: Grid) -> bool:
         """Whether the sum has the form of `arithmetic.forms`: of codes of at most 8 bits."""
@@ -207,6 +238,9 @@ class Lowering:
             sums = codes.codes.sum(axis=(1, 2, 3)).tolist()
         elif isinstance(node, SumPool):
             sums = [node.kernel[0] * node.kernel[1]] * channels
+        elif isinstance(node, Multiply):  # whose zero points are taken off before
+            sums = [0] * channels
+            weight_scales = [self.scales.grids[node.gate].scale] * channels
         y, span = Fraction(grid.scale), self.spans[acc.name]
         reach = (max(abs(acc.lo), abs(acc.hi)),)
         return [
@@ -222,8 +256,10 @@ class Lowering:
 
     def ratio(self, weight_scale: float, node: Scaled, channel: int, grid: Grid) -> Fraction:
         """sx * sw / sy of a channel, exactly; in TFLite's form as it computes it, in double, of the
-        float32 scales that its files hold (`adjust.biases`)."""
+        float32 scales that its files hold (`adjust.biases`), and of products in float32."""
         x, scale = self.scales.grids[node.input], float(node.scale[channel])
+        if self.arithmetic.forms == "tflite" and isinstance(node, Multiply) and scale == 1:
+            return Fraction(forms.tflite_product(x.scale, weight_scale, grid.scale))
         if self.arithmetic.forms == "tflite" and not isinstance(node, SumPool):
             one = float(np.float32(weight_scale * scale))
             return Fraction(x.scale * one / grid.scale)
