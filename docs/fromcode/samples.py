@@ -14,7 +14,7 @@ from intaglio.exchange.to_onnx.quantised import to_quantised
 from intaglio.exchange.to_tflite.tflite import to_tflite
 from intaglio.exchange.to_tosa.tosa import to_tosa
 from intaglio.fixed import PRESETS, IntType
-from intaglio.forms import Real, gemmlowp_add, quantized_multiplier
+from intaglio.forms import Real, gemmlowp_add, onnxruntime_gate, quantized_multiplier
 from intaglio.program import Builder, Program
 
 SHAPE = (4, 6, 8)
@@ -39,6 +39,12 @@ def appended(builder: Builder, kind: type[ops.Op]) -> str:
         return requant(builder, x, "codes")
     if kind is ops.SumPool2d:
         x = builder.add(ops.SumPool2d(**shape, kernel=(2, 2), stride=(2, 2)))
+        return requant(builder, x, "codes")
+    if kind is ops.Multiply:
+        x = builder.add(ops.Multiply(output="made", a=x, b=x))
+        if builder.arithmetic.product == "single":
+            ratio, real = np.float32(0.25), Real(4.0, 0)
+            return onnxruntime_gate(builder, "codes", x, ratio, real, 0, 255, type=U8)
         return requant(builder, x, "codes")
     if kind is ops.Requant:
         return requant(builder, x, "made")

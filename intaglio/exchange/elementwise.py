@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from intaglio import ops
 from intaglio.exchange.from_onnx.linear import rounded_product
 from intaglio.exchange.from_onnx.onnx_file import Node
 from intaglio.exchange.from_onnx.places import Places
@@ -17,10 +18,13 @@ from intaglio.exchange.from_onnx.values import (
     Codes,
     Floats,
     Joined,
+    Part,
     Real,
     real_of,
     tabulated,
 )
+from intaglio.gates import gated
+from intaglio.ops import Shape
 
 
 class Elementwise(Places):
@@ -67,9 +71,7 @@ class Elementwise(Places):
         if not active(a) and not active(b):
             raise node.refuse("one of its operands must be an activation, not a constant.")
         if active(a) and active(b):
-            made = self.combined(node, self.real(node, a), self.real(node, b))
-            self.check_views(node, 0, 1)
-            return made
+            return self.combined(node, self.real(node, a), self.real(node, b))
         n = int(active(b))
         real, one = self.real(node, (a, b)[n]), np.ones(1)
         constant = self.spread(node, (b, a)[n], n).astype(np.float64)
@@ -92,19 +94,20 @@ class Elementwise(Places):
     def combined(self, node: Node, first: Any, second: Any) -> Any:
         """Two activations."""
         if node.kind in ("Add", "Sub"):
-            return self.sum(node, first, second, 1 if node.kind == "Add" else -1)
+            made = self.sum(node, first, second, 1 if node.kind == "Add" else -1)
+            self.check_views(node, 0, 1)
+            return made
         if node.kind == "Mul":
             return self.product(node, first, second)
         raise node.refuse("it must divide by a constant.")
 
     def product(self, node: Node, a: Any, b: Any) -> Real:
-        """x * f(x), as SiLU and hard-swish are written: one table."""
+        """x * f(x), as SiLU and hard-swish are written: one table; else a gate."""
+        places = (0, 3) if node.kind == "QLinearMul" else (0, 1)
         roots = [(v, w) for v in self.rooted(a) for w in self.rooted(b) if v.root == w.root]
         if not roots:
-            raise node.refuse(
-                "two tensors must not be multiplied unless one is a function of the other, as in"
-                " SiLU; remove attention or gates from the model."
-            )
+            return self.gate(node, a, b, places)
+        self.check_views(node, *places)
         one, two = roots[0]
         values = one.reals * two.reals
         floats = None
@@ -116,6 +119,62 @@ class Elementwise(Places):
                 pair = (one.codes, one.grid), (two.codes, two.grid)
                 floats = replace(floats, settled=partial(rounded_product, type, *pair))
         return Real((), codes=one.root, function=values, floats=floats)
+
+    def gate(self, node: Node, a: Any, b: Any, places: tuple[int, int]) -> Real:
+        """Two activations; one of them may have a single channel, row or column. What the runtime
+        makes of two codes is a table of both, as it rounds more than once."""
+        views = [self.view(node, n) for n in places]
+        found = gated(self.shape(node, a), self.shape(node, b))
+        alike = len(views[0]) == len(views[1])  # else their channels are not the same dimension
+        if found is None or not alike:
+            raise node.refuse(
+                f"its operands must have one shape, or one of them sides of 1, not {views[0]} and"
+                f" {views[1]}; enlarge the smaller one before, with Resize."
+            )
+        table = self.pairs_of(node, self.floats(a), self.floats(b), found.shape)
+        if table is not None:
+            return tabulated(table)
+        self.note(node, "a product of wide codes")
+        codes = [self.plain(v, node) for v in ((b, a) if found.swapped else (a, b))]
+        one, two = (
+            c if size is None else self.enlarged(node, c, (self.shape(node, c)[0], *size))
+            for c, size in zip(codes, found.sizes, strict=True)
+        )
+        product = ops.Multiply(
+            output=self.unique(f"{node.outputs[0]}.acc"), origin=node.name, a=one.name, b=two.name,
+            zero_a=one.grid.zero, zero_b=two.grid.zero,
+        )  # fmt: skip
+        part = Part(self.builder.add(product), one.grid.scale, (two.grid.scale,), (0,))
+        return Real((part,))
+
+    def pairs_of(
+        self, node: Node, a: Floats | None, b: Floats | None, shape: Shape
+    ) -> Floats | None:
+        """The runtime's products of every two codes; None where a table would be too large."""
+        table = None if a is None or b is None else a.times(b)
+        if table is None:
+            return None
+        codes = tuple(self.enlarged(node, c, shape) for c in table.codes)
+        linear = node.kind == "QLinearMul"
+        type = codes[0].grid.type if linear else self.on_codes.type_of(node)
+        table = replace(table, codes=codes)
+        if type is None:
+            return table
+        return replace(table, settled=partial(rounded_product, type, *table.pairs()))
+
+    def enlarged(self, node: Node, codes: Codes, shape: Shape) -> Codes:
+        """Codes of which a single channel, row or column is repeated."""
+        channels, *size = self.builder.tensors[codes.name].shape
+        if tuple(size) != shape[1:]:
+            name = self.unique(f"{codes.name}.large")
+            op = ops.Upsample(output=name, origin=node.name, input=codes.name, size=shape[1:])
+            codes = self.placed(op, codes.grid)
+        if channels == shape[0]:
+            return codes
+        name = self.unique(f"{codes.name}.repeated")
+        repeated = (0,) * shape[0]
+        select = ops.Select(output=name, origin=node.name, input=codes.name, channels=repeated)
+        return self.placed(select, codes.grid)
 
     def check_views(self, node: Node, *places: int) -> None:
         """Operands of a sum must have one shape, so that none is repeated."""

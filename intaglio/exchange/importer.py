@@ -358,7 +358,6 @@ class Importer(Elementwise):
                 return self.settle(added, self.grid(node, node.inputs[6:]), node)
             case "QLinearMul":
                 a, b = (self.qlinear(node, n) for n in (0, 3))
-                self.check_views(node, 0, 3)
                 made = self.product(node, real_of(a), real_of(b))
                 return self.settle(made, self.grid(node, node.inputs[6:]), node)
             case "Concat":

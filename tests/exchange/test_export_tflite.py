@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from intaglio.ops import (
     Input,
     Lookup,
     MaxPool2d,
+    Multiply,
     Op,
     Output,
     Requant,
@@ -54,8 +56,9 @@ I8, U8 = IntType(8, True), IntType(8, False)
 MICRO = {
     "ADD", "AVERAGE_POOL_2D", "CAST", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D",
     "DEPTH_TO_SPACE", "ELU", "FULLY_CONNECTED", "GATHER", "HARD_SWISH", "LEAKY_RELU",
-    "LOGISTIC", "MAXIMUM", "MAX_POOL_2D", "MEAN", "MINIMUM", "PAD", "PADV2", "QUANTIZE", "RELU",
-    "RELU6", "RESHAPE", "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SPACE_TO_DEPTH", "STRIDED_SLICE",
+    "LOGISTIC", "MAXIMUM", "MAX_POOL_2D", "MEAN", "MINIMUM", "MUL", "PAD", "PADV2", "QUANTIZE",
+    "RELU", "RELU6",
+    "RESHAPE", "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SPACE_TO_DEPTH", "STRIDED_SLICE",
     "SUB", "TANH",
 }  # fmt: skip
 
@@ -246,7 +249,7 @@ def test_what_chooses_moves_codes(tmp_path: Path, op: Op) -> None:
 
 
 def block_of_everything() -> Any:
-    """A torch network of a norm, a sum, pools, an enlargement, a join and a table."""
+    """A torch network of a norm, a sum, pools, an enlargement, a join, a table and a gate."""
     import torch
     from torch import nn
 
@@ -259,11 +262,12 @@ def block_of_everything() -> Any:
             self.down = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, 1, 1), nn.Hardswish())
             self.head = nn.Conv2d(16, 5, 1)
             self.score = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 4, 1))
+            self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 8, 1), nn.Sigmoid())
 
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             x = self.stem((x - 120) / torch.tensor([58.0, 57.0, 60.0]).view(1, 3, 1, 1))
             x = x + self.flat(self.deep(x))
-            small = self.down(x)
+            small = self.down(x * self.gate(x))
             y = torch.cat([x, nn.functional.interpolate(small, scale_factor=2.0)], 1)
             return self.head(y), self.score(small)
 
@@ -280,7 +284,7 @@ def test_what_is_quantised_here_has_the_scales_of_a_file(tmp_path: Path, bits: i
     )  # fmt: skip
     assert all(float(np.float32(t.scale)) == t.scale for t in program.tensors.values()
                if t.type.bits <= 8)  # fmt: skip
-    assert "ADD" in written(program, tmp_path / "a")
+    assert {"ADD", "MUL"} <= set(written(program, tmp_path / "a"))
     returns(program, tmp_path / "a")
 
 
@@ -317,6 +321,16 @@ def other_scale(b: Builder, x: str) -> Op:
     return b.ops[-1]
 
 
+def product(b: Builder, x: str, factor: float, bias: int, zero: int) -> Op:
+    """x * x, requantised to a scale of 4."""
+    m, s = quantized_multiplier(factor)
+    b.add(Multiply(output="made", a=x, b=x, zero_a=zero))
+    table = {"multiplier": b.constant("m", [m]), "bias": b.constant("b", [bias * m])}
+    op = Requant(output="z", input="made", **table, shift=(s,), lo=0, hi=255)
+    b.add(op, U8, 4.0, (0,))
+    return b.ops[-1]
+
+
 def dilated(b: Builder, x: str) -> Op:
     b.add(MaxPool2d(output="z", input=x, kernel=(2, 2), dilation=(2, 2)))
     return b.ops[-1]
@@ -346,6 +360,18 @@ ANEW = "; quantise the model with --arithmetic tflite --output-bits 8."
         (uneven, "it must have a bias B that is a multiple of M in TFLite" + ANEW),
         (other_sum, "its operands must be added as TFLite adds codes of at most 8 bits" + ANEW),
         (other_scale, "its operands must be added as TFLite adds codes of at most 8 bits" + ANEW),
+        (
+            partial(product, factor=0.2, bias=0, zero=0),
+            "its factor must be that of its tensors' scales, without a bias, in TFLite" + ANEW,
+        ),
+        (
+            partial(product, factor=0.25, bias=1, zero=0),
+            "its factor must be that of its tensors' scales, without a bias, in TFLite" + ANEW,
+        ),
+        (
+            partial(product, factor=0.25, bias=0, zero=1),
+            "its zero points must be those of its operands in TFLite" + ANEW,
+        ),
         (dilated, "its window must not be dilated in TFLite; use a dense max pool."),
         (raw, "its operand 'z' must be codes in a .tflite file, not sums."),
     ],

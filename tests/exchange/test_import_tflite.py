@@ -32,7 +32,7 @@ def block(net: Net, x: int) -> int:
     """One more operator or two on a map, drawn by the network's own generator."""
     rng = net.rng
     _, h, w, c = net.shape(x)
-    match int(rng.integers(0, 11)):
+    match int(rng.integers(0, 13)):
         case 0:
             activation = int(rng.choice([0, 1, 2, 3]))
             stride = int(rng.integers(1, 3))
@@ -55,6 +55,11 @@ def block(net: Net, x: int) -> int:
             return net.concat(x, net.nearest(net.pool(x, "MAX_POOL_2D", 1, 1, SAME), 1), x)
         case 9 if max(h, w) < 12:
             return net.nearest(x, 2, half=bool(rng.integers(0, 2)))
+        case 11:
+            gate = net.conv(x, int(rng.choice([1, c])), 3)
+            return net.gate(x, gate, activation=int(rng.choice([0, 1])))
+        case 12 if net.kind == Type.INT8:
+            return net.gate(net.mean(x, keep=True), x)
         case _ if net.kind != Type.UINT8:
             known = [name for name in FUNCTIONS if net.kind == Type.INT8 or name != "HARD_SWISH"]
             return net.function(x, str(rng.choice(known)))

@@ -183,6 +183,13 @@ class Net:
         options.fusedActivationFunction = activation
         return self.add(name, [a, b], self.activation(self.shape(a)), options, f"{words}Options")
 
+    def gate(self, a: int, b: int, activation: int = 0) -> int:
+        """MUL, of which one operand may be repeated."""
+        options = schema.MulOptionsT()
+        options.fusedActivationFunction = activation
+        y = self.activation(np.broadcast_shapes(self.shape(a), self.shape(b)))
+        return self.add("MUL", [a, b], y, options, "MulOptions")
+
     def pool(self, x: int, name: str, size: int, stride: int, padding: int) -> int:
         _, h, w, c = self.shape(x)
         options = schema.Pool2DOptionsT()

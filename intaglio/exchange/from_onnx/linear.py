@@ -10,6 +10,7 @@ import numpy as np
 
 from intaglio.exchange.from_onnx.values import Array, Grid, Operand
 from intaglio.fixed import IntType, rnd_conv, summed_single
+from intaglio.forms import onnxruntime_product
 from intaglio.multiplier import Term, scaling_single
 
 
@@ -45,10 +46,9 @@ def sum_of_codes(a: Operand, b: Operand, grid: Grid) -> Array:
 
 
 def product_of_codes(a: Operand, b: Operand, grid: Grid) -> Array:
-    """The whole product times a ratio of scales, plus the zero point, each in float32, and only
-    then rounded, ties to even."""
+    """`forms.onnxruntime_product`, clamped."""
     whole = (a[0] - a[1].zero).astype(np.int64) * (b[0] - b[1].zero)
     ratio = np.float32(np.float32(a[1].scale * b[1].scale) / grid.scale)
-    near = np.rint(whole.astype(np.float32) * ratio + np.float32(grid.zero))
+    near = onnxruntime_product(whole, ratio, grid.zero)
     made: Array = np.clip(near, grid.type.lo, grid.type.hi).astype(np.int64)
     return made

@@ -136,6 +136,13 @@ class Floats:
             return None
         return Floats(both, (self.reals[:, None] + second).reshape(-1))
 
+    def times(self, other: Floats) -> Floats | None:
+        """The products of two values of two tensors; None where a table would be too large."""
+        both = (*self.codes, *other.codes)
+        if len(both) != 2 or sum(c.grid.type.bits for c in both) > TABLE_BITS:
+            return None
+        return Floats(both, (self.reals[:, None] * other.reals).reshape(-1))
+
     def pairs(self) -> tuple[Operand, Operand]:
         """Both codes of every pair; twice the same where there is one tensor."""
         first, last = self.codes[0].grid, self.codes[-1].grid

@@ -38,6 +38,7 @@ TRANSLATIONS: dict[str, Callable[[Choosing, Operator], str | Held]] = {
     "TRANSPOSE_CONV": Choosing.transposed_convolution,
     "ADD": Choosing.addition,
     "SUB": Choosing.addition,
+    "MUL": Choosing.gate,
     "AVERAGE_POOL_2D": Choosing.average,
     "MAX_POOL_2D": Choosing.largest,
     "MEAN": Choosing.mean,
@@ -165,7 +166,7 @@ class Importer(Choosing):
             if not self.absorbed(op):
                 self.keep(op, self.function(op, *table))
             return
-        if op.kind in UNARY or (op.kind in BINARY and op.kind not in ("ADD", "SUB")):
+        if op.kind in UNARY or (op.kind in BINARY and op.kind not in ("ADD", "SUB", "MUL")):
             raise op.refuse(
                 "it must be a function of one 8-bit tensor; cut the model before it, or fold it"
                 " into a layer."

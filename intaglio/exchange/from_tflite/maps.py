@@ -1,18 +1,29 @@
-"""Operators without weights: sums, pools, borders, joins, and functions of one code."""
+"""Operators without weights: sums, products, pools, borders, joins, and functions of one code."""
 
 from __future__ import annotations
 
-from math import frexp
+from math import frexp, prod
 
 import numpy as np
 
 from intaglio.errors import ProgramError
-from intaglio.exchange.from_tflite.building import Held, window_of
+from intaglio.exchange.from_tflite.building import LAYOUTS, Held, window_of
 from intaglio.exchange.from_tflite.flat import Array, Flat, Operator
 from intaglio.exchange.from_tflite.layers import Layers
-from intaglio.forms import Real, gemmlowp_add, tflite_average, tflite_mean
-from intaglio.ops import Concat, Lookup, MaxPool2d, Pad, Requant, Select, SumPool2d, Upsample
-from intaglio.views import view_of
+from intaglio.forms import Real, gemmlowp_add, tflite_average, tflite_mean, tflite_product
+from intaglio.gates import gated
+from intaglio.ops import (
+    Concat,
+    Lookup,
+    MaxPool2d,
+    Multiply,
+    Pad,
+    Requant,
+    Select,
+    SumPool2d,
+    Upsample,
+)
+from intaglio.views import View, view_of
 
 
 class Maps(Layers):
@@ -68,6 +79,77 @@ class Maps(Layers):
             1 if op.kind == "ADD" else -1,
         )  # fmt: skip
         return Held(found, a.view)
+
+    # --- products ---
+
+    def gate(self, op: Operator) -> Held:
+        """MUL of two maps, of which one may be repeated: MBQM((a - za) * (b - zb), M, S) + zy."""
+        if any(self.flat(n).data is not None for n in op.inputs):
+            raise op.refuse(
+                "a constant beside a map must be one value; fold it into the layer before."
+            )
+        read = [self.codes(op, n) for n in op.inputs]
+        made = self.codes(op, op.outputs[0])
+        if len({flat.kind for flat in (*read, made)}) > 1:
+            raise op.refuse("its operands and its result must be of one type; convert anew.")
+        sides, layout = self.operands(op)
+        found = gated(*(self.shape(held) for held in sides))
+        if found is None:
+            a, b = (list(self.flat(n).shape) for n in op.inputs)
+            raise op.refuse(
+                f"its operands must have one shape, or one of them sides of 1, not {a} and {b}."
+            )
+        if found.swapped:
+            sides, read = sides[::-1], read[::-1]
+        names = []
+        for held, flat, size in zip(sides, read, found.sizes, strict=True):
+            name = held.name
+            if size is not None:
+                large = Upsample(output=self.unique(f"{made.name}.large"), input=name, size=size)
+                name = self.add(large, flat)
+            names.append(name)
+        product = Multiply(
+            output=self.unique(f"{made.name}.acc"), a=names[0], b=names[1], zero_a=read[0].zero,
+            zero_b=read[1].zero, origin=made.name,
+        )  # fmt: skip
+        name = self.rescaled(op, self.builder.add(product), (read[0], read[1], made))
+        view: View | None = sides[0].view
+        if layout:
+            view = view_of(found.shape, layout).reshaped(made.shape)
+        if view is None:
+            raise op.refuse(f"its result must be a map, not of the shape {list(made.shape)}.")
+        return Held(name, view)
+
+    def operands(self, op: Operator) -> tuple[list[Held], str]:
+        """Both, as maps of one layout, that of the larger one; or, "", as they are seen alike."""
+        a, b = self.input(op, 0), self.input(op, 1)
+        if a.view == b.view:
+            return [a, b], ""
+        lifted = []
+        for held in (a, b):  # sides of 1 come before those that are there
+            view = held.view.reshaped((1,) * (4 - len(held.shape)) + tuple(held.shape))
+            lifted.append(held if view is None else Held(held.name, view))
+        layout = max(lifted, key=lambda held: prod(held.shape)).view.laid(*LAYOUTS) or "nhwc"
+        return [self.settle(op, held, layout) for held in lifted], layout
+
+    def rescaled(self, op: Operator, product: str, tensors: tuple[Flat, Flat, Flat]) -> str:
+        """The Requant of a product, whose factor LiteRT computes in float32."""
+        a, b, made = tensors
+        m, s = self.multiplier(op, tflite_product(a.scale, b.scale, made.scale))
+        reach = self.builder.tensors[product]
+        if max(-reach.lo, reach.hi) << max(0, 31 - s) >= 1 << 31:
+            raise op.refuse(
+                "its products must fit into 32 bits before they are rescaled, as they must in"
+                " TFLite; convert the model anew."
+            )
+        lo, hi = self.ends(op, made)
+        name = self.unique(made.name)
+        requant = Requant(
+            output=name, input=product, origin=made.name, lo=lo, hi=hi, shift=(s,),
+            multiplier=self.builder.constant(f"{name}.m", [m]),
+            bias=self.builder.constant(f"{name}.b", [0]), offset=made.zero,
+        )  # fmt: skip
+        return self.add(requant, made)
 
     # --- pools ---
 

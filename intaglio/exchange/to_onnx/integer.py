@@ -31,6 +31,7 @@ from intaglio.ops import (
     Input,
     Lookup,
     MaxPool2d,
+    Multiply,
     Op,
     Output,
     Pad,
@@ -109,6 +110,8 @@ class Writer:
                 self.requant(op)
             case Add():
                 self.sum(op)
+            case Multiply():
+                self.product(op)
             case MaxPool2d():
                 self.max_pool(op)
             case Upsample():
@@ -294,6 +297,18 @@ class Writer:
             lowest += min(x.lo * m, x.hi * m)
         total = graph.node("Add", products, f"{out}.total")
         self.shift(op, total, np.array([op.bias]), np.array([lowest]))
+
+    def product(self, op: Multiply) -> None:
+        """Both operands less their zero points, multiplied; ONNX repeats the second as we do."""
+        graph, out, sides = self.graph, op.output, []
+        for name, zero, which in ((op.a, op.zero_a, "a"), (op.b, op.zero_b, "b")):
+            wide = self.wide(name, f"{out}.wide_{which}")
+            sides.append(self.plus(wide, f"{out}.less_{which}", np.array([-zero])))
+        made, kind = f"{out}.product", storage(self.program.tensors[out].type)
+        if kind == np.int64:
+            graph.node("Mul", sides, out)
+        else:
+            self.cast(graph.node("Mul", sides, made), kind, out)
 
     def shift(self, op: Requant | Add, t: str, bias: Array, lowest: Array) -> None:
         """clamp(round_shift(t + bias, S) + offset), for t that is at least `lowest`."""

@@ -12,6 +12,7 @@ float32 product the Program's; else 1 for both tensors. Either way the codes are
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -22,7 +23,7 @@ from intaglio.exchange.to_onnx.graph import MICROSOFT, Array
 from intaglio.exchange.to_onnx.integer import Writer, storage
 from intaglio.fixed import IntType, round_shift
 from intaglio.multiplier import Scaling, Term, scaling
-from intaglio.ops import Add, Conv2d, Op, Padding, Requant, SumPool2d, rounding_of
+from intaglio.ops import Add, Conv2d, Multiply, Op, Padding, Requant, SumPool2d, rounding_of
 from intaglio.program import Program
 from intaglio.sim.reference import narrowed
 
@@ -50,10 +51,13 @@ class QuantisedWriter(Writer):
         self.single = getattr(program.arithmetic, "product", "exact") == "single"
 
     def add(self, op: Op) -> None:
-        """Sums that only Requants read are written with those."""
+        """Sums and products that only Requants read are written with those."""
         readers = self.program.consumers[op.output]
-        sums = isinstance(op, (Conv2d, SumPool2d))
-        if not (sums and readers and all(isinstance(r, Requant) for r in readers)):
+        sums = isinstance(op, (Conv2d, SumPool2d, Multiply))
+        part = sums and all(isinstance(r, Requant) for r in readers)
+        if isinstance(op, Requant):  # the product in float32 before its zero point
+            part = all(self.product_of(r) is not None for r in readers)
+        if not (part and readers):
             super().add(op)
 
     def refuse(self, op: Op, reason: str) -> Exception:
@@ -78,6 +82,8 @@ class QuantisedWriter(Writer):
                 "strides": source.stride,
                 "dilations": source.dilation,
             }
+        if isinstance(source, Multiply):
+            raise self.refuse(op, "a product of two maps must have one factor and no summand")
         if self.program.tensors[x].type.bits > 8:
             raise self.refuse(op, "its operand must have at most 8 bits")
         if any(pads) and len(set(outside)) > 1:
@@ -218,9 +224,56 @@ class QuantisedWriter(Writer):
                     return float(xs), ws, float(ys)
         return 1.0, scale, 1.0
 
+    # --- Multiply ---
+
+    def product_of(self, op: Op) -> tuple[Multiply, np.float32, int] | None:
+        """The product, ratio and zero point of a sum that is QLinearMul (`onnxruntime_gate`)."""
+        program = self.program
+        if not isinstance(op, Add) or (op.multiplier_a, op.multiplier_b, op.offset) != (0, 1, 0):
+            return None
+        scaled = program.producer[op.b]
+        product = program.producer[scaled.inputs[0]] if isinstance(scaled, Requant) else None
+        if not isinstance(scaled, Requant) or not isinstance(product, Multiply):
+            return None
+        (m, b), zero = (program.constants[n].array for n in scaled.constants), op.bias >> op.shift
+        whole = (m.size, b.size, scaled.shift, zero << op.shift) == (1, 1, (0,), op.bias)
+        if not (self.single and whole and not b.any() and m.min() > 0):
+            return None
+        return product, np.float32(int(m[0]) / (1 << op.shift)), zero
+
+    def multiplied(self, op: Add, product: Multiply, ratio: np.float32, zero: int) -> None:
+        """QLinearMul, or Mul between Q and DQ."""
+        graph, out, program = self.graph, op.output, self.program
+        y_type = self.output_type(replace(op, offset=zero))
+        if max(program.tensors[n].type.bits for n in product.inputs) > 8:
+            raise self.refuse(op, "its operands must have at most 8 bits")
+        moved, inputs = (128 if y_type == np.uint8 else -128), []
+        for n, name, point in (("a", product.a, product.zero_a), ("b", product.b, product.zero_b)):
+            other = storage(program.tensors[name].type) != y_type
+            source = self.move(name, moved, y_type, f"{out}.{n}_moved") if other else name
+            step = graph.constant(f"{out}.{n}_scale", ratio if n == "a" else 1, np.float32)
+            start = graph.constant(f"{out}.{n}_zero", point + moved * other, y_type)
+            inputs.append([source, step, start])
+        scale = graph.constant(f"{out}.scale", 1, np.float32)
+        end = graph.constant(f"{out}.zero", zero, y_type)
+        whole = IntType(8, y_type == np.int8)
+        clip = (op.lo, op.hi) != (whole.lo, whole.hi)
+        made = f"{out}.whole" if clip else out
+        if self.qdq:
+            reals = [self.dequantised(i, f"{out}.{n}") for n, i in zip("ab", inputs, strict=True)]
+            y = graph.node("Mul", reals, f"{out}.real")
+            graph.node("QuantizeLinear", [y, scale, end], made)
+        else:
+            graph.node("QLinearMul", [*inputs[0], *inputs[1], scale, end], made, MICROSOFT)
+        if clip:
+            self.clip(made, op, y_type)
+
     # --- Add ---
 
     def sum(self, op: Add) -> None:
+        if (found := self.product_of(op)) is not None:
+            self.multiplied(op, *found)
+            return
         graph, out = self.graph, op.output
         y_type = self.output_type(op)
         if max(self.program.tensors[n].type.bits for n in op.inputs) > 8:

@@ -26,6 +26,7 @@ from intaglio.ops import (
     Crop,
     DepthToSpace,
     MaxPool2d,
+    Multiply,
     Op,
     Output,
     Pad,
@@ -215,11 +216,13 @@ def grids(program: Program) -> dict[str, tuple[Real, int]]:
 
 
 def weighted(op: Op, program: Program) -> bool:
-    """Whether a Requant is one of a convolution, or of other factors for each channel."""
+    """Whether a Requant is one of a convolution or a product, or of other factors for each
+    channel."""
     if not isinstance(op, Requant):
         return False
     tables = [program.constants[name].array for name in op.constants]
-    return isinstance(program.producer[op.input], Conv2d) or not uniform(op.shift, *tables)
+    sums = isinstance(program.producer[op.input], (Conv2d, Multiply))
+    return sums or not uniform(op.shift, *tables)
 
 
 def uniform(*tables: Any) -> bool:

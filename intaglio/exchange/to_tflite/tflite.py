@@ -13,9 +13,9 @@ from ai_edge_litert import schema_py_generated as schema
 
 from intaglio.errors import ProgramError
 from intaglio.exchange.from_tflite.maps import nearest_places
-from intaglio.exchange.to_tflite.choosing import Choosing
 from intaglio.exchange.to_tflite.file import AUTHOR, Type
 from intaglio.exchange.to_tflite.functions import CODES, Asked, own
+from intaglio.exchange.to_tflite.gates import Gates
 from intaglio.exchange.to_tflite.layers import I8
 from intaglio.exchange.to_tflite.pieces import REMEDY, Array, Edge, Walk, weighted
 from intaglio.fixed import ROUNDINGS
@@ -29,6 +29,7 @@ from intaglio.ops import (
     Input,
     Lookup,
     MaxPool2d,
+    Multiply,
     Op,
     Output,
     Pad,
@@ -72,7 +73,7 @@ def to_tflite(program: Program, *, four: bool = False) -> Written:
     return Written(content, tuple(writer.graph.kinds), writer.outputs)
 
 
-class Writer(Choosing):
+class Writer(Gates):
     """One method for each operation; `graph` holds what was written."""
 
     def __init__(self, program: Program, four: bool) -> None:
@@ -81,14 +82,14 @@ class Writer(Choosing):
         self.functions: dict[str, tuple[str, Any] | None] = {}
 
     def write(self, op: Op) -> None:
-        """Append one operation. Sums are written with the Requant that reads them, tables of a
-        TFLite sum with that."""
+        """Append one operation. Sums and products are written with the Requant that reads them,
+        tables of a TFLite sum with that."""
         match op:
             case Input():
                 self.input(op)
             case Output():
                 self.output(op)
-            case Conv2d() | SumPool2d():
+            case Conv2d() | SumPool2d() | Multiply():
                 pass
             case Requant():
                 self.requant(op)
@@ -155,6 +156,8 @@ class Writer(Choosing):
             self.convolution(op, source)
         elif isinstance(source, SumPool2d):
             self.averaged(op, source)
+        elif isinstance(source, Multiply):
+            self.multiplied(op, source)
         elif op.output in self.functions:
             self.function(op)
         else:
@@ -206,7 +209,7 @@ class Writer(Choosing):
         type = self.program.tensors[op.input].type
         if isinstance(op, Lookup):
             return None if self.part_of_sum(op) else self.program.constants[op.table].array
-        reads_sums = isinstance(self.program.producer[op.input], (Conv2d, SumPool2d))
+        reads_sums = isinstance(self.program.producer[op.input], (Conv2d, SumPool2d, Multiply))
         if reads_sums or weighted(op, self.program):
             return None
         m, b, s = self.rows(op)[0]

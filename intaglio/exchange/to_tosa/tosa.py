@@ -36,6 +36,7 @@ from intaglio.ops import (
     Input,
     Lookup,
     MaxPool2d,
+    Multiply,
     Op,
     Output,
     Pad,
@@ -78,6 +79,8 @@ class Writer(Choosing):
                 self.requant(op)
             case Add():
                 self.addition(op)
+            case Multiply():
+                self.multiply(op)
             case MaxPool2d():
                 self.max_pool(op)
             case Upsample():
@@ -252,6 +255,19 @@ class Writer(Choosing):
             raise op.refuse(f"its factors must be equal for operands of 32 bits in TOSA; {REMEDY}.")
         top = max(abs(end - found.less) for end in self.reach(name)) + 1
         return self.rescale(source, output, np.int32, one(lifted(op, factor, 0, top, double=False)))
+
+    def multiply(self, op: Multiply) -> None:
+        """MUL of both operands less their zero points, as int32; it repeats sides of 1."""
+        out, t, sides = op.output, self.program.tensors[op.output], []
+        for side, name, zero in (("a", op.a, op.zero_a), ("b", op.b, op.zero_b)):
+            source, less = self.codes(op, name), self.held(op, name).less
+            x = self.cast(source, np.int32, f"{source}:wide")
+            if zero != less:
+                x = self.wide("ADD", x, [less - zero], f"{out}:{side}")
+            sides.append(x)
+        fits(op, t.lo, t.hi)
+        inputs = [*sides, self.scalar(0, np.int8)]
+        self.graph.add("MUL", inputs, out, np.int32, self.shape(out))
 
     # --- no arithmetic ---
 
