@@ -306,9 +306,11 @@ def ragged_average(net: Net) -> int:
     return net.conv(x, 1, 1)
 
 
-def attention(net: Net) -> int:
+def larger(net: Net) -> int:
     x = net.input(1, 4, 4, 2)
-    return net.conv(net.sum(net.conv(x, 2, 1), net.conv(x, 2, 1), "MUL"), 1, 1)
+    sides, options = [net.conv(x, 2, 1), net.conv(x, 2, 1)], schema.MaximumMinimumOptionsT()
+    y = net.add("MAXIMUM", sides, net.activation((1, 4, 4, 2)), options, "MaximumMinimumOptions")
+    return net.conv(y, 1, 1)
 
 
 def without_options(net: Net) -> int:
@@ -331,7 +333,7 @@ def constant_output(net: Net) -> int:
         (float_network, "must be int8, uint8 or int16, not float32; convert the model with"),
         (unlike_concat, "must have one type, scale and zero point; convert the model anew."),
         (ragged_average, "its windows must lie within the image; pad before it, or use VALID."),
-        (attention, "it must be a function of one 8-bit tensor; cut the model before it"),
+        (larger, "it must be a function of one 8-bit tensor; cut the model before it"),
     ],
 )
 def test_what_no_program_does_is_refused(
