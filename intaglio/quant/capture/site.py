@@ -180,7 +180,9 @@ class Site:
         """A number, or a constant tensor that broadcasts over (N, C, H, W), as (C,)."""
         channels = x.shape[0]
         if isinstance(value, Map):
-            raise self.refuse("one operand must be constant; two maps can only be added or multiplied.")
+            raise self.refuse(
+                "one operand must be constant; two maps can only be added or multiplied."
+            )
         if not isinstance(value, Const):
             return np.full(channels, float(value))
         array = value.array()
