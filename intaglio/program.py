@@ -315,7 +315,7 @@ class Builder:
         tensor = Tensor(op.output, shape, type or self._type(op, inputs, lo, hi), lo, hi)
         if inputs and not isinstance(op, (Conv2d, Requant, Add, Multiply, Lookup)):
             x = inputs[0]
-            tensor = replace(tensor, scale=x.scale, zero_point=op.zeros(x.zero_point))
+            tensor = replace(tensor, scale=op.step(x.scale), zero_point=op.zeros(x.zero_point))
         if scale is not None:
             tensor = replace(tensor, scale=scale)
         if zero_point is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from math import floor
 
 import numpy as np
 
-from intaglio.ops import Ints, Padding, Pair
+from intaglio.ops import Ints, Padding, Pair, Tap
 
 
 def rounded(t: int, s: int, rule: str) -> int:
@@ -49,3 +50,12 @@ def convolution(taps: Ints, weight: Ints, groups: int) -> Ints:
         first = o * groups // cout * cin
         dense[o, first : first + cin] = weight[o]
     return np.einsum("nchwyx,ocyx->nohw", taps, dense)
+
+
+def blend(taps: Sequence[Tap], side: int) -> Ints:
+    """Taps over `side` rows or columns as a dense matrix (taps, side)."""
+    matrix = np.zeros((len(taps), side), dtype=np.int64)
+    for row, (place, weight, ahead) in zip(matrix, taps, strict=True):
+        row[place] += weight
+        row[place + 1 if place + 1 < side else place] += ahead
+    return matrix

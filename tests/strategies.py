@@ -29,6 +29,7 @@ from intaglio.ops import (
     Crop,
     DepthToSpace,
     Input,
+    Interpolate,
     Ints,
     Lookup,
     MaxPool2d,
@@ -42,6 +43,7 @@ from intaglio.ops import (
     Select,
     SpaceToDepth,
     SumPool2d,
+    Tap,
     Tensor,
     Upsample,
 )
@@ -65,6 +67,7 @@ BLOCKS = (
     "space_to_depth",
     "depth_to_space",
     "gate",  # times another tensor, or a value for each channel, each pixel or all
+    "interpolate",  # two rows and two columns, a Requant where they are summed
     "scale",  # Requant of a narrow tensor
 )
 U8 = IntType(8, False)
@@ -534,6 +537,25 @@ class Grower:
         self.requant(made, self.type(), "gate")
         if self.options.raw_accumulators and self.draw(st.booleans()):
             self.output(made) if self.draw(st.booleans()) else self.requant(made, self.type())
+
+    def taps(self, side: int) -> tuple[Tap, ...]:
+        """Rows or columns of a result, weights of one sum."""
+        unit = self.draw(st.sampled_from((1, 2, 3, 16, 1024)))
+        count = self.pick(1, self.options.max_size)
+        places = sorted(self.rng.integers(0, side, count).tolist())
+        ahead = self.rng.integers(0, unit, count).tolist()
+        return tuple((place, unit - v, v) for place, v in zip(places, ahead, strict=True))
+
+    def interpolate(self) -> None:
+        x = self.source() or ""
+        rows, columns = (self.taps(side) for side in self.tensor(x).shape[1:])
+        op = Interpolate(output=self.name("mid"), input=x, rows=rows, columns=columns)
+        self.read.add(x)
+        made = self.builder.add(op)
+        if op.unit == 1:
+            self.keep(made)
+        else:
+            self.requant(made, self.type())
 
     def scale(self) -> None:
         self.requant(self.source() or "", self.type())

@@ -20,6 +20,7 @@ from intaglio.ops import (
     Conv2d,
     DepthToSpace,
     Input,
+    Interpolate,
     Ints,
     Lookup,
     Multiply,
@@ -85,6 +86,8 @@ def span(op: Op, inputs: Sequence[Span], x: Tensor, made: Tensor, context: Conte
             n = op.kernel[0] * op.kernel[1]
             read = inputs[0].with_code(op.pad_value) if any(op.padding) else inputs[0]
             return Span(n * read.lo, n * read.hi)
+        case Interpolate():
+            return Span(op.unit * inputs[0].lo, op.unit * inputs[0].hi)
         case Requant():
             return requantised(op, inputs[0], context)
         case Add():

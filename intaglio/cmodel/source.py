@@ -14,6 +14,7 @@ from intaglio.ops import (
     Crop,
     DepthToSpace,
     Input,
+    Interpolate,
     Lookup,
     MaxPool2d,
     Multiply,
@@ -27,6 +28,7 @@ from intaglio.ops import (
     Upsample,
     rounding_of,
 )
+from intaglio.ops.interpolation import both
 from intaglio.program import Program
 from intaglio.sim.reference import narrowed, saturates
 
@@ -34,7 +36,7 @@ KINDS: dict[type[Op], str] = {
     kind: f"INTAGLIO_{kind.__name__.upper()}"
     for kind in (
         Input, Output, Conv2d, Requant, Add, MaxPool2d, SumPool2d, Upsample, Concat, Pad, Lookup,
-        Select, Crop, SpaceToDepth, DepthToSpace, Multiply,
+        Select, Crop, SpaceToDepth, DepthToSpace, Multiply, Interpolate,
     )
 }  # fmt: skip
 NONE = "{0, 0}"
@@ -119,7 +121,12 @@ class Source:
         return self.table(op.channels) if isinstance(op, Select) else NONE
 
     def scaling(self, op: Op) -> list[str]:
-        """M, B, S, offset, clamp and rounding."""
+        """M, B, S, offset, clamp and rounding; places and weights of an Interpolate as M and B."""
+        if isinstance(op, Interpolate):
+            _, *sides = self.program.tensors[op.input].shape
+            taps = (both(t, side) for t, side in zip((op.rows, op.columns), sides, strict=True))
+            rows, columns = (self.table(t.ravel().tolist()) for t in taps)
+            return [rows, columns, NONE, "0", "0", "0", "0"]
         if isinstance(op, Requant):
             m, b = (
                 self.program.constants[name].array.ravel().tolist()

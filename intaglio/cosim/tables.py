@@ -31,6 +31,7 @@ from intaglio.ops import (
     Crop,
     DepthToSpace,
     Input,
+    Interpolate,
     Ints,
     Lookup,
     MaxPool2d,
@@ -63,6 +64,8 @@ FORMULAS: dict[type[Op], str] = {
     Crop: "y[c, i, j] = x[c, rows[0] + i · rows[2], columns[0] + j · columns[2]]",
     SpaceToDepth: "y[(dy · bw + dx) · C + c, i, j] = x[c, i · bh + dy, j · bw + dx]",
     DepthToSpace: "y[c, i · bh + dy, j · bw + dx] = x[(dy · bw + dx) · C + c, i, j]",
+    Interpolate: "y[c, i, j] = Σ over (a, u) of rows[i], (b, v) of columns[j] of"
+    " u · v · x[c, a, b]",
 }
 SINGLE: dict[type[Op], str] = {  # what takes the place of the product, see `Arithmetic.product`
     Requant: "t = single(single(x + B) · M)",
@@ -140,6 +143,9 @@ def layer(op: Op, program: Program) -> Layer | None:
             facts |= {"rows": list(op.rows), "columns": list(op.columns)}
         case SpaceToDepth() | DepthToSpace():
             facts |= {"block": list(op.block)}
+        case Interpolate():
+            taps = {"rows": op.rows, "columns": op.columns}
+            facts |= {name: [list(tap) for tap in found] for name, found in taps.items()}
         case Lookup():
             tables = lookup(op, program)
     return Layer(facts, tables)
@@ -266,4 +272,4 @@ def meaning(program: Program, tensor: str) -> tuple[float | None, list[int] | No
         zero = [op.kernel[0] * op.kernel[1] * value for value in zero]
     elif zero is not None:
         zero = list(op.zeros(tuple(zero)))
-    return scale, zero
+    return None if scale is None else op.step(scale), zero

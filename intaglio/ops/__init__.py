@@ -8,6 +8,7 @@ that every output value is proved to lie in. The executable meaning of each oper
     base        what every operation is, and the two ends of a Program
     arithmetic  operations that compute
     choosing    operations that move codes
+    interpolation  sums of two rows and two columns
 """
 
 from intaglio.ops.arithmetic import (
@@ -48,6 +49,7 @@ from intaglio.ops.choosing import (
     SpaceToDepth,
     Upsample,
 )
+from intaglio.ops.interpolation import Interpolate, Tap
 
 OPS: tuple[type[Op], ...] = (
     Input,
@@ -66,6 +68,7 @@ OPS: tuple[type[Op], ...] = (
     SpaceToDepth,
     DepthToSpace,
     Multiply,
+    Interpolate,
 )
 
 __all__ = [
@@ -80,6 +83,7 @@ __all__ = [
     "DepthToSpace",
     "Inferred",
     "Input",
+    "Interpolate",
     "Ints",
     "Lookup",
     "MaxPool2d",
@@ -94,6 +98,7 @@ __all__ = [
     "Shape",
     "SpaceToDepth",
     "SumPool2d",
+    "Tap",
     "Tensor",
     "Unary",
     "Upsample",

@@ -97,6 +97,10 @@ class Op:
         """Zero points of the result of an operation that passes codes on, from its input's."""
         return zero
 
+    def step(self, scale: float) -> float:
+        """The scale of that result, from its input's."""
+        return scale
+
     def refuse(self, sentence: str) -> ProgramError:
         """An error that names this operation in the user's words."""
         where = f" (from {self.origin})" if self.origin else ""

@@ -360,6 +360,44 @@ def picked(x: Any, rows: Ints, columns: Ints, lowest: int, out: Any, first: int,
             shift(source[columns[j] * channels :], lowest, part)
 
 
+@inlined
+def blended(
+    above: Any, below: Any, left: int, right: int, weights: Any, narrow: bool, lowest: int, out: Any
+) -> None:
+    """Channels of four pixels of two rows by their weights, less `lowest`."""
+    a, b, c, d = above[left:], above[right:], below[left:], below[right:]
+    for k in range(out.size):
+        if narrow:
+            top = int32(int32(int32(a[k]) * weights[0]) + int32(int32(b[k]) * weights[1]))
+            end = int32(int32(int32(c[k]) * weights[2]) + int32(int32(d[k]) * weights[3]))
+            out[k] = int32(int32(top + end) - int32(lowest))
+        else:
+            top = int64(a[k]) * weights[0] + int64(b[k]) * weights[1]
+            out[k] = top + int64(c[k]) * weights[2] + int64(d[k]) * weights[3] - lowest
+
+
+@jit
+def interpolated(
+    x: Any, rows: Ints, columns: Ints, narrow: int, lowest: int, out: Any, first: int, last: int
+) -> None:
+    """Sums of two rows and two columns of x (H, W, C) less `lowest`, rows first ... last - 1; rows
+    and columns (n, 4) are two places and two weights each. `narrow`: int32 holds every sum."""
+    channels = x.shape[2]
+    for i in range(first, last):
+        above, below, codes = line(x, rows[i, 0]), line(x, rows[i, 1]), line(out, i)
+        u, v = rows[i, 2], rows[i, 3]
+        for j in range(out.shape[1]):
+            left, right = columns[j, 0] * channels, columns[j, 1] * channels
+            p, q = columns[j, 2], columns[j, 3]
+            part = codes[j * channels : (j + 1) * channels]
+            if narrow:
+                small = int32(u * p), int32(u * q), int32(v * p), int32(v * q)
+                blended(above, below, left, right, small, True, lowest, part)
+            else:
+                large = u * p, u * q, v * p, v * q
+                blended(above, below, left, right, large, False, lowest, part)
+
+
 @jit
 def selected(
     x: Any, channels: Ints, value: int, lowest: int, out: Any, first: int, last: int

@@ -26,6 +26,7 @@ from intaglio.ops import (
     Crop,
     DepthToSpace,
     Input,
+    Interpolate,
     Ints,
     Lookup,
     MaxPool2d,
@@ -43,6 +44,7 @@ from intaglio.ops import (
     Windowed,
     rounding_of,
 )
+from intaglio.ops.interpolation import both
 from intaglio.program import Program
 
 
@@ -111,6 +113,8 @@ def execute(op: Op, inputs: Sequence[Ints], program: Program) -> Ints:
             return to_depth(inputs[0], op.block)
         case DepthToSpace():
             return to_space(inputs[0], op.block)
+        case Interpolate():
+            return interpolated(inputs[0], op)
     raise TypeError(f"The reference simulator has no rule for {type(op).__name__}.")
 
 
@@ -234,3 +238,11 @@ def to_space(x: Ints, block: Pair) -> Ints:
     (n, c, h, w), (bh, bw) = x.shape, block
     split = x.reshape(n, bh, bw, c // (bh * bw), h, w)
     return split.transpose(0, 3, 4, 1, 5, 2).reshape(n, c // (bh * bw), h * bh, w * bw)
+
+
+def interpolated(x: Ints, op: Interpolate) -> Ints:
+    """Two rows by their weights, then two columns."""
+    for axis, taps, lines in ((2, op.rows, (-1, 1)), (3, op.columns, (-1,))):
+        first, second, u, v = both(taps, x.shape[axis]).T
+        x = np.take(x, first, axis) * u.reshape(lines) + np.take(x, second, axis) * v.reshape(lines)
+    return x

@@ -145,6 +145,12 @@ def picked(p: Any, first: int, last: int, worker: int) -> int:
 
 
 @jit
+def interpolated(p: Any, first: int, last: int, worker: int) -> int:
+    kernels.interpolated(*p[0], first, last)
+    return 0
+
+
+@jit
 def selected(p: Any, first: int, last: int, worker: int) -> int:
     kernels.selected(*p[0], first, last)
     return 0
@@ -228,9 +234,9 @@ def planes_turned(p: Any, first: int, last: int, worker: int) -> int:
 
 # Kernels of maps that may lie inside a border of their own.
 MAPS = (
-    requant, requant_trn, add, add_narrow, multiply, product, maxpool, sumpool, picked, selected,
-    deepened, spread, place, lookup, lookup_bytes, border, pixels, pixels_of_three, planes,
-    planes_turned,
+    requant, requant_trn, add, add_narrow, multiply, product, maxpool, sumpool, picked,
+    interpolated, selected, deepened, spread, place, lookup, lookup_bytes, border, pixels,
+    pixels_of_three, planes, planes_turned,
 )  # fmt: skip
 
 

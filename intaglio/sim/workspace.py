@@ -17,6 +17,7 @@ from intaglio.ops import (
     Crop,
     DepthToSpace,
     Input,
+    Interpolate,
     Ints,
     Lookup,
     MaxPool2d,
@@ -29,6 +30,7 @@ from intaglio.ops import (
     SumPool2d,
     Upsample,
 )
+from intaglio.ops.interpolation import both
 from intaglio.sim import kernels, steps
 from intaglio.sim.buffers import given, view
 from intaglio.sim.convolutions import Convolutions
@@ -171,6 +173,8 @@ class Binder(Convolutions):
             case DepthToSpace():
                 x, change = self.arrays[op.input], self.change(op.input, op.output)
                 self.call(steps.spread, x, op.block[0], change, out, **rows)
+            case Interpolate():
+                self.interpolate(op, out)
             case Concat():
                 first = 0
                 for part in op.parts:
@@ -196,6 +200,21 @@ class Binder(Convolutions):
         else:
             scaling = self.scaling(node.requant)
             self.call(steps.multiply, *operands, scaling, out, size=len(out))
+
+    def interpolate(self, op: Interpolate, out: Array) -> None:
+        """Sums of four pixels; of a nearest neighbour, pixels in their places."""
+        x, size = self.arrays[op.input], len(out)
+        rows, columns = (both(taps, x.shape[n]) for n, taps in enumerate((op.rows, op.columns)))
+        if op.unit == 1:
+            places = (taps[:, 0] for taps in (rows, columns))
+            self.call(steps.picked, x, *places, self.change(op.input, op.output), out, size=size)
+            return
+        base, tensor = self.lowest(op.input), self.program.tensors[op.input]
+        lowest = self.lowest(op.output) - op.unit * base
+        reach = op.unit * max(abs(tensor.lo - base), abs(tensor.hi - base)) + abs(lowest)
+        self.call(
+            steps.interpolated, x, rows, columns, int(reach < 1 << 31), lowest, out, size=size
+        )
 
     def lookup(self, op: Lookup, out: Array) -> None:
         """The table turned so that a code's low byte, or its low word, is its place."""

@@ -107,6 +107,13 @@ def one(
             bh, bw = layer["block"]
             count = len(xs[0]) // (bh * bw)
             return int(xs[0][(y % bh * bw + x % bw) * count + c, y // bh, x // bw])
+        case "Interpolate":
+            (_, h, w), total = xs[0].shape, 0
+            (a, *u), (b, *v) = layer["rows"][y], layer["columns"][x]
+            for ky, kx in product((0, 1), (0, 1)):
+                code = int(xs[0][c, min(a + ky, h - 1), min(b + kx, w - 1)])
+                total += u[ky] * v[kx] * code
+            return total
     raise AssertionError(layer["op"])
 
 

@@ -19,6 +19,7 @@ from intaglio.ops import (
     Crop,
     DepthToSpace,
     Input,
+    Interpolate,
     Ints,
     Lookup,
     MaxPool2d,
@@ -128,6 +129,10 @@ def second_opinion(op: Op, inputs: list[Ints], program: Program) -> Ints | list[
             for k, (dy, dx) in enumerate(product(range(bh), range(bw))):
                 made[:, :, dy::bh, dx::bw] = np.array_split(x, bh * bw, axis=1)[k]
             return made
+        case Interpolate():  # a matrix for each side
+            _, _, h, w = x.shape
+            rows, columns = (oracles.blend(t, n) for t, n in ((op.rows, h), (op.columns, w)))
+            return np.einsum("ih,nchw,jw->ncij", rows, x, columns)
         case Lookup():
             type = program.tensors[op.input].type
             codes = range(type.lo, type.hi + 1)

@@ -371,6 +371,28 @@ static void rearrange(const job *j) {
   }
 }
 
+/* A row or column of the result reads two, at [0] and [1], by the weights at [2] and [3]. */
+static void interpolate(const job *j) {
+  int y, x, c;
+  for (y = 0; y < j->to->height; ++y) {
+    const int64_t *row = j->op->m.values + 4 * (size_t)y;
+    for (x = 0; x < j->to->width; ++x) {
+      const int64_t *column = j->op->b.values + 4 * (size_t)x;
+      for (c = 0; c < j->to->channels; ++c) {
+        int64_t sum = 0;
+        int ky, kx;
+        for (ky = 0; ky < 2; ++ky) {
+          for (kx = 0; kx < 2; ++kx) {
+            const size_t from = place(j->from, c, (int)row[ky], (int)column[kx]);
+            sum += row[2 + ky] * column[2 + kx] * code_at(j->in, from);
+          }
+        }
+        set_code(j->out, place(j->to, c, y, x), sum);
+      }
+    }
+  }
+}
+
 static void copy(const job *j) {
   const size_t size = size_of(j->to);
   size_t n;
@@ -415,6 +437,7 @@ static void compute(intaglio *model, int tensor) {
     case INTAGLIO_CROP: crop(&j); break;
     case INTAGLIO_SPACETODEPTH:
     case INTAGLIO_DEPTHTOSPACE: rearrange(&j); break;
+    case INTAGLIO_INTERPOLATE: interpolate(&j); break;
   }
 }
 

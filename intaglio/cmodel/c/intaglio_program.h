@@ -22,7 +22,8 @@ typedef enum {
   INTAGLIO_CROP,
   INTAGLIO_SPACETODEPTH,
   INTAGLIO_DEPTHTOSPACE,
-  INTAGLIO_MULTIPLY
+  INTAGLIO_MULTIPLY,
+  INTAGLIO_INTERPOLATE
 } intaglio_kind;
 
 /* An accumulator narrower than proved. */
@@ -61,7 +62,8 @@ typedef struct {
   intaglio_window window;  /* Conv2d, pools; the padding of Pad, what Crop leaves out, blocks */
   intaglio_kernel kernel;  /* Conv2d */
   intaglio_table outside;  /* codes outside the image; Pad's, Select's value; zero points */
-  intaglio_table m, b, s;  /* Requant; of Add m has two, Ma and Mb */
+  intaglio_table m, b, s;  /* Requant; of Add m has two, Ma and Mb; of Interpolate m has two places
+                              and two weights for each row, b for each column */
   int64_t offset, lo, hi;  /* Requant, Add */
   int rounding;            /* of these: see fixed.h */
   intaglio_table codes;    /* Lookup, from the smallest code of the input up; channels of Select */
