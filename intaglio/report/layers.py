@@ -17,7 +17,7 @@ from intaglio.codegen.structure.graph import (
     with_names,
 )
 from intaglio.errors import BuildError, DataError
-from intaglio.ops import Conv2d, Output, SumPool2d, Tensor, Upsample
+from intaglio.ops import Conv2d, Interpolate, Output, SumPool2d, Tensor, Upsample
 from intaglio.program import Program
 from intaglio.summary import summarise
 
@@ -168,7 +168,7 @@ def margin(acc: Tensor) -> float:
 def window_text(block: Block, program: Program) -> str:
     """3x3/2 of a window, x2 of an upsampling."""
     op = block.ops[0] if block.ops else None
-    if isinstance(op, Upsample):
+    if isinstance(op, (Upsample, Interpolate)):
         _, height, _ = program.tensors[op.input].shape
         return f"x{op.size[0] / height:g}" if op.size[0] % height == 0 else ""
     kernel, stride = getattr(op, "kernel", None), getattr(op, "stride", (1, 1))

@@ -75,6 +75,15 @@ def test_channels_and_pixels_that_are_chosen(data: st.DataObject) -> None:
     check(program, data.draw(images_for(program)), data.draw(st.integers(0, 40)))
 
 
+@given(st.data())
+@settings(max_examples=max(1, EXAMPLES // 3))
+def test_pixels_between_others(data: st.DataObject) -> None:
+    needs("icarus")
+    blocks = ("interpolate", "conv", "lookup")
+    program = data.draw(programs(blocks=blocks, max_blocks=3, max_size=6, max_channels=4))
+    check(program, data.draw(images_for(program)), data.draw(st.integers(0, 40)))
+
+
 @given(st.data(), st.integers(0, 40))
 @settings(max_examples=max(1, EXAMPLES // 2))
 def test_gates(data: st.DataObject, extra: int) -> None:

@@ -32,6 +32,7 @@ from intaglio.hdl.drain import Drain
 from intaglio.hdl.fifo import Fifo
 from intaglio.hdl.fork import Fork
 from intaglio.hdl.geometry import Geometry
+from intaglio.hdl.interpolate import Interpolate
 from intaglio.hdl.levels import LevelDemux, LevelMux, Merge, Split
 from intaglio.hdl.linebuffer import LineBuffer
 from intaglio.hdl.link import Link
@@ -47,6 +48,7 @@ from intaglio.hdl.stream import Frame
 from intaglio.hdl.uart import UartReceiver, UartSender
 from intaglio.hdl.upsample import Upsample
 from intaglio.hdl.window import Window
+from intaglio.ops.interpolation import nearest
 
 BIT, U2, U3, I4 = IntType(1, False), IntType(2, False), IntType(3, False), IntType(4, True)
 
@@ -103,6 +105,23 @@ def upsample() -> Case:
     kind = {"frame": frame, "size": (3, 2), "lanes": 1}
     wide = Upsample(bits=NAME_BITS, **kind)
     return Case(Upsample(bits=1, **kind), shapes.reshaped(wide, frame, BIT, 1))
+
+
+def interpolate() -> Case:
+    """Two rows by 3 and 1."""
+    kind = {"rows": ((0, 3, 1),), "columns": ((0, 1, 0),)}
+    block = Interpolate(frame=Frame(1, 2, 1), x=BIT, y=I4, lanes=1, **kind)
+    value = Lane((("i", 0, 0), ("i", 1, 0)), lambda a, b: 3 * a + b)
+    return Case(block, Round({"i": Input(BIT, 2)}, {"o": Output((4,), ((value,),))}))
+
+
+def choose() -> Case:
+    """An Interpolate that reads one pixel for each of its own."""
+    frame = Frame(1, 2, 2)
+    kind = {"frame": frame, "rows": nearest([0, 1, 1]), "columns": nearest([1]), "lanes": 1}
+    wide = Interpolate(x=NAMES, y=NAMES, **kind)
+    block = Interpolate(x=BIT, y=BIT, **kind)
+    return Case(block, shapes.reshaped(wide, frame, BIT, 1))
 
 
 def select(channels: tuple[int, ...]) -> Case:
@@ -402,6 +421,8 @@ PROOFS = (
     Proof("Lookup", lookup, None, 12, 8, 6),
     Proof("LineBuffer", line_buffer, None, 20, 3, 8),
     Proof("Upsample", upsample, None, 30, 4, 8),
+    Proof("Interpolate", interpolate, 18, 30, 6, 14),
+    Proof("Interpolate, nearest", choose, 18, 30, 4, 14),
     Proof("SpaceToDepth", to_depth, 18, 40, 8, 16),
     Proof("DepthToSpace", to_space, 18, 40, 6, 16),
     Proof("Add", add, 14, 14, 8, 8),

@@ -24,6 +24,7 @@ from intaglio.codegen.area.engines import (
     drain,
     line_buffer,
     macs,
+    product_of_adders,
     requantiser,
     signed,
     table_of,
@@ -37,6 +38,7 @@ from intaglio.hdl.depth import DepthToSpace, SpaceToDepth
 from intaglio.hdl.engine import Engine
 from intaglio.hdl.fifo import Fifo
 from intaglio.hdl.fork import Fork
+from intaglio.hdl.interpolate import NARROW, Interpolate
 from intaglio.hdl.levels import Merge, Split
 from intaglio.hdl.lookup import Lookup
 from intaglio.hdl.multiply import Multiply
@@ -184,6 +186,36 @@ def spreader(d: DepthToSpace) -> Area:
     return found + outlet(d.latency, d.buffer.width)
 
 
+def interpolator(c: Interpolate) -> Area:
+    """An Interpolate: the walk with its tables, a weight, and a product and a sum for each lane."""
+    address, size = max(1, ceil_log2(c.buffer.size)), c.out_frame
+    found = line_buffer([c.frame], c.buffer.rows, c.lanes, c.x.bits)
+    walked = (*c.sides, c.buffer.words, size.height, size.width)
+    found += total([count(n) for n in (*walked, size.height, size.width)])
+    for rom in c.roms:
+        found += Area(choices=bits(rom.depth), registers=rom.width,
+                      memories=(Storage("rom", rom.depth, rom.width),))  # fmt: skip
+    row = 2 + bits_for(c.frame.height + c.buffer.rows)
+    found += Area(adders=9 * address + 3 * row + bits(c.frame.width), choices=5 * address,
+                  registers=2 * address + c.latency)  # fmt: skip
+    found += outlet(c.outlet.depth, c.lanes * c.y.bits)
+    if not c.weighted:
+        return found
+    u, v = (bits_for(int(table[:, 2:].max())) for table in (c.rows, c.columns))
+    found += product(u, v) + Area(choices=u + v, registers=c.weight_bits)
+    wide = c.x.bits + c.weight_bits
+    each = product(signed(c.x), c.weight_bits)
+    each += Area(adders=c.y.bits, equals=c.y.bits, registers=wide + c.y.bits)
+    return found + each.times(c.lanes)
+
+
+def product(a: int, b: int) -> Area:
+    """`hdl.interpolate.times`."""
+    if b > NARROW:
+        return Area(products=(Product(a, b + 1, 1),))
+    return product_of_adders(a, b, b)
+
+
 def looked_up(lanes: int, x: int, y: int, latency: int) -> Area:
     """A Lookup: a ROM for each lane."""
     roms = Area(memories=(Storage("rom", 1 << x, y),)).times(lanes)
@@ -249,6 +281,8 @@ def area_of(component: Any) -> Area:
             return walk(c.window) + outlet(c.latency + 1, c.window.buffer.width)
         case DepthToSpace():
             return spreader(component)
+        case Interpolate():
+            return interpolator(component)
         case AxisSender():
             return count(component.beats)
         case AxisReceiver():

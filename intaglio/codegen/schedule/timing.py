@@ -48,6 +48,7 @@ CODES = {
     "space_to_depth": tokens.WINDOW,
     "upsample": tokens.UPSAMPLE,
     "depth_to_space": tokens.UPSAMPLE,
+    "interpolate": tokens.RESAMPLE,
 }
 
 
@@ -89,6 +90,7 @@ class Model:
         most = max(most, *(len(getattr(c, "steps", ())) for c in components))
         self.rows = np.zeros((len(netlist.cells), level_data(most, 0)), dtype=np.int64)
         self.walks: dict[int, list[tuple[int, int]]] = {}  # window: (height, beats a row) by level
+        self.taps: dict[int, Ints] = {}  # of a resampling: first and last place of each row, column
         self.wires = np.zeros((len(netlist.wires), 7), dtype=np.int64)
         self.wires[:, [tokens.SOURCE_OF, tokens.READER_OF]] = -1
         for index, (row, cell) in enumerate(zip(self.rows, netlist.cells, strict=True)):
@@ -197,7 +199,8 @@ class Model:
         return sum(h * w_ * ceil_div(c, w.lanes) for c, h, w_ in shapes)
 
     def _lines(self, rows: Ints, frames: int) -> Ints:
-        """Of every row of every window: the beats before it, and a place for when it may come."""
+        """Of every row of every window: the beats before it, and a place for when it may come;
+        behind them the places that resamplings read."""
         tables, at = [], 0
         for index, levels in self.walks.items():
             beats = np.concatenate([np.full(height, width) for height, width in levels])
@@ -206,7 +209,11 @@ class Model:
             rows[index, tokens.ROW_COUNT] = len(starts) - 1
             tables.append(starts)
             at += len(starts)
-        return np.stack([np.concatenate([*tables, [0]]), np.zeros(at + 1, np.int64)], axis=1)
+        lines = [np.stack([np.concatenate([*tables, [0]]), np.zeros(at + 1, np.int64)], axis=1)]
+        for index, places in self.taps.items():
+            rows[index, tokens.TAPS] = sum(map(len, lines))
+            lines.append(places)
+        return np.concatenate(lines)
 
     def _fill(self, row: Ints, index: int, component: Any) -> None:
         """A cell's parameters, and state that does not start at 0."""
@@ -252,7 +259,14 @@ class Model:
                 row[tokens.TOGETHER] = getattr(component, "period", 1)
                 row[tokens.FRESH] = getattr(component, "fresh", 1)
             case (
-                "conv" | "sum" | "max" | "upsample" | "select" | "space_to_depth" | "depth_to_space"
+                "conv"
+                | "sum"
+                | "max"
+                | "upsample"
+                | "select"
+                | "space_to_depth"
+                | "depth_to_space"
+                | "interpolate"
             ):
                 self._window(row, index, component)
 
@@ -278,6 +292,11 @@ class Model:
                 row[tokens.PASSES] = len(component.words)
                 row[tokens.STRIDE_Y] = row[tokens.STRIDE_X] = 1
             row[tokens.SPAN_Y] = row[tokens.SPAN_X] = 1
+        elif cell.kind == "interpolate":
+            self._outlet(row, component.outlet, component.latency - 1)
+            buffer, frames, walked = component.buffer, [component.frame], [component.out_frame]
+            row[tokens.PASS], row[tokens.PASSES] = component.taps, buffer.words
+            self.taps[index] = np.concatenate([component.rows[:, :2], component.columns[:, :2]])
         else:
             window = component.window
             buffer, frames, walked = window.buffer, window.frames, window.walked

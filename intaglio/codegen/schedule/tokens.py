@@ -26,8 +26,10 @@ from intaglio.sim.compiled import jit
 Numbers = NDArray[np.int64]
 
 SOURCE, SINK, FIFO, FORK, REPACK, TAKE, GIVE, PAD, CROP, STEPS, PIPE, WINDOW, UPSAMPLE = range(13)
+RESAMPLE = 13
 PICKING = (PAD, CROP, STEPS)  # beats pass, or are dropped, or are made here
 LOOKING = (FORK, TAKE, GIVE, *PICKING)  # take a beat when others do: they look at what is offered
+WALKING = (WINDOW, UPSAMPLE, RESAMPLE)  # over a line buffer
 
 # Every row: its kind, and the wires of its ports, INS inputs first.
 KIND, INS, OUTS, WIRES = 0, 1, 2, 3
@@ -45,6 +47,7 @@ WORDS, TOP, LEFT, INNER_H, INNER_W, OUTER_H, OUTER_W = range(BASE, BASE + 7)  # 
 STEP_Y, STEP_X = BASE + 7, BASE + 8  # the same: of the rows and columns that lie within
 ROWS, IN_WORDS, PASS, PASSES, PASS_BEATS, LAST_BEATS, LEVELS = range(BASE + 3, BASE + 10)  # WINDOW
 SPAN_Y, SPAN_X, STRIDE_Y, STRIDE_X, ABOVE, BEFORE = range(BASE + 10, BASE + 16)
+TAPS = BASE + 12  # RESAMPLE: where the places of its rows, then of its columns, begin in `rows`
 FIRST_ROW = BASE + 16  # WINDOW: where its rows begin in `rows`
 ROW_COUNT = BASE + 17
 PIXELS = BASE + 18  # WINDOW: made at once; LAST_BEATS are of each
@@ -357,18 +360,25 @@ def step_repack(
 def aim(m: Numbers, b: int, time: int, rows: Numbers) -> None:
     """Set what output pixel (OUT_Y, OUT_X) waits for, and let rows in from cycle `time` on."""
     s = b + LEVEL_DATA + GROUP * m[b + READ_LEVEL]
+    tall, wide = m[b + SPAN_Y], m[b + SPAN_X]
     if m[b + KIND] == UPSAMPLE:
         y = m[b + OUT_Y] * m[s + HEIGHT] // m[s + OUT_HEIGHT]
         x = m[b + OUT_X] * m[s + WIDTH] // m[s + OUT_WIDTH]
+    elif m[b + KIND] == RESAMPLE:
+        at = m[b + TAPS]
+        column = at + m[s + OUT_HEIGHT] + m[b + OUT_X]
+        y, x = rows[at + m[b + OUT_Y], 0], rows[column, 0]
+        tall = rows[at + m[b + OUT_Y], 1] - y + 1
+        wide = rows[column, 1] - x + 1
     else:
         y = m[b + OUT_Y] * m[b + STRIDE_Y] - m[b + ABOVE]
         x = m[b + OUT_X] * m[b + STRIDE_X] - m[b + BEFORE]
     first, frame, count = m[b + FIRST_ROW], m[b + FRAME_ROW], m[b + ROW_COUNT]
-    row = frame + min(y + m[b + SPAN_Y], m[s + HEIGHT]) - 1
+    row = frame + min(y + tall, m[s + HEIGHT]) - 1
     if row < 0 or row >= count:
         m[b + NEEDED] = 0 if row < 0 else 1 << 60
     else:  # of a row, which may be one of the frame before, at most all there is
-        columns = max(0, x + m[b + SPAN_X]) * m[b + IN_WORDS]
+        columns = max(0, x + wide) * m[b + IN_WORDS]
         start = rows[first + row, 0]
         m[b + NEEDED] = min(start + columns, rows[first + row + 1, 0])
     limit = min(frame + max(0, min(y, m[s + HEIGHT])) + m[b + ROWS], count)
@@ -487,7 +497,7 @@ def step(
 ) -> None:  # fmt: skip
     """Everything that the cell at `b` can tell by now."""
     k = m[b + KIND]
-    if k in (WINDOW, UPSAMPLE):
+    if k in WALKING:
         step_window(m, b, wires, times, rows, stack, state)
     elif k == REPACK:
         step_repack(m, b, wires, times, stack, state)
@@ -524,7 +534,7 @@ def run(p: Any, frames: int, growing: int, _: int) -> int:
     m, row, wires, times, pauses, rows, stack, state = p[0]
     cells = len(m) // row
     for cell in range(cells):
-        if m[cell * row + KIND] in (WINDOW, UPSAMPLE):
+        if m[cell * row + KIND] in WALKING:
             aim(m, cell * row, 0, rows)
         wake(cell, stack, state)
     for w in range(len(wires)):

@@ -30,6 +30,7 @@ from intaglio.hdl.depth import SpaceToDepth as SpaceToDepthBlock
 from intaglio.hdl.depthwise import DepthwiseEngine
 from intaglio.hdl.fifo import Fifo
 from intaglio.hdl.fork import Fork
+from intaglio.hdl.interpolate import Interpolate as InterpolateBlock
 from intaglio.hdl.levels import LevelDemux, LevelMux
 from intaglio.hdl.lookup import Lookup as LookupBlock
 from intaglio.hdl.multiply import Multiply as MultiplyBlock
@@ -46,6 +47,7 @@ from intaglio.ops import (
     Conv2d,
     Crop,
     DepthToSpace,
+    Interpolate,
     Lookup,
     MaxPool2d,
     Multiply,
@@ -290,6 +292,10 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
             return SpaceToDepthBlock(frame=frames[0], block=op.block, x=x, lanes=lanes)
         case DepthToSpace():
             return DepthToSpaceBlock(frame=frames[0], block=op.block, lanes=lanes, bits=x.bits)
+        case Interpolate():
+            return InterpolateBlock(
+                frame=frames[0], rows=op.rows, columns=op.columns, x=x, y=y, lanes=lanes, rom=rom
+            )
     channels = [n.graph.tensors(wire.key)[0].shape[0] for wire in ins]
     return ConcatBlock(channels=channels, lanes=lanes, bits=x.bits)
 

@@ -14,6 +14,7 @@ from math import floor, gcd, log10
 
 from intaglio.codegen.structure.graph import Block, HardwareGraph, Link
 from intaglio.errors import BuildError, Remedy
+from intaglio.hdl.interpolate import NARROW, read, taps_of, weight_bits
 from intaglio.hdl.products import ProductForm
 from intaglio.hdl.rom import MemoryStyle
 from intaglio.hdl.select import cycles_of, fits
@@ -22,6 +23,7 @@ from intaglio.ops import (
     Concat,
     Conv2d,
     DepthToSpace,
+    Interpolate,
     MaxPool2d,
     Op,
     Select,
@@ -242,6 +244,11 @@ def lane_options(
     """Foldings of a block with one number of lanes."""
     op = block.ops[0]
     window = op.kernel[0] * op.kernel[1] if isinstance(op, (MaxPool2d, SumPool2d)) else 1
+    hard = False
+    if isinstance(op, Interpolate):
+        _, *sides = ins[0]
+        rows, columns = (read(t, n) for t, n in zip((op.rows, op.columns), sides, strict=True))
+        window, hard = taps_of(rows) * taps_of(columns), weight_bits(rows, columns) > NARROW
     found = []
     for lanes in lanes_of(op, ins):
         out_lanes = requantisers(lanes, window) if block.kind == "sum" else lanes
@@ -252,6 +259,8 @@ def lane_options(
         multipliers = MULTIPLIERS.get(block.kind, 0) * lanes
         if block.kind == "sum":
             multipliers = out_lanes
+        elif hard:
+            multipliers = lanes
         found.append(
             Folding(1, lanes, lanes, out_lanes, max(cycles, beats(outs, out_lanes)), multipliers)
         )

@@ -20,6 +20,7 @@ from intaglio.ops import (
     Crop,
     DepthToSpace,
     Input,
+    Interpolate,
     Lookup,
     MaxPool2d,
     Multiply,
@@ -39,7 +40,8 @@ from intaglio.system.names import shortened
 Key = tuple[str, ...]  # tensors of one stream, in the order of their frames
 Kind = Literal[
     "source", "sink", "conv", "sum", "max", "add", "scale", "upsample", "concat", "pad", "lookup",
-    "select", "crop", "space_to_depth", "depth_to_space", "multiply", "mux", "demux",
+    "select", "crop", "space_to_depth", "depth_to_space", "multiply", "interpolate", "mux",
+    "demux",
 ]  # fmt: skip
 
 KINDS: dict[type[Op], Kind] = {
@@ -59,6 +61,7 @@ KINDS: dict[type[Op], Kind] = {
     SpaceToDepth: "space_to_depth",
     DepthToSpace: "depth_to_space",
     Multiply: "multiply",
+    Interpolate: "interpolate",
 }
 
 
