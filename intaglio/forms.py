@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from intaglio.errors import ProgramError
 from intaglio.fixed import IntType, double
 from intaglio.multiplier import float32_parts
-from intaglio.ops import Add, Lookup, Requant, SumPool2d, Tensor
+from intaglio.ops import Add, Interpolate, Lookup, Pair, Requant, SumPool2d, Tap, Tensor
 from intaglio.program import Builder
 
 PRE_SHIFT, WIDE_SHIFT = 20, 15  # of TFLite's addition of 8 bits, and of 16
 WIDE = 1 << 44  # more than a product of bytes in float32, whole
+RESIZE_BITS = 10  # of TFLite's weights of a row or column
 XNNPACK_BITS = 22  # signed, of the multipliers of XNNPACK's addition
 XNNPACK_RATIOS = (2.0**-10, 2.0**8)  # of its larger operand's scale to the result's
 
@@ -244,3 +245,46 @@ def nvdla_average(builder: Builder, name: str, pool: SumPool2d) -> str:
         )  # fmt: skip
         total = builder.add(op, type, x.scale, x.zero_point)
     return total
+
+
+def tflite_taps(old: int, new: int, *, aligned: bool, half: bool) -> tuple[Tap, ...]:
+    """Rows or columns of TFLite's RESIZE_BILINEAR of int8 and int16, in 1024ths of a pixel; `half`:
+    pixels are counted by their middles. Raises ProgramError where its kernel would read behind the
+    last pixel."""
+    unit = 1 << RESIZE_BITS
+    step = (unit * old + new // 2) // new
+    if aligned and new > 1:
+        step = (unit * (old - 1) + (new - 1) // 2) // (new - 1)
+    found = []
+    for i in range(new):
+        at = i * step + (step // 2 - unit // 2 if half else 0)
+        first = max(at, 0) // unit
+        if first >= old:
+            raise ProgramError(
+                f"TFLite's steps of {step} / {unit} pixel lead behind the last of {old} pixels;"
+                f" make less than {new} of them."
+            )
+        last = min(max(at + unit - 1, 0) // unit, old - 1)
+        ahead = at - unit * first if last > first else 0
+        found.append((first, unit - ahead, ahead))
+    return tuple(found)
+
+
+def tflite_interpolation(
+    builder: Builder, name: str, input: str, size: Pair, aligned: bool, half: bool, origin: str = ""
+) -> str:
+    """TFLite's RESIZE_BILINEAR: the sum over 2^20, halves away from zero, in the input's grid. Of
+    at most 8 bits its codes are int8, the largest 127, and it is their zero that counts."""
+    x = builder.tensors[input]
+    rows, columns = (
+        tflite_taps(old, new, aligned=aligned, half=half)
+        for old, new in zip(x.shape[1:], size, strict=True)
+    )
+    op = Interpolate(output=f"{name}.acc", input=input, rows=rows, columns=columns, origin=origin)
+    less, shift = x.type.hi - 127 if x.type.bits <= 8 else 0, 2 * RESIZE_BITS
+    requant = Requant(
+        output=name, input=builder.add(op), multiplier=builder.constant(f"{name}.m", [1]),
+        bias=builder.constant(f"{name}.b", [-less << shift]), shift=(shift,), lo=x.type.lo,
+        hi=x.type.hi, offset=less, rounding="RND_INF", origin=origin,
+    )  # fmt: skip
+    return builder.add(requant, x.type, x.scale, x.zero_point)

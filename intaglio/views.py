@@ -23,6 +23,7 @@ from intaglio.ops import (
     Context,
     Crop,
     DepthToSpace,
+    Interpolate,
     Ints,
     Pair,
     Select,
@@ -30,6 +31,7 @@ from intaglio.ops import (
     SpaceToDepth,
     Tensor,
 )
+from intaglio.ops.interpolation import nearest
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Factor:
 
 
 Axis = tuple[Factor, ...]
-Chosen = Select | Crop | SpaceToDepth | DepthToSpace
+Chosen = Select | Crop | SpaceToDepth | DepthToSpace | Interpolate  # the last: nearest pixels
 
 
 @dataclass(frozen=True)
@@ -190,10 +192,10 @@ def moves(view: View, layout: str) -> Moves:
     return Moves((bh, bw), tuple(order.tolist()), up)
 
 
-def taken(view: View, axis: int, places: Sequence[int]) -> tuple[Select | Crop | None, View] | None:
+def taken(view: View, axis: int, places: Sequence[int]) -> tuple[Chosen | None, View] | None:
     """What leaves some places of one axis of a view, in this order, and how what is left is seen:
     no operation where all stay, a Select of channels, a Crop of whole rows or columns in even
-    steps; their names mean nothing. None for anything else."""
+    steps, an Interpolate of any that never go back; their names mean nothing. None for others."""
     own, axes = view.axes[axis], list(view.axes)
     of = {f.of for f in own}
     if list(places) == list(range(view.sides[axis])):
@@ -205,14 +207,17 @@ def taken(view: View, axis: int, places: Sequence[int]) -> tuple[Select | Crop |
         left = View((len(channels), *view.shape[1:]), tuple(axes))
         return Select(output="", input="", channels=channels), left
     steps = {b - a for a, b in pairwise(places)} or {1}
-    if len(own) != 1 or own[0].size != view.shape["chw".index(own[0].of)] or len(steps) > 1:
-        return None
-    (step,) = steps
-    if step < 1:
+    if len(own) != 1 or own[0].size != view.shape["chw".index(own[0].of)] or min(steps) < 0:
         return None
     c, h, w = view.shape
-    spans = {"h": (0, h, 1), "w": (0, w, 1), own[0].of: (places[0], places[-1] + 1, step)}
     axes[axis] = (Factor(own[0].of, len(places)),) if len(places) > 1 else ()
+    if len(steps) > 1 or steps == {0}:
+        wanted = {"h": range(h), "w": range(w), own[0].of: places}
+        rows, columns = nearest(wanted["h"]), nearest(wanted["w"])
+        some = Interpolate(output="", input="", rows=rows, columns=columns)
+        return some, View((c, *some.size), tuple(axes))
+    (step,) = steps
+    spans = {"h": (0, h, 1), "w": (0, w, 1), own[0].of: (places[0], places[-1] + 1, step)}
     crop = Crop(output="", input="", rows=spans["h"], columns=spans["w"])
     return crop, View((c, *crop.size), tuple(axes))
 

@@ -13,6 +13,8 @@ from intaglio.exchange.from_onnx.places import flattened, reshaped, squeezed, un
 from intaglio.exchange.from_onnx.resizing import pixels, target
 from intaglio.floats.onnx_layers import Loose, Site, Tensor, bordered, windows
 
+LINEAR = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
+
 
 def max_pool(site: Site) -> Tensor:
     x = site.tensor()
@@ -120,23 +122,32 @@ def resize(site: Site) -> Tensor:
     how = "asymmetric" if upsample else site.get("coordinate_transformation_mode", "half_pixel")
     if mode == "nearest":
         rule = "simple" if upsample else site.get("nearest_mode", "round_prefer_floor")
+        chosen, plain = [], True
         for axis in range(2):
             old = x.shape[2 + axis]
             read = pixels(old, new[axis], np.float32(factors[2 + axis]), how, rule)
-            if not np.array_equal(read, np.arange(new[axis]) * old // new[axis]):
-                raise site.node.refuse(
-                    f"it must read the pixels floor(i * in / out) from {old} to {new[axis]}, as"
-                    " asymmetric and floor do; export the network with those."
-                )
-        return functional.interpolate(x, size=tuple(new), mode="nearest")
-    if mode not in ("linear", "bilinear") or how not in (
-        "half_pixel", "pytorch_half_pixel", "align_corners"
-    ):  # fmt: skip
+            chosen.append(torch.from_numpy(read))
+            plain &= new[axis] >= old and bool(
+                (read == np.arange(new[axis]) * old // new[axis]).all()
+            )
+        if plain:
+            return functional.interpolate(x, size=tuple(new), mode="nearest")
+        return x.index_select(2, chosen[0]).index_select(3, chosen[1])
+    if mode not in ("linear", "bilinear") or how not in LINEAR:
         raise site.node.refuse(
             f"its mode must be nearest or linear, not {mode} with coordinates {how}."
         )
-    corners = how == "align_corners"
-    return functional.interpolate(x, size=tuple(new), mode="bilinear", align_corners=corners)
+    if any(factors[2 + k] * x.shape[2 + k] != new[k] for k in range(2)) and not sizes:
+        raise site.node.refuse("its factors must make whole sizes; give sizes.")
+    if how != "asymmetric":
+        corners = how == "align_corners"
+        return functional.interpolate(x, size=tuple(new), mode="bilinear", align_corners=corners)
+    for axis in (2, 3):  # one pixel more, whose corner is the last one's
+        old = x.shape[axis]
+        x = x.index_select(axis, torch.tensor([*range(old), old - 1]))
+    more = [n + 1 for n in new]
+    x = functional.interpolate(x, size=tuple(more), mode="bilinear", align_corners=True)
+    return x[:, :, : new[0], : new[1]]
 
 
 def lifted(site: Site) -> Tensor:

@@ -90,6 +90,7 @@ TAKEN: dict[str, Any] = {
     "adaptive_avg_pool2d": lambda x: functional.adaptive_avg_pool2d(x, 2),
     "adaptive_max_pool2d": lambda x: functional.adaptive_max_pool2d(x, 2),
     "mean": lambda x: x.mean((2, 3)), "upsample_nearest2d": nn.Upsample(scale_factor=2),
+    "upsample_bilinear2d": nn.Upsample(scale_factor=2, mode="bilinear"),
     "cat": lambda x: torch.cat([x, functional.relu(x)], 1),
     "pad": lambda x: functional.pad(x, (1, 1, 1, 1)), "dropout": nn.Dropout().eval(),
     "flatten": lambda x: x.flatten(1), "detach": lambda x: x.detach(),
@@ -109,8 +110,8 @@ TAKEN: dict[str, Any] = {
 REFUSED: dict[str, Any] = {
     "softmax":
     lambda x: functional.conv2d(x.softmax(1), WEIGHT),
-    "group_norm": nn.GroupNorm(2, 4), "upsample_bilinear2d":
-    lambda x: functional.interpolate(x, scale_factor=2, mode="bilinear"), "sin": torch.sin,
+    "group_norm": nn.GroupNorm(2, 4), "upsample_bicubic2d":
+    lambda x: functional.interpolate(x, scale_factor=2, mode="bicubic"), "sin": torch.sin,
     "cumsum": lambda x: x.cumsum(1), "sort":
     lambda x: functional.conv2d(x.sort(1)[0], WEIGHT),
 }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,16 @@ from intaglio.quant.capture.graph import Conv, Lookup
 from intaglio.quant.capture.passes import simplify
 
 torch.set_num_threads(1)
+
+
+def resized(mode: str, how: str, near: str, size: tuple[int, int], f: File) -> str:
+    """A resize between two layers."""
+    made = f.add(
+        "Resize", f.conv("x", 3, 8), "", "", f.ints(1, 8, *size), mode=mode, nearest_mode=near,
+        coordinate_transformation_mode=how,
+    )  # fmt: skip
+    return str(f.conv(made, 8, 4))
+
 
 CASES: dict[str, Callable[[File], str]] = {
     "norm and ReLU": lambda f: f.add("Relu", f.norm(f.conv("x", 3, 8), 8)),
@@ -60,6 +71,16 @@ CASES: dict[str, Callable[[File], str]] = {
         "Resize", f.conv("x", 3, 8), "", "", f.ints(1, 8, 48, 48), mode="nearest",
         coordinate_transformation_mode="asymmetric", nearest_mode="floor",
     ),
+    **{
+        f"Resize {mode} {how} {near} to {size}": partial(resized, mode, how, near, size)
+        for mode, how, near, size in (
+            ("linear", "half_pixel", "floor", (32, 32)),
+            ("linear", "align_corners", "floor", (9, 40)),
+            ("linear", "asymmetric", "floor", (32, 48)), ("linear", "half_pixel", "floor", (5, 13)),
+            ("nearest", "half_pixel", "round_prefer_floor", (40, 9)),
+            ("nearest", "align_corners", "ceil", (20, 31)),
+        )
+    },
     "Pad": lambda f: f.add("Pad", f.conv("x", 3, 8), f.ints(0, 0, 1, 2, 0, 0, 3, 4)),
     "Concat": lambda f: f.conv(f.add("Concat", f.conv("x", 3, 4), f.conv("x", 3, 4), axis=1), 8, 8),
     "Gemm": lambda f: f.add(

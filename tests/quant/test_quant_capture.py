@@ -21,7 +21,16 @@ from intaglio.errors import ModelError
 from intaglio.ops import Shape
 from intaglio.quant.capture.execute import run
 from intaglio.quant.capture.export import capture
-from intaglio.quant.capture.graph import Affine, Conv, FloatGraph, Image, Lookup, SumPool
+from intaglio.quant.capture.graph import (
+    Affine,
+    Choose,
+    Conv,
+    FloatGraph,
+    Image,
+    Interpolate,
+    Lookup,
+    SumPool,
+)
 from intaglio.quant.capture.passes import simplify
 
 torch.set_num_threads(1)
@@ -146,6 +155,17 @@ FACTORS = torch.arange(1.0, 7.0).reshape(1, 6, 1, 1)
         (lambda x: functional.max_pool2d(x, 2, return_indices=True)[0], None),
         (lambda x: functional.interpolate(x, scale_factor=(2.0, 3.0)), None),
         (lambda x: functional.interpolate(x, scale_factor=2, mode="nearest-exact"), None),
+        (lambda x: functional.interpolate(x, size=(4, 6)), Choose),
+        (lambda x: functional.interpolate(x, scale_factor=1.7), Choose),
+        (lambda x: functional.interpolate(x, size=(13, 5), mode="nearest-exact"), Choose),
+        (lambda x: functional.interpolate(x, scale_factor=2, mode="bilinear"), Interpolate),
+        (lambda x: functional.interpolate(x, size=(5, 31), mode="bilinear"), Interpolate),
+        (
+            lambda x: functional.interpolate(x, size=(3, 30), mode="bilinear", align_corners=True),
+            Interpolate,
+        ),
+        (lambda x: functional.interpolate(x, scale_factor=1.3, mode="bilinear"), Interpolate),
+        (nn.UpsamplingBilinear2d(scale_factor=3), Interpolate),
         (lambda x: torch.sub(x, torch.relu(x), alpha=2), None),
         (lambda x: functional.pad(x, (1, 0, 2, 1), value=-1.5), None),
         (lambda x: torch.cat((x, x.exp()), dim=-3), None),
@@ -186,9 +206,11 @@ def test_the_model_is_left_as_it_was() -> None:
         (lambda x: x + x.mean((2, 3), keepdim=True), "both maps must have one shape"),
         (lambda x: x + torch.ones(8, 12), "must be one number or one per channel"),
         (lambda x: x.mean(1), "a mean must be over dimensions (2, 3)"),
-        (lambda x: functional.interpolate(x, size=(4, 6)), "use a strided pool"),
-        (lambda x: functional.interpolate(x, scale_factor=1.7), "give size= instead of scale"),
-        (lambda x: functional.interpolate(x, scale_factor=2, mode="bilinear"), "nearest neighbour"),
+        (lambda x: functional.interpolate(x, scale_factor=2, mode="bicubic"), "or bilinear, not"),
+        (
+            lambda x: functional.interpolate(x, scale_factor=1.2345678, mode="bilinear"),
+            "must have weights of at most 32768 steps; give size instead of scale_factor",
+        ),
         (lambda x: functional.pad(x, (1, 1, 1, 1), mode="reflect"), "mode must be 'constant'"),
         (lambda x: functional.pad(x, (-1, 0)), "a border must be of whole rows, columns or"),
         (

@@ -15,7 +15,7 @@ from models import pixels
 from torch import nn
 from torch.nn import functional
 
-from intaglio.ops import Conv2d, Crop, DepthToSpace, Select, SpaceToDepth
+from intaglio.ops import Conv2d, Crop, DepthToSpace, Interpolate, Select, SpaceToDepth
 from intaglio.quant import QuantConfig, quantize
 from intaglio.quant.capture.execute import run
 from intaglio.quant.capture.export import capture
@@ -85,6 +85,8 @@ CASES: dict[str, tuple[Function, list[type]]] = {
     "select": (lambda x: x.select(1, 3).unsqueeze(1), [Select]),
     "index": (lambda x: x[:, [2, 1, 0, 7]], [Select]),
     "index_select": (lambda x: x.index_select(1, torch.tensor([5, 5, 0])), [Select]),
+    "rows by their numbers": (lambda x: x[:, :, [0, 0, 3, 7]], [Interpolate]),
+    "a smaller map": (lambda x: functional.interpolate(x, size=(5, 7)), [Interpolate]),
     "flip": (lambda x: x.flip(1), [Select]),
     "pad of channels": (lambda x: functional.pad(x, (0, 0, 0, 0, 1, 4)), [Select]),
     "pad of everything": (lambda x: functional.pad(x, (1, 0, 2, 0, 0, 1), value=0.5), [Select]),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from intaglio import ops
 from intaglio.fixed import Arithmetic
 from intaglio.program import Program
-from intaglio.quant.capture.graph import Add, Conv, FloatGraph, Floats, Multiply, Scaled, SumPool
+from intaglio.quant.capture.graph import Add, Conv, FloatGraph, Floats, Mean, Multiply, Scaled
 from intaglio.quant.ranges.fake import Rules
 from intaglio.quant.ranges.scales import Scales
 
@@ -48,7 +48,7 @@ def in_float32(graph: FloatGraph, scales: Scales) -> tuple[FloatGraph, Scales]:
     scales = replace(scales, grids=grids)
 
     def snapped(node: Scaled) -> Scaled:
-        if isinstance(node, SumPool) and node.averages:
+        if isinstance(node, Mean) and node.averages:
             return node
         codes = scales.weights[node.weight].scale if isinstance(node, Conv) else 1.0
         held = np.where(codes == 0, 1.0, codes)
@@ -67,8 +67,8 @@ def sums(node: Scaled, scales: Scales) -> tuple[Floats, Floats]:
     if isinstance(node, Conv):
         weight = scales.weights[node.weight]
         unit, count = unit * weight.scale, np.abs(weight.codes).sum(axis=(1, 2, 3)).astype(float)
-    elif isinstance(node, SumPool):
-        count *= node.kernel[0] * node.kernel[1]
+    elif isinstance(node, Mean):
+        count *= node.count
     elif isinstance(node, Multiply):
         gate = scales.grids[node.gate]
         unit = unit * gate.scale

@@ -12,8 +12,7 @@ from intaglio.quant.capture.site import Site
 BY_INDEX = "a map must not be written to by mask or index; use clamp, relu or another function."
 
 REMEDIES = {
-    "upsample_bilinear2d": "interpolation must be nearest neighbour, not bilinear.",
-    "upsample_bicubic2d": "interpolation must be nearest neighbour, not bicubic.",
+    "upsample_bicubic2d": "interpolation must be nearest neighbour or bilinear, not bicubic.",
     "group_norm": "a norm must have constant statistics, and GroupNorm takes each image's own;"
     " train with BatchNorm2d or MultiLevelNorm, or use a detector without it"
     " (retinanet_resnet50_fpn).",
@@ -96,6 +95,7 @@ TRANSLATIONS: dict[str, Translation] = {
     "mean": maps.mean,
     "upsample_nearest2d": maps.upsample,
     "_upsample_nearest_exact2d": maps.upsample,
+    "upsample_bilinear2d": maps.bilinear,
     "cat": maps.concat,
     "concat": maps.concat,
     "pad": maps.pad,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 
-from intaglio.ops import Padding, Pair, Select
+from intaglio import ops
+from intaglio.ops import Padding, Pair, Select, Tap
+from intaglio.ops.interpolation import align_corners, between, half_pixel, nearest
 from intaglio.quant.capture.graph import (
     Concat,
+    Interpolate,
     MaxPool,
     Node,
     Pad,
@@ -22,6 +26,9 @@ from intaglio.quant.capture.graph import (
 from intaglio.quant.capture.replay import BATCH
 from intaglio.quant.capture.site import Const, Map, Site, Value, both_sides, pair, seen_as
 from intaglio.views import View, taken
+
+NEAR = 1e-12  # a factor that is new / old
+STEPS = 1 << 14  # of a pixel between two
 
 
 def max_pool2d(site: Site) -> Node:
@@ -136,23 +143,57 @@ def mean(site: Site) -> Node:
     return sum_pool(site, x, (h, w), (1, 1), (0, 0, 0, 0))
 
 
-def upsample(site: Site) -> Node:
-    """Nearest neighbour, where torch's source index is floor(i * in / out)."""
+def upsample(site: Site) -> Value:
+    """Nearest neighbour: what torch reads of a map of which no two pixels are alike."""
     x = site.map(next(iter(site.args)))
     (_, h, w), (_, oh, ow) = x.shape, site.shape()
-    if oh < h or ow < w:
-        raise site.refuse(f"the result must not be smaller than {h}x{w}; use a strided pool.")
     ramp = torch.arange(h * w, dtype=torch.float64).reshape(1, 1, h, w)
     rest: tuple[Any, ...] = tuple(site.args.values())[1:]
-    expected = ramp[..., torch.arange(oh) * h // oh, :][..., torch.arange(ow) * w // ow]
-    if not torch.equal(site.target(ramp, *rest), expected):
-        raise site.refuse(
-            f"source index must be floor(i * in / out) from {h}x{w} to {oh}x{ow}; give size="
-            " instead of scale_factor, or a whole factor."
+    read = site.target(ramp, *rest)[0, 0].long()
+    rows, columns = read[:, 0] // w, read[0] % w
+    plain = torch.equal(rows, torch.arange(oh) * h // oh)
+    if oh >= h and ow >= w and plain and torch.equal(columns, torch.arange(ow) * w // ow):
+        return Upsample(
+            output=site.output, origin=site.origin, shape=(x.shape[0], oh, ow), input=x.name
         )
-    return Upsample(
-        output=site.output, origin=site.origin, shape=(x.shape[0], oh, ow), input=x.name
-    )
+    taps = (nearest(places.numpy()) for places in (rows, columns))
+    op = ops.Interpolate(output=site.output, input="", rows=next(taps), columns=next(taps))
+    return site.chosen(x, [op])
+
+
+def bilinear(site: Site) -> Node:
+    """Two rows and two columns, by weights that are the exact ones of torch's places."""
+    x, aligned = site.map(next(iter(site.args))), bool(site.args["align_corners"])
+    given = site.args.get("scale_factors") or [
+        site.args.get("scales_h"), site.args.get("scales_w")
+    ]  # fmt: skip
+    sides = zip(x.shape[1:], site.shape()[1:], given, strict=True)
+    (rows, plain), (columns, too) = (taps_of(site, *side, aligned) for side in sides)
+    unit = sum(rows[0][1:]) * sum(columns[0][1:])
+    channels = x.shape[0]
+    return Interpolate(
+        output=site.output, origin=site.origin, shape=site.shape(), input=x.name,
+        scale=np.full(channels, 1 / unit), shift=np.zeros(channels), rows=rows, columns=columns,
+        aligned=aligned if plain and too else None,
+    )  # fmt: skip
+
+
+def taps_of(
+    site: Site, old: int, new: int, factor: float | None, aligned: bool
+) -> tuple[tuple[Tap, ...], bool]:
+    """Rows or columns, and whether their distance is that of the sizes alone."""
+    if aligned:
+        return between(align_corners(old, new), old), True
+    ratio = Fraction(old, new)
+    if factor and abs(factor * ratio - 1) > NEAR:
+        ratio = Fraction(1 / factor).limit_denominator(STEPS)
+    taps = between(half_pixel(old, new, ratio), old)
+    if sum(taps[0][1:]) > 2 * STEPS:
+        raise site.refuse(
+            f"a resize from {old} to {new} pixels must have weights of at most {2 * STEPS} steps;"
+            " give size instead of scale_factor, or a rounder factor."
+        )
+    return taps, ratio == Fraction(old, new)
 
 
 def concat(site: Site) -> Node:

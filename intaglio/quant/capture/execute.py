@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from intaglio.ops import Crop, DepthToSpace, Padding, Select, SpaceToDepth
+from intaglio.ops import Crop, DepthToSpace, Padding, Select, SpaceToDepth, Tap
+from intaglio.ops import Interpolate as Nearest
+from intaglio.ops.interpolation import both
 from intaglio.quant.capture.graph import (
     Add,
     Affine,
@@ -17,6 +19,7 @@ from intaglio.quant.capture.graph import (
     Conv,
     FloatGraph,
     Image,
+    Interpolate,
     Lookup,
     MaxPool,
     Multiply,
@@ -114,6 +117,8 @@ def chosen(node: Choose, x: torch.Tensor) -> torch.Tensor:
             return torch.where((places < 0)[:, None, None], node.value, found)
         case Crop(rows=rows, columns=columns):
             return x[:, :, slice(*rows), slice(*columns)]
+        case Nearest(rows=rows, columns=columns):
+            return blended(x, rows, columns)
         case SpaceToDepth(block=(bh, bw)):
             parts = x.reshape(n, c, h // bh, bh, w // bw, bw).permute(0, 3, 5, 1, 2, 4)
         case DepthToSpace(block=(bh, bw)):
@@ -134,9 +139,20 @@ def linear(node: Scaled, x: torch.Tensor, weights: Mapping[str, torch.Tensor]) -
         case SumPool():
             border = functional.pad(x, sides(node.padding))
             return functional.avg_pool2d(border, node.kernel, node.stride, divisor_override=1)
+        case Interpolate():
+            return blended(x, node.rows, node.columns)
         case Conv():
             return convolved(node, x, weights[node.weight])
     raise TypeError(f"{type(node).__name__} must be computed here.")
+
+
+def blended(x: torch.Tensor, rows: tuple[Tap, ...], columns: tuple[Tap, ...]) -> torch.Tensor:
+    """Two rows by their weights, then two columns."""
+    for dim, taps, lines in ((2, rows, (-1, 1)), (3, columns, (-1,))):
+        first, second, u, v = torch.from_numpy(both(taps, x.shape[dim])).T
+        above, below = (x.index_select(dim, places) for places in (first, second))
+        x = above * u.reshape(lines).to(x) + below * v.reshape(lines).to(x)
+    return x
 
 
 def convolved(node: Conv, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.ops import Crop, DepthToSpace, Padding, Pair, Select, Shape, SpaceToDepth
+from intaglio.ops import (
+    Crop,
+    DepthToSpace,
+    Padding,
+    Pair,
+    Select,
+    Shape,
+    SpaceToDepth,
+    Tap,
+)
+from intaglio.ops import Interpolate as Nearest
 
 Floats = NDArray[np.float64]
 
@@ -93,19 +103,51 @@ class Conv(Scaled):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SumPool(Scaled):
-    """linear(x) = sum over the window, 0 outside; `scale` holds the 1 / n of an average."""
+class Mean(Scaled):
+    """linear(x) = a sum of pixels by whole weights, of which `count` is the sum; `scale` holds the
+    1 / n of an average."""
+
+    @property
+    def count(self) -> int:
+        """What a constant map is multiplied by."""
+        raise TypeError(f"{type(self).__name__} must say its count.")
+
+    @property
+    def averages(self) -> bool:
+        """Whether it is an average of pixels of the image and nothing else."""
+        plain = not (self.clamped or self.shift.any())
+        return plain and bool(np.allclose(self.scale * self.count, 1, rtol=1e-12, atol=0))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SumPool(Mean):
+    """linear(x) = sum over the window, 0 outside."""
 
     kernel: Pair
     stride: Pair
     padding: Padding
 
     @property
+    def count(self) -> int:
+        return self.kernel[0] * self.kernel[1]
+
+    @property
     def averages(self) -> bool:
-        """Whether it is an average of pixels of the image and nothing else."""
-        n = self.kernel[0] * self.kernel[1]
-        plain = not (self.clamped or any(self.padding) or self.shift.any())
-        return plain and bool(np.allclose(self.scale * n, 1, rtol=1e-12, atol=0))
+        return super().averages and not any(self.padding)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Interpolate(Mean):
+    """linear(x) = sum of two rows and two columns, see `ops.Interpolate`. `aligned`: whether the
+    corners of both maps are one; None where neither that nor in / out pixels is the distance."""
+
+    rows: tuple[Tap, ...]
+    columns: tuple[Tap, ...]
+    aligned: bool | None
+
+    @property
+    def count(self) -> int:
+        return sum(self.rows[0][1:]) * sum(self.columns[0][1:])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -188,7 +230,7 @@ class Pad(Unary):
 class Choose(Unary):
     """What `op` chooses, whose names mean nothing; channels that it adds are `value`."""
 
-    op: Select | Crop | SpaceToDepth | DepthToSpace
+    op: Select | Crop | SpaceToDepth | DepthToSpace | Nearest
     value: float = 0.0
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from intaglio.ops import Crop, DepthToSpace, Padding, Select, SpaceToDepth
+from intaglio.ops import Crop, DepthToSpace, Interpolate, Padding, Select, SpaceToDepth
 from intaglio.quant.capture.graph import (
     Add,
     Affine,
@@ -87,7 +87,7 @@ def unchosen(choice: Choose, values: Floats, channels: int) -> Floats | None:
     """Values of the channels before a choice, from those behind it; None where one channel has two,
     or a channel is added."""
     match choice.op:
-        case Crop():
+        case Crop() | Interpolate():
             return values
         case Select(channels=chosen):
             sources = np.array(chosen)

@@ -25,8 +25,10 @@ from intaglio.quant.capture.graph import (
     Conv,
     FloatGraph,
     Image,
+    Interpolate,
     Lookup,
     MaxPool,
+    Mean,
     Multiply,
     Node,
     Pad,
@@ -79,6 +81,17 @@ class Lowering:
                 return
             case Multiply() if self.gates(node):
                 self.gate(node, grid)
+                return
+            case Interpolate() if self.resizes(node, grid):
+                forms.tflite_interpolation(
+                    self.builder,
+                    output,
+                    node.input,
+                    node.shape[1:],
+                    bool(node.aligned),
+                    not node.aligned,
+                    node.origin,
+                )
                 return
             case Scaled():
                 op = self.requant(node, self.linear(node), grid)
@@ -152,6 +165,12 @@ class Lowering:
                         zero_b=gate.zero_point,
                     )
                 )
+            case Interpolate():
+                op = ops.Interpolate(
+                    output=output, origin=node.origin, input=node.input, rows=node.rows,
+                    columns=node.columns,
+                )  # fmt: skip
+                return self.builder.add(op)
         return node.input
 
     def pool(self, node: SumPool) -> ops.SumPool2d:
@@ -177,6 +196,11 @@ class Lowering:
             case _:
                 fits = False
         return fits and node.averages and self.scales.grids[node.input] == grid
+
+    def resizes(self, node: Interpolate, grid: Grid) -> bool:
+        """Whether a resize has TFLite's form: on one grid, by in / out or with aligned corners."""
+        plain = node.averages and node.aligned is not None
+        return self.arithmetic.forms == "tflite" and plain and self.scales.grids[node.input] == grid
 
     def average(self, node: SumPool, grid: Grid) -> None:
         """The sum of a window over its size, in another system's form."""
@@ -236,8 +260,8 @@ class Lowering:
             codes = self.scales.weights[node.weight]
             weight_scales = codes.scale.tolist()
             sums = codes.codes.sum(axis=(1, 2, 3)).tolist()
-        elif isinstance(node, SumPool):
-            sums = [node.kernel[0] * node.kernel[1]] * channels
+        elif isinstance(node, Mean):
+            sums = [node.count] * channels
         elif isinstance(node, Multiply):  # whose zero points are taken off before
             sums = [0] * channels
             weight_scales = [self.scales.grids[node.gate].scale] * channels
@@ -260,7 +284,7 @@ class Lowering:
         x, scale = self.scales.grids[node.input], float(node.scale[channel])
         if self.arithmetic.forms == "tflite" and isinstance(node, Multiply) and scale == 1:
             return Fraction(forms.tflite_product(x.scale, weight_scale, grid.scale))
-        if self.arithmetic.forms == "tflite" and not isinstance(node, SumPool):
+        if self.arithmetic.forms == "tflite" and not isinstance(node, Mean):
             one = float(np.float32(weight_scale * scale))
             return Fraction(x.scale * one / grid.scale)
         return exact(weight_scale, x.scale, scale) / Fraction(grid.scale)

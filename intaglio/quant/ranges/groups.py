@@ -18,10 +18,10 @@ from intaglio.quant.capture.graph import (
     FloatGraph,
     Image,
     Lookup,
+    Mean,
     Node,
     Pad,
     Scaled,
-    SumPool,
 )
 from intaglio.quant.settings.config import QuantConfig
 
@@ -108,7 +108,7 @@ def joined(graph: FloatGraph, forms: Forms) -> list[tuple[str, ...]]:
         return name
 
     for node in graph.nodes:
-        average = forms != "own" and isinstance(node, SumPool) and node.averages
+        average = forms != "own" and isinstance(node, Mean) and node.averages
         if average and (node.inputs[0] not in parent or is_result(graph, node)):
             average = False
         if isinstance(node, PASSING) or average:
