@@ -14,7 +14,14 @@ from intaglio.exchange.to_onnx.quantised import to_quantised
 from intaglio.exchange.to_tflite.tflite import to_tflite
 from intaglio.exchange.to_tosa.tosa import to_tosa
 from intaglio.fixed import PRESETS, IntType
-from intaglio.forms import Real, gemmlowp_add, onnxruntime_gate, quantized_multiplier
+from intaglio.forms import (
+    Real,
+    gemmlowp_add,
+    onnxruntime_gate,
+    quantized_multiplier,
+    tflite_interpolation,
+)
+from intaglio.ops.interpolation import between, half_pixel
 from intaglio.program import Builder, Program
 
 SHAPE = (4, 6, 8)
@@ -28,6 +35,15 @@ def requant(builder: Builder, x: str, output: str) -> str:
     table = {"multiplier": builder.constant("m", [m]), "bias": builder.constant("b", [0])}
     op = ops.Requant(output=output, input=x, **table, shift=(shift,), lo=0, hi=255)
     return builder.add(op, U8, scale=4.0 if tflite else 1.0, zero_point=(0,))
+
+
+def interpolated(builder: Builder, x: str) -> str:
+    """Twice the size: in TFLite's form where the arithmetic has it."""
+    if builder.arithmetic.forms == "tflite":
+        return tflite_interpolation(builder, "made", x, (12, 16), aligned=False, half=True)
+    rows, columns = (between(half_pixel(n, 2 * n), n) for n in SHAPE[1:])
+    op = ops.Interpolate(output="made", input=x, rows=rows, columns=columns)
+    return requant(builder, builder.add(op), "codes")
 
 
 def appended(builder: Builder, kind: type[ops.Op]) -> str:
@@ -46,6 +62,8 @@ def appended(builder: Builder, kind: type[ops.Op]) -> str:
             ratio, real = np.float32(0.25), Real(4.0, 0)
             return onnxruntime_gate(builder, "codes", x, ratio, real, 0, 255, type=U8)
         return requant(builder, x, "codes")
+    if kind is ops.Interpolate:
+        return interpolated(builder, x)
     if kind is ops.Requant:
         return requant(builder, x, "made")
     if kind is ops.Add and builder.arithmetic.forms == "tflite":

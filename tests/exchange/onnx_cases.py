@@ -348,6 +348,8 @@ def resize(kind: str, version: int, r: Generator) -> Case:
         return replace(case, inputs=(source, scales))
     near = pick(r, "floor", "floor", "floor", "ceil", "round_prefer_floor", "round_prefer_ceil")
     a: dict[str, Any] = {"nearest_mode": near}
+    if r.random() < 0.25:
+        a["mode"] = "linear"
     mode = pick(r, *MODES[: len(MODES) if version >= 19 else -1])
     a["coordinate_transformation_mode"] = mode
     sizes = np.array([1, 2, *(int(n * s) for n, s in zip(shape[1:], sides, strict=True))], np.int64)

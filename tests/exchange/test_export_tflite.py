@@ -18,13 +18,14 @@ from tools import Cli, needs_modules, refused
 from intaglio import quantize
 from intaglio.errors import ProgramError
 from intaglio.fixed import TFLITE, IntType
-from intaglio.forms import Real, gemmlowp_add, quantized_multiplier
+from intaglio.forms import Real, gemmlowp_add, quantized_multiplier, tflite_interpolation
 from intaglio.ops import (
     Add,
     Conv2d,
     Crop,
     DepthToSpace,
     Input,
+    Interpolate,
     Lookup,
     MaxPool2d,
     Multiply,
@@ -36,6 +37,7 @@ from intaglio.ops import (
     SumPool2d,
     Upsample,
 )
+from intaglio.ops.interpolation import between, half_pixel, nearest
 from intaglio.program import Builder, Program
 from intaglio.sim.engine import Simulator
 
@@ -57,9 +59,8 @@ MICRO = {
     "ADD", "AVERAGE_POOL_2D", "CAST", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D",
     "DEPTH_TO_SPACE", "ELU", "FULLY_CONNECTED", "GATHER", "HARD_SWISH", "LEAKY_RELU",
     "LOGISTIC", "MAXIMUM", "MAX_POOL_2D", "MEAN", "MINIMUM", "MUL", "PAD", "PADV2", "QUANTIZE",
-    "RELU", "RELU6",
-    "RESHAPE", "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SPACE_TO_DEPTH", "STRIDED_SLICE",
-    "SUB", "TANH",
+    "RELU", "RELU6", "RESHAPE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SLICE",
+    "SPACE_TO_DEPTH", "STRIDED_SLICE", "SUB", "TANH",
 }  # fmt: skip
 
 
@@ -239,6 +240,8 @@ def test_pools_of_ragged_windows(tmp_path: Path, stride: int) -> None:
         SpaceToDepth(output="y", input="x", block=(2, 2)),
         SpaceToDepth(output="y", input="x", block=(3, 2)),
         DepthToSpace(output="y", input="wide", block=(2, 2)),
+        Interpolate(output="y", input="x", rows=nearest([0, 2, 5]), columns=nearest([0, 1, 1, 4])),
+        Interpolate(output="y", input="x", rows=nearest(range(6)), columns=nearest([0, 2, 4])),
     ],
 )
 def test_what_chooses_moves_codes(tmp_path: Path, op: Op) -> None:
@@ -246,6 +249,19 @@ def test_what_chooses_moves_codes(tmp_path: Path, op: Op) -> None:
     if op.inputs == ("wide",):
         b.add(Select(output="wide", input=x, channels=(0, 1, 2, 2, 1, 0, 0, 1)))
     written(ended(b, b.add(op)), tmp_path / "a")
+
+
+@pytest.mark.parametrize("type", [I8, U8, IntType(4, True), IntType(3, False)], ids=str)
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("size", [(12, 12), (7, 15), (4, 5)])
+def test_bilinear_resize_of_codes_of_any_width(
+    tmp_path: Path, size: tuple[int, int], aligned: bool, type: IntType
+) -> None:
+    b, x = started(type, 3, 0.5)
+    y = tflite_interpolation(b, "y", x, size, aligned, not aligned)
+    program = ended(b, y)
+    assert "RESIZE_BILINEAR" in written(program, tmp_path / "a")
+    returns(program, tmp_path / "a")
 
 
 def block_of_everything() -> Any:
@@ -260,7 +276,7 @@ def block_of_everything() -> Any:
             self.deep = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.ReLU())
             self.flat = nn.Conv2d(8, 8, 1)
             self.down = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, 1, 1), nn.Hardswish())
-            self.head = nn.Conv2d(16, 5, 1)
+            self.head = nn.Conv2d(24, 5, 1)
             self.score = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 4, 1))
             self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 8, 1), nn.Sigmoid())
 
@@ -268,7 +284,8 @@ def block_of_everything() -> Any:
             x = self.stem((x - 120) / torch.tensor([58.0, 57.0, 60.0]).view(1, 3, 1, 1))
             x = x + self.flat(self.deep(x))
             small = self.down(x * self.gate(x))
-            y = torch.cat([x, nn.functional.interpolate(small, scale_factor=2.0)], 1)
+            same, way = nn.functional.interpolate(small, scale_factor=2.0), {"mode": "bilinear"}
+            y = torch.cat([x, same, nn.functional.interpolate(small, size=(8, 8), **way)], 1)
             return self.head(y), self.score(small)
 
     torch.manual_seed(0)
@@ -284,7 +301,8 @@ def test_what_is_quantised_here_has_the_scales_of_a_file(tmp_path: Path, bits: i
     )  # fmt: skip
     assert all(float(np.float32(t.scale)) == t.scale for t in program.tensors.values()
                if t.type.bits <= 8)  # fmt: skip
-    assert {"ADD", "MUL"} <= set(written(program, tmp_path / "a"))
+    kinds = written(program, tmp_path / "a")
+    assert {"ADD", "MUL", "RESIZE_BILINEAR"} <= set(kinds)
     returns(program, tmp_path / "a")
 
 
@@ -342,6 +360,15 @@ def raw(b: Builder, x: str) -> Op:
     return b.ops[-1]
 
 
+def in_thirds(b: Builder, x: str) -> Op:
+    taps = between(half_pixel(6, 18), 6)
+    b.add(Interpolate(output="z.acc", input=x, rows=taps, columns=taps))
+    requant = Requant(output="z", input="z.acc", multiplier=b.constant("m", [1 << 28]),
+                      bias=b.constant("b", [0]), shift=(31,), lo=0, hi=255)  # fmt: skip
+    b.add(requant, U8)
+    return requant
+
+
 def misplaced(b: Builder, x: str) -> Op:
     b.ops[0] = replace(b.ops[0], shape=(3, 49, 6))
     b.tensors["x"] = replace(b.tensors["x"], shape=(3, 49, 6))
@@ -374,6 +401,11 @@ ANEW = "; quantise the model with --arithmetic tflite --output-bits 8."
         ),
         (dilated, "its window must not be dilated in TFLite; use a dense max pool."),
         (raw, "its operand 'z' must be codes in a .tflite file, not sums."),
+        (
+            in_thirds,
+            "it must resize as TFLite does: weights in 1024ths, one scale and zero point on both"
+            " sides, no function merged with it" + ANEW,
+        ),
     ],
 )
 def test_what_no_file_says_to_the_bit_is_refused(

@@ -58,16 +58,6 @@ WIDE = Case("Pad", 18, (Act(), BORDER, np.float32(-0.25)),
 
 # name: (what is refused, the words, what is accepted)
 PAIRS: dict[str, tuple[Case, str, Case]] = {
-    "a factor read in the middle of pixels": (
-        replace(BY, attributes={"coordinate_transformation_mode": "half_pixel"}),
-        "it must enlarge and read pixel floor(i / factor), as 'asymmetric' with 'floor' does",
-        BY,
-    ),
-    "a factor that float32 divides by unevenly": (
-        replace(BY, shape=(1, 16, 3), inputs=(Act(), None, floats(1, 1, 2.4, 2))),
-        "its factor 2.4 must read pixel floor(i / factor), but in float32 its quotients do not;",
-        replace(BY, shape=(1, 16, 3), inputs=(Act(), None, floats(1, 1, 2.25, 2))),
-    ),
     "a crop": (
         replace(BY, inputs=(Act(), floats(0, 0, 0, 0, 1, 1, 0.5, 0.5), floats(1, 1, 1.3, 2)),
                 attributes={"coordinate_transformation_mode": "tf_crop_and_resize"}),
@@ -75,8 +65,8 @@ PAIRS: dict[str, tuple[Case, str, Case]] = {
         BY,
     ),
     "interpolation": (
-        replace(BY, attributes={"mode": "linear"}),
-        "'mode' must be nearest, not linear; train and export it with nearest neighbour.",
+        replace(BY, attributes={"mode": "cubic"}),
+        "'mode' must be nearest or linear, not cubic; train and export it with one of these.",
         BY,
     ),
     "a policy of sizes": (
@@ -86,7 +76,7 @@ PAIRS: dict[str, tuple[Case, str, Case]] = {
     ),
     "a factor for channels": (
         replace(BY, inputs=(Act(), None, floats(1, 2, 2, 2))),
-        "it must enlarge height and width only; leave channels alone.",
+        "it must resize height and width only; leave channels alone.",
         replace(BY, inputs=(Act(), None, floats(1, 1, 2, 2))),
     ),
     "windows of two sizes": (
@@ -209,6 +199,16 @@ def test_what_is_refused_and_its_remedy(name: str, runtime: Runtime, tmp_path: P
 # What once gave other integers, or none, and is right.
 RIGHT: dict[str, Case] = {
     "factors that are no quotient": replace(BY, inputs=(Act(), None, floats(1, 1, 2.3, 3.7))),
+    "a factor read in the middle of pixels": replace(
+        BY, attributes={"coordinate_transformation_mode": "half_pixel"}
+    ),
+    "a factor that float32 divides by unevenly": replace(
+        BY, shape=(1, 16, 3), inputs=(Act(), None, floats(1, 1, 2.4, 2))
+    ),
+    "a smaller map": replace(BY, shape=(1, 16, 9), inputs=(Act(), None, floats(1, 1, 0.3, 0.7))),
+    "pixels between two, of codes": replace(
+        BY, inputs=(Raw(), None, floats(1, 1, 2, 2)), attributes={"mode": "linear"}, made="codes"
+    ),
     "factors without modes": Case("Resize", 10, (Act(), floats(1, 1, 1.7, 2))),
     "factors of codes": replace(BY, inputs=(Raw(), None, floats(1, 1, 1.25, 1.9)), made="codes"),
     "an average of distant pixels": Case(
@@ -240,6 +240,27 @@ RIGHT: dict[str, Case] = {
     ),
     "a part of a shape": Case("Shape", 15, (Act(),), {"start": -4, "end": 4}, feeds="Reshape"),
 }  # fmt: skip
+
+
+LINEAR = {"mode": "linear"}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        replace(BY, inputs=(Act(), None, floats(1, 1, 2, 4)), attributes=LINEAR),
+        replace(BY, inputs=(Act(), None, None, sizes(1, 3, 9, 5)), attributes=LINEAR),
+        replace(
+            BY, shape=(1, 3, 5), inputs=(Act(), None, None, sizes(1, 1, 5, 9)),
+            attributes=LINEAR | {"coordinate_transformation_mode": "align_corners"},
+        ),
+    ],
+)  # fmt: skip
+def test_pixels_between_two_are_those_of_floats_but_for_halves(
+    case: Case, runtime: Runtime, tmp_path: Path
+) -> None:
+    """The runtime resizes what codes stand for, and float32 takes a half to either side."""
+    assert judge(case, runtime, tmp_path / "m.onnx").word in ("equal", "near")
 
 
 @pytest.mark.parametrize("name", RIGHT)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from intaglio.exchange.from_onnx.operators import RESIZED
-from intaglio.exchange.from_onnx.resizing import pixels, stretched, target
+from intaglio.exchange.from_onnx.resizing import pixels, target
 
 MODES = RESIZED["coordinate_transformation_mode"].values
 OTHERS = ("tf_half_pixel_for_nn", "half_pixel_symmetric")  # not in operator set 19; half_pixel
@@ -72,16 +72,3 @@ def test_pixels_are_the_runtimes(
             return
         found = theirs(mode, nearest, "scales", old, factor)
     np.testing.assert_array_equal(pixels(old, new, factor, mode, nearest), found)
-
-
-@settings(max_examples=300)
-@given(st.integers(1, 60), st.integers(4, 20))
-def test_every_factor_of_quarters_is_a_stretch_of_a_longer_row(old: int, quarters: int) -> None:
-    """Read as floor(i / factor), a row is the beginning of a longer one, stretched by its sizes."""
-    new = target(old, quarters / 4)
-    read = pixels(old, new, np.float32(quarters / 4), "asymmetric", "floor")
-    side = stretched(old, new, read)
-    assert side is not None
-    more, size = side
-    assert size >= new
-    np.testing.assert_array_equal((np.arange(size) * (old + more) // size)[:new], read)

@@ -311,6 +311,18 @@ class Net:
         kind = "ResizeNearestNeighborOptions"
         return self.add("RESIZE_NEAREST_NEIGHBOR", [x, table], y, options, kind)
 
+    def resize(
+        self, x: int, size: tuple[int, int], bilinear: bool = True, aligned: bool = False,
+        half: bool = False,
+    ) -> int:  # fmt: skip
+        name = "ResizeBilinear" if bilinear else "ResizeNearestNeighbor"
+        options = getattr(schema, f"{name}OptionsT")()
+        options.alignCorners, options.halfPixelCenters = aligned, half
+        *_, c = self.shape(x)
+        y = self.activation((1, *size, c), x)
+        kind = "RESIZE_BILINEAR" if bilinear else "RESIZE_NEAREST_NEIGHBOR"
+        return self.add(kind, [x, self.ints(size)], y, options, f"{name}Options")
+
     def reshape(self, x: int, *shape: int) -> int:
         return self.add("RESHAPE", [x, self.ints(shape)], self.activation(shape, x))
 

@@ -14,7 +14,7 @@ from intaglio import ops
 from intaglio.exchange.from_onnx.door import UNKNOWN
 from intaglio.exchange.from_onnx.on_codes import BIAS_SLACK, SUMS
 from intaglio.exchange.from_onnx.onnx_file import Array, Node, int_type, single
-from intaglio.exchange.from_onnx.values import Codes, Grid, Part, Real, Weights, real_of
+from intaglio.exchange.from_onnx.values import Codes, Grid, Part, Real, Weights
 from intaglio.exchange.from_onnx.windows import ONE, Windows
 from intaglio.fixed import IntType
 from intaglio.transposed import phases
@@ -56,8 +56,7 @@ class Layers(Windows):
             case "MaxPool":
                 return self.max_pooled(node, x[0])
             case "Resize" | "Upsample":
-                made = self.resize(node, self.plain(self.real(node, x[0]), node))
-                return made if isinstance(x[0], Codes) else real_of(made)
+                return self.resize(node, x[0])
             case "Pad":
                 return self.pad(node, x[0])
         raise node.refuse(UNKNOWN)

@@ -134,12 +134,12 @@ FIRST = only("int", 0, remedy="export it with channels first (N, C, H, W)")
 NO_TRAINING = only("int", 0, remedy="export the model for inference (eval mode)")
 IN_TRAINING = "it has a meaning in training alone"
 INDICES = unused("int", "it orders the second output, which is refused")
-NEAREST = only("string", "nearest", remedy="train and export it with nearest neighbour")
+INTERPOLATED = only("string", "nearest", "linear", remedy="train and export it with one of these")
 BLOCK_ORDER = only("string", "DCR", "CRD", remedy="export it with one of these")
 CUBIC = unused("float", "it is about cubic interpolation, which is refused")
 CROPS = "it is about tf_crop_and_resize, which is refused"
 RESIZED = {
-    "mode": NEAREST,
+    "mode": INTERPOLATED,
     "coordinate_transformation_mode": only(
         "string",
         "half_pixel",
@@ -246,17 +246,17 @@ TABLE: tuple[Operator, ...] = (
         shared=SAMPLED),
     row("QLinearGlobalAveragePool", (1,), "X x_scale x_zero_point y_scale y_zero_point",
         domain=MICROSOFT, integers=True, maps=True, channels_last=FIRST),
-    row("Resize", (10,), "X scales", integers=True, maps=True, mode=NEAREST),
+    row("Resize", (10,), "X scales", integers=True, maps=True, mode=INTERPOLATED),
     row("Resize", (11,), "X roi scales sizes?", reasons={"roi": CROPS}, integers=True, maps=True,
         shared=RESIZED),
     row("Resize", (13,), "X roi? scales? sizes?", reasons={"roi": CROPS}, integers=True,
         maps=True, shared=RESIZED),
     row("Resize", (18, 19), "X roi? scales? sizes?", reasons={"roi": CROPS}, integers=True,
         maps=True, shared=RESIZED | STRETCHED),
-    row("Upsample", (7,), "X", integers=True, maps=True, mode=NEAREST,
+    row("Upsample", (7,), "X", integers=True, maps=True, mode=INTERPOLATED,
         scales=replace(FLOATS, required=True)),
-    row("Upsample", (9,), "X scales", integers=True, maps=True, mode=NEAREST),
-    row("Upsample", (10,), "X scales", mode=NEAREST,
+    row("Upsample", (9,), "X scales", integers=True, maps=True, mode=INTERPOLATED),
+    row("Upsample", (10,), "X scales", mode=INTERPOLATED,
         refused="it must be Resize from operator set 10 on; export the model anew."),
     row("Pad", (2,), "data", integers=True, maps=True, mode=PADDED,
         pads=replace(INTS, required=True), value=BOUND),

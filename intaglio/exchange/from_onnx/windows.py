@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from intaglio import forms, ops
-from intaglio.exchange.from_onnx import resizing
 from intaglio.exchange.from_onnx.linear import run_as
 from intaglio.exchange.from_onnx.onnx_file import Node
 from intaglio.exchange.from_onnx.operators import LARGEST
-from intaglio.exchange.from_onnx.settling import Settling
+from intaglio.exchange.from_onnx.resizing import Resizing, four
 from intaglio.exchange.from_onnx.values import (
     TABLE_BITS,
     Bordered,
@@ -30,11 +29,10 @@ from intaglio.exchange.from_onnx.values import (
 from intaglio.fixed import IntType
 
 ONE = np.float32(1)
-FLOORS = (("asymmetric", "floor"), ("asymmetric", "simple"))
 
 
-class Windows(Settling):
-    """Pools, Pad and Resize."""
+class Windows(Resizing):
+    """Pools and Pad."""
 
     def mean(self, node: Node, x: Codes) -> Real:
         """Average pools: the exact sum, divided when it is quantised."""
@@ -166,11 +164,6 @@ class Windows(Settling):
             self.real(node, x)
         return self.moved(x, grid, self.max_pool(node, x.codes, x.padding))
 
-    def moved(self, x: Any, grid: Grid, op: ops.Op) -> Any:
-        """The result of an operation that only moves codes: codes, where x is."""
-        made = self.placed(op, grid)
-        return made if isinstance(x, Codes) else real_of(made)
-
     def pad(self, node: Node, x: Any) -> Any:
         """Constant borders of height and width, and channels of the same constant."""
         codes = self.plain(self.real(node, x), node)
@@ -232,112 +225,8 @@ class Windows(Settling):
         )  # fmt: skip
         return self.placed(op, grid)
 
-    def resize(self, node: Node, x: Codes) -> Codes:
-        """Nearest neighbour, where it enlarges and reads pixel floor(i / factor).
-
-        A factor that is no out / in becomes that of a longer side, cut off behind the new size.
-        """
-        shape = self.builder.tensors[x.name].shape
-        factors, new = self.factors(node, (self.batch, *shape))
-        a, simple = node.attributes, self.simple(node)
-        mode = a.get("coordinate_transformation_mode", b"half_pixel").decode()
-        near = a.get("nearest_mode", b"round_prefer_floor").decode()
-        sides = []
-        for n in (2, 3):
-            if not 1 <= new[n] <= LARGEST:
-                raise node.refuse(f"its sizes must be 1 to {LARGEST}, not {new[n]}.")
-            whole = factors[n] * np.float32(shape[n - 1]) == np.float32(new[n])
-            if mode == "half_pixel_symmetric" and not whole:
-                raise node.refuse(
-                    "its factors must make whole sizes with half_pixel_symmetric; use asymmetric."
-                )
-            way = ("asymmetric", "simple") if simple else (mode, near)
-            read = resizing.pixels(shape[n - 1], new[n], factors[n], *way)
-            side = resizing.stretched(shape[n - 1], new[n], read)
-            if new[n] < shape[n - 1] or (side is None and way not in FLOORS):
-                raise node.refuse(
-                    "it must enlarge and read pixel floor(i / factor), as 'asymmetric' with 'floor'"
-                    " does; export it in that mode."
-                )
-            if side is None:
-                raise node.refuse(
-                    f"its factor {factors[n]:.7g} must read pixel floor(i / factor), but in float32"
-                    " its quotients do not; use a multiple of 1/4, as 2.25."
-                )
-            sides.append(side)
-        if tuple(new[2:]) == shape[1:] and sides != [(0, n) for n in shape[1:]]:
-            raise node.refuse(
-                "its factors must enlarge a side, not move pixels alone, which onnxruntime leaves"
-                " as they are; leave it out of the model."
-            )
-        more, size = zip(*sides, strict=True)
-        found, name = x, node.outputs[0]
-        if any(more):
-            padding = (0, more[0], 0, more[1])
-            found = self.placed(
-                ops.Pad(output=self.unique(f"{name}.longer"), origin=node.name, input=x.name,
-                        padding=padding, value=x.grid.zero), x.grid)  # fmt: skip
-        cut = size[0] - new[2], size[1] - new[3]
-        made = self.unique(f"{name}.whole" if any(cut) else name)
-        found = self.placed(
-            ops.Upsample(output=made, origin=node.name, input=found.name, size=size), x.grid
-        )
-        return self.cropped(node, found, cut) if any(cut) else found
-
-    def cropped(self, node: Node, x: Codes, cut: ops.Pair) -> Codes:
-        """Without the last rows and columns: a window of one 1, channel by channel."""
-        channels = self.builder.tensors[x.name].shape[0]
-        weight = np.zeros((channels, 1, cut[0] + 1, cut[1] + 1), dtype=np.int64)
-        weight[:, :, 0, 0] = 1
-        name = self.unique(f"{node.outputs[0]}.cut")
-        op = ops.Conv2d(
-            output=name, origin=node.name, input=x.name, groups=channels,
-            weight=self.builder.constant(f"{name}.w", weight, IntType(2, True)),
-        )  # fmt: skip
-        self.builder.add(op)
-        return self.settle(Real((Part(name, x.grid.scale, (ONE,), (x.grid.zero,)),)), x.grid, node)
-
-    def placed(self, op: ops.Op, grid: Grid) -> Codes:
-        """A tensor of the Program that holds codes of a grid."""
-        return Codes(self.builder.add(op, grid.type, float(grid.scale), (grid.zero,)), grid)
-
-    @staticmethod
-    def simple(node: Node) -> bool:
-        """Upsample, and Resize of operator set 10: neither has modes."""
-        return node.kind == "Upsample" or len(node.inputs) == 2
-
-    def factors(self, node: Node, full: tuple[int, ...]) -> tuple[list[np.float32], list[int]]:
-        """Factor and size of each of the four dimensions, from scales or sizes."""
-        scales = self.array(node, 1 if self.simple(node) else 2, node.attributes.get("scales"))
-        sizes = None if self.simple(node) else self.array(node, 3)
-        given = [v for v in (scales, sizes) if v is not None and np.size(v)]
-        axes = four(node, node.attributes.get("axes"))
-        if len(given) != 1 or np.size(given[0]) != len(axes) or len(set(axes)) != len(axes):
-            raise node.refuse("it must have scales or sizes, one for each axis, and not both.")
-        values = self.finite(node, given[0], "its scales").reshape(-1)
-        factors, new = [resizing.ONE] * 4, list(full)
-        for n, value in zip(axes, values, strict=True):
-            if not 0 < value <= LARGEST:
-                raise node.refuse(f"its scales and sizes must be above 0 and at most {LARGEST}.")
-            if given[0] is sizes:
-                new[n], factors[n] = int(value), np.float32(int(value)) / np.float32(full[n])
-            else:
-                new[n], factors[n] = resizing.target(full[n], value), np.float32(value)
-        if new[:2] != list(full[:2]) or factors[:2] != [resizing.ONE] * 2:
-            raise node.refuse("it must enlarge height and width only; leave channels alone.")
-        return factors, new
-
 
 def rounded_mean(mean: Any, type: IntType, grid: Grid) -> Any:
     """Codes of averages as the runtime's operator on codes of `type` rounds them."""
     less, there = run_as(type, np.zeros(1, np.int64), grid)
     return forms.onnxruntime_rounded(mean, float(there.scale), there.zero, there.type) - less
-
-
-def four(node: Node, axes: Sequence[int] | None) -> list[int]:
-    """Axes of a map, 0 to 3; all of them where they are left out."""
-    if axes is None:
-        return [0, 1, 2, 3]
-    if not all(-4 <= v < 4 for v in axes):
-        raise node.refuse(f"its axes must be -4 to 3, not {list(axes)[:8]}.")
-    return [v % 4 for v in axes]

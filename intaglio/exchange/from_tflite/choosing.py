@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from intaglio.exchange.from_tflite.building import Held
 from intaglio.exchange.from_tflite.constants import picks
 from intaglio.exchange.from_tflite.flat import Operator
-from intaglio.exchange.from_tflite.maps import Maps
+from intaglio.exchange.from_tflite.resizing import Resizing
 from intaglio.ops import Crop, DepthToSpace, Select, SpaceToDepth
 from intaglio.views import view_of
 
 
-class Choosing(Maps):
+class Choosing(Resizing):
     """One method for each kind of operator."""
 
     # --- layouts ---

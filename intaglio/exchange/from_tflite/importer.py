@@ -46,6 +46,7 @@ TRANSLATIONS: dict[str, Callable[[Choosing, Operator], str | Held]] = {
     "PADV2": Choosing.border,
     "CONCATENATION": Choosing.joined,
     "RESIZE_NEAREST_NEIGHBOR": Choosing.nearest,
+    "RESIZE_BILINEAR": Choosing.bilinear,
     "SLICE": Choosing.slice,
     "STRIDED_SLICE": Choosing.strided,
     "SPACE_TO_DEPTH": Choosing.rearranged,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from math import frexp, prod
 
-import numpy as np
-
 from intaglio.errors import ProgramError
 from intaglio.exchange.from_tflite.building import LAYOUTS, Held, window_of
 from intaglio.exchange.from_tflite.flat import Array, Flat, Operator
@@ -252,25 +250,6 @@ class Maps(Layers):
         name = self.add(concat, made)
         return Held(name, view_of(self.builder.tensors[name].shape, layout))
 
-    def nearest(self, op: Operator) -> str:
-        """RESIZE_NEAREST_NEIGHBOR, where its places are those of a Program."""
-        x, made = self.map(op), self.codes(op, op.outputs[0])
-        sizes = self.constant(op, 1).data
-        assert sizes is not None
-        target = tuple(int(v) for v in sizes.reshape(-1))
-        source = self.shape(x)[1:]
-        for ours, theirs in zip(source, target, strict=True):
-            if not np.array_equal(places(op, ours, theirs), np.arange(theirs) * ours // theirs):
-                raise op.refuse(
-                    "its places must be those of the plain rule, floor(i * in / out); use it"
-                    " without aligned corners, or with a whole factor."
-                )
-        size = (target[0], target[1])
-        return self.add(
-            Upsample(output=self.unique(made.name), input=x.name, size=size, origin=made.name),
-            made,
-        )
-
     def same_grid(self, op: Operator, read: Flat, made: Flat) -> None:
         """What copies codes must have one scale and zero point on both sides."""
         if (read.kind, read.scales, read.zeros) != (made.kind, made.scales, made.zeros):
@@ -278,24 +257,3 @@ class Maps(Layers):
                 f"its tensors {read.index} and {made.index} must have one type, scale and zero"
                 " point; convert the model anew."
             )
-
-
-def places(op: Operator, source: int, target: int) -> Array:
-    """The source index of every target one."""
-    options = op.options
-    return nearest_places(
-        source, target, aligned=options.alignCorners, half=options.halfPixelCenters
-    )
-
-
-def nearest_places(source: int, target: int, *, aligned: bool, half: bool) -> Array:
-    """The kernel's source index of every target one, in float32 as it computes it."""
-    one = np.float32(1)
-    scale = np.float32(source) / np.float32(target)
-    if aligned and target > 1:
-        scale = (np.float32(source) - one) / (np.float32(target) - one)
-    i = np.arange(target, dtype=np.float32) + np.float32(0.5 if half else 0)
-    found = i * scale
-    at = np.floor(np.abs(found) + np.float32(0.5)) if aligned else np.floor(found)
-    clipped: Array = np.clip(at.astype(np.int64), 0, source - 1)
-    return clipped

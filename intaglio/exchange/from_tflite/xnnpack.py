@@ -11,17 +11,20 @@ and lower parts. Averages are what LiteRT itself makes of them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
+from math import gcd
 
 import numpy as np
 
 from intaglio.exchange.from_tflite.building import Held, window_of
 from intaglio.exchange.from_tflite.choosing import Choosing
 from intaglio.exchange.from_tflite.flat import Array, Flat, Operator
+from intaglio.exchange.from_tflite.resizing import Taps, step
 from intaglio.fixed import IntType, Rounding, preset
 from intaglio.forms import Real, tflite_product, xnnpack_factors
 from intaglio.multiplier import float32_parts, short
-from intaglio.ops import Add, Lookup, Requant, SumPool2d
+from intaglio.ops import Add, Interpolate, Lookup, Requant, SumPool2d
 
 SUMS = IntType(32, True)
 WIDEST = 22  # bits of a lower part: two of them, twice, and a half are exact in float32
@@ -137,6 +140,45 @@ class Xnnpack(Choosing):
         table = self.builder.constant(f"{total.name}.table", codes, made.type)
         return self.add(Lookup(output=self.unique(name), input=total.name, table=table), made)
 
+    def bilinear(self, op: Operator) -> str:
+        """RESIZE_BILINEAR by weights in 2048ths, halves up."""
+        return self.blended(op, lambda old, new: xnnpack_taps(op, old, new), "RND")
+
+    def shared(self, op: Operator, total: Interpolate, made: Flat, rounding: Rounding) -> str:
+        """The sum over its unit 2^S, in float32, which rounds halves to even: with n = sum +
+        2^(S - 1), floor(n / 2^S) is (2n + 1 - 2^S) / 2^(S + 1) rounded, which is never a half."""
+        double = replace(total, rows=tuple((r, 2 * u, 2 * v) for r, u, v in total.rows))
+        x = self.builder.tensors[total.input]
+        if (max(-x.lo, x.hi) + 2) * double.unit > 1 << 24:
+            raise op.refuse(f"its weights must be multiples of 1 / 256 of a pixel; {REMEDY}.")
+        name = total.output.removesuffix(".sum")
+        assert made.type is not None
+        requant = Requant(
+            output=name, input=self.builder.add(double), origin=made.name, lo=made.type.lo,
+            hi=made.type.hi, multiplier=self.builder.constant(f"{name}.m", [1]),
+            bias=self.builder.constant(f"{name}.b", [1]), shift=(double.unit.bit_length() - 1,),
+        )  # fmt: skip
+        return self.add(requant, made)
+
     def mean(self, op: Operator) -> str:
         """MEAN."""
         raise op.refuse(f"it must not be there for XNNPACK's integers; {REMEDY}.")
+
+
+def xnnpack_taps(op: Operator, old: int, new: int) -> Taps:
+    """Rows or columns that XNNPACK finds in float32, their weights in 2048ths or larger parts."""
+    options, scale = op.options, step(old, new, op.options.alignCorners)
+    at = np.arange(new, dtype=np.float32) * scale
+    if options.halfPixelCenters:
+        half = np.float32(0.5)
+        at = np.clip(at + (half * scale - half), np.float32(0), np.float32(old - 1))
+    first = at.astype(np.int64)
+    if first.max() >= old:
+        raise op.refuse(f"its places must be of {old} pixels; {REMEDY}.")
+    ahead = np.rint((at - first.astype(np.float32)) * np.float32(2048)).astype(np.int64)
+    ahead[first == old - 1] = 0
+    whole = ahead == 2048
+    first, ahead = first + whole, np.where(whole, 0, ahead)
+    unit = 2048 // gcd(2048, *ahead.tolist())
+    ahead = ahead * unit // 2048
+    return tuple((r, unit - v, v) for r, v in zip(first.tolist(), ahead.tolist(), strict=True))

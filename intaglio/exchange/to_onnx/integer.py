@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 
 from intaglio.errors import ProgramError
-from intaglio.exchange.to_onnx import choosing
+from intaglio.exchange.to_onnx import choosing, resizing
 from intaglio.exchange.to_onnx.graph import Array, Graph
 from intaglio.fixed import IntType, Rounding
 from intaglio.ops import (
@@ -29,6 +29,7 @@ from intaglio.ops import (
     Crop,
     DepthToSpace,
     Input,
+    Interpolate,
     Lookup,
     MaxPool2d,
     Multiply,
@@ -125,6 +126,10 @@ class Writer:
             case Select() | Crop() | SpaceToDepth() | DepthToSpace():
                 x = self.program.tensors[op.input]
                 choosing.write(graph, op, x, storage(x.type))
+            case Interpolate():
+                source = op.input if op.unit == 1 else self.wide(op.input, f"{name}.wide")
+                x = self.program.tensors[op.input]
+                resizing.write(graph, op, x, source, storage(t.type))
             case _:
                 raise TypeError(f"{type(op).__name__} must be written here.")
         graph.values.append(described)

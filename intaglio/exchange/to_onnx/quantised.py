@@ -23,7 +23,17 @@ from intaglio.exchange.to_onnx.graph import MICROSOFT, Array
 from intaglio.exchange.to_onnx.integer import Writer, storage
 from intaglio.fixed import IntType, round_shift
 from intaglio.multiplier import Scaling, Term, scaling
-from intaglio.ops import Add, Conv2d, Multiply, Op, Padding, Requant, SumPool2d, rounding_of
+from intaglio.ops import (
+    Add,
+    Conv2d,
+    Interpolate,
+    Multiply,
+    Op,
+    Padding,
+    Requant,
+    SumPool2d,
+    rounding_of,
+)
 from intaglio.program import Program
 from intaglio.sim.reference import narrowed
 
@@ -67,6 +77,9 @@ class QuantisedWriter(Writer):
 
     def requant(self, op: Requant) -> None:
         source = self.program.producer[op.input]
+        if isinstance(source, Interpolate):
+            self.rounded_sum(op)
+            return
         channels = self.program.tensors[op.input].shape[0]
         fields: dict[str, Any] = {"group": channels}
         weight, x = np.ones((channels, 1, 1, 1), dtype=np.int64), op.input
@@ -91,6 +104,31 @@ class QuantisedWriter(Writer):
             self.quantised_conv(op, x, x_padded, weight, (0, 0, 0, 0), 0, fields)
         else:
             self.quantised_conv(op, x, x, weight, pads, outside[0] if any(pads) else None, fields)
+
+    def rounded_sum(self, op: Requant) -> None:
+        """The sum of a resize, which no operator of codes has: integers to the bias, float32 to the
+        code; as exact integers where products are not in float32."""
+        if not self.single:
+            super().requant(op)
+            return
+        graph, out, constants = self.graph, op.output, self.program.constants
+        channels = self.program.tensors[op.input].shape[0]
+        m, b, s = (
+            np.resize(np.asarray(v).reshape(-1), channels)
+            for v in (constants[op.multiplier].array, constants[op.bias].array, op.shift)
+        )
+        wide = self.wide(op.input, f"{out}.wide")
+        total = self.plus(wide, f"{out}.sum", b)
+        real = self.cast(total, np.dtype(np.float32), f"{out}.float")
+        factor = (m / 2.0**s).astype(np.float32)[None, :, None, None]
+        scale = graph.constant(f"{out}.factor", factor, np.float32)
+        product = graph.node("Mul", [real, scale], f"{out}.real")
+        near = graph.node("Round", [product], f"{out}.near")
+        codes = self.cast(near, np.dtype(np.int64), f"{out}.nearest")
+        codes = self.plus(codes, f"{out}.offset", np.array([op.offset]))
+        ends = [self.scalar(op.lo), self.scalar(op.hi)]
+        codes = graph.node("Clip", [codes, *ends], f"{out}.clamped")
+        self.cast(codes, storage(self.program.tensors[out].type), out)
 
     def quantised_conv(
         self,

@@ -25,6 +25,7 @@ from intaglio.ops import (
     Conv2d,
     Crop,
     DepthToSpace,
+    Interpolate,
     MaxPool2d,
     Multiply,
     Op,
@@ -204,7 +205,7 @@ def grids(program: Program) -> dict[str, tuple[Real, int]]:
     found: dict[str, tuple[Real, int]] = {}
     for op in program.ops:
         t = program.tensors[op.output]
-        if isinstance(op, PASSING):
+        if isinstance(op, PASSING) or (isinstance(op, Interpolate) and op.unit == 1):
             if op.inputs[0] in found:
                 found[op.output] = found[op.inputs[0]]
         elif t.type.bits <= 8:

@@ -12,12 +12,12 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from intaglio.errors import ProgramError
-from intaglio.exchange.from_tflite.maps import nearest_places
+from intaglio.exchange.from_tflite.resizing import nearest_places
 from intaglio.exchange.to_tflite.file import AUTHOR, Type
 from intaglio.exchange.to_tflite.functions import CODES, Asked, own
-from intaglio.exchange.to_tflite.gates import Gates
 from intaglio.exchange.to_tflite.layers import I8
 from intaglio.exchange.to_tflite.pieces import REMEDY, Array, Edge, Walk, weighted
+from intaglio.exchange.to_tflite.resizing import Resizing
 from intaglio.fixed import ROUNDINGS
 from intaglio.forms import PRE_SHIFT, Real, gemmlowp_table, quantized_multiplier
 from intaglio.ops import (
@@ -27,6 +27,7 @@ from intaglio.ops import (
     Crop,
     DepthToSpace,
     Input,
+    Interpolate,
     Lookup,
     MaxPool2d,
     Multiply,
@@ -73,7 +74,7 @@ def to_tflite(program: Program, *, four: bool = False) -> Written:
     return Written(content, tuple(writer.graph.kinds), writer.outputs)
 
 
-class Writer(Gates):
+class Writer(Resizing):
     """One method for each operation; `graph` holds what was written."""
 
     def __init__(self, program: Program, four: bool) -> None:
@@ -111,6 +112,9 @@ class Writer(Gates):
                 self.select(op)
             case Crop():
                 self.crop(op)
+            case Interpolate():
+                if op.unit == 1:
+                    self.picked(op)
             case SpaceToDepth():
                 self.to_depth(op)
             case DepthToSpace():
@@ -158,6 +162,8 @@ class Writer(Gates):
             self.averaged(op, source)
         elif isinstance(source, Multiply):
             self.multiplied(op, source)
+        elif isinstance(source, Interpolate) and source.unit > 1:
+            self.interpolated(op, source)
         elif op.output in self.functions:
             self.function(op)
         else:
@@ -209,7 +215,10 @@ class Writer(Gates):
         type = self.program.tensors[op.input].type
         if isinstance(op, Lookup):
             return None if self.part_of_sum(op) else self.program.constants[op.table].array
-        reads_sums = isinstance(self.program.producer[op.input], (Conv2d, SumPool2d, Multiply))
+        source = self.program.producer[op.input]
+        reads_sums = isinstance(source, (Conv2d, SumPool2d, Multiply)) or (
+            isinstance(source, Interpolate) and source.unit > 1
+        )
         if reads_sums or weighted(op, self.program):
             return None
         m, b, s = self.rows(op)[0]

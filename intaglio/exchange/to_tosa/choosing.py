@@ -35,12 +35,16 @@ class Choosing(Pieces):
 
     def crop(self, op: Crop) -> None:
         """A SLICE; in steps, a GATHER of rows and one of the columns of each."""
-        source, (_, h, w, c) = self.codes(op, op.input), self.shape(op.input)
+        source = self.codes(op, op.input)
         (top, _, dy), (left, _, dx) = op.rows, op.columns
         if dy == dx == 1:
             self.slice(op, source, (0, top, left, 0), self.shape(op.output), op.output)
             return
-        rows, columns = list(range(*op.rows)), list(range(*op.columns))
+        self.picked(op, source, list(range(*op.rows)), list(range(*op.columns)))
+
+    def picked(self, op: Op, source: str, rows: Sequence[int], columns: Sequence[int]) -> None:
+        """Rows, and columns of each, by their numbers."""
+        _, h, w, c = self.graph.edges[source].shape
         whole = self.reshaped(op, source, (1, h, w * c), "rows")
         kept = self.gathered(op, whole, [rows], "kept")
         each = self.reshaped(op, kept, (len(rows), w, c), "each")

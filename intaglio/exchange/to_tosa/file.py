@@ -20,7 +20,7 @@ Dims = tuple[int, ...]
 VERSION = (1, 0, 0)
 DTYPES = {np.dtype(np.int8): 3, np.dtype(np.int16): 4, np.dtype(np.int32): 5}
 INT32 = DTYPES[np.dtype(np.int32)]
-NEAREST = 1  # ResizeMode
+NEAREST, BILINEAR = 1, 2  # ResizeMode
 SINGLE_ROUND, DOUBLE_ROUND = 1, 3  # RoundingMode
 
 # Operator: (its number, which is its attribute's too; fields of the attribute in order).

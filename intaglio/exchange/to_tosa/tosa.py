@@ -13,9 +13,9 @@ from math import gcd
 
 import numpy as np
 
-from intaglio.exchange.to_tosa.choosing import Choosing
 from intaglio.exchange.to_tosa.file import INT32, NEAREST, Graph
 from intaglio.exchange.to_tosa.pieces import I8, PROPAGATE, one
+from intaglio.exchange.to_tosa.resizing import Resizing
 from intaglio.exchange.to_tosa.scale import (
     I32,
     REMEDY,
@@ -34,6 +34,7 @@ from intaglio.ops import (
     Crop,
     DepthToSpace,
     Input,
+    Interpolate,
     Lookup,
     MaxPool2d,
     Multiply,
@@ -62,7 +63,7 @@ def to_tosa(program: Program) -> Graph:
     return writer.graph
 
 
-class Writer(Choosing):
+class Writer(Resizing):
     """One method for each operation; `graph` holds what was written."""
 
     def add(self, op: Op) -> None:
@@ -98,6 +99,8 @@ class Writer(Choosing):
                 self.select(op)
             case Crop():
                 self.crop(op)
+            case Interpolate():
+                self.interpolate(op)
             case SpaceToDepth() | DepthToSpace():
                 self.rearrange(op)
             case _:
