@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="0: no synthesis.")
     parser.add_argument("--bits", type=int, nargs="+", default=[8, 4], choices=[8, 4])
     parser.add_argument("--target", nargs="+", default=TARGETS, choices=TARGETS)
+    parser.add_argument("--lanes", type=int, help="Multipliers at most; default: as the device.")
     parser.add_argument("--folder", type=Path, help="Where compiled designs are kept.")
     parser.add_argument("--file", type=Path, metavar="FILE.tflite", help="The trained network.")
     options = parser.parse_args()
@@ -157,7 +158,8 @@ def measure(
     program: Program, bits: int, target: str, options: argparse.Namespace, weights: str
 ) -> None:
     """One row, written step by step."""
-    bundle = build(program, target=target, lanes=LANES[bits, target], clock_mhz=CLOCK_MHZ)
+    lanes = options.lanes or LANES[bits, target]
+    bundle = build(program, target=target, lanes=lanes, clock_mhz=CLOCK_MHZ)
     row = kept(replace(estimated(bundle, program, bits), weights=weights))
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.folder or Path(scratch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from onnx_files import File
+from spoilt import Count
 from torch import nn
 
 from intaglio.errors import IntaglioError
@@ -16,6 +18,7 @@ from intaglio.floats.opening import open_network
 from intaglio.quant.capture.export import capture
 
 torch.set_num_threads(1)
+MEMORY = 400 << 10  # KiB that all files together may add
 
 
 def onnx_file(path: Path) -> Path:
@@ -39,10 +42,13 @@ def pt2_file(path: Path) -> Path:
     return path
 
 
-def spoilt(make: Callable[[Path], Path], folder: Path, suffix: str, count: int) -> int:
+def spoilt(
+    make: Callable[[Path], Path], folder: Path, suffix: str, count: int, config: pytest.Config
+) -> int:
     """Read so many damaged files; how many were refused, each in one sentence."""
     good = make(folder / f"good{suffix}").read_bytes()
-    rng, refused = np.random.default_rng(0), 0
+    rng, told = np.random.default_rng(0), Count(count, config)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     path = folder / f"bad{suffix}"
     for _ in range(count):
         data = bytearray(good)
@@ -56,8 +62,10 @@ def spoilt(make: Callable[[Path], Path], folder: Path, suffix: str, count: int) 
         except IntaglioError as error:
             said = str(error)
         assert len(said.splitlines()) <= 1
-        refused += bool(said)
-    return refused
+        told("refused" if said else "read")
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory
+    assert grown < MEMORY, f"{grown >> 10} MiB"
+    return told.seen.get("refused", 0)
 
 
 @pytest.fixture
@@ -70,11 +78,15 @@ MAKE = {".onnx": onnx_file, ".pt2": pt2_file}
 
 
 @pytest.mark.parametrize("suffix", MAKE)
-def test_some_damaged_files(suffix: str, tmp_path: Path, alone: None) -> None:
-    assert spoilt(MAKE[suffix], tmp_path, suffix, 25) > 3
+def test_some_damaged_files(
+    suffix: str, tmp_path: Path, alone: None, pytestconfig: pytest.Config
+) -> None:
+    assert spoilt(MAKE[suffix], tmp_path, suffix, 25, pytestconfig) > 3
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", MAKE)
-def test_many_damaged_files(suffix: str, tmp_path: Path, alone: None) -> None:
-    assert spoilt(MAKE[suffix], tmp_path, suffix, 1200) > 120
+def test_many_damaged_files(
+    suffix: str, tmp_path: Path, alone: None, pytestconfig: pytest.Config
+) -> None:
+    assert spoilt(MAKE[suffix], tmp_path, suffix, 10_000, pytestconfig) > 1000
