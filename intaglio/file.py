@@ -2,9 +2,9 @@
 
 No pickle. The graph carries a format version; a newer one is refused by name. A file states the
 oldest format that can say what it holds: 1, 2 with constants declared odd, 3 with an arithmetic
-that needs the fields of NEWER, or 4 with a Requant that rounds otherwise than its Program. A
-digest of the rest tells a file that was damaged from one that was written; files without it are
-older.
+that needs the fields of NEWER, 4 with a Requant that rounds otherwise than its Program, or 5 with a
+Lookup that has a table for each channel. A digest of the rest tells a file that was damaged from
+one that was written; files without it are older.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from safetensors.numpy import save as as_bytes
 
 from intaglio.errors import ProgramError
 from intaglio.fixed import Arithmetic, IntType
-from intaglio.ops import OPS, Constant, Op, Requant, Tensor
+from intaglio.ops import OPS, Constant, Lookup, Op, Requant, Tensor
 from intaglio.program import Program
 from intaglio.system.disk import write_bytes
 from intaglio.system.places import Kind
 from intaglio.system.stored import fields_of, parsed, typed
 
-FORMATS = PLAIN, ODD, PROFILES, ROUNDED = 1, 2, 3, 4
+FORMATS = PLAIN, ODD, PROFILES, ROUNDED, TABLES = 1, 2, 3, 4, 5
 NEWER = ("product", "per_layer", "forms")  # fields of Arithmetic that older readers do not know
 KINDS = {kind.__name__: kind for kind in OPS}
 STORED = (np.int8, np.int16, np.int32, np.int64)
@@ -43,9 +43,8 @@ def save(program: Program, path: str | Path) -> None:
     for name in NEWER if not newer else ():
         del arithmetic[name]
     odd = sorted(c.name for c in program.constants.values() if c.odd)
-    own = any(op.rounding for op in program.of_kind(Requant))
     graph = {
-        "format": ROUNDED if own else PROFILES if newer else ODD if odd else PLAIN,
+        "format": format_of(program, newer),
         "arithmetic": arithmetic,
         "tensors": [tensor_json(t) for t in program.tensors.values()],
         "constants": {c.name: str(c.type) for c in program.constants.values()},
@@ -56,6 +55,17 @@ def save(program: Program, path: str | Path) -> None:
     graph = json.loads(json.dumps(graph))
     text = json.dumps(graph | {"sha256": fingerprint(graph, arrays)}, sort_keys=True)
     write_bytes(path, as_bytes(arrays, metadata={"intaglio": text}))
+
+
+def format_of(program: Program, newer: bool) -> int:
+    """The oldest that can say what a Program holds; `newer`: its arithmetic has fields of NEWER."""
+    tables = (program.constants[op.table].array for op in program.of_kind(Lookup))
+    if any(table.ndim > 1 for table in tables):
+        return TABLES
+    if any(op.rounding for op in program.of_kind(Requant)):
+        return ROUNDED
+    odd = any(constant.odd for constant in program.constants.values())
+    return PROFILES if newer else ODD if odd else PLAIN
 
 
 FOREIGN = (".onnx", ".pt2", ".tflite", ".pt", ".pth")  # files of networks that are no Programs
@@ -84,7 +94,7 @@ def load(path: str | Path) -> Program:
         raise damaged(path)
     if graph["format"] not in FORMATS:
         raise ProgramError(
-            f"{path} must have format {PLAIN} to {ROUNDED}, not {graph['format']}; it was written"
+            f"{path} must have format {PLAIN} to {TABLES}, not {graph['format']}; it was written"
             " by another version of intaglio: install that one, or quantise again."
         )
     if "sha256" in graph and graph.pop("sha256") != fingerprint(graph, arrays):

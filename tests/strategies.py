@@ -463,7 +463,9 @@ class Grower:
             type = self.type()
             out = self.name("lut")
             self.read.add(x)
-            table = self.values((1 << self.tensor(x).type.bits,), type)
+            t = self.tensor(x)
+            each = (t.shape[0],) if self.draw(st.booleans()) else ()
+            table = self.values((*each, 1 << t.type.bits), type)
             op = Lookup(output=out, input=x, table=self.builder.constant(f"{out}.t", table, type))
             self.keep(self.builder.add(op, type))
 

@@ -95,9 +95,10 @@ def span(op: Op, inputs: Sequence[Span], x: Tensor, made: Tensor, context: Conte
         case Multiply():
             return multiplied(op, *inputs)
         case Lookup():
-            table = context.constants[op.table].array.reshape(-1)
-            ends = zip(inputs[0].lo - x.type.lo, inputs[0].hi - x.type.lo, strict=True)
-            used = [table[lo : hi + 1] for lo, hi in ends]
+            lows, highs = inputs[0].lo - x.type.lo, inputs[0].hi - x.type.lo
+            table = context.constants[op.table].array
+            tables = np.broadcast_to(table, (len(lows), table.shape[-1]))
+            used = [t[lo : hi + 1] for t, lo, hi in zip(tables, lows, highs, strict=True)]
             return Span(np.array([t.min() for t in used]), np.array([t.max() for t in used]))
         case Concat():
             lo, hi = zip(*inputs, strict=True)

@@ -8,7 +8,7 @@ these words; the arrays in it are tables:
             the rounding allows (RND, TRN), as zp * 2^S
     bias    where there is one for every channel: the sum's own addend, (x + bias) * M = x * M + B,
             once the zero point's part of B is taken off
-    table   of a lookup, from the smallest code of its input up
+    table   of a lookup, from the smallest code of its input up: one, or one for each channel
     rom     the same, at the address that the bits of the code are
 """
 
@@ -59,7 +59,7 @@ FORMULAS: dict[type[Op], str] = {
     Upsample: "Upsample takes the source index ⌊i · in / out⌋",
     Concat: "Channels of the operands, one after the other",
     Pad: "A border of `value` around every channel",
-    Lookup: "y = table[x − type.lo]",
+    Lookup: "y[c] = table[x[c] − type.lo]",
     Select: "y[c] = x[channels[c]], and `value` where channels[c] is −1",
     Crop: "y[c, i, j] = x[c, rows[0] + i · rows[2], columns[0] + j · columns[2]]",
     SpaceToDepth: "y[(dy · bw + dx) · C + c, i, j] = x[c, i · bh + dy, j · bw + dx]",
@@ -230,14 +230,16 @@ def before_product(m: Ints, b: Ints, s: Ints, zero: Ints, within: bool) -> Ints 
 
 
 def lookup(op: Lookup, program: Program) -> dict[str, Table]:
-    """The table as the formula reads it, and as a ROM does."""
+    """The table, or each channel's, as the formula reads it, and as a ROM does."""
     constant, x = program.constants[op.table], program.tensors[op.input].type
     bits, bias = constant.type.bits, 1 << (constant.type.bits - 1) if constant.type.signed else 0
-    raw = np.array(lookup_words(constant.array.ravel().tolist(), x, bits), dtype=np.int64)
+    rows = np.atleast_2d(constant.array).tolist()
+    raw = np.array([lookup_words(row, x, bits) for row in rows], dtype=np.int64)
     words = ((raw + bias) & ((1 << bits) - 1)) - bias
+    axes = "channel, " if constant.array.ndim > 1 else ""
     return {
-        "table": Table(constant.array.ravel(), constant.type, "code - lo"),
-        "rom": Table(words, constant.type, "address"),
+        "table": Table(constant.array, constant.type, f"{axes}code - lo"),
+        "rom": Table(words.reshape(constant.array.shape), constant.type, f"{axes}address"),
     }
 
 

@@ -321,7 +321,10 @@ class SumPool2d(Windowed):
 
 @dataclass(frozen=True, kw_only=True)
 class Lookup(Unary):
-    """y = table[x - type.lo], a table over every code of the input type (at most 16 bits)."""
+    """y[c] = table[x[c] - type.lo], a table over every code of the input type (at most 16 bits).
+
+    One table (2^bits,) for all channels, or one for each of them: (C, 2^bits).
+    """
 
     table: str
 
@@ -332,11 +335,13 @@ class Lookup(Unary):
     def infer(self, inputs: Sequence[Tensor], context: Context) -> Inferred:
         (x,) = inputs
         table = context.constants[self.table].array
-        if x.type.bits > 16 or table.shape != (1 << x.type.bits,):
+        bits, channels = x.type.bits, x.shape[0]
+        if bits > 16 or table.shape not in ((1 << bits,), (channels, 1 << bits)):
             raise self.refuse(
-                f"the table must have the shape (2^{x.type.bits},), not {table.shape}."
+                f"the table must have the shape (2^{bits},) or ({channels}, 2^{bits}), of at most"
+                f" 16 bits, not {table.shape}."
             )
-        used = table[x.lo - x.type.lo : x.hi - x.type.lo + 1]
+        used = table[..., x.lo - x.type.lo : x.hi - x.type.lo + 1]
         return x.shape, int(used.min()), int(used.max())
 
 

@@ -465,3 +465,18 @@ def lookup(x: Any, table: Any, out: Any, first: int, last: int) -> None:
         else:
             for j in range(codes.size):
                 codes[j] = table[uint16(values[j])]
+
+
+@jit
+def lookup_by_channel(x: Any, table: Any, out: Any, first: int, last: int) -> None:
+    """As `lookup`, with a table for each channel: (C, 256) or (C, 65,536)."""
+    count, size = table.shape
+    for i in range(first, last):
+        values, codes = line(x, i), line(out, i)
+        for j in range(0, codes.size, count):
+            if size == 256:
+                for c in range(count):
+                    codes[j + c] = table[c, uint8(values[j + c])]
+            else:
+                for c in range(count):
+                    codes[j + c] = table[c, uint16(values[j + c])]

@@ -103,7 +103,8 @@ def execute(op: Op, inputs: Sequence[Ints], program: Program) -> Ints:
         case Pad():
             return bordered(inputs[0], op.padding, (op.value,))
         case Lookup():
-            return constants[op.table].array[inputs[0] - program.tensors[op.input].type.lo]
+            places = inputs[0] - program.tensors[op.input].type.lo
+            return looked_up(places, constants[op.table].array)
         case Select():
             return selected(inputs[0], op)
         case Crop():
@@ -116,6 +117,14 @@ def execute(op: Op, inputs: Sequence[Ints], program: Program) -> Ints:
         case Interpolate():
             return interpolated(inputs[0], op)
     raise TypeError(f"The reference simulator has no rule for {type(op).__name__}.")
+
+
+def looked_up(places: Ints, table: Ints) -> Ints:
+    """The entries at places (N, C, H, W) of a table (codes,), or of each channel's (C, codes)."""
+    if table.ndim == 1:
+        return table[places]
+    channels = [table[c][places[:, c]] for c in range(len(table))]
+    return np.stack(channels, axis=1)
 
 
 def bordered(x: Ints, padding: Padding, value: Sequence[int]) -> Ints:

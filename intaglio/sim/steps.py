@@ -181,6 +181,12 @@ def lookup(p: Any, first: int, last: int, worker: int) -> int:
 
 
 @jit
+def lookup_by_channel(p: Any, first: int, last: int, worker: int) -> int:
+    kernels.lookup_by_channel(*p[0], first, last)
+    return 0
+
+
+@jit
 def lookup_bytes(p: Any, first: int, last: int, worker: int) -> int:
     lookups.lookup(*p[0], first, last)
     return 0
@@ -235,7 +241,8 @@ def planes_turned(p: Any, first: int, last: int, worker: int) -> int:
 # Kernels of maps that may lie inside a border of their own.
 MAPS = (
     requant, requant_trn, add, add_narrow, multiply, product, maxpool, sumpool, picked,
-    interpolated, selected, deepened, spread, place, lookup, lookup_bytes, border, pixels,
+    interpolated, selected, deepened, spread, place, lookup, lookup_by_channel, lookup_bytes,
+    border, pixels,
     pixels_of_three, planes, planes_turned,
 )  # fmt: skip
 

@@ -217,17 +217,23 @@ class Binder(Convolutions):
         )
 
     def lookup(self, op: Lookup, out: Array) -> None:
-        """The table turned so that a code's low byte, or its low word, is its place."""
+        """The table, or each channel's, turned so that a code's low byte or word is its place."""
         x, type = self.arrays[op.input], self.program.tensors[op.input].type
-        size = 1 << (8 if type.bits <= 8 else 16)
         places = np.arange(type.lo, type.hi + 1) - self.lowest(op.input)
-        table = np.zeros(size, dtype=out.dtype)
         values = self.program.constants[op.table].array - self.lowest(op.output)
-        table[places & (size - 1)] = values
-        if x.dtype == out.dtype == np.uint8 and lookups.runs(self.plan.isa):
-            self.call(steps.lookup_bytes, lookups.pointer(), x, table, out, size=len(out))
+        bits = max(8, type.bits)
+        fits = x.itemsize == (bits + 7) // 8 and out.dtype == np.uint8 and bits <= lookups.WIDEST
+        vector = fits and values.ndim == 1 and lookups.runs(self.plan.isa)
+        size = 1 << (bits if vector or bits == 8 else 16)
+        table = np.zeros((*values.shape[:-1], size), dtype=out.dtype)
+        table[..., places & (size - 1)] = values
+        rows = {"size": len(out)}
+        if vector:
+            self.call(steps.lookup_bytes, lookups.pointer(bits), x, table, out, **rows)
+        elif values.ndim > 1:
+            self.call(steps.lookup_by_channel, x, table, out, **rows)
         else:
-            self.call(steps.lookup, x, table, out, size=len(out))
+            self.call(steps.lookup, x, table, out, **rows)
 
     def sum_scaling(self, op: Add) -> Scaling:
         """Of codes as they are stored: what they are counted from joins the bias."""

@@ -127,11 +127,11 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 def test_a_newer_format_is_refused_by_number(tmp_path: Path) -> None:
     path = tmp_path / "a.intaglio"
     save(network(), path)
-    rewrite(path, lambda graph: graph.update(format=5))
+    rewrite(path, lambda graph: graph.update(format=6))
     with pytest.raises(ProgramError) as refused:
         load(path)
     assert str(refused.value) == (
-        f"{path} must have format 1 to 4, not 5; it was written by another version of intaglio:"
+        f"{path} must have format 1 to 5, not 6; it was written by another version of intaglio:"
         " install that one, or quantise again."
     )
 
@@ -153,6 +153,25 @@ def test_a_file_states_the_oldest_format_that_can_say_it(tmp_path: Path) -> None
     assert (graph["format"], graph["odd"]) == (2, ["w"])
     assert load(path).constants["w"].odd
     assert not load(path).constants["m"].odd
+
+
+@pytest.mark.parametrize(("shape", "number"), [((256,), 1), ((2, 256), 5)])
+def test_tables_of_channels_are_of_a_format_that_older_readers_refuse(
+    tmp_path: Path, shape: tuple[int, ...], number: int
+) -> None:
+    b = Builder()
+    b.add(Input(output="x", shape=(2, 4, 4), type=U8))
+    b.add(
+        Lookup(
+            output="y",
+            input="x",
+            table=b.constant("t", np.arange(512)[-np.prod(shape) :].reshape(shape)),
+        )
+    )
+    b.add(Output(output="out", input="y"))
+    save(b.build(), tmp_path / "a.intaglio")
+    assert stored_graph(tmp_path / "a.intaglio")["format"] == number
+    assert same(load(tmp_path / "a.intaglio"), b.build())
 
 
 @pytest.mark.parametrize(
@@ -480,11 +499,13 @@ def add(**fields: Any) -> Add:
         ),
         (
             Lookup(output="y", input="x", table="table"),
-            "Lookup 'y': the table must have the shape (2^8,), not (16,).",
+            "Lookup 'y': the table must have the shape (2^8,) or (2, 2^8), of at most 16 bits, not"
+            " (16,).",
         ),
         (
             Lookup(output="y", input="x", table="folded"),
-            "Lookup 'y': the table must have the shape (2^8,), not (2, 128).",
+            "Lookup 'y': the table must have the shape (2^8,) or (2, 2^8), of at most 16 bits, not"
+            " (2, 128).",
         ),
         (Output(output="x", input="n"), "Output 'x': a tensor must be made only once."),
     ],

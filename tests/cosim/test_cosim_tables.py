@@ -77,8 +77,9 @@ def one(
             return (int(a[c, y, x]) - layer["zero_a"]) * (int(b[at]) - layer["zero_b"])
         case "Lookup":
             code, type = int(xs[0][c, y, x]), IntType.parse(layer["inputs"][0]["type"])
-            assert tables["rom"][code & ((1 << type.bits) - 1)] == tables["table"][code - type.lo]
-            return int(tables["table"][code - type.lo])
+            table, rom = (t[c] if t.ndim > 1 else t for t in (tables["table"], tables["rom"]))
+            assert rom[code & ((1 << type.bits) - 1)] == table[code - type.lo]
+            return int(table[code - type.lo])
         case "MaxPool2d" | "SumPool2d":
             inside = window(layer, layer["kernel"], xs[0][c], y, x)
             if layer["op"] == "MaxPool2d":

@@ -187,7 +187,7 @@ def multiply(gate: Frame) -> Case:
 
 
 def lookup() -> Case:
-    block = Lookup(table=(5, 0, 7, 2), x=U2, y=U3, lanes=1)
+    block = Lookup(tables=[(5, 0, 7, 2)], x=U2, y=U3, lanes=1)
     value = Lane((("i", 0, 0),), lambda x: (x == 0) * 5 + (x == 2) * 7 + (x == 3) * 2)
     return Case(block, Round({"i": Input(U2, 1)}, {"o": Output((3,), ((value,),))}))
 

@@ -135,14 +135,16 @@ def test_pad_draws_a_border(
 
 
 @few
-@given(st.booleans(), st.integers(1, 3), seeds)
-def test_lookup_reads_its_table(signed: bool, lanes: int, seed: int | None) -> None:
+@given(st.booleans(), st.booleans(), st.integers(1, 5), seeds)
+def test_lookup_reads_its_tables(signed: bool, own: bool, lanes: int, seed: int | None) -> None:
     x, y = IntType(4, signed), IntType(6, True)
     rng = np.random.default_rng(4)
-    table = rng.integers(y.lo, y.hi + 1, 16).tolist()
-    block = Lookup(table=table, x=x, y=y, lanes=lanes)
+    tables = rng.integers(y.lo, y.hi + 1, (5 if own else 1, 16))
+    block = Lookup(tables=tables.tolist(), x=x, y=y, lanes=lanes)
     frames = random_frames(rng, [Frame(5, 3, 3)], x, 2)
     expected = [block.model(f) for f in frames]
+    for c, plane in enumerate(frames[0]):
+        np.testing.assert_array_equal(expected[0][c], tables[c % len(tables)][plane - x.lo])
     ports = run_frames(block, frames, expected, x=x, y=y, lanes=(lanes, lanes), seed=seed)
     if seed is None:
         taken, given_ = ports["i"].cycles, ports["o"].cycles
@@ -214,7 +216,7 @@ def test_axis_is_not_valid_in_reset() -> None:
         Concat(channels=[2, 4], lanes=2, bits=4),
         Repack(channels=5, bits=4, lanes_in=3, lanes_out=2),
         Pad(frame=Frame(2, 2, 2), padding=(1, 0, 0, 1), value=3, x=IntType(4, False), lanes=1),
-        Lookup(table=range(16), x=IntType(4, False), y=IntType(4, False), lanes=2),
+        Lookup(tables=[range(16)], x=IntType(4, False), y=IntType(4, False), lanes=2),
         AxisReceiver(width=9),
         AxisSender(width=9, beats=4),
     ],

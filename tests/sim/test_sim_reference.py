@@ -135,9 +135,13 @@ def second_opinion(op: Op, inputs: list[Ints], program: Program) -> Ints | list[
             return np.einsum("ih,nchw,jw->ncij", rows, x, columns)
         case Lookup():
             type = program.tensors[op.input].type
-            codes = range(type.lo, type.hi + 1)
-            table = dict(zip(codes, constants[op.table].array.tolist(), strict=True))
-            return np.vectorize(table.__getitem__, otypes=[np.int64])(x)
+            codes, rows = range(type.lo, type.hi + 1), constants[op.table].array.tolist()
+            rows = rows if constants[op.table].array.ndim > 1 else [rows] * x.shape[1]
+            made = np.empty_like(x)
+            for c, row in enumerate(rows):
+                table = dict(zip(codes, row, strict=True))
+                made[:, c] = np.vectorize(table.__getitem__, otypes=[np.int64])(x[:, c])
+            return made
     assert isinstance(op, Output)
     return x
 

@@ -319,10 +319,13 @@ static void pad(const job *j) {
 
 static void lookup(const job *j) {
   const int64_t first = j->from->is_signed ? -(INT64_C(1) << (j->from->bits - 1)) : 0;
+  const int64_t entries = INT64_C(1) << j->from->bits;
+  const size_t tables = (size_t)(j->op->codes.count / entries); /* one, or one for each channel */
   const size_t size = size_of(j->to);
   size_t n;
   for (n = 0; n < size; ++n) {
-    set_code(j->out, n, j->op->codes.values[code_at(j->in, n) - first]);
+    const int64_t *table = j->op->codes.values + (int64_t)(n % tables) * entries;
+    set_code(j->out, n, table[code_at(j->in, n) - first]);
   }
 }
 

@@ -66,7 +66,8 @@ typedef struct {
                               and two weights for each row, b for each column */
   int64_t offset, lo, hi;  /* Requant, Add */
   int rounding;            /* of these: see fixed.h */
-  intaglio_table codes;    /* Lookup, from the smallest code of the input up; channels of Select */
+  intaglio_table codes;    /* Lookup, from the smallest code of the input up, one table or each
+                              channel's; channels of Select */
 } intaglio_op;
 
 struct intaglio_program {

@@ -216,10 +216,11 @@ def product(a: int, b: int) -> Area:
     return product_of_adders(a, b, b)
 
 
-def looked_up(lanes: int, x: int, y: int, latency: int) -> Area:
-    """A Lookup: a ROM for each lane."""
-    roms = Area(memories=(Storage("rom", 1 << x, y),)).times(lanes)
-    return roms + delayed(1, 1) + outlet(latency + 1, lanes * y)
+def looked_up(block: Lookup) -> Area:
+    """A Lookup: a ROM for each lane, and whose turn it is where tables differ."""
+    roms = [Area(memories=(Storage("rom", rom.depth, rom.width),)) for rom in block.copies]
+    queue_behind = outlet(block.latency + 1, block.lanes * block.y.bits)
+    return total(roms) + count(block.turns) + delayed(1, 1) + queue_behind
 
 
 def walk(w: Window) -> Area:
@@ -269,8 +270,7 @@ def area_of(component: Any) -> Area:
                 f, (out.height, out.width), lanes, buffer.width // lanes, component.latency
             )
         case Lookup():
-            c, width = component, component.copies[0].width
-            return looked_up(c.lanes, c.x.bits, width, c.latency)
+            return looked_up(component)
         case Select():
             return selector(component)
         case Crop():

@@ -278,8 +278,8 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
         case Pad():
             return PadBlock(frame=frames[0], padding=op.padding, value=op.value, x=x, lanes=lanes)
         case Lookup():
-            table = program.constants[op.table].array.flatten().tolist()
-            return LookupBlock(table=table, x=x, y=y, lanes=lanes, rom=rom)
+            tables = np.atleast_2d(program.constants[op.table].array).tolist()
+            return LookupBlock(tables=tables, x=x, y=y, lanes=lanes, rom=rom)
         case Select():
             return SelectBlock(
                 frame=frames[0], channels=op.channels, value=op.value, x=x, lanes=lanes

@@ -373,8 +373,9 @@ class Writer:
             f"{op.table}.{storage(t.type)}", constant.array.reshape(-1), storage(t.type)
         )
         index = self.wide(op.input, f"{op.output}.wide")
-        lo = self.program.tensors[op.input].type.lo
-        index = self.plus(index, f"{op.output}.index", np.array([-lo]))
+        rows, entries = np.atleast_2d(constant.array).shape
+        first = np.arange(rows) * entries - self.program.tensors[op.input].type.lo
+        index = self.plus(index, f"{op.output}.index", first)
         self.graph.node("Gather", [table, index], op.output, axis=0)
 
 

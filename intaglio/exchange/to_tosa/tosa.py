@@ -300,24 +300,26 @@ class Writer(Resizing):
         self.node(op, "RESIZE", [source, *ends], mode=NEAREST)
 
     def lookup(self, op: Lookup) -> None:
-        """TABLE between codes of 8 bits; else GATHER."""
+        """TABLE between codes of 8 bits; else, and of a table for each channel, GATHER."""
         x, y = self.held(op, op.input), self.held(op)
-        table = self.program.constants[op.table].array.reshape(-1) - y.less
+        tables = np.atleast_2d(self.program.constants[op.table].array) - y.less
+        rows, size = tables.shape
         source, lo = self.codes(op, op.input, 16), self.program.tensors[op.input].type.lo
-        if x.type == I8 and y.type == I8:
+        if x.type == I8 and y.type == I8 and rows == 1:
             code = np.arange(I8.lo, I8.hi + 1) + x.less - lo
-            values = table[np.clip(code, 0, len(table) - 1)]
+            values = tables[0][np.clip(code, 0, size - 1)]
             entries = self.graph.constant(f"{op.output}:table", values, np.int8)
             self.node(op, "TABLE", [source, entries])
             return
         graph, out, shape = self.graph, op.output, self.shape(op.output)
         count = int(np.prod(shape))
         index = self.cast(source, np.int32, f"{source}:wide")
-        if x.less != lo:
-            index = self.wide("ADD", index, [x.less - lo], f"{out}:index")
+        first = [x.less - lo + row * size for row in range(rows)]
+        if any(first):
+            index = self.wide("ADD", index, first, f"{out}:index")
         flat = graph.add(
             "RESHAPE", [index, graph.shape((1, count))], f"{out}:flat", np.int32, (1, count)
         )
-        entries = graph.constant(f"{out}:table", table.reshape(1, -1, 1), y.dtype)
+        entries = graph.constant(f"{out}:table", tables.reshape(1, -1, 1), y.dtype)
         found = graph.add("GATHER", [entries, flat], f"{out}:found", y.dtype, (1, count, 1))
         graph.add("RESHAPE", [found, graph.shape(shape)], out, y.dtype, shape)
