@@ -396,9 +396,13 @@ class Importer(Elementwise):
         """Channels side by side: of codes at once, of reals when they are quantised."""
         self.check_axis(node, range(len(x)))
         if all(isinstance(v, Codes) for v in x):
-            if len({v.grid for v in x}) > 1:
-                raise node.refuse("its integer operands must share type, scale and zero point.")
-            return self.settle(Joined(tuple(real_of(v) for v in x)), x[0].grid, node)
+            if len({v.grid.type for v in x}) > 1:
+                raise node.refuse(
+                    "its integer operands must be of one type; join what they stand for, between"
+                    " DequantizeLinear and QuantizeLinear."
+                )
+            grid = x[0].grid  # codes are copied: what they stand for, their reader says
+            return self.settle(Joined(tuple(real_of(Codes(v.name, grid)) for v in x)), grid, node)
         parts: list[Real] = []
         for v in x:
             real = self.real(node, v)

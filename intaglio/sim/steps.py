@@ -242,8 +242,7 @@ def planes_turned(p: Any, first: int, last: int, worker: int) -> int:
 MAPS = (
     requant, requant_trn, add, add_narrow, multiply, product, maxpool, sumpool, picked,
     interpolated, selected, deepened, spread, place, lookup, lookup_by_channel, lookup_bytes,
-    border, pixels,
-    pixels_of_three, planes, planes_turned,
+    border, pixels, pixels_of_three, planes, planes_turned,
 )  # fmt: skip
 
 

@@ -210,6 +210,17 @@ def test_a_table_of_no_operator_is_gathered_and_read_again(tmp_path: Path) -> No
     returns(program, tmp_path / "a")
 
 
+def test_a_table_for_each_channel_is_gathered_and_read_again(tmp_path: Path) -> None:
+    b, x = started(I8, 5, 0.1)
+    channels = b.tensors[x].shape[0]
+    table = np.random.default_rng(0).integers(-128, 128, (channels, 256))
+    y = b.add(Lookup(output="y", input=x, table=b.constant("t", table, I8)), I8, 0.1, (5,))
+    program = ended(b, y)
+    assert written(program, tmp_path / "a") == ["CAST", "ADD", "GATHER"]
+    returns(program, tmp_path / "a")
+    assert [op.table for op in imported(tmp_path / "a").program.of_kind(Lookup)] != []
+
+
 def test_a_table_is_the_operator_whose_kernel_makes_it(tmp_path: Path) -> None:
     for name in ("LOGISTIC", "TANH", "HARD_SWISH", "LEAKY_RELU", "QUANTIZE", "RELU", "RELU6"):
         net = Net(np.random.default_rng(3))

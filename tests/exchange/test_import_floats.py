@@ -47,6 +47,28 @@ def functions_of_every_code(data: st.DataObject, tmp_path_factory: Any) -> None:
     agree(file.model(out, opset), tmp_path_factory.mktemp("f"), all_codes(kind))
 
 
+def slopes_of_channels(data: st.DataObject, tmp_path_factory: Any) -> None:
+    """A PRelu of four slopes, and steps behind it of one number, or one for each channel."""
+    kind = data.draw(st.sampled_from(["int8", "uint8"]))
+    file = File(data.draw, (1, 4, 16, 16))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    x = file.qdq("x", kind)
+    for word in data.draw(
+        st.lists(st.sampled_from(["PRelu", "Mul", "Add", "LeakyRelu", "qdq"]), max_size=3)
+    ):
+        sides = data.draw(st.sampled_from([(1, 1, 1), (4, 1, 1), (1, 4, 1, 1)]))
+        c = file.constant(rng.uniform(-0.5, 1.5, sides).astype(np.float32))
+        if word == "qdq":
+            x = file.qdq(x, kind)
+        elif word == "LeakyRelu":
+            x = file.add(word, x, alpha=0.1)
+        else:
+            x = file.add("PRelu", x, file.constant(np.float32(rng.uniform(0, 1, (4, 1, 1)))))
+            x = file.add(word, x, c)
+    out = file.qdq(x, kind)
+    agree(file.model(out), tmp_path_factory.mktemp("f"), np.repeat(all_codes(kind), 4, axis=1))
+
+
 def what_only_scales_or_moves(data: st.DataObject, tmp_path_factory: Any) -> None:
     """DequantizeLinear and QuantizeLinear of other scales, with steps in float32 between them."""
     kind = data.draw(st.sampled_from(["int8", "uint8"]))
@@ -113,6 +135,7 @@ def many(law: Any, count: int) -> Any:
 
 LAWS = [
     functions_of_every_code,
+    slopes_of_channels,
     what_only_scales_or_moves,
     silu_as_it_is_written,
     residual_sums_and_joins,

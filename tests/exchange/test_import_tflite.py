@@ -12,7 +12,7 @@ from tools import Cli, model_file, needs_modules, refused
 from intaglio.errors import ModelError
 from intaglio.fixed import TFLITE, IntType
 from intaglio.host import Softmax, finished, softmax
-from intaglio.ops import Input, Output
+from intaglio.ops import Input, Lookup, Output
 from intaglio.program import Builder
 
 needs_modules("ai_edge_litert", "flatbuffers")
@@ -32,7 +32,7 @@ def block(net: Net, x: int) -> int:
     """One more operator or two on a map, drawn by the network's own generator."""
     rng = net.rng
     _, h, w, c = net.shape(x)
-    match int(rng.integers(0, 13)):
+    match int(rng.integers(0, 14)):
         case 0:
             activation = int(rng.choice([0, 1, 2, 3]))
             stride = int(rng.integers(1, 3))
@@ -60,6 +60,8 @@ def block(net: Net, x: int) -> int:
             return net.gate(x, gate, activation=int(rng.choice([0, 1])))
         case 12 if net.kind == Type.INT8:
             return net.gate(net.mean(x, keep=True), x)
+        case 13 if net.kind != Type.INT16:
+            return net.each(x, str(rng.choice(["PRELU", "PRELU", "ADD", "SUB", "MUL"])))
         case _ if net.kind != Type.UINT8:
             known = [name for name in FUNCTIONS if net.kind == Type.INT8 or name != "HARD_SWISH"]
             return net.function(x, str(rng.choice(known)))
@@ -152,6 +154,42 @@ def test_a_constant_of_one_value_beside_a_map(tmp_path: Path) -> None:
         path = tmp_path / "net.tflite"
         path.write_bytes(net.content(net.sum(x, one, name)))
         equal(path)
+
+
+@pytest.mark.parametrize("kind", [Type.INT8, Type.UINT8])
+@pytest.mark.parametrize("name", ["PRELU", "ADD", "SUB", "MUL"])
+def test_a_constant_for_each_channel_beside_a_map(tmp_path: Path, kind: int, name: str) -> None:
+    net = Net(np.random.default_rng(5), kind)
+    path = tmp_path / "net.tflite"
+    path.write_bytes(net.content(net.each(net.conv(net.input(1, 9, 8, 3), 5, 3), name)))
+    equal(path)
+    program = imported(path).program
+    (table,) = (program.constants[op.table].array for op in program.of_kind(Lookup))
+    assert table.shape == (5, 256)
+
+
+def test_a_function_of_channels_and_of_all(tmp_path: Path) -> None:
+    """PRELU(x) * LOGISTIC(x), one table for each channel; in channels first too."""
+    for first in (False, True):
+        net = Net(np.random.default_rng(6))
+        x = net.input(1, 6, 6, 4)
+        if first:
+            x = net.transpose(net.transpose(x, 0, 3, 1, 2), 0, 2, 3, 1)
+        y = net.sum(net.each(x, "PRELU"), net.function(x, "LOGISTIC"), "MUL")
+        path = tmp_path / "net.tflite"
+        path.write_bytes(net.content(net.conv(y, 2, 1)))
+        equal(path)
+        assert len(imported(path).program.of_kind(Lookup)) == 1
+
+
+def test_constants_along_rows_are_refused(tmp_path: Path) -> None:
+    net = Net(np.random.default_rng(7))
+    x = net.input(1, 4, 3, 2)
+    constant = net.tensor((4, 1, 1), Type.INT8, [0.05], [3], data=np.arange(4, dtype=np.int8))
+    path = tmp_path / "net.tflite"
+    path.write_bytes(net.content(net.conv(net.sum(x, constant, "MUL"), 1, 1)))
+    with pytest.raises(ModelError, match="must have one value, or one for each channel; fold it"):
+        imported(path)
 
 
 def test_what_is_behind_the_last_layer_is_cut_off(tmp_path: Path) -> None:

@@ -344,6 +344,18 @@ class Net:
             options, kind = schema.QuantizeOptionsT(), "QuantizeOptions"
         return self.add(name, [x], y, options, kind)
 
+    def each(self, x: int, name: str) -> int:
+        """PRELU, or a sum or product, of a map and a constant for each channel."""
+        *_, channels = self.shape(x)
+        low = 0 if self.kind == Type.UINT8 else -128
+        codes = self.rng.integers(low, low + 256, (1, 1, channels)[-self.rng.integers(1, 4) :])
+        data = codes.astype(np.uint8 if low == 0 else np.int8)
+        scale, zero = self.rng.uniform(0.002, 0.02), self.rng.integers(low, low + 256)
+        constant = self.tensor(data.shape, self.kind, [scale], [zero], data=data)
+        if name != "PRELU":
+            return self.sum(x, constant, name)
+        return self.add(name, [x, constant], self.activation(self.shape(x)))
+
     def content(self, *outputs: int) -> bytes:
         """The .tflite file."""
         model, graph = schema.ModelT(), schema.SubGraphT()

@@ -71,7 +71,8 @@ def rational(x: Array, limit: float, odd: Sequence[float], even: Sequence[float]
 
 
 def tabulate(node: Node, x: Array, slope: Array | None = None) -> Array:
-    """The node's function of every x, of x's type; `slope` is PRelu's second input."""
+    """The node's function of every x, of x's type. `slope` are PRelu's: (1,), or (C, 1), with which
+    the result has a row for each channel."""
     made: Array = np.asarray(function_of(node, x, slope), dtype=x.dtype)
     return made
 
@@ -110,7 +111,7 @@ def function_of(node: Node, x: Array, slope: Array | None) -> Any:
             return np.where(x < 0, number("alpha", 0.01) * x, x)
         case "PRelu":
             assert slope is not None
-            return np.where(x < 0, one(slope.reshape(-1)[0]) * x, x)
+            return np.where(x < 0, slope.astype(x.dtype) * x, x)
         case "Sqrt":
             return np.sqrt(np.maximum(x, 0))
         case _:

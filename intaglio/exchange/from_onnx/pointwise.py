@@ -14,7 +14,15 @@ from intaglio.exchange.from_onnx.functions import tabulate
 from intaglio.exchange.from_onnx.linear import rounded_product, rounded_sum
 from intaglio.exchange.from_onnx.onnx_file import Node
 from intaglio.exchange.from_onnx.qonnx import Qonnx
-from intaglio.exchange.from_onnx.values import Codes, Floats, Grid, Real, real_of, tabulated
+from intaglio.exchange.from_onnx.values import (
+    MOST_ENTRIES,
+    Codes,
+    Floats,
+    Grid,
+    Real,
+    real_of,
+    tabulated,
+)
 from intaglio.fixed import IntType
 
 U8 = IntType(8, False)
@@ -37,10 +45,15 @@ class Pointwise(Qonnx):
         """The runtime's floats behind an elementwise operator with one constant, its input number
         `place`; where it runs that on codes, its codes."""
         floats = self.floats(real)
-        if floats is None or constant.size != 1:
-            return None
-        made = floats.step(node.kind, constant.reshape(-1)[0], place == 0)
         type = self.on_codes.type_of(node)
+        if floats is None:
+            return None
+        if constant.size > 1:
+            small = constant.size * floats.reals.shape[-1] <= MOST_ENTRIES
+            if real.function is None or type is not None or not small:
+                return None
+            return floats.step(node.kind, constant.reshape(-1, 1), place == 0)
+        made = floats.step(node.kind, constant.reshape(-1)[0], place == 0)
         if type is None:
             return made
         grid = real.codes.grid
@@ -69,7 +82,7 @@ class Pointwise(Qonnx):
         yield Rooted(root, reals, codes, grid)
         while root.name in self.derived:
             source, table = self.derived[root.name]
-            reals, codes = (v[table - root.grid.type.lo] for v in (reals, codes))
+            reals, codes = (behind(v, table - root.grid.type.lo) for v in (reals, codes))
             root = source
             yield Rooted(root, reals, codes, grid)
 
@@ -86,18 +99,35 @@ class Pointwise(Qonnx):
         """A function of codes, tabulated."""
         real, slope = self.real(node, x[0]), None
         if node.kind == "PRelu":
-            slope = np.asarray(self.constant(x[1]))
-            if not isinstance(self.constant(x[1]), np.ndarray) or slope.size != 1:
-                raise node.refuse("its slope must be one constant; use LeakyRelu.")
+            slope = self.slopes(node, self.constant(x[1]))
         floats = self.floats(real)
         if node.kind == "Sqrt":
             self.check_root(node, real, floats)
         if floats is not None:
+            self.check_entries(node, slope, floats.reals)
             return tabulated(Floats(floats.codes, tabulate(node, floats.reals, slope)))
         if not isinstance(real, Real) or real.codes is None:
             return self.function(node, [real_of(self.plain(real, node)), *x[1:]])
-        assert real.codes is not None
-        return Real((), codes=real.codes, function=tabulate(node, self.reals(real), slope))
+        reals = self.reals(real)
+        self.check_entries(node, slope, reals)
+        return Real((), codes=real.codes, function=tabulate(node, reals, slope))
+
+    def check_entries(self, node: Node, slope: Any, reals: Any) -> None:
+        """Tables of all channels must be of a size that a machine can hold."""
+        if slope is not None and len(slope) * reals.shape[-1] > MOST_ENTRIES:
+            raise node.refuse(
+                f"its tables must have at most {MOST_ENTRIES} entries in all channels, not"
+                f" {len(slope)} x {reals.shape[-1]}; quantise its input to 8 bits."
+            )
+
+    def slopes(self, node: Node, constant: Any) -> Any:
+        """PRelu's second input: (1,), or (C, 1) of channels that differ."""
+        if not isinstance(constant, np.ndarray):
+            raise node.refuse("its slope must be constant; fold constants (onnxsim).")
+        line = self.spread(node, self.finite(node, constant, "its slope"), 0)
+        if (line == line[0]).all():
+            return line[:1]
+        return line[:, None]
 
     def check_root(self, node: Node, real: Any, floats: Floats | None) -> None:
         """Sqrt is no number below 0."""
@@ -110,3 +140,10 @@ class Pointwise(Qonnx):
             raise node.refuse(
                 "its input must not be below 0; quantise it with its zero point at the lowest code."
             )
+
+
+def behind(values: Any, places: Any) -> Any:
+    """values[places], each (codes,), or (C, codes) of channels that differ."""
+    if values.ndim == 1:
+        return values[places]
+    return np.take_along_axis(values, np.broadcast_to(places, (len(values), places.shape[-1])), 1)

@@ -20,6 +20,7 @@ from intaglio.exchange.from_onnx.linear import rounded_sum
 from intaglio.exchange.from_onnx.on_codes import SUMS
 from intaglio.exchange.from_onnx.onnx_file import Array, Node
 from intaglio.exchange.from_onnx.values import (
+    MOST_ENTRIES,
     Codes,
     Floats,
     Grid,
@@ -361,9 +362,13 @@ class Settling(Known):
             )
         if floats is not None and (not real.parts or real.lo is not None or real.hi is not None):
             return tabulated(floats)
-        if real.function is not None and len(gains) == len(addends) == 1:
-            values = real.function * float(gains[0]) + float(addends[0])
-            return replace(real, function=values)
+        if real.function is not None and real.codes is not None:
+            gain, addend = (np.array([float(v) for v in line]) for line in (gains, addends))
+            if len(gain) == len(addend) == 1:
+                return replace(real, function=real.function * gain[0] + addend[0])
+            if channels << real.codes.grid.type.bits <= MOST_ENTRIES:
+                values = real.function * gain[:, None] + addend[:, None]
+                return replace(real, function=values, floats=None)
         if real.function is not None or real.lo is not None or real.hi is not None:
             real = real_of(self.plain(real, node))
         several = len(gains) > 1 or len(addends) > 1

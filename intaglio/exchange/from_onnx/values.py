@@ -17,6 +17,7 @@ from intaglio.transposed import Phases
 
 Array = NDArray[Any]
 TABLE_BITS = 16  # of a Lookup's input
+MOST_ENTRIES = 1 << 24  # of all tables of a Lookup
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,9 @@ Operand = tuple[Array, Grid]  # codes, and what they stand for
 
 @dataclass(frozen=True)
 class Floats:
-    """A float32 for every code of one tensor, or for every pair of codes of two. `settled` are the
-    codes that the runtime makes on a grid, where it does not divide these floats by the scale."""
+    """A float32 for every code of one tensor, (codes,), or of channels that differ, (C, codes);
+    or for every pair of codes of two tensors. `settled` are the codes that the runtime makes on a
+    grid, where it does not divide these floats by the scale."""
 
     codes: tuple[Codes, ...]
     reals: Array
@@ -116,9 +118,9 @@ class Floats:
         return replace(self, reals=np.clip(self.reals, low, high))
 
     def step(self, kind: str, constant: Any, first: bool) -> Floats:
-        """An elementwise operator of this value and one constant, which is its first operand or
-        its second."""
-        other = np.float32(constant)
+        """An elementwise operator of this value and one constant, or (C, 1) of them, the first
+        operand or the second."""
+        other = np.asarray(constant, np.float32)
         a, b = (other, self.reals) if first else (self.reals, other)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             made = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}[kind](
@@ -132,7 +134,8 @@ class Floats:
         if self.codes == other.codes:
             return Floats(self.codes, self.reals + second)
         both = (*self.codes, *other.codes)
-        if len(both) > 2 or sum(c.grid.type.bits for c in both) > TABLE_BITS:
+        several = max(self.reals.ndim, other.reals.ndim) > 1
+        if several or len(both) > 2 or sum(c.grid.type.bits for c in both) > TABLE_BITS:
             return None
         return Floats(both, (self.reals[:, None] + second).reshape(-1))
 
@@ -194,7 +197,7 @@ class Real:
     lo: Fraction | None = None
     hi: Fraction | None = None
     codes: Codes | None = None  # where it is exactly these codes' value
-    function: Array | None = None  # of every code of `codes`
+    function: Array | None = None  # of every code of `codes`: (codes,) or (C, codes)
     floats: Floats | None = None
     phases: Phases | None = None
 

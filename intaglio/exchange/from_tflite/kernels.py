@@ -62,9 +62,9 @@ def answer(folder: Path, name: str, words: str) -> Answer:
         return Answer({int(number): stored[number] for number in stored.files}, "")
 
 
-def alone(file: File, operator: Operator, count: int) -> bytes:
-    """A file of one operator, each of whose activations has `count` values in a row; constants of
-    one value stay."""
+def alone(file: File, operator: Operator, sides: tuple[int, int]) -> bytes:
+    """A file of one operator, each of whose activations is (1, 1, *sides); a constant has one value
+    or as many as the last side."""
     model = schema.ModelT()
     model.version = 3
     code = schema.OperatorCodeT()
@@ -79,7 +79,7 @@ def alone(file: File, operator: Operator, count: int) -> bytes:
             continue
         flat, tensor = file.tensors[number], schema.TensorT()
         tensor.type = getattr(schema.TensorType, flat.kind)
-        tensor.shape, tensor.name = [1, 1, count, 1], f"t{number}"
+        tensor.shape, tensor.name = [1, 1, *sides], f"t{number}"
         quantised = schema.QuantizationParametersT()
         quantised.scale, quantised.zeroPoint = list(flat.scales), list(flat.zeros)
         tensor.quantization = quantised
@@ -87,7 +87,7 @@ def alone(file: File, operator: Operator, count: int) -> bytes:
             buffer = schema.BufferT()
             data: Array = np.ascontiguousarray(flat.data, STORED[tensor.type])
             buffer.data = np.frombuffer(data.tobytes(), np.uint8)
-            tensor.shape = [1] * len(flat.shape)
+            tensor.shape = [*[1] * (len(flat.shape) - 1), data.size] if flat.shape else []
             tensor.buffer = len(model.buffers)
             model.buffers.append(buffer)
         elif number in operator.inputs:

@@ -8,6 +8,7 @@ from intaglio.errors import ProgramError
 from intaglio.exchange.from_tflite.building import LAYOUTS, Held, window_of
 from intaglio.exchange.from_tflite.flat import Array, Flat, Operator
 from intaglio.exchange.from_tflite.layers import Layers
+from intaglio.exchange.from_tflite.tables import grid, parts_of
 from intaglio.forms import Real, gemmlowp_add, tflite_average, tflite_mean, tflite_product
 from intaglio.gates import gated
 from intaglio.ops import (
@@ -21,7 +22,7 @@ from intaglio.ops import (
     SumPool2d,
     Upsample,
 )
-from intaglio.views import View, view_of
+from intaglio.views import Factor, View, view_of
 
 
 class Maps(Layers):
@@ -29,12 +30,18 @@ class Maps(Layers):
 
     # --- functions of one code ---
 
-    def function(self, op: Operator, root: int, table: Array) -> Held:
-        """A Lookup of the tensor that everything is a function of."""
+    def function(self, op: Operator, root: int, table: Array, axis: int) -> Held:
+        """A Lookup of the tensor that everything is a function of; where it has a table for every
+        place along an axis, these must be channels."""
         held = self.held[root] if root in self.held else self.entered(op, root)
         made = self.codes(op, op.outputs[0])
         name = self.unique(made.name)
-        values = [int(v) for v in table]
+        if table.ndim > 1 and held.view.axes[axis] != (Factor("c", len(table)),):
+            raise op.refuse(
+                "its constant must have one value, or one for each channel; fold it into the layer"
+                " before."
+            )
+        values = table.astype(np.int64)
         constant = self.builder.constant(f"{name}.table", values, made.type)
         lookup = Lookup(output=name, input=held.name, table=constant, origin=made.name)
         return Held(self.add(lookup, made), held.view)
@@ -52,7 +59,8 @@ class Maps(Layers):
         constants = [self.flat(n).data is not None for n in op.inputs]
         if any(constants):
             raise op.refuse(
-                "a constant beside a map must be one value; fold it into the layer before."
+                "a constant beside a map must be one value, or one for each channel; fold it into"
+                " the layer before."
             )
         a, b = self.input(op, 0), self.input(op, 1)
         if a.view != b.view and a.shape == b.shape:
@@ -235,24 +243,44 @@ class Maps(Layers):
         return Held(name, view_of(self.builder.tensors[name].shape, layout))
 
     def joined(self, op: Operator) -> Held:
-        """CONCATENATION of channels, of one scale and zero point."""
+        """CONCATENATION of channels: the kernel copies codes of 16 bits whatever their scales are,
+        and rescales unsigned ones by a table."""
         made, (first, layout) = self.codes(op, op.outputs[0]), self.laid(op)
         parts = [first]
         for place in range(1, len(op.inputs)):
             held, other = self.laid(op, place)
             parts.append(held if other == layout else self.settle(op, held, layout))
-        for place in range(len(op.inputs)):
-            self.same_grid(op, self.codes(op, op.inputs[place]), made)
         if layout[op.options.axis % 4] != "c" or op.options.fusedActivationFunction:
             raise op.refuse("it must join channels (axis 3), without an activation.")
-        concat = Concat(output=self.unique(made.name), parts=tuple(p.name for p in parts),
-                        origin=made.name)  # fmt: skip
+        read = [self.codes(op, n) for n in op.inputs]
+        names = [part.name for part in parts]
+        if made.kind == "UINT8" and {flat.kind for flat in read} == {"UINT8"}:
+            names = self.rescaled(op, names)
+        elif made.kind != "INT16" or {flat.kind for flat in read} != {"INT16"}:
+            for flat in read:
+                self.same_grid(op, flat, made)
+        concat = Concat(output=self.unique(made.name), parts=tuple(names), origin=made.name)
         name = self.add(concat, made)
         return Held(name, view_of(self.builder.tensors[name].shape, layout))
 
+    def rescaled(self, op: Operator, names: list[str]) -> list[str]:
+        """Operands of a CONCATENATION as codes of its result, by the kernel's own tables."""
+        made = self.codes(op, op.outputs[0])
+        tables = parts_of(self.file, op)
+        for place, (name, number) in enumerate(zip(names, op.inputs, strict=True)):
+            if number not in tables:
+                continue
+            table, out = tables[number], self.unique(f"{made.name}.part{place}")
+            if isinstance(table, str):
+                raise op.refuse(f"LiteRT's kernel does not run it: {table}")
+            constant = self.builder.constant(f"{out}.table", table.astype(np.int64), made.type)
+            lookup = Lookup(output=out, input=name, table=constant, origin=made.name)
+            names[place] = self.add(lookup, made)
+        return names
+
     def same_grid(self, op: Operator, read: Flat, made: Flat) -> None:
         """What copies codes must have one scale and zero point on both sides."""
-        if (read.kind, read.scales, read.zeros) != (made.kind, made.scales, made.zeros):
+        if grid(read) != grid(made):
             raise op.refuse(
                 f"its tensors {read.index} and {made.index} must have one type, scale and zero"
                 " point; convert the model anew."
