@@ -66,6 +66,7 @@ def quantize(
     last_wbits: int | None = None,
     output_bits: int = 16,
     sum_bits: int | None = None,
+    table_bits: int | None = None,
     method: Method = "lp",
     p: float = 2.4,
     powers: tuple[float, ...] = POWERS,
@@ -115,8 +116,8 @@ def quantize(
     """
     config = QuantConfig(
         wbits=wbits, abits=abits, first_wbits=first_wbits, last_wbits=last_wbits,
-        output_bits=output_bits, sum_bits=sum_bits, method=method, p=p, powers=powers,
-        odol=odol or OdolTerms(), thorough=thorough, percentile=percentile,
+        output_bits=output_bits, sum_bits=sum_bits, table_bits=table_bits, method=method, p=p,
+        powers=powers, odol=odol or OdolTerms(), thorough=thorough, percentile=percentile,
         per_channel=per_channel, symmetric=symmetric, pot_scales=pot_scales, equalize=equalize,
         compensate=compensate, correct_bias=correct_bias, reconstruct=reconstruct,
         overrides=overrides or {}, widths=widths or Widths(),

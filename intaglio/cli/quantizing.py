@@ -178,6 +178,10 @@ def quantize(
     first_wbits: Annotated[int, typer.Option("--first-wbits", help="Stem's weights.")] = 8,
     last_wbits: LastWbitsOption = None,
     sum_bits: SumBitsOption = None,
+    table_bits: Annotated[
+        int | None,
+        typer.Option("--table-bits", help="Of what tables are indexed by; 8, to 11 where needed."),
+    ] = None,
     output_bits: Annotated[int, typer.Option("--output-bits", help="Final maps, 8 to 16.")] = 16,
     per_tensor: Annotated[bool, typer.Option("--per-tensor", help="One weight scale.")] = False,
     asymmetric: Annotated[bool, typer.Option("--asymmetric", help="With zero points.")] = False,
@@ -253,8 +257,8 @@ def quantize(
     config = QuantConfig(
         wbits=wbits, abits=abits, method=method.value, p=p, percentile=percentile,
         per_channel=not per_tensor, symmetric=not asymmetric, first_wbits=first_wbits,
-        last_wbits=last_wbits, sum_bits=sum_bits, output_bits=output_bits, pot_scales=pot,
-        equalize=equalize, compensate=not nearest, correct_bias=not keep_bias,
+        last_wbits=last_wbits, sum_bits=sum_bits, table_bits=table_bits, output_bits=output_bits,
+        pot_scales=pot, equalize=equalize, compensate=not nearest, correct_bias=not keep_bias,
         overrides=parse_overrides(override or []), arithmetic=preset(arithmetic, multiplier_bits),
         thorough=thorough, reconstruct=learned,
         budgets=tuple(Budget.parse(text) for text in budget or []),

@@ -50,6 +50,9 @@ CASES: dict[str, Callable[[File], str]] = {
     ),
     "Sub from a constant": lambda f: f.add("Sub", f.constant(1.0), f.conv("x", 3, 8)),
     "PRelu of one slope": lambda f: f.add("PRelu", f.conv("x", 3, 8), f.constant([[[0.2]]])),
+    "PRelu of a slope for each channel": lambda f: f.add(
+        "PRelu", f.conv("x", 3, 8), f.weight(8, 1, 1)
+    ),
     "depthwise": lambda f: f.conv(f.conv("x", 3, 8), 8, 8, group=8, strides=[2, 2]),
     "same": lambda f: f.conv("x", 3, 8, 3, auto_pad="SAME_UPPER", strides=[2, 2]),
     "uneven pads": lambda f: f.conv("x", 3, 8, 3, pads=[0, 0, 1, 1], strides=[2, 2]),

@@ -148,6 +148,8 @@ FACTORS = torch.arange(1.0, 7.0).reshape(1, 6, 1, 1)
         (lambda x: x.clamp_min(0.05), Affine),
         (lambda x: torch.clamp(x, 0.2, 0.1) + x, None),  # the upper bound everywhere
         (lambda x: functional.prelu(x, torch.full((1,), 0.2, dtype=x.dtype)), Lookup),
+        (lambda x: functional.prelu(x, FACTORS.reshape(-1).to(x) / 9), Lookup),
+        (lambda x: FACTORS.to(x) * functional.prelu(x, FACTORS.reshape(-1).to(x)) - 1, None),
         (lambda x: x.mean((2, 3), keepdim=True), SumPool),
         (lambda x: functional.adaptive_avg_pool2d(x, (4, 3)), SumPool),
         (lambda x: functional.avg_pool2d(x, 3, 2, 1, divisor_override=5), SumPool),
@@ -220,7 +222,7 @@ def test_the_model_is_left_as_it_was() -> None:
         (lambda x: functional.avg_pool2d(x, 3, 2, 0, True), "ceil_mode=False where windows over"),
         (lambda x: functional.adaptive_avg_pool2d(x, 5), "must divide the map 8x12"),
         (lambda x: functional.dropout(x), "dropout must be inactive"),
-        (lambda x: functional.prelu(x, FACTORS.reshape(-1)), "must serve all channels"),
+        (lambda x: x ** FACTORS, "one parameter must serve all channels, or as a PReLU"),
         (lambda x: functional.max_pool2d(x, 2, return_indices=True)[1], "only values can"),
         (lambda x: functional.conv2d(torch.ones(2, 6, 8, 12), x), "'input' must depend on the"),
         (lambda x: torch.relu(x.flatten(1)), "must go straight into Linear"),

@@ -299,12 +299,16 @@ def lookup(site: Site) -> Node:
     """A function of one value, evaluated by torch itself."""
     first = next(iter(site.args))
     x = site.map(first)
-    rest = {}
+    rest, by_channel = {}, False
     for name, value in site.args.items():
         if isinstance(value, Const):
-            if value.value.numel() != 1:
-                raise site.refuse("one parameter must serve all channels; use PReLU(1).")
             rest[name] = value.value.to(torch.float64)
+            several = value.value.numel() > 1
+            if several and (site.op != "prelu" or value.value.numel() != x.shape[0]):
+                raise site.refuse(
+                    "one parameter must serve all channels, or as a PReLU's each channel one."
+                )
+            by_channel |= several
         elif name != first:
             rest[name] = value
     function = getattr(torch.ops.aten, site.op)
@@ -321,4 +325,5 @@ def lookup(site: Site) -> Node:
         input=x.name,
         function=evaluate,
         name=site.op,
+        by_channel=by_channel,
     )

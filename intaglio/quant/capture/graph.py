@@ -197,10 +197,19 @@ class Add(Node):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lookup(Unary):
-    """y = function(x), element by element; `name` is the torch operation."""
+    """y = function(x), element by element; `name` is the torch operation. `by_channel`: each
+    channel has its own, and `function` takes (N, C, H, W) only."""
 
     function: Callable[[Any], Any]
     name: str
+    by_channel: bool = False
+
+    def tables(self, values: Any) -> Any:
+        """The function of every one of `values` (n,): (n,), or of each channel (C, n)."""
+        if not self.by_channel:
+            return self.function(values)
+        each = values.expand(self.shape[0], len(values))
+        return self.function(each[None, :, :, None])[0, :, :, 0]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

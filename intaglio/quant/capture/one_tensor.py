@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from intaglio.quant.capture.graph import Add, Affine, Lookup, Node
+import torch
+
+from intaglio.quant.capture.graph import Add, Affine, Floats, Lookup, Node
 
 Function = Callable[[Any], Any]
 Nodes = Mapping[str, Node]
@@ -37,7 +39,7 @@ def is_elementwise(node: Node) -> bool:
     """Whether every channel has the same function of one value, or of two."""
     if isinstance(node, Affine):
         return bool((node.scale == node.scale[0]).all() and (node.shift == node.shift[0]).all())
-    return isinstance(node, (Lookup, Add))
+    return isinstance(node, Add) or (isinstance(node, Lookup) and not node.by_channel)
 
 
 def function_of(nodes: Nodes, name: str, root: str) -> Function | None:
@@ -62,8 +64,8 @@ def behind(node: Node, parts: list[Function]) -> Function:
     first, last = parts[0], parts[-1]
     match node:
         case Affine():
-            scale, shift, lo, hi = float(node.scale[0]), float(node.shift[0]), node.lo, node.hi
-            return lambda x: (scale * first(x) + shift).clamp(lo, hi)
+            factor, addend, bounds = along(node.scale), along(node.shift), (node.lo, node.hi)
+            return lambda x: (factor(x) * first(x) + addend(x)).clamp(*bounds)
         case Lookup():
             function = node.function
             return lambda x: function(first(x))
@@ -71,6 +73,15 @@ def behind(node: Node, parts: list[Function]) -> Function:
             alpha, beta, shift, lo, hi = node.alpha, node.beta, node.shift, node.lo, node.hi
             return lambda x: (alpha * first(x) + beta * last(x) + shift).clamp(lo, hi)
     raise TypeError(f"{type(node).__name__} must be a function of one tensor.")
+
+
+def along(values: Floats) -> Function:
+    """One value for all channels, or (C, 1, 1), as a map x needs them."""
+    if (values == values[0]).all():
+        one = float(values[0])
+        return lambda x: one
+    each = torch.from_numpy(values)[:, None, None]
+    return lambda x: each.to(x)
 
 
 def product(a: Function, b: Function) -> Function:

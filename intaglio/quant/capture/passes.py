@@ -119,7 +119,7 @@ def composed(first: Node, then: Affine) -> Node | None:
     Past a clamp only one positive factor for all channels can be moved:
     a * clamp(z, l, h) + b = clamp(a * z + b, a * l + b, a * h + b).
     """
-    if isinstance(first, Lookup) and is_elementwise(then):
+    if isinstance(first, Lookup) and (first.by_channel or is_elementwise(then)):
         return replace(first, function=behind(then, [first.function]))
     if not isinstance(first, (Scaled, Add)):
         return None

@@ -333,9 +333,10 @@ class Lowering:
         )
 
     def lookup(self, node: Lookup, grid: Grid) -> ops.Lookup:
-        """The function of every code that the operand's type has."""
+        """The function of every code that the operand's type has, or each channel's."""
         x = self.scales.grids[node.input]
         codes = torch.arange(x.type.lo, x.type.hi + 1, dtype=torch.float64)
-        table = grid.codes(torch.nan_to_num(node.function(x.real(codes)))).numpy()
+        table = grid.codes(torch.nan_to_num(node.tables(x.real(codes)))).numpy()
+        table = table[0] if table.ndim > 1 and (table == table[0]).all() else table
         name = self.builder.constant(f"{node.output}.table", table.astype(np.int64), grid.type)
         return ops.Lookup(output=node.output, origin=node.origin, input=node.input, table=name)

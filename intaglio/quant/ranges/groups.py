@@ -26,8 +26,8 @@ from intaglio.quant.capture.graph import (
 from intaglio.quant.settings.config import QuantConfig
 
 PIXEL_BITS = 8
-LOOKUP_BITS = 8
 BUDGETED = "budget"  # why a width that was chosen exactly is what it is
+INDEX = "index of a table"
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ def groups(graph: FloatGraph, config: QuantConfig) -> tuple[Group, ...]:
         elif results and not outside:
             bits, why = config.output_bits, "final map"
         elif outside and not results and all(isinstance(r, Lookup) for r in outside):
-            bits, why = max(bits, LOOKUP_BITS), "index of a table"
+            asked = bits if why else 0
+            bits, why = max(asked, config.index_bits), INDEX
         elif outside and not results and all(isinstance(r, Add) for r in outside) and not why:
             if config.operand_bits != bits:
                 bits, why = config.operand_bits, "operand of a sum"
@@ -177,7 +178,7 @@ def proved_positive(graph: FloatGraph) -> set[str]:
         match node:
             case Lookup():
                 ramp = torch.linspace(-64, 64, 4097, dtype=torch.float64)
-                positive = bool((node.function(ramp) >= 0).all())
+                positive = bool((node.tables(ramp) >= 0).all())
             case Add():
                 summands = min(node.alpha, node.beta, node.shift) >= 0
                 positive = node.lo >= 0 or (inputs and summands)

@@ -12,6 +12,7 @@ from intaglio.quant.settings.budget import Budget, Widths
 
 Method = Literal["detptq", "lp", "mse", "minmax", "percentile", "kl"]
 
+LOOKUP_BITS = 8  # of the code that a table is indexed by, or more
 POWERS = (1.0, 1.5, 2.0, 2.4, 3.0, 4.0, 5.0)
 
 
@@ -94,12 +95,17 @@ class QuantConfig:
 
     wbits, abits   bits of every convolution's weights (2-8) and of every tensor between layers
                    (2-16). Three kinds of tensor are wider, and the report names them: pixels (8),
-                   the code a `Lookup` is indexed by (at least 8), and the final maps.
+                   the code a `Lookup` is indexed by (`table_bits`), and the final maps.
     first_wbits    weights of the convolutions that read the image.
     last_wbits     weights of the convolutions that make the final maps; None: wbits.
     output_bits    codes of the final maps (8-16). The default of 16 costs nothing inside the
                    network, and box distances and logits have long tails. A final map that a later
                    layer reads as well keeps `abits`.
+    table_bits     the code that a `Lookup` is indexed by (2-16). None: 8, or abits where that is
+                   more, and up to 11 where it would add more than a quarter to the squared error
+                   of the table's own codes; but never more than 8 where `arithmetic` is another
+                   system's, whose files have no wider tables. A table has 2^bits entries: each
+                   bit doubles its ROM. An override of more bits stands.
     sum_bits       tensors that only sums read, as the branches of a residual block and the laterals
                    of a pyramid; None: abits. Wider ones are named in the report.
     method         "lp": least sum |x - Q(x)|^p over 100 ranges; "detptq": the same, but each layer
@@ -136,6 +142,7 @@ class QuantConfig:
     first_wbits: int = 8
     last_wbits: int | None = None
     output_bits: int = 16
+    table_bits: int | None = None
     sum_bits: int | None = None
     method: Method = "lp"
     p: float = 2.4
@@ -161,6 +168,7 @@ class QuantConfig:
         _width("first_wbits", self.first_wbits, 2, 8)
         _width("last_wbits", self.predictor_wbits, 2, 8)
         _width("output_bits", self.output_bits, 8, 16)
+        _width("table_bits", LOOKUP_BITS if self.table_bits is None else self.table_bits, 2, 16)
         _width("sum_bits", self.operand_bits, 2, 16)
         for glob, (wbits, abits) in self.overrides.items():
             _width(f"wbits of override {glob!r}", wbits, 2, 8)
@@ -191,6 +199,11 @@ class QuantConfig:
     def operand_bits(self) -> int:
         """Bits of tensors that only sums read."""
         return self.abits if self.sum_bits is None else self.sum_bits
+
+    @property
+    def index_bits(self) -> int:
+        """Bits of the code that a table is indexed by, or the least of them."""
+        return max(self.abits, LOOKUP_BITS) if self.table_bits is None else self.table_bits
 
     @property
     def by_channel(self) -> bool:
