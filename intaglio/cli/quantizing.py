@@ -180,7 +180,7 @@ def quantize(
     sum_bits: SumBitsOption = None,
     table_bits: Annotated[
         int | None,
-        typer.Option("--table-bits", help="Of what tables are indexed by; 8, to 11 where needed."),
+        typer.Option("--table-bits", help="Of what tables are indexed by; 8 or --abits."),
     ] = None,
     output_bits: Annotated[int, typer.Option("--output-bits", help="Final maps, 8 to 16.")] = 16,
     per_tensor: Annotated[bool, typer.Option("--per-tensor", help="One weight scale.")] = False,

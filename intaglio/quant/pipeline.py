@@ -35,9 +35,9 @@ from intaglio.quant.learn.reconstruct import Reconstructed, reconstruct
 from intaglio.quant.lowering.lower import lower
 from intaglio.quant.lowering.report import Differences, LayerReport, differences, layer_reports
 from intaglio.quant.ranges.fake import FakeQuant
-from intaglio.quant.ranges.groups import BUDGETED
+from intaglio.quant.ranges.groups import BUDGETED, groups
 from intaglio.quant.ranges.observe import batches, check_images
-from intaglio.quant.ranges.scales import Calibration, Scales, calibrate, choose, regrouped
+from intaglio.quant.ranges.scales import Calibration, Scales, calibrate, choose
 from intaglio.quant.search.detptq import Progress, Search, search, torch_device
 from intaglio.quant.settings.config import QuantConfig
 from intaglio.quant.widths.mixed import Mixed, mix
@@ -160,7 +160,7 @@ def quantized(
                 device=device, progress=progress,
             )  # fmt: skip
         config = replace(config, widths=mixed.widths)
-        calibration = regrouped(graph, calibration, config)
+        calibration = replace(calibration, groups=groups(graph, config))
     found = None
     if config.method == "detptq":
         with steps.step("search"):

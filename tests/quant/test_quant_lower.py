@@ -255,16 +255,21 @@ def test_widths_are_as_asked() -> None:
             assert program.tensors[node.output].type.bits == 5
 
 
-def test_tables_are_indexed_by_as_many_bits_as_they_need_and_this_is_said() -> None:
+def test_tables_are_indexed_by_eight_bits_and_this_is_said() -> None:
     done = quantize(trained(Mixed()), pixels((3, 16, 16), 2))
     assert done.program.tensors["c"].type.bits == 8
     assert done.program.tensors["act"].type.bits == 4
     assert done.program.meta["quantisation"]["wider"] == {
         "c": [8, "index of a table"],
-        "d": [11, "index of a table"],  # of a final map, whose codes have 16 bits
+        "d": [8, "index of a table"],
         "sigmoid": [16, "final map"],
         "neg": [16, "final map"],
     }
+
+    done = quantize(trained(Mixed()), pixels((3, 16, 16), 2), QuantConfig(table_bits=10))
+    assert done.program.meta["quantisation"]["wider"]["c"] == [10, "index of a table"]
+    tables = [done.program.constants[op.table].array for op in done.program.of_kind(ops.Lookup)]
+    assert {len(table) for table in tables} == {1024}
 
 
 def test_overrides_reach_the_layers_they_name() -> None:

@@ -12,7 +12,6 @@ from intaglio.fixed import IntType
 from intaglio.quant.capture.graph import FloatGraph, Image, Lookup
 from intaglio.quant.ranges.grids import Grid, WeightCodes, activation_grid, weight_codes
 from intaglio.quant.ranges.groups import Group, groups, weight_bits
-from intaglio.quant.ranges.indices import widened
 from intaglio.quant.ranges.observe import Histogram, observe
 from intaglio.quant.settings.config import QuantConfig
 from intaglio.system.steps import Tell, quiet
@@ -49,13 +48,7 @@ def calibrate(
             case [Lookup() as only] if not set(group.tensors) & set(graph.outputs.values()):
                 name = group.tensors[0]
                 seen[name] = replace(seen[name], through=only.tables)
-    return Calibration(widened(graph, found, seen, config), seen)
-
-
-def regrouped(graph: FloatGraph, calibration: Calibration, config: QuantConfig) -> Calibration:
-    """What was seen, with the widths of another config."""
-    found = groups(graph, config)
-    return replace(calibration, groups=widened(graph, found, calibration.seen, config))
+    return Calibration(found, seen)
 
 
 def choose(

@@ -12,7 +12,7 @@ from intaglio.quant.settings.budget import Budget, Widths
 
 Method = Literal["detptq", "lp", "mse", "minmax", "percentile", "kl"]
 
-LOOKUP_BITS = 8  # of the code that a table is indexed by, or more
+LOOKUP_BITS = 8  # of the code that a table is indexed by
 POWERS = (1.0, 1.5, 2.0, 2.4, 3.0, 4.0, 5.0)
 
 
@@ -101,11 +101,9 @@ class QuantConfig:
     output_bits    codes of the final maps (8-16). The default of 16 costs nothing inside the
                    network, and box distances and logits have long tails. A final map that a later
                    layer reads as well keeps `abits`.
-    table_bits     the code that a `Lookup` is indexed by (2-16). None: 8, or abits where that is
-                   more, and up to 11 where it would add more than a quarter to the squared error
-                   of the table's own codes; but never more than 8 where `arithmetic` is another
-                   system's, whose files have no wider tables. A table has 2^bits entries: each
-                   bit doubles its ROM. An override of more bits stands.
+    table_bits     the code that a `Lookup` is indexed by (2-16); None: 8, or abits where that is
+                   more. A table has 2^bits entries: each bit doubles its ROM. An override of more
+                   bits stands.
     sum_bits       tensors that only sums read, as the branches of a residual block and the laterals
                    of a pyramid; None: abits. Wider ones are named in the report.
     method         "lp": least sum |x - Q(x)|^p over 100 ranges; "detptq": the same, but each layer
@@ -202,7 +200,7 @@ class QuantConfig:
 
     @property
     def index_bits(self) -> int:
-        """Bits of the code that a table is indexed by, or the least of them."""
+        """Bits of the code that a table is indexed by."""
         return max(self.abits, LOOKUP_BITS) if self.table_bits is None else self.table_bits
 
     @property
