@@ -255,7 +255,7 @@ class Maps(Layers):
         read = [self.codes(op, n) for n in op.inputs]
         names = [part.name for part in parts]
         if made.kind == "UINT8" and {flat.kind for flat in read} == {"UINT8"}:
-            names = self.rescaled(op, names)
+            names = self.alike(op, names)
         elif made.kind != "INT16" or {flat.kind for flat in read} != {"INT16"}:
             for flat in read:
                 self.same_grid(op, flat, made)
@@ -263,7 +263,7 @@ class Maps(Layers):
         name = self.add(concat, made)
         return Held(name, view_of(self.builder.tensors[name].shape, layout))
 
-    def rescaled(self, op: Operator, names: list[str]) -> list[str]:
+    def alike(self, op: Operator, names: list[str]) -> list[str]:
         """Operands of a CONCATENATION as codes of its result, by the kernel's own tables."""
         made = self.codes(op, op.outputs[0])
         tables = parts_of(self.file, op)
