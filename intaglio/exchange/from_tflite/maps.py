@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from math import frexp, prod
 
+import numpy as np
+
 from intaglio.errors import ProgramError
 from intaglio.exchange.from_tflite.building import LAYOUTS, Held, window_of
 from intaglio.exchange.from_tflite.flat import Array, Flat, Operator
