@@ -5,6 +5,7 @@ import io
 import os.path
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from intaglio.detect.annotations import read_annotations
 from intaglio.detect.decode import Detections
 from intaglio.detect.pictures import Header, header, tell
 from intaglio.errors import DataError, DataWarning
+from intaglio.system.spread import HERE, Pool
 
+AT_ONCE = 64  # files that a worker opens
 SLACK = 1.0  # pixels by which rounding carries boxes over an edge
 
 
@@ -56,15 +59,20 @@ class CocoData:
             name = name.replace("\\", "/")
         return self.folder / name
 
-    def check_files(self, ids: Iterable[int]) -> None:
-        """Hold the sizes of images against their files, before their boxes are used.
+    def check_files(self, ids: Iterable[int], pool: Pool = HERE) -> None:
+        """Hold the sizes of images against their files, opened by a pool in this folder, before
+        their boxes are used.
 
         Boxes whose image has the size that the file has before it is turned (EXIF) are turned with
         it. Warns, once for all, of that, of what `pictures.tell` knows, and of boxes that reach
         beyond their picture, which stay. Raises DataError where a size is another, and as
         `pictures.header`.
         """
-        headers = {i: header(self.file(i)) for i in ids if i not in self._checked}
+        left = [i for i in ids if i not in self._checked]
+        files = [self.file(i) for i in left]
+        parts = [files[first : first + AT_ONCE] for first in range(0, len(files), AT_ONCE)]
+        found = chain.from_iterable(pool.map(headers_of, parts))
+        headers = dict(zip(left, found, strict=True))
         turned = [i for i, about in headers.items() if self._turn(i, about)]
         self._checked.update(headers)
         tell({self.file(i): about for i, about in headers.items()})
@@ -114,6 +122,11 @@ class CocoData:
         order = sorted(self.category_ids.values())
         labels = [order.index(a["category_id"]) for a in found]
         return Detections(boxes, np.ones(len(found)), np.array(labels, dtype=np.int64))
+
+
+def headers_of(files: Sequence[Path]) -> list[Header]:
+    """Of each."""
+    return [header(file) for file in files]
 
 
 def is_beyond(annotation: Mapping[str, Any], size: tuple[int, int]) -> bool:

@@ -106,9 +106,10 @@ def nms(
     """
     order = np.argsort(-scores, kind="stable")
     if len(order) <= AT_ONCE:
-        best_first, named = boxes[order], labels[order]
-        better, worse = np.nonzero(np.triu(named[:, None] == named, 1))
-        rivals = overlaps(best_first[better], best_first[worse]) > threshold
+        corners, named = boxes[order].T.copy(), labels[order]
+        pairs = np.flatnonzero(np.triu(named[:, None] == named, 1))
+        better, worse = np.divmod(pairs, max(len(order), 1))
+        rivals = overlaps(corners[:, better], corners[:, worse]) > threshold
         worse = worse[rivals]
         ends = np.bincount(better[rivals], minlength=len(order)).cumsum().tolist()
         alive = np.ones(len(order), dtype=np.bool_)
@@ -128,12 +129,12 @@ def nms(
 
 def iou(a: Floats, b: Floats) -> Floats:
     """Intersection over union of (n, 4) and (m, 4) boxes: (n, m); 0 where both are empty."""
-    return overlaps(a[:, None], b)
+    return overlaps(a.T[:, :, None], b.T[:, None, :])
 
 
 def overlaps(a: Floats, b: Floats) -> Floats:
-    """The same of boxes (..., 4) side by side."""
-    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = (np.moveaxis(boxes, -1, 0) for boxes in (a, b))
+    """The same of boxes (4, ...) side by side."""
+    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a, b
     width = np.minimum(ax1, bx1) - np.maximum(ax0, bx0)
     height = np.minimum(ay1, by1) - np.maximum(ay0, by0)
     shared = width.clip(0.0) * height.clip(0.0)

@@ -16,6 +16,7 @@ from intaglio.detect.pictures import load_fitted
 from intaglio.detect.score import Result, Scores, check_names, results, score, tell_names
 from intaglio.detect.seen import decode_fitted
 from intaglio.errors import DataError
+from intaglio.system.copies import Copies
 from intaglio.system.html import cards, folded, snippet, table
 from intaglio.system.spread import HERE, Pool
 from intaglio.system.steps import Steps
@@ -73,7 +74,7 @@ def evaluate(
     if not ids:
         raise DataError(f"{data.path} must list at least one image to evaluate on, not 0")
     start = time.perf_counter()
-    data.check_files(ids)
+    data.check_files(ids, pool if isinstance(pool, Copies) else HERE)
     check_names(data, ids, spec.classes)
     tell_names(data, ids, spec.classes)
     found: list[Detections] = []

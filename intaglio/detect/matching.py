@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,14 @@ CLOSE = 1 - 1e-10  # an overlap that counts as whole
 @dataclass(frozen=True)
 class Column:
     """A class in one image: `scores` and `areas` of its detections, best first, those that an image
-    may have; its boxes; and of each detection that is `near` any, which, and by what overlap."""
+    may have; its boxes; and of each detection that is `near` any, which, and by what overlap.
+    `matched` are the `matches` that are known, by which boxes are unwanted."""
 
     scores: list[float]
     areas: list[float]
     boxes: list[dict[str, Any]]
     near: list[tuple[int, list[tuple[int, float]]]]
+    matched: dict[tuple[bool, ...], list[tuple[int, int, int]]] = field(default_factory=dict)
 
 
 class Evaluation(COCOeval):  # type: ignore[misc]  # without types
@@ -115,12 +117,14 @@ class Evaluation(COCOeval):  # type: ignore[misc]  # without types
         first = boxes = 0
         for column in columns:
             if column.boxes:
-                unwanted = [
+                unwanted = tuple(
                     bool(one["ignore"] or one["area"] < area[0] or one["area"] > area[1])
                     for one in column.boxes
-                ]
+                )
                 boxes += unwanted.count(False)
-                for t, n, box in matches(column, unwanted, thresholds) if column.near else ():
+                if column.near and unwanted not in column.matched:
+                    column.matched[unwanted] = list(matches(column, unwanted, thresholds))
+                for t, n, box in column.matched.get(unwanted, ()):
                     right[t, first + n] = column.boxes[box]["id"] != 0
                     ignored[t, first + n] = unwanted[box]
             first += len(column.scores)
