@@ -79,11 +79,10 @@ class Conv2d(Windowed):
     def channel_ranges(self, x: Tensor, weight: Ints) -> tuple[Ints, Ints]:
         """Proved [lo, hi] of each output channel's accumulator, and of every partial sum of it
         in any order: each product counts only where it widens the interval."""
-        low, high = min(x.lo, *self.pad_value), max(x.hi, *self.pad_value)
-        a, b = weight * low, weight * high
-        lo = np.minimum(np.minimum(a, b), 0).sum(axis=(1, 2, 3))
-        hi = np.maximum(np.maximum(a, b), 0).sum(axis=(1, 2, 3))
-        return lo, hi
+        low, high = min(x.lo, *self.pad_value, 0), max(x.hi, *self.pad_value, 0)
+        plus = np.maximum(weight, 0).sum(axis=(1, 2, 3))
+        minus = weight.sum(axis=(1, 2, 3)) - plus
+        return plus * low + minus * high, plus * high + minus * low
 
 
 @dataclass(frozen=True, kw_only=True)
