@@ -1,6 +1,7 @@
 """The RTL as a function: the simulator's integers, the predicted cycles, pauses, refusals."""
 
 import json
+import os
 import pickle
 import shutil
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from tools import Cli, needs, refused
 
 from intaglio.api import quantize
 from intaglio.codegen.bundle import Bundle, build
+from intaglio.codegen.folder import verilated
 from intaglio.codegen.running import library
 from intaglio.codegen.running.compile import Function, load
 from intaglio.errors import BuildError, DataError, ToolError
@@ -39,6 +41,21 @@ def bundle() -> Bundle:
 def rtl(bundle: Bundle) -> Function:
     needs("verilator")
     return bundle.compile(threads=2)
+
+
+@pytest.mark.parametrize("options", [(), ("--vpi",)], ids=["library", "bench"])
+def test_what_is_compiled_early_is_what_verilator_asks_for(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    needs("verilator")
+    (tmp_path / "m.v").write_text(
+        "module m(input wire a, output wire b);\nassign b = ~a;\nendmodule\n"
+    )
+    environment = dict(os.environ)
+    command, _ = verilated.verilator(environment)
+    words = [*command, "--cc", "--prefix", "Vm", *options, "-Mdir", "obj", "m.v"]
+    verilated.run(words, tmp_path, environment)
+    assert set(verilated.always(options)) == set(verilated.own_files(tmp_path))
 
 
 def test_it_equals_the_simulator_with_and_without_pauses(rtl: Function) -> None:

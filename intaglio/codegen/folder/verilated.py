@@ -16,8 +16,9 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -60,41 +61,76 @@ def make(
     env = dict(os.environ if environment is None else environment)
     command, root = verilator(env)
     tell = tell or (lambda what, done, total: None)
-    tell("verilator", 0, 0)
-    run([*command, *options, "-Mdir", "obj", *sources], work, env, "verilator")
-    include = root / "include"
-    compiler = [
-        COMPILER, *FLAGS, *flags, f"-I{include}", f"-I{include / 'vltstd'}", "-Iobj", "-I.",
-    ]  # fmt: skip
-    jobs, objects = [], []
-    for name, level, files in units(work, mains):
-        lines = "".join(f'#include "{file}"\n' for file in files)
-        (work / f"{name}.cc").write_text(lines, encoding="utf-8")
-        jobs.append([*compiler, level, "-c", f"{name}.cc", "-o", f"{name}.o"])
-        objects.append(f"{name}.o")
-    made = {}
-    for name in own_files(work):
-        place = kept and kept / f"{own_digest(include / name, flags)}.o"
-        if place is None or not place.is_file():
-            made[f"{Path(name).stem}.o"] = place
-            jobs.append([*compiler, FAST, "-c", str(include / name), "-o", f"{Path(name).stem}.o"])
-            objects.append(f"{Path(name).stem}.o")
-        else:
-            objects.append(str(place))
     with ThreadPoolExecutor(processors()) as pool:
-        tell("compiling", 0, len(jobs))
-        work_on = [pool.submit(run, job, work, env) for job in jobs]
+        compiler = Compiler(work, env, root / "include", flags, kept, pool)
         try:
-            for number, done in enumerate(as_completed(work_on), 1):
+            tell("verilator", 0, 0)
+            verilog = [*command, *options, "-Mdir", "obj", *sources]
+            written = pool.submit(run, verilog, work, env, "verilator")
+            compiler.begin_own(always(options))  # meanwhile, as Verilator takes one processor
+            written.result()
+            for name, level, files in units(work, mains):
+                lines = "".join(f'#include "{file}"\n' for file in files)
+                (work / f"{name}.cc").write_text(lines, encoding="utf-8")
+                compiler.begin(f"{name}.cc", level, f"{name}.o")
+            compiler.begin_own(own_files(work))
+            jobs = compiler.jobs
+            tell("compiling", 0, len(jobs))
+            for number, done in enumerate(as_completed(jobs), 1):
                 done.result()
                 tell("compiling", number, len(jobs))
         except BaseException:  # an interruption too: what has not begun need not
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    run([COMPILER, "-o", output, *objects, "-pthread", *link], work, env)
-    for name, place in made.items():
-        if place is not None:
-            keep(work / name, place)
+    run([COMPILER, "-o", output, *compiler.objects, "-pthread", *link], work, env)
+    compiler.keep()
+
+
+@dataclass
+class Compiler:
+    """The C++ compiler at work in a folder, on several files at a time; `objects` are what it
+    makes, and what is kept of its earlier work."""
+
+    work: Path
+    environment: Mapping[str, str]
+    include: Path
+    flags: Sequence[str]
+    kept: Path | None
+    pool: ThreadPoolExecutor
+    objects: list[str] = field(default_factory=list)
+    jobs: list[Future[str]] = field(default_factory=list)
+    own: set[str] = field(default_factory=set)
+
+    def begin(self, source: str, level: str, output: str) -> None:
+        """Have a file compiled."""
+        folders = (self.include, self.include / "vltstd", "obj", ".")
+        command = [COMPILER, *FLAGS, *self.flags, *(f"-I{folder}" for folder in folders)]
+        command += [level, "-c", source, "-o", output]
+        self.objects.append(output)
+        self.jobs.append(self.pool.submit(run, command, self.work, self.environment))
+
+    def begin_own(self, names: Sequence[str]) -> None:
+        """Have those of Verilator's own files compiled that are not there."""
+        for name in names:
+            if name in self.own:
+                continue
+            self.own.add(name)
+            place = self.place(name)
+            if place is not None and place.is_file():
+                self.objects.append(str(place))
+            else:
+                self.begin(str(self.include / name), FAST, object_of(name))
+
+    def place(self, name: str) -> Path | None:
+        """Where the object of one of Verilator's own files is kept."""
+        return self.kept and self.kept / f"{own_digest(self.include / name, self.flags)}.o"
+
+    def keep(self) -> None:
+        """Put what was made of them there."""
+        for name in self.own:
+            place = self.place(name)
+            if place is not None and object_of(name) in self.objects:
+                keep(self.work / object_of(name), place)
 
 
 def verilator(environment: dict[str, str]) -> tuple[list[str], Path]:
@@ -145,6 +181,17 @@ def units(work: Path, mains: Sequence[str]) -> Iterator[tuple[str, str, list[str
             filled[least] += files[name]
         parts[-1] = [*first, *parts[-1]]
         yield from ((f"{kind}{n}", level, part) for n, part in enumerate(parts) if part)
+
+
+def always(options: Sequence[str]) -> list[str]:
+    """Those of Verilator's own files that designs with these options need, whatever they are."""
+    vpi = ["verilated_vpi.cpp"] if "--vpi" in options else []  # first, as it takes the longest
+    return [*vpi, "verilated.cpp", "verilated_threads.cpp"]
+
+
+def object_of(name: str) -> str:
+    """The object that is made of one of Verilator's own files."""
+    return f"{Path(name).stem}.o"
 
 
 def own_files(work: Path) -> list[str]:
