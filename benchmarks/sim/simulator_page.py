@@ -67,12 +67,12 @@ figures: {eval[after_s]:.1f} s. The system's load was {warm[load]:.0f}, on {eval
 processors: where that is more, all seconds are long, and the ratios, of commands that ran turn by
 turn, say more.
 
-Whole commands of wheels, the medians of {warm[rounds]} rounds beside those of commit
-{warm[before]}; below 1 is faster, with the smallest and largest ratio, and the ratio of the
-processors' seconds (`python benchmarks/sim/start.py --before PATH`):
+Whole commands of wheels, the medians of so many rounds beside those of commit {warm[before]}; below
+1 is faster, with the smallest and largest ratio, and the ratio of the processors' seconds
+(`python benchmarks/sim/start.py --before PATH`):
 
-| command | before, s | now, s | ratio | of processors |
-|---|---:|---:|---:|---:|
+| command | rounds | before, s | now, s | ratio | of processors |
+|---|---:|---:|---:|---:|---:|
 {table}
 """
 
@@ -115,7 +115,7 @@ def starting() -> str:
     for row in rows.values():
         low, high = row["ratio_spread"]
         cells = (
-            row["what"], f"{row['before_s']:.2f}", f"{row['after_s']:.2f}",
+            row["what"], row["rounds"], f"{row['before_s']:.2f}", f"{row['after_s']:.2f}",
             f"{row['ratio']:.2f} ({low:.2f}-{high:.2f})", f"{row['cpu_ratio']:.2f}",
         )  # fmt: skip
         lines.append(f"| {' | '.join(map(str, cells))} |")

@@ -12,6 +12,8 @@ Python that runs this. Commands run turn by turn, the other checkout's first:
     version      `intaglio --version`
     eval         `intaglio eval` of retinanet-small W4A4 on generated scenes, the code kept; boxes
                  and figures of both must be the same
+    demo, cold   `intaglio demo`, nothing kept; AP must be the same in all its executions, and no
+                 beat of the RTL may differ
 
 Each row of results/start.json has the medians of its rounds in seconds of a clock and of the
 processors, children included, and the median of the ratios round by round, with the smallest and
@@ -46,7 +48,7 @@ from intaglio.system.threads import processors
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-NAMES = ("run, cold", "run, warm", "info, warm", "version", "eval")
+NAMES = ("run, cold", "run, warm", "info, warm", "version", "eval", "demo, cold")
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,7 @@ def commands(work: Path, images: int) -> dict[str, Sequence[object]]:
         "info": ("info", models["fcos-nano"]),
         "version": ("--version",),
         "eval": ("eval", models["retinanet-small"], *boxes, "--json", "eval.json"),
+        "demo": ("demo", "-o", "demo", "--json", "demo.json"),
     }
 
 
@@ -190,18 +193,27 @@ def measured(
         ratios = [getattr(a, key) / getattr(b, key) for b, a in zip(before, after, strict=True)]
         row[name] = round(statistics.median(ratios), 3)
         row[f"{name}_spread"] = [round(min(ratios), 3), round(max(ratios), 3)]
-    if what == "eval":
-        row["same"] = same(pair)
-        assert row["same"], "the boxes and figures must be those of the other checkout"
+    found = [FIGURES[what](one.folder) for one in pair if what in FIGURES]
+    if found:
+        row["same"] = found[0] == found[1]
+        assert row["same"], f"figures must be those of the other checkout, not {found}"
     return row
 
 
-def same(pair: Sequence[Installed]) -> bool:
-    """Whether both found the same boxes, and the same figures of them."""
-    boxes = [(one.folder / "boxes.json").read_bytes() for one in pair]
-    results = [json.loads((one.folder / "eval.json").read_text()) for one in pair]
-    figures = [(one["figures"], one["classes"], one["images"]) for one in results]
-    return boxes[0] == boxes[1] and figures[0] == figures[1]
+def evaluated(folder: Path) -> object:
+    """The boxes that `eval` found, and the figures of them."""
+    made = json.loads((folder / "eval.json").read_text())
+    return (folder / "boxes.json").read_bytes(), made["figures"], made["classes"], made["images"]
+
+
+def shown(folder: Path) -> object:
+    """What a demo says of its network and its hardware."""
+    numbers = json.loads((folder / "demo.json").read_text())
+    assert numbers["mismatches"] == 0
+    return {name: value for name, value in numbers.items() if not name.startswith("seconds")}
+
+
+FIGURES = {"eval": evaluated, "demo, cold": shown}
 
 
 if __name__ == "__main__":
