@@ -36,9 +36,12 @@ def weights(r: np.random.Generator) -> dict[str, Any]:
 CONV = [("DequantizeLinear", "w ws wz", "wd"), ("Conv", "d wd b", "c")]
 
 
-def written(path: Path, nodes: list[tuple[str, str, str]], constants: dict[str, Any]) -> Path:
+def written(
+    path: Path, nodes: list[tuple[str, str, str]], constants: dict[str, Any], **resize: str
+) -> Path:
     """A file whose input x is 1 x 4 x 8 x 8 floats and whose output is y."""
-    fields = {
+    fields: dict[str, Any] = {
+        "Resize": resize,
         "Conv": {"pads": [1, 1, 1, 1]},
         "MaxPool": {"kernel_shape": [2, 2], "strides": [2, 2]},
         "Concat": {"axis": 1},
@@ -101,6 +104,25 @@ def test_a_network_without_quantisers_is_still_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "m.onnx", [("Relu", "x", "y")], {})
     with pytest.raises(ModelError, match="output 'y' must be quantised, not float"):
         imported(path, RUNTIME, mean=[0.5], std=[0.2])
+
+
+@pytest.mark.parametrize("scale", ["t", "s"], ids=["one scale", "another scale"])
+def test_a_bilinear_resize_is_that_of_floats_but_for_halves(tmp_path: Path, scale: str) -> None:
+    """Its name is given, as no code of the file says what float32 makes of a half."""
+    constants = weights(np.random.default_rng(5)) | {"k": np.array([1, 1, 2, 2], np.float32)}
+    constants |= {"none": np.zeros(0, np.float32)}
+    nodes = [
+        *QDQ, *CONV, ("QuantizeLinear", "c t v", "e"), ("DequantizeLinear", "e t v", "f"),
+        ("Resize", "f none k", "g"), ("QuantizeLinear", f"g {scale} v", "p"),
+        ("DequantizeLinear", f"p {scale} v", "y"),
+    ]  # fmt: skip
+    path = written(tmp_path / "m.onnx", nodes, constants, mode="linear")
+    made = imported(path, RUNTIME)
+    assert made.notes == {"n_g": "a bilinear resize adds floats"}
+    found = check(path, made)
+    assert not found.wrong
+    assert all(d.largest <= 1 for d in found.differences)
+    assert 0 < found.differing < found.compared / 20
 
 
 @pytest.mark.parametrize("move", ["MaxPool", "Resize"])
