@@ -13,6 +13,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from intaglio.errors import ModelError
+from intaglio.quant.capture.exported import quiet
 
 Array = NDArray[Any]
 LARGEST = 1 << 28  # values of a tensor of one image
@@ -85,7 +86,7 @@ class FileNetwork(nn.Module):
 def measure(network: FileNetwork, shape: tuple[int, int, int]) -> None:
     """Run a network without values on an image (C, H, W), before any memory is taken. Raises
     ModelError where a tensor is too large, and what torch does where an operator does not run."""
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+    with quiet(), FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         network.values(torch.zeros(1, *shape), keep=False)
 
 

@@ -204,7 +204,8 @@ def declared(
     kind = image.type.tensor_type
     dims = [d.dim_value if d.HasField("dim_value") else 0 for d in kind.shape.dim]
     if len(dims) != 4 or kind.elem_type != onnx.TensorProto.FLOAT:
-        word = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
+        types, type = onnx.TensorProto.DataType, kind.elem_type
+        word = types.Name(type).lower() if type in types.values() else f"type {type}"
         raise ModelError(
             f"{path}: its input {image.name!r} must be float32, N x C x H x W, not {word}"
             f" {dims}; export the network so."

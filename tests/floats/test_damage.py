@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from onnx_files import File
@@ -18,7 +21,19 @@ from intaglio.floats.opening import open_network
 from intaglio.quant.capture.export import capture
 
 torch.set_num_threads(1)
+Damage = Callable[[onnx.ModelProto], object]
 MEMORY = 400 << 10  # KiB that all files together may add
+
+
+class Told(logging.Handler):
+    """What a logger says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.words.append(record.getMessage())
 
 
 def onnx_file(path: Path) -> Path:
@@ -69,12 +84,35 @@ def spoilt(
 
 
 @pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the runtime's process, which takes a second and has a test of its own."""
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Without the runtime's process, which takes a second and has a test of its own; and torch logs
+    nothing, whose logs are tracebacks on the console."""
     monkeypatch.setattr("intaglio.floats.compared.find_spec", lambda _: None)
+    log, told = logging.getLogger("torch._subclasses.fake_tensor"), Told()
+    log.addHandler(told)
+    yield
+    log.removeHandler(told)
+    assert told.words == []
 
 
 MAKE = {".onnx": onnx_file, ".pt2": pt2_file}
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda m: setattr(m.graph.input[0].type.tensor_type, "elem_type", 84), "not type 84 ["),
+        (lambda m: m.graph.initializer[-1].dims.__setitem__(0, 4), "must"),
+        (lambda m: m.graph.node[-1].attribute.pop(), "export the model anew"),
+    ],
+)
+def test_a_damaged_value(damage: Damage, said: str, tmp_path: Path, alone: None) -> None:
+    model = onnx.load(onnx_file(tmp_path / "net.onnx"))
+    damage(model)
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(IntaglioError, match=re.escape(said)) as refused:
+        capture(open_network(tmp_path / "net.onnx"), (3, 16, 16))
+    assert len(str(refused.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("suffix", MAKE)

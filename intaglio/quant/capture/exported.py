@@ -95,7 +95,8 @@ def runs(model: nn.Module, count: int, shape: Shape) -> bool:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """torch.export prints whole graphs to stderr, and logs, when it fails."""
+    """torch.export prints whole graphs to stderr, and logs tracebacks, when it fails; so does what
+    runs a network without values."""
     log = logging.getLogger("torch")
     before = log.level
     log.setLevel(logging.CRITICAL)
