@@ -19,10 +19,10 @@ import onnx
 
 
 def one_image(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model for a batch of 1, where its batch is open."""
+    """The model for a batch of 1, where its batch is open, which some write as -1."""
     for value in (*model.graph.input, *model.graph.output):
         dims = value.type.tensor_type.shape.dim
-        if dims and not dims[0].dim_value:
+        if dims and dims[0].dim_value in (0, -1):
             dims[0].dim_value = 1
     return model
 

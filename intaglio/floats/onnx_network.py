@@ -27,6 +27,7 @@ from intaglio.floats.onnx_layers import LAYERS, WEIGHTS, Loose, Site
 from intaglio.floats.onnx_maps import MAPS
 
 OLDEST = 7
+OPEN = -1  # how some exporters write a size that is open
 OPERATORS = LAYERS | MAPS
 UNKNOWN = "a float network must not contain this operator; end before it (--outputs)."
 
@@ -203,6 +204,7 @@ def declared(
     """(H, W) where both are fixed, channels, and the images that the file is made for."""
     kind = image.type.tensor_type
     dims = [d.dim_value if d.HasField("dim_value") else 0 for d in kind.shape.dim]
+    dims = [0 if side == OPEN else side for side in dims]
     if len(dims) != 4 or kind.elem_type != onnx.TensorProto.FLOAT:
         types, type = onnx.TensorProto.DataType, kind.elem_type
         word = types.Name(type).lower() if type in types.values() else f"type {type}"

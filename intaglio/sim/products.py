@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numpy import int64
+from numpy import int32, int64
 
 from intaglio.sim.compiled import inlined, jit
-from intaglio.sim.kernels import SINGLE, TRN, Scaling, clamp, line, round_shift, single
+from intaglio.sim.kernels import NARROW, SINGLE, Scaling, clamp, line, round_shift, single, trn
 
 
 @inlined
@@ -31,6 +31,19 @@ def gated(
 
 
 @inlined
+def gated_narrow(x: Any, y: Any, step: int, zeros: Any, scaling: Scaling, codes: Any) -> None:
+    """`gated` by TRN where 32 bits hold every product and every M, whose products have a vector
+    instruction."""
+    end = codes.size
+    m, b, s = scaling.m[:end], scaling.b[:end], scaling.s[:end]
+    lo, hi, offset = scaling.lo, scaling.hi, scaling.offset
+    less_x, less_y = int32(zeros[0]), int32(zeros[1])
+    for k in range(end):
+        made = int32(int32(int32(x[k]) - less_x) * int32(int32(y[k * step]) - less_y))
+        codes[k] = clamp(trn(int64(made) * int64(m[k]) + b[k], s[k]) + offset, lo, hi)
+
+
+@inlined
 def multiply_by(
     a: Any, b: Any, zeros: Any, scaling: Scaling, rounding: int, out: Any, first: int, last: int
 ) -> None:
@@ -44,7 +57,10 @@ def multiply_by(
         for j in range(0, width, together):
             at, count = j * channels, min(together, width - j) * channels
             part = codes[at : at + count]
-            gated(x[at:], y[j * across :], step, zeros, scaling, rounding, part)
+            if rounding == NARROW:
+                gated_narrow(x[at:], y[j * across :], step, zeros, scaling, part)
+            else:
+                gated(x[at:], y[j * across :], step, zeros, scaling, rounding, part)
 
 
 @jit
@@ -53,10 +69,16 @@ def multiply(a: Any, b: Any, zeros: Any, scaling: Scaling, out: Any, first: int,
     requantised to out."""
     if scaling.rounding == SINGLE:
         multiply_by(a, b, zeros, scaling, SINGLE, out, first, last)
-    elif scaling.rounding == TRN:
-        multiply_by(a, b, zeros, scaling, TRN, out, first, last)
     else:
         multiply_by(a, b, zeros, scaling, scaling.rounding, out, first, last)
+
+
+@jit
+def multiply_narrow(
+    a: Any, b: Any, zeros: Any, scaling: Scaling, out: Any, first: int, last: int
+) -> None:
+    """`multiply` where the rounding is NARROW: by itself, as most networks need it alone."""
+    multiply_by(a, b, zeros, scaling, NARROW, out, first, last)
 
 
 @jit

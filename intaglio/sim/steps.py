@@ -121,6 +121,12 @@ def multiply(p: Any, first: int, last: int, worker: int) -> int:
 
 
 @jit
+def multiply_narrow(p: Any, first: int, last: int, worker: int) -> int:
+    products.multiply_narrow(*p[0], first, last)
+    return 0
+
+
+@jit
 def product(p: Any, first: int, last: int, worker: int) -> int:
     products.product(*p[0], first, last)
     return 0
@@ -240,9 +246,9 @@ def planes_turned(p: Any, first: int, last: int, worker: int) -> int:
 
 # Kernels of maps that may lie inside a border of their own.
 MAPS = (
-    requant, requant_trn, add, add_narrow, multiply, product, maxpool, sumpool, picked,
-    interpolated, selected, deepened, spread, place, lookup, lookup_by_channel, lookup_bytes,
-    border, pixels, pixels_of_three, planes, planes_turned,
+    requant, requant_trn, add, add_narrow, multiply, multiply_narrow, product, maxpool, sumpool,
+    picked, interpolated, selected, deepened, spread, place, lookup, lookup_by_channel,
+    lookup_bytes, border, pixels, pixels_of_three, planes, planes_turned,
 )  # fmt: skip
 
 

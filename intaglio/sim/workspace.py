@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from intaglio.fixed import IntType
 from intaglio.ops import (
     Add,
     Concat,
@@ -199,7 +200,11 @@ class Binder(Convolutions):
             self.call(steps.product, *operands, out, size=len(out))
         else:
             scaling = self.scaling(node.requant)
-            self.call(steps.multiply, *operands, scaling, out, size=len(out))
+            made = self.program.tensors[op.output]
+            small = IntType(32, True).holds(made.lo, made.hi) and scaling.m.dtype == np.int32
+            narrow = small and scaling.rounding == kernels.TRN
+            kernel = steps.multiply_narrow if narrow else steps.multiply
+            self.call(kernel, *operands, scaling, out, size=len(out))
 
     def interpolate(self, op: Interpolate, out: Array) -> None:
         """Sums of four pixels; of a nearest neighbour, pixels in their places."""

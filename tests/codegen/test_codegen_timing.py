@@ -17,7 +17,10 @@ from intaglio.codegen.structure.assemble import Top
 from intaglio.codegen.structure.fold import plan_for_cycles, plan_for_multipliers
 from intaglio.codegen.structure.graph import hardware_graph
 from intaglio.codegen.structure.netlist import joining, netlist
-from intaglio.program import Program
+from intaglio.fixed import IntType
+from intaglio.hdl.stream import ceil_div
+from intaglio.ops import Input, Multiply, Output, Requant, SumPool2d
+from intaglio.program import Builder, Program
 
 
 def model_of(program: Program, multipliers: int) -> Model:
@@ -176,3 +179,26 @@ def test_activity_tells_outputs_use_and_filling(detector: Model) -> None:
     assert max(e["utilisation"] for e in shown["engines"]) >= 0.95
     assert all(0 < e["utilisation"] <= 1 for e in shown["engines"])
     assert shown["memory"]["queues"] == sum(q["depth"] * q["width"] for q in shown["queues"])
+
+
+def test_the_queue_before_a_gate_holds_a_frame() -> None:
+    """What is squeezed to one pixel and multiplied by that must wait for it as a whole."""
+    b = Builder()
+    x = b.add(Input(output="x", shape=(4, 6, 8), type=IntType(8, False)))
+    table = {"multiplier": b.constant("m", [1]), "bias": b.constant("b", [0]), "shift": (6,)}
+    b.add(SumPool2d(output="sum", input=x, kernel=(6, 8)))
+    b.add(Requant(output="gate", input="sum", **table, lo=0, hi=255))
+    b.add(Multiply(output="made", a=x, b="gate"))
+    b.add(Requant(output="y", input="made", **table, lo=0, hi=255))
+    b.add(Output(output="out", input="y"))
+    program = b.build()
+    model = model_of(program, 6)
+    depths, schedule = size_queues(model)
+    before = [k for k, block in enumerate(model.netlist.graph.blocks) if block.kind == "source"]
+    held = {i: model.netlist.cells[i] for i in depths if model.netlist.cells[i].block in before}
+    wires = {i: model.netlist.wires[cell.ins[0]] for i, cell in held.items()}
+    frame = {i: 6 * 8 * ceil_div(4, wire.lanes) for i, wire in wires.items()}
+    (deep,) = (i for i in held if depths[i] > 2)
+    assert frame[deep] <= depths[deep] <= 2 * frame[deep]
+    assert schedule.interval == max(f.cycles for f in model.netlist.foldings)
+    assert model.run({**depths, deep: frame[deep] // 2}).finished == ()

@@ -85,7 +85,7 @@ def test_pixels_between_others(data: st.DataObject) -> None:
 
 
 @given(st.data(), st.integers(0, 40))
-@settings(max_examples=max(1, EXAMPLES // 2))
+@settings(max_examples=max(1, EXAMPLES // 3))
 def test_gates(data: st.DataObject, extra: int) -> None:
     needs("icarus")
     blocks = ("gate", "gate", "conv", "maxpool")

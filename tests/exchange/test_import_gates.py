@@ -111,7 +111,7 @@ class Gated:
 
 
 @given(st.integers(0, 10**6), st.sampled_from(sorted(GATES)), st.booleans(), st.booleans())
-@settings(max_examples=25)
+@settings(max_examples=10)
 def test_gates_have_the_runtime_s_integers(
     tmp_path_factory: pytest.TempPathFactory, seed: int, wanted: str, signed: bool, linear: bool
 ) -> None:
@@ -188,19 +188,30 @@ def gates(net: Any, x: int, wanted: str) -> int:
 
 
 WANTED = ("each", "channels", "pixels", "all", "rows", "columns", "flat")
+KINDS = ("INT8", "UINT8", "INT16")
 
 
-@pytest.mark.parametrize("wanted", WANTED)
-@pytest.mark.parametrize("kind", ["INT8", "UINT8", "INT16"])
-def test_mul_has_litert_s_integers_at_every_tensor(tmp_path: Path, kind: str, wanted: str) -> None:
+def products(path: Path, kind: str, wanted: str, seed: int) -> None:
     files = tflite()
-    for seed in range(2):
-        net = files.Net(np.random.default_rng(seed), getattr(files.Type, kind))
-        x = net.conv(net.input(1, 5, 6, 3), 4, 3)
-        gate = gates(net, x, wanted)
-        sides = (x, gate) if seed else (gate, x)
-        program = checked(tmp_path / "m.tflite", net, net.gate(*sides, activation=seed))
-        assert len(program.of_kind(Multiply)) == 1
+    net = files.Net(np.random.default_rng(seed), getattr(files.Type, kind))
+    x = net.conv(net.input(1, 5, 6, 3), 4, 3)
+    gate = gates(net, x, wanted)
+    sides = (x, gate) if seed % 2 else (gate, x)
+    program = checked(path, net, net.gate(*sides, activation=seed % 4))
+    assert len(program.of_kind(Multiply)) == 1
+
+
+@pytest.mark.parametrize("seed", range(len(WANTED)))
+def test_mul_has_litert_s_integers_at_every_tensor(tmp_path: Path, seed: int) -> None:
+    products(tmp_path / "m.tflite", KINDS[seed % 3], WANTED[seed], seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wanted", WANTED)
+@pytest.mark.parametrize("kind", KINDS)
+def test_mul_of_every_kind_and_shape(tmp_path: Path, kind: str, wanted: str) -> None:
+    for seed in range(8):
+        products(tmp_path / "m.tflite", kind, wanted, seed)
 
 
 def test_squeeze_and_excite_of_a_file(tmp_path: Path) -> None:

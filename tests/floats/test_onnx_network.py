@@ -214,8 +214,9 @@ def test_a_detector_ends_at_its_last_layers(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_dynamic_size_is_given(tmp_path: Path) -> None:
-    path = detector(tmp_path / "d.onnx", size="side")
+@pytest.mark.parametrize("size", ["side", -1])
+def test_a_dynamic_size_is_given(tmp_path: Path, size: str | int) -> None:
+    path = detector(tmp_path / "d.onnx", size=size)
     network = opened(path, reading=Reading((48, 64)))
     assert network.input_size is None
     graph = capture(network, (3, 48, 64))

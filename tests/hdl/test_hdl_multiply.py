@@ -45,7 +45,7 @@ def products(draw: st.DrawFn) -> Multiply:
 
 
 @given(products(), seeds)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_products_are_exact_and_keep_their_time(block: Multiply, seed: int | None) -> None:
     rng = np.random.default_rng(1)
     left = random_frames(rng, [block.frame], A, FRAMES)

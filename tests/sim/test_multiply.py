@@ -58,7 +58,7 @@ shapes = st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 4))
 
 
 @given(shapes, st.booleans(), st.booleans(), st.tuples(*[st.integers(-128, 127)] * 2))
-@settings(max_examples=25)
+@settings(max_examples=10)
 def test_what_is_repeated_may_as_well_be_there(
     shape: Shape, one_channel: bool, one_pixel: bool, zeros: tuple[int, int]
 ) -> None:
@@ -83,7 +83,7 @@ def test_what_is_repeated_may_as_well_be_there(
 
 
 @given(st.data())
-@settings(max_examples=30)
+@settings(max_examples=12)
 def test_any_program_of_them(data: st.DataObject) -> None:
     """Fused with its Requant, and traced."""
     kind = {"arithmetic": single_arithmetics()} if data.draw(st.booleans()) else {}
@@ -97,7 +97,7 @@ def test_any_program_of_them(data: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings(max_examples=20)
+@settings(max_examples=10)
 def test_spans_hold_every_channel(data: st.DataObject) -> None:
     program = data.draw(programs(blocks=GATES, max_blocks=3))
     images = data.draw(images_for(program))
