@@ -10,6 +10,7 @@ import pytest
 import torch
 from models import pixels
 from torch import nn
+from torch.nn import functional
 
 from intaglio.errors import ModelError, ProgramError
 from intaglio.exchange.runtime import run_onnx
@@ -21,6 +22,9 @@ from intaglio.quant.capture import graph as captured
 from intaglio.quant.capture.execute import run
 from intaglio.quant.capture.export import capture
 from intaglio.quant.capture.passes import simplify
+from intaglio.quant.learn.aqd import TrainedNetwork
+from intaglio.quant.lowering.exact import integers
+from intaglio.quant.lowering.lower import lower
 from intaglio.sim.engine import Simulator
 
 torch.set_num_threads(1)
@@ -201,3 +205,34 @@ def test_a_norm_behind_a_gate_does_not_go_out_in_quantised_operators() -> None:
     program = quantize(built("for each pixel")[0], images, config=config).program
     with pytest.raises(ProgramError, match="a product of two maps must have one factor and no su"):
         to_quantised(program, qdq=True)
+
+
+class Clamped(nn.Module):
+    """A gate without a table, whose codes training can be held against."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8))
+        self.gate, self.last = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.stem(x))
+        gate = self.gate(functional.adaptive_avg_pool2d(x, 1))
+        return self.last(x * torch.relu(gate))
+
+
+def test_a_trained_gate_is_the_simulator_s() -> None:
+    images, config = pixels(SHAPE, 4), QuantConfig(wbits=4, abits=4)
+    trained = TrainedNetwork(Clamped().eval(), images, config).train()
+    optimiser = torch.optim.SGD(trained.parameters(), lr=0.01)
+    shown = torch.from_numpy(images).float()
+    for made, real in zip(trained(shown), trained.real(shown), strict=True):
+        (made - real).pow(2).mean().backward()
+    assert all(p.grad is not None for p in trained.shifts)
+    optimiser.step()
+    graph, scales = trained.eval().exported(images)
+    program = lower(graph, scales, config.arithmetic, {})
+    ours = Simulator(program, threads=1)(images)
+    for name, codes in integers(graph, scales, program, images).items():
+        np.testing.assert_array_equal(codes, ours[name])
