@@ -128,6 +128,22 @@ def residual_sums_and_joins(data: st.DataObject, tmp_path_factory: Any) -> None:
     agree(file.model(out), tmp_path_factory.mktemp("f"), codes)
 
 
+def joins_of_codes(data: st.DataObject, tmp_path_factory: Any) -> None:
+    """Of unlike scales: QLinearConcat, which rescales, and Concat of codes, which copies."""
+    kind = data.draw(st.sampled_from(["int8", "uint8"]))
+    file = File(data.draw, (1, 1, 16, 16))
+    one, two, three, out = (file.grid(kind, data.draw(scales())) for _ in range(4))
+    a = file.q("x", one)
+    b = file.q(file.dq(a, one), two)
+    if data.draw(st.booleans()):
+        parts = (*three, a, *one, b, *two)
+        made = file.add("QLinearConcat", *parts, domain="com.microsoft", axis=1)
+    else:
+        joined = file.add("Concat", a, b, axis=1)
+        made = file.q(file.add("Relu", file.dq(joined, three)), out)
+    agree(file.model(made), tmp_path_factory.mktemp("f"), all_codes(kind))
+
+
 def many(law: Any, count: int) -> Any:
     """The law as a test of this many draws."""
     return settings(max_examples=count)(given(data=st.data())(law))
@@ -139,6 +155,7 @@ LAWS = [
     what_only_scales_or_moves,
     silu_as_it_is_written,
     residual_sums_and_joins,
+    joins_of_codes,
 ]
 
 

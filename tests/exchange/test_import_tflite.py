@@ -339,6 +339,18 @@ def unlike_concat(net: Net) -> int:
     return net.conv(net.concat(x, net.conv(x, 2, 1)), 1, 1)
 
 
+@pytest.mark.parametrize("kind", [Type.UINT8, Type.INT16])
+def test_a_join_of_unlike_scales_is_what_the_kernel_makes(tmp_path: Path, kind: int) -> None:
+    """Unsigned codes by tables, codes of 16 bits as they are."""
+    net = Net(np.random.default_rng(8), kind)
+    x = net.input(1, 5, 4, 2)
+    joined = net.concat(x, net.conv(x, 3, 1), x)
+    (tmp_path / "net.tflite").write_bytes(net.content(net.conv(joined, 2, 1)))
+    equal(tmp_path / "net.tflite")
+    tables = imported(tmp_path / "net.tflite").program.of_kind(Lookup)
+    assert len(tables) == (kind == Type.UINT8)
+
+
 def ragged_average(net: Net) -> int:
     x = net.pool(net.input(1, 5, 5, 2), "AVERAGE_POOL_2D", 3, 1, SAME)
     return net.conv(x, 1, 1)
