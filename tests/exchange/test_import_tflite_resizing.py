@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tools import needs_modules
+from tools import model_file, needs_modules
 
 from intaglio.errors import ModelError
 from intaglio.ops import Interpolate, Upsample
@@ -75,7 +75,8 @@ def test_nearest_at_every_ratio(
     tmp_path: Path, new: tuple[int, int], mode: tuple[bool, bool], kind: int
 ) -> None:
     program = resized(tmp_path / "net.tflite", kind, (4, 6), new, mode, bilinear=False)
-    assert len([*program.of_kind(Upsample), *program.of_kind(Interpolate)]) == 1  # type: ignore[attr-defined]  # a Program
+    made = [*program.of_kind(Upsample), *program.of_kind(Interpolate)]
+    assert len(made) == (new != (4, 6))  # type: ignore[attr-defined]  # a Program
 
 
 @pytest.mark.parametrize("kind", [Type.INT8, Type.UINT8], ids=["int8", "uint8"])
@@ -103,3 +104,17 @@ def test_weights_are_in_1024ths() -> None:
         (0, 1024, 0), (0, 768, 256), (0, 256, 768), (1, 1024, 0),
     )  # fmt: skip
     assert tflite_taps(3, 7, aligned=True, half=False)[1] == (0, 683, 341)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["deeplabv3_mnv2_dm05_pascal_quant", "deeplabv3_mnv2_pascal_quant"]
+)
+def test_a_segmenter_at_every_tensor(name: str) -> None:
+    """Of uint8, its last map enlarged from 33 to 513 pixels with aligned corners."""
+    made = imported(model_file(f"{name}.tflite"))
+    (resize,) = made.program.of_kind(Interpolate)
+    assert resize.units == (16, 16)
+    found = check(made, images=1)
+    assert not found.wrong, found.places
+    assert found.compared > 29_000_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from math import lcm
 
@@ -13,7 +14,7 @@ from intaglio.exchange.from_tflite.flat import Array, Flat, Operator
 from intaglio.exchange.from_tflite.maps import Maps
 from intaglio.fixed import Rounding
 from intaglio.forms import tflite_taps
-from intaglio.ops import Interpolate, Op, Requant, Tap, Upsample
+from intaglio.ops import Interpolate, Requant, Tap, Upsample
 from intaglio.ops.interpolation import nearest
 
 FLOAT_BITS = 15  # of a product of two weights with which sums of bytes are exact in float32
@@ -27,22 +28,28 @@ class Resizing(Maps):
         """RESIZE_NEAREST_NEIGHBOR."""
         x, made = self.map(op), self.codes(op, op.outputs[0])
         self.same_grid(op, self.codes(op, op.inputs[0]), made)
-        sides = list(zip(self.shape(x)[1:], self.sizes(op), strict=True))
-        read = [places(op, old, new) for old, new in sides]
-        plain = all(
-            new >= old and np.array_equal(found, np.arange(new) * old // new)
-            for found, (old, new) in zip(read, sides, strict=True)
-        )
+        sides = zip(self.shape(x)[1:], self.sizes(op), strict=True)
+        rows, columns = (nearest(places(op, old, new)) for old, new in sides)
         name = self.unique(made.name)
-        resize: Op = Upsample(
-            output=name, input=x.name, size=(len(read[0]), len(read[1])), origin=made.name
+        return self.picked_pixels(
+            Interpolate(output=name, input=x.name, rows=rows, columns=columns, origin=made.name),
+            made,
         )
-        if not plain:
-            rows, columns = map(nearest, read)
-            resize = Interpolate(
-                output=name, input=x.name, rows=rows, columns=columns, origin=made.name
+
+    def picked_pixels(self, op: Interpolate, made: Flat) -> str:
+        """Where nothing is summed: the map itself, its pixels repeated, or any."""
+        _, *sides = self.builder.tensors[op.input].shape
+        read = [[place for place, _, _ in taps] for taps in (op.rows, op.columns)]
+        if read == [list(range(side)) for side in sides]:
+            return op.input
+        if all(
+            len(found) >= side and found == [i * side // len(found) for i in range(len(found))]
+            for found, side in zip(read, sides, strict=True)
+        ):
+            return self.add(
+                Upsample(output=op.output, input=op.input, size=op.size, origin=op.origin), made
             )
-        return self.add(resize, made)
+        return self.add(op, made)
 
     def sizes(self, op: Operator) -> list[int]:
         """Height and width of the result."""
@@ -75,12 +82,10 @@ class Resizing(Maps):
         sides = zip(self.shape(x)[1:], self.sizes(op), strict=True)
         rows, columns = (taps(*side) for side in sides)
         name = self.unique(made.name)
-        total = Interpolate(
-            output=self.unique(f"{name}.sum"), input=x.name, rows=rows, columns=columns,
-            origin=made.name,
-        )  # fmt: skip
+        total = Interpolate(output=name, input=x.name, rows=rows, columns=columns, origin=made.name)
         if total.unit == 1:
-            return self.add(total, made)
+            return self.picked_pixels(total, made)
+        total = replace(total, output=self.unique(f"{name}.sum"))
         return self.shared(op, total, made, rounding)
 
     def shared(self, op: Operator, total: Interpolate, made: Flat, rounding: Rounding) -> str:
