@@ -58,6 +58,13 @@ WIDE = Case("Pad", 18, (Act(), BORDER, np.float32(-0.25)),
 
 # name: (what is refused, the words, what is accepted)
 PAIRS: dict[str, tuple[Case, str, Case]] = {
+    "codes resized in thirds": (
+        replace(BY, inputs=(Raw(), None, floats(1, 1, 3, 3)), attributes={"mode": "linear"},
+                made="codes"),
+        "its factors must be powers of two where it resizes codes, of which float32 may lose one",
+        replace(BY, inputs=(Raw(), None, floats(1, 1, 4, 2)), attributes={"mode": "linear"},
+                made="codes"),
+    ),
     "a crop": (
         replace(BY, inputs=(Act(), floats(0, 0, 0, 0, 1, 1, 0.5, 0.5), floats(1, 1, 1.3, 2)),
                 attributes={"coordinate_transformation_mode": "tf_crop_and_resize"}),

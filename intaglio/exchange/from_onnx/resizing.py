@@ -98,10 +98,14 @@ class Resizing(Settling):
             raise node.refuse(
                 f"its codes must have at most 8 bits, not {grid.type}; quantise them anew."
             )
-        if not exact or not isinstance(x, Codes):
-            self.note(node, "a bilinear resize adds floats")
         if isinstance(x, Codes) and self.runtime:
+            if not exact:
+                raise node.refuse(
+                    "its factors must be powers of two where it resizes codes, of which float32 may"
+                    " lose one else; resize what they stand for, with DequantizeLinear before it."
+                )
             return self.cut_off(node, op, grid)
+        self.note(node, "a bilinear resize adds floats")
         name = self.builder.add(replace(op, output=self.unique(f"{node.outputs[0]}.sum")))
         part = Part(name, grid.scale, (ONE,), (grid.zero * op.unit,), (Fraction(1, op.unit),))
         real = Real((part,))
