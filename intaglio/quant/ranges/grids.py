@@ -159,13 +159,12 @@ def error(seen: Histogram, grid: Grid, config: QuantConfig) -> float:
 
 @lru_cache(CANDIDATES)
 def distances(seen: Histogram, grid: Grid) -> torch.Tensor:
-    """|x - Q(x)| of the bins' centres, or of what functions make of both, on average;
-    kept from one p to the next."""
+    """|x - Q(x)| of the bins' centres, or of what a function makes of both; kept from one p to the
+    next."""
     if seen.through is None:
         return distance(seen.centres, grid)
     x = seen.centres
-    apart = (seen.through(x) - seen.through(grid.real(grid.codes(x)))).abs()
-    return apart.mean(dim=0) if apart.ndim > 1 else apart
+    return (seen.through(x) - seen.through(grid.real(grid.codes(x)))).abs()
 
 
 def distance(x: torch.Tensor, grid: Grid) -> torch.Tensor:

@@ -25,8 +25,7 @@ class Histogram:
     """`counts` (BINS,) of the values that are not 0, between `lo` <= 0 and `hi` >= 0.
 
     Zeros, of which a ReLU makes many, are left out: every grid holds 0 exactly. `through` is the
-    function of one value, or the functions of all channels, that alone reads them, as SiLU, whose
-    error counts instead of theirs: (n,) to (n,) or (C, n).
+    function of one value that alone reads them, as SiLU, whose error counts instead of theirs.
     """
 
     lo: float

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from intaglio.fixed import IntType
 from intaglio.quant.capture.graph import FloatGraph, Image, Lookup
 from intaglio.quant.ranges.grids import Grid, WeightCodes, activation_grid, weight_codes
 from intaglio.quant.ranges.groups import Group, groups, weight_bits
-from intaglio.quant.ranges.observe import Histogram, observe
+from intaglio.quant.ranges.observe import BINS, Histogram, observe
 from intaglio.quant.settings.config import QuantConfig
 from intaglio.system.steps import Tell, quiet
 
@@ -47,8 +48,26 @@ def calibrate(
         match readers:
             case [Lookup() as only] if not set(group.tensors) & set(graph.outputs.values()):
                 name = group.tensors[0]
-                seen[name] = replace(seen[name], through=only.tables)
+                one = averaged(only, seen[name]) if only.by_channel else only.function
+                seen[name] = replace(seen[name], through=one)
     return Calibration(found, seen)
+
+
+def averaged(table: Lookup, seen: Histogram) -> Callable[[torch.Tensor], torch.Tensor]:
+    """One function in the place of a table's for each channel: it rises as much as they do on
+    average, up or down, so that what lies between two values of it is their mean difference."""
+    edges = torch.linspace(seen.lo, seen.hi, BINS + 1, dtype=torch.float64)
+    rises = table.tables(edges).diff(dim=1).abs().mean(dim=0)
+    heights = torch.cat((torch.zeros(1, dtype=torch.float64), torch.cumsum(rises, 0)))
+    step = max((seen.hi - seen.lo) / BINS, 1e-30)
+
+    def through(x: torch.Tensor) -> torch.Tensor:
+        place = ((x - seen.lo) / step).clamp(0, BINS)
+        at = place.floor().clamp(max=BINS - 1).long()
+        found: torch.Tensor = heights[at] + (place - at) * rises[at]
+        return found
+
+    return through
 
 
 def choose(
