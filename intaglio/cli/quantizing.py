@@ -187,6 +187,10 @@ def quantize(
     asymmetric: Annotated[bool, typer.Option("--asymmetric", help="With zero points.")] = False,
     pot: Annotated[bool, typer.Option("--pot-scales", help="Scales are powers of two.")] = False,
     equalize: Annotated[bool, typer.Option("--equalize", help="Even out channels first.")] = False,
+    equalize_tables: Annotated[
+        bool,
+        typer.Option("--equalize-tables", help="And behind tables: a table for each channel."),
+    ] = False,
     nearest: Annotated[bool, typer.Option("--nearest", help="Round weights alone.")] = False,
     keep_bias: Annotated[bool, typer.Option("--keep-bias", help="No bias correction.")] = False,
     override: Annotated[
@@ -258,7 +262,8 @@ def quantize(
         wbits=wbits, abits=abits, method=method.value, p=p, percentile=percentile,
         per_channel=not per_tensor, symmetric=not asymmetric, first_wbits=first_wbits,
         last_wbits=last_wbits, sum_bits=sum_bits, table_bits=table_bits, output_bits=output_bits,
-        pot_scales=pot, equalize=equalize, compensate=not nearest, correct_bias=not keep_bias,
+        pot_scales=pot, equalize=equalize or equalize_tables, equalize_tables=equalize_tables,
+        compensate=not nearest, correct_bias=not keep_bias,
         overrides=parse_overrides(override or []), arithmetic=preset(arithmetic, multiplier_bits),
         thorough=thorough, reconstruct=learned,
         budgets=tuple(Budget.parse(text) for text in budget or []),

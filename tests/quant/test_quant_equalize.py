@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from models import Mixed, Modules, Pyramid, conv_norm, networks, pixels, trained
 from torch import nn
 
+from intaglio import ops
 from intaglio.fixed import preset
 from intaglio.quant import QuantConfig, quantize
 from intaglio.quant.adjust.equalize import (
@@ -26,7 +27,7 @@ from intaglio.quant.adjust.equalize import (
 )
 from intaglio.quant.capture.execute import run
 from intaglio.quant.capture.export import capture
-from intaglio.quant.capture.graph import Conv, FloatGraph, Scaled
+from intaglio.quant.capture.graph import Conv, FloatGraph, Lookup, Scaled
 from intaglio.quant.capture.passes import simplify
 from intaglio.quant.settings.config import Reconstruction
 from intaglio.sim.engine import Simulator
@@ -353,3 +354,20 @@ def test_a_spoilt_network_is_saved() -> None:
             for on in (False, True)
         )  # fmt: skip
         assert evened > plain + 3
+
+
+def test_tables_become_one_for_each_channel_where_asked_for() -> None:
+    torch.manual_seed(7)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.SiLU(), nn.MaxPool2d(2),
+        nn.Conv2d(6, 6, 3, padding=1, groups=6), nn.PReLU(6), nn.Conv2d(6, 2, 1),
+    )  # fmt: skip
+    graph, images = simplify(capture(model.eval(), SHAPE)), pixels(SHAPE, 2)
+    plain = equalized(graph, images, QuantConfig(equalize=True))
+    assert [node.by_channel for node in plain.nodes if isinstance(node, Lookup)] == [False, True]
+    changed = equalized(graph, images, QuantConfig(equalize=True, equalize_tables=True))
+    assert all(node.by_channel for node in changed.nodes if isinstance(node, Lookup))
+    assert_same_function(graph, changed, images)
+    config = QuantConfig(wbits=8, abits=8, equalize=True, equalize_tables=True)
+    program = quantize(model, images, config).program
+    assert [program.constants[op.table].array.ndim for op in program.of_kind(ops.Lookup)] == [2, 2]

@@ -27,6 +27,7 @@ from intaglio.quant.capture.graph import (
     Conv,
     FloatGraph,
     Floats,
+    Lookup,
     MaxPool,
     Multiply,
     Node,
@@ -65,7 +66,7 @@ def equalized(graph: FloatGraph, images: NDArray[np.uint8], config: QuantConfig)
     `images` are uint8 (N, C, H, W). With scales that are powers of two, factors that go into a
     `scale` are powers of two as well. Factors are 1/16 to 16 and their geometric mean is 1.
     """
-    found = links(graph)
+    found = links(graph, config.equalize_tables)
     if not found:
         return graph
     balance = Balance(graph, found, channel_ranges(graph, found, images), config)
@@ -84,8 +85,9 @@ def equalized(graph: FloatGraph, images: NDArray[np.uint8], config: QuantConfig)
 # --- where factors can move ---------------------------------------------------------------------
 
 
-def links(graph: FloatGraph) -> tuple[Link, ...]:
-    """Every set of tensors that can be rescaled, in the order of their first tensors."""
+def links(graph: FloatGraph, tables: bool = False) -> tuple[Link, ...]:
+    """Every set of tensors that can be rescaled, in the order of their first tensors; with `tables`
+    those too that a table makes, which becomes one for each channel."""
     parent = {node.output: node.output for node in graph.nodes}
 
     def root(name: str) -> str:
@@ -102,7 +104,7 @@ def links(graph: FloatGraph) -> tuple[Link, ...]:
     members: dict[str, list[str]] = {}
     for name in parent:
         members.setdefault(root(name), []).append(name)
-    fixed = {root(name) for name in immovable(graph)}
+    fixed = {root(name) for name in immovable(graph, tables)}
     return tuple(link(graph, names) for key, names in members.items() if key not in fixed)
 
 
@@ -114,7 +116,7 @@ def link(graph: FloatGraph, tensors: list[str]) -> Link:
     inside = [w for w in weights if all(s.output in tensors for s in graph.call_sites[w])]
     return Link(
         tuple(tensors),
-        tuple(n.output for n in makers if isinstance(n, Scaled)),
+        tuple(n.output for n in makers if isinstance(n, (Scaled, Lookup))),
         tuple(dict.fromkeys(r.output for r in readers)),
         tuple(sorted(inside)),
     )
@@ -125,7 +127,7 @@ def passes_factors(node: Node) -> bool:
     return isinstance(node, (MaxPool, Upsample)) or (isinstance(node, Pad) and node.value == 0)
 
 
-def immovable(graph: FloatGraph) -> set[str]:
+def immovable(graph: FloatGraph, tables: bool = False) -> set[str]:
     """Tensors whose values must stay: of the image, results, and those that a node makes or reads
     which does not pass a factor on or cannot divide by it: sums, products, tables, joined channels,
     borders and clamps at other values than 0."""
@@ -138,6 +140,8 @@ def immovable(graph: FloatGraph) -> set[str]:
                 found.add(node.input)
             if isinstance(node, Multiply):  # both may be of one link
                 found.update(node.inputs)
+        elif tables and isinstance(node, Lookup):
+            found.add(node.input)
         elif not passes_factors(node):
             found.update((node.output, *node.inputs))
     return found
@@ -165,6 +169,9 @@ def rescaled(graph: FloatGraph, factors: Mapping[Link, Floats]) -> FloatGraph:
             weights[name] = weights[name] * f[:, None, None, None]
         for name in link.makers:
             node = nodes[name]
+            if isinstance(node, Lookup):
+                nodes[name] = multiplied(node, f)
+                continue
             assert isinstance(node, Scaled)
             inside = isinstance(node, Conv) and node.weight in link.weights
             scale = node.scale if inside else node.scale * f
@@ -179,6 +186,12 @@ def rescaled(graph: FloatGraph, factors: Mapping[Link, Floats]) -> FloatGraph:
                 f, weights[conv.weight], conv.groups
             )
     return replace(graph, nodes=tuple(nodes[n.output] for n in graph.nodes), weights=weights)
+
+
+def multiplied(node: Lookup, f: Floats) -> Lookup:
+    """A table times (C,) factors: one for each channel."""
+    function, each = node.function, torch.from_numpy(f)[:, None, None]
+    return replace(node, function=lambda x: function(x) * each.to(x), by_channel=True)
 
 
 def one_site_each(graph: FloatGraph, link: Link) -> Iterable[Conv]:

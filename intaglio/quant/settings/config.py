@@ -120,6 +120,8 @@ class QuantConfig:
     pot_scales     all scales are powers of two; implied by `arithmetic.power_of_two`.
     equalize       first move factors between layers so that channels have more equal ranges, which
                    does not change the network (`equalize.py`).
+    equalize_tables  with `equalize`, also where a table makes a tensor: it becomes one for each
+                   channel, and its ROM as many times as large.
     compensate     round weights so that they make up for each other's errors on the images
                    (`compensate.py`); False: each to its nearest code.
     correct_bias   shift each channel by the mean error that rounding causes on the images.
@@ -152,6 +154,7 @@ class QuantConfig:
     symmetric: bool = True
     pot_scales: bool = False
     equalize: bool = False
+    equalize_tables: bool = False
     compensate: bool = True
     correct_bias: bool = True
     reconstruct: Reconstruction | None = None
