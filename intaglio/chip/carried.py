@@ -12,8 +12,8 @@ CARRIED = (
     "detect/heads/maps.py", "detect/heads/scores.py", "detect/images.py",
     "detect/networks/kinds.py", "detect/networks/spec.py", "detect/own.py", "detect/pictures.py",
     "detect/seen.py", "errors.py", "fixed.py", "hdl/pack.py", "multiplier.py", "ops/__init__.py",
-    "ops/arithmetic.py", "ops/base.py", "ops/choosing.py", "program.py", "system/html.py",
-    "system/named.py", "system/stored.py",
+    "ops/arithmetic.py", "ops/base.py", "ops/choosing.py", "ops/interpolation.py", "program.py",
+    "system/html.py", "system/named.py", "system/stored.py",
 )  # fmt: skip
 
 
