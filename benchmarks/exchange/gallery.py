@@ -25,7 +25,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -62,6 +62,7 @@ class Row:
     mismatches   of them
     cosine_min   the least of any map beside the float network's; of files that are float
     cosine_owner that of the runtime's own int8 network
+    settings     of the quantiser, besides W8A8 with zero points
     cut          operators behind the last layer, which decoding does
     rtl          "verified", "built", or why neither
     ms, ms_owner an image, one thread; None where it was not run
@@ -85,6 +86,7 @@ class Row:
     ms: float | None = None
     ms_owner: float | None = None
     reason: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def main() -> None:
@@ -119,7 +121,7 @@ def main() -> None:
             rows[sha]["rtl"] = in_hardware(there[sha], options.rtl)
         else:
             row = Row(Path(path).name, there[sha].suffix[1:], repo, sha)
-            row = made(there[sha], row, known[repo].get("pixels"), options.images)
+            row = made(there[sha], row, known[repo], options.images)
             rows[sha] = asdict(row) | {"rtl": rows.get(sha, {}).get("rtl", row.rtl)}
         print(f"    {rows[sha]}", flush=True)
         order = [sha for entry in known.values() for sha in entry["files"].values()]
@@ -138,17 +140,18 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def made(path: Path, row: Row, pixels: dict[str, list[float]] | None, pictures: Path | None) -> Row:
-    """The row of one file; `pixels` are a float network's mean and std of pixel / 255."""
+def made(path: Path, row: Row, entry: dict[str, Any], pictures: Path | None) -> Row:
+    """The row of one file; of a float network the entry's `pixels` are mean and std of pixel / 255,
+    and `settings` those of the quantiser."""
     try:
         if path.suffix == ".tflite":
             return of_tflite(path, row)
-        return of_onnx(path, row, pixels or {"mean": [0.0], "std": [1.0]}, pictures)
+        return of_onnx(path, row, entry, pictures)
     except IntaglioError as error:
         return Row(**asdict(row) | {"reason": str(error).replace(str(path), path.name)})
 
 
-def of_onnx(path: Path, row: Row, pixels: dict[str, list[float]], pictures: Path | None) -> Row:
+def of_onnx(path: Path, row: Row, entry: dict[str, Any], pictures: Path | None) -> Row:
     """A float ONNX file beside onnxruntime."""
     from gallery_floats import measured
     from onnxruntime import __version__
@@ -160,7 +163,9 @@ def of_onnx(path: Path, row: Row, pixels: dict[str, list[float]], pictures: Path
     named = [Path(name) for name in load_sample_images().filenames]
     named += sorted(p for p in pictures.iterdir() if is_picture(p))[:14] if pictures else []
     images = np.stack([load_image(p, size, resize=True)[0] for p in named])
-    program, ours, theirs = measured(path, images, pixels["mean"], pixels["std"])
+    pixels = entry.get("pixels", {"mean": [0.0], "std": [1.0]})
+    settings = entry.get("settings", {})
+    program, ours, theirs = measured(path, images, pixels["mean"], pixels["std"], settings)
     return Row(
         **asdict(row)
         | {
@@ -171,6 +176,7 @@ def of_onnx(path: Path, row: Row, pixels: dict[str, list[float]], pictures: Path
             "cosine_min": ours,
             "cosine_owner": theirs,
             "cut": len(program.meta.get("cut", ())),
+            "settings": settings,
         }
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -39,15 +39,21 @@ class Pictures(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has 
 
 
 def measured(
-    path: Path, pixels: Array, mean: Sequence[float], std: Sequence[float]
+    path: Path,
+    pixels: Array,
+    mean: Sequence[float],
+    std: Sequence[float],
+    settings: Mapping[str, Any],
 ) -> tuple[Program, float, float]:
-    """The Program of a float file, quantised on uint8 pictures (N, 3, H, W) but the first TESTED;
+    """The Program of a float file, quantised on uint8 pictures (N, 3, H, W) but the first TESTED,
+    with `settings` of QuantConfig besides W8A8 with zero points;
     the least cosine of a map on those beside onnxruntime's float ones; and that of onnxruntime's
     own int8 network, of the same calibration."""
     network = opened(path, None, Reading(None, mean, std))
     assert isinstance(network, FileNetwork)
     test, calibration = pixels[:TESTED], pixels[TESTED:]
-    program = quantize(network, calibration, QuantConfig(wbits=8, abits=8, symmetric=False)).program
+    config = QuantConfig(wbits=8, abits=8, symmetric=False, **settings)
+    program = quantize(network, calibration, config).program
     ours = Simulator(program).run_dequantised(test)
     names = list(network.outputs.values())
     model = cut(path, names)

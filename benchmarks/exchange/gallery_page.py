@@ -28,12 +28,13 @@ network was built for a device, and verified there bit by bit.
 FLOATS = """
 ## Float networks
 
-`intaglio quantize FILE.onnx --wbits 8 --abits 8 --asymmetric` on the pictures of `--images`; the
-least cosine of any map beside onnxruntime's maps of the float file on three photographs, and that
-of onnxruntime's own int8 network, calibrated on the same pictures.
+`intaglio quantize FILE.onnx --wbits 8 --abits 8 --asymmetric` and what *with* says, on the pictures
+of `--images` (eight of scikit-image and six of BCCD); the least cosine of any map beside
+onnxruntime's maps of the float file on three photographs that do not calibrate, and that of
+onnxruntime's own int8 network, calibrated on the same pictures.
 
-| file | from | operations | MMAC | cut | cosine | onnxruntime int8 |
-|---|---|---:|---:|---:|---:|---:|
+| file | from | operations | MMAC | cut | with | cosine | onnxruntime int8 |
+|---|---|---:|---:|---:|---|---:|---:|
 """
 
 
@@ -63,9 +64,19 @@ def float_line(row: Mapping[str, Any]) -> str:
     """A row of the other."""
     cells = (
         f"`{row['file']}`", row["repo"].partition("/")[0], row["ops"], f"{row['mmac']:.1f}",
-        row["cut"], f"{row['cosine_min']:.4f}", f"{row['cosine_owner']:.4f}",
+        row["cut"], flags(row.get("settings", {})), f"{row['cosine_min']:.4f}",
+        f"{row['cosine_owner']:.4f}",
     )  # fmt: skip
     return f"| {' | '.join(map(str, cells))} |"
+
+
+def flags(settings: Mapping[str, Any]) -> str:
+    """The options of the command that set them."""
+    words = (
+        f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
+        for name, value in settings.items()
+    )
+    return " ".join(f"`{word}`" for word in words)
 
 
 def line(row: Mapping[str, Any]) -> str:
