@@ -88,7 +88,7 @@ def test_damaged_files_are_refused(cli: Cli, pictures: Path, tmp_path: Path) -> 
     newer = whole.replace(b'\\"format\\": 1', b'\\"format\\": 9')
     assert newer != whole
     (tmp_path / "newer.intaglio").write_bytes(newer)
-    refused(cli("info", "newer.intaglio"), "must have format 1 to 4, not 9")
+    refused(cli("info", "newer.intaglio"), "must have format 1 to 5, not 9")
 
 
 def test_a_coco_set_without_its_images_is_refused(cli: Cli, tmp_path: Path) -> None:
