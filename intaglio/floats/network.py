@@ -16,7 +16,7 @@ from intaglio.errors import ModelError
 from intaglio.quant.capture.exported import quiet
 
 Array = NDArray[Any]
-LARGEST = 1 << 28  # values of a tensor of one image
+LARGEST = 1 << 26  # values of a tensor of one image; a capture holds some in float64, of two
 Given = torch.Tensor | Array | int | float | None
 
 

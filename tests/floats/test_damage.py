@@ -22,7 +22,7 @@ from intaglio.quant.capture.export import capture
 
 torch.set_num_threads(1)
 Damage = Callable[[onnx.ModelProto], object]
-MEMORY = 400 << 10  # KiB that all files together may add
+MEMORY = 4 << 20  # KiB that all files together may add: some of them say large maps
 
 
 class Told(logging.Handler):
