@@ -15,7 +15,7 @@ from intaglio.cosim import Trace, tensor_port, write_trace
 from intaglio.errors import DataError, ProgramError
 from intaglio.file import save
 from intaglio.fixed import IntType
-from intaglio.ops import Add, Conv2d, Lookup, Requant, SumPool2d
+from intaglio.ops import Add, Conv2d, Interpolate, Lookup, Multiply, Requant, SumPool2d
 from intaglio.program import Program
 from intaglio.sim import reference
 
@@ -38,14 +38,21 @@ def test_a_trace_holds_the_integers_of_the_reference(
 
 
 def meant(program: Program, name: str) -> tuple[float | None, list[int] | None]:
-    """A tensor's scale and zero point: none behind a convolution, n times the zero of n codes."""
-    op, factor = program.producer[name], 1
-    while op.inputs and not isinstance(op, (Conv2d, Requant, Add, Lookup)):
-        factor *= op.kernel[0] * op.kernel[1] if isinstance(op, SumPool2d) else 1
-        op = program.producer[op.inputs[0]]
-    t = program.tensors[op.output]
-    none = isinstance(op, Conv2d)
-    return (None, None) if none else (t.scale, [factor * zero for zero in t.zero_point])
+    """A tensor's scale and zero point: none behind a convolution or a product, n times the zero of
+    n codes, and of a mean by weights in whose steps it is counted."""
+    op, t = program.producer[name], program.tensors[name]
+    if isinstance(op, (Conv2d, Multiply)):
+        return None, None
+    if not op.inputs or isinstance(op, (Requant, Add, Lookup)):
+        return t.scale, list(t.zero_point)
+    scale, zeros = meant(program, op.inputs[0])
+    if scale is None or zeros is None:
+        return scale, zeros
+    unit = 1
+    if isinstance(op, Interpolate):
+        unit = sum(op.rows[0][1:]) * sum(op.columns[0][1:])
+    times = op.kernel[0] * op.kernel[1] if isinstance(op, SumPool2d) else unit
+    return scale / unit, [times * zero for zero in zeros]
 
 
 def test_words_are_twos_complement_channels_innermost_and_little_endian(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """An SSD against TFLite's own operator, TFLite_Detection_PostProcess, as LiteRT runs it."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ FAST = HeadSpec(
     probabilities=("class",), one_class=True, across=True, nms_iou=0.4, score_threshold=0.3,
     max_detections=20,
 )  # fmt: skip
-CLASS_BY_CLASS = HeadSpec(**{**vars(FAST), "one_class": False, "across": False})
+CLASS_BY_CLASS = replace(FAST, one_class=False, across=False)
 
 
 def anchors(spec: HeadSpec) -> NDArray[np.float32]:
