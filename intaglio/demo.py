@@ -46,9 +46,9 @@ NAMES = ("w8a8", "w4a4")  # in the order in which they are shown
 
 
 # Seconds of each chapter on two idle cores of an x86-64 server, as `make demo` printed them there,
-# with nothing kept of earlier runs: 83 s in all.
+# with machine code kept of earlier runs: 60 s in all, else 70. "w4a4" begins the hardware.
 CHAPTERS = {
-    "data": 2, "float": 3, "w4a4": 15, "w8a8": 15, "hardware": 20, "verify": 35, "pictures": 2,
+    "data": 2, "float": 2, "w4a4": 10, "w8a8": 7, "hardware": 9, "verify": 30, "pictures": 2,
 }  # fmt: skip
 
 
