@@ -12,6 +12,7 @@ from torch.nn import functional
 from intaglio.exchange.from_onnx.places import flattened, reshaped, squeezed, unsqueezed
 from intaglio.exchange.from_onnx.resizing import pixels, target
 from intaglio.floats.onnx_layers import Loose, Site, Tensor, bordered, windows
+from intaglio.ops.choosing import is_upsampled
 
 LINEAR = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
 
@@ -127,9 +128,7 @@ def resize(site: Site) -> Tensor:
             old = x.shape[2 + axis]
             read = pixels(old, new[axis], np.float32(factors[2 + axis]), how, rule)
             chosen.append(torch.from_numpy(read))
-            plain &= new[axis] >= old and bool(
-                (read == np.arange(new[axis]) * old // new[axis]).all()
-            )
+            plain &= is_upsampled(read, old)
         if plain:
             return functional.interpolate(x, size=tuple(new), mode="nearest")
         return x.index_select(2, chosen[0]).index_select(3, chosen[1])

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from intaglio.ops.base import Context, Inferred, Op, Padding, Pair, Tensor, Unary, Windowed
+import numpy as np
+
+from intaglio.ops.base import Context, Inferred, Ints, Op, Padding, Pair, Tensor, Unary, Windowed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,16 @@ class Upsample(Unary):
         if self.size[0] < x.shape[1] or self.size[1] < x.shape[2]:
             raise self.refuse(f"size {self.size} must not be smaller than {x.shape[1:]}.")
         return (x.shape[0], *self.size), x.lo, x.hi
+
+
+def upsampled(old: int, new: int) -> Ints:
+    """What an Upsample of `old` pixels to `new` reads: floor(i * old / new)."""
+    return np.arange(new) * old // new
+
+
+def is_upsampled(places: Sequence[int] | Ints, old: int) -> bool:
+    """Whether an Upsample of `old` pixels reads these places."""
+    return len(places) >= old and np.array_equal(places, upsampled(old, len(places)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,6 +44,7 @@ from intaglio.ops import (
     Windowed,
     rounding_of,
 )
+from intaglio.ops.choosing import upsampled
 from intaglio.ops.interpolation import both
 from intaglio.program import Program
 
@@ -216,14 +217,9 @@ def requant(op: Requant, x: Ints, m: Ints, b: Ints, arithmetic: Arithmetic) -> I
     return y
 
 
-def nearest(source: int, target: int) -> Ints:
-    """Source index floor(i * source / target) of every target position."""
-    return np.arange(target) * source // target
-
-
 def upsample(x: Ints, size: Pair) -> Ints:
     """Nearest neighbour to (H, W)."""
-    return x[:, :, nearest(x.shape[2], size[0])][:, :, :, nearest(x.shape[3], size[1])]
+    return x[:, :, upsampled(x.shape[2], size[0])][:, :, :, upsampled(x.shape[3], size[1])]
 
 
 def selected(x: Ints, op: Select) -> Ints:

@@ -31,13 +31,13 @@ from intaglio.ops import (
     SumPool2d,
     Upsample,
 )
+from intaglio.ops.choosing import upsampled
 from intaglio.ops.interpolation import both
 from intaglio.sim import kernels, steps
 from intaglio.sim.buffers import given, view
 from intaglio.sim.convolutions import Convolutions
 from intaglio.sim.kernels import Scaling
 from intaglio.sim.plan import Array, Node, Plan
-from intaglio.sim.reference import nearest
 from intaglio.sim.steps import Steps
 from intaglio.sim.vector import lookups, turning
 
@@ -156,7 +156,7 @@ class Binder(Convolutions):
                 self.call(steps.maxpool, x, *walk, lines, change, out, **rows)
             case Upsample():
                 x = self.arrays[op.input]
-                places = (nearest(x.shape[i], op.size[i]) for i in (0, 1))
+                places = (upsampled(x.shape[i], op.size[i]) for i in (0, 1))
                 change = self.change(op.input, op.output)
                 self.call(steps.picked, x, *places, change, out, **rows)
             case Crop():

@@ -15,6 +15,7 @@ from intaglio.exchange.from_tflite.maps import Maps
 from intaglio.fixed import Rounding
 from intaglio.forms import tflite_taps
 from intaglio.ops import Interpolate, Requant, Tap, Upsample
+from intaglio.ops.choosing import is_upsampled
 from intaglio.ops.interpolation import nearest
 
 FLOAT_BITS = 15  # of a product of two weights with which sums of bytes are exact in float32
@@ -42,10 +43,7 @@ class Resizing(Maps):
         read = [[place for place, _, _ in taps] for taps in (op.rows, op.columns)]
         if read == [list(range(side)) for side in sides]:
             return op.input
-        if all(
-            len(found) >= side and found == [i * side // len(found) for i in range(len(found))]
-            for found, side in zip(read, sides, strict=True)
-        ):
+        if all(map(is_upsampled, read, sides)):
             return self.add(
                 Upsample(output=op.output, input=op.input, size=op.size, origin=op.origin), made
             )

@@ -46,8 +46,9 @@ from intaglio.ops import (
     Windowed,
     rounding_of,
 )
+from intaglio.ops.choosing import upsampled
 from intaglio.program import Program
-from intaglio.sim.reference import narrowed, nearest, saturates
+from intaglio.sim.reference import narrowed, saturates
 
 INT32_MAX = (1 << 31) - 1
 
@@ -361,7 +362,7 @@ class Writer:
             )
             return
         rows, columns = (
-            graph.constant(f"{out}.{which}", nearest(o, n), np.int64)
+            graph.constant(f"{out}.{which}", upsampled(o, n), np.int64)
             for which, o, n in zip(("rows", "columns"), x.shape[1:], op.size, strict=True)
         )
         tall = graph.node("Gather", [op.input, rows], f"{out}.tall", axis=2)

@@ -41,6 +41,7 @@ from intaglio.ops import (
     Upsample,
     rounding_of,
 )
+from intaglio.ops.choosing import is_upsampled
 from intaglio.program import Program
 
 
@@ -278,8 +279,7 @@ class Writer(Resizing):
         x, y = self.source(op, op.input), self.made(op)
         _, h, w, _ = self.graph.shape(x.number)
         for old, new in zip((h, w), op.size, strict=True):
-            places = nearest_places(old, new, aligned=False, half=False)
-            if not np.array_equal(places, np.arange(new) * old // new):
+            if not is_upsampled(nearest_places(old, new, aligned=False, half=False), old):
                 raise op.refuse(
                     "its places must be those that float32 finds in TFLite; use a whole factor."
                 )

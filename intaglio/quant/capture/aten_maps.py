@@ -13,6 +13,7 @@ import torch
 
 from intaglio import ops
 from intaglio.ops import Padding, Pair, Select, Tap
+from intaglio.ops.choosing import is_upsampled
 from intaglio.ops.interpolation import align_corners, between, half_pixel, nearest
 from intaglio.quant.capture.graph import (
     Concat,
@@ -149,15 +150,13 @@ def upsample(site: Site) -> Value:
     (_, h, w), (_, oh, ow) = x.shape, site.shape()
     ramp = torch.arange(h * w, dtype=torch.float64).reshape(1, 1, h, w)
     rest: tuple[Any, ...] = tuple(site.args.values())[1:]
-    read = site.target(ramp, *rest)[0, 0].long()
+    read = site.target(ramp, *rest)[0, 0].long().numpy()
     rows, columns = read[:, 0] // w, read[0] % w
-    plain = torch.equal(rows, torch.arange(oh) * h // oh)
-    if oh >= h and ow >= w and plain and torch.equal(columns, torch.arange(ow) * w // ow):
+    if is_upsampled(rows, h) and is_upsampled(columns, w):
         return Upsample(
             output=site.output, origin=site.origin, shape=(x.shape[0], oh, ow), input=x.name
         )
-    taps = (nearest(places.numpy()) for places in (rows, columns))
-    op = ops.Interpolate(output=site.output, input="", rows=next(taps), columns=next(taps))
+    op = ops.Interpolate(output=site.output, input="", rows=nearest(rows), columns=nearest(columns))
     return site.chosen(x, [op])
 
 
