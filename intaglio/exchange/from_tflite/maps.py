@@ -143,13 +143,7 @@ class Maps(Layers):
     def rescaled(self, op: Operator, product: str, tensors: tuple[Flat, Flat, Flat]) -> str:
         """The Requant of a product, whose factor LiteRT computes in float32."""
         a, b, made = tensors
-        m, s = self.multiplier(op, tflite_product(a.scale, b.scale, made.scale))
-        reach = self.builder.tensors[product]
-        if max(-reach.lo, reach.hi) << max(0, 31 - s) >= 1 << 31:
-            raise op.refuse(
-                "its products must fit into 32 bits before they are rescaled, as they must in"
-                " TFLite; convert the model anew."
-            )
+        m, s = self.of_product(op, product, tflite_product(a.scale, b.scale, made.scale))
         lo, hi = self.ends(op, made)
         name = self.unique(made.name)
         requant = Requant(
@@ -158,6 +152,17 @@ class Maps(Layers):
             bias=self.builder.constant(f"{name}.b", [0]), offset=made.zero,
         )  # fmt: skip
         return self.add(requant, made)
+
+    def of_product(self, op: Operator, product: str, factor: float) -> tuple[int, int]:
+        """(M, S) of a product's factor."""
+        m, s = self.multiplier(op, factor)
+        reach = self.builder.tensors[product]
+        if max(-reach.lo, reach.hi) << max(0, 31 - s) >= 1 << 31:
+            raise op.refuse(
+                "its products must fit into 32 bits before they are rescaled, as they must in"
+                " TFLite; convert the model anew."
+            )
+        return m, s
 
     # --- pools ---
 

@@ -22,7 +22,7 @@ from intaglio.exchange.from_tflite.choosing import Choosing
 from intaglio.exchange.from_tflite.flat import Array, Flat, Operator
 from intaglio.exchange.from_tflite.resizing import Taps, step
 from intaglio.fixed import IntType, Rounding, preset
-from intaglio.forms import Real, tflite_product, xnnpack_factors
+from intaglio.forms import Real, xnnpack_factors
 from intaglio.multiplier import float32_parts, short
 from intaglio.ops import Add, Interpolate, Lookup, Requant, SumPool2d
 
@@ -103,18 +103,9 @@ class Xnnpack(Choosing):
         )  # fmt: skip
         return Held(self.add(result, made), a.view)
 
-    def rescaled(self, op: Operator, product: str, tensors: tuple[Flat, Flat, Flat]) -> str:
-        """The Requant of a product, in float32."""
-        a, b, made = tensors
-        m, s = float32_parts(Fraction(tflite_product(a.scale, b.scale, made.scale)))
-        lo, hi = self.ends(op, made)
-        name = self.unique(made.name)
-        requant = Requant(
-            output=name, input=product, origin=made.name, lo=lo, hi=hi, shift=(s,),
-            multiplier=self.builder.constant(f"{name}.m", [m]),
-            bias=self.builder.constant(f"{name}.b", [0]), offset=made.zero,
-        )  # fmt: skip
-        return self.add(requant, made)
+    def of_product(self, op: Operator, product: str, factor: float) -> tuple[int, int]:
+        """As it is in float32."""
+        return float32_parts(Fraction(factor))
 
     def term(self, name: str, x: str, table: Array) -> str:
         """A function of a code."""
