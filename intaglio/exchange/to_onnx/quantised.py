@@ -281,15 +281,39 @@ class QuantisedWriter(Writer):
 
     def multiplied(self, op: Add, product: Multiply, ratio: np.float32, zero: int) -> None:
         """QLinearMul, or Mul between Q and DQ."""
-        graph, out, program = self.graph, op.output, self.program
-        y_type = self.output_type(replace(op, offset=zero))
-        if max(program.tensors[n].type.bits for n in product.inputs) > 8:
+        op = replace(op, offset=zero)
+        self.check_pair(op, product.inputs)
+        operands = (product.a, ratio, product.zero_a), (product.b, 1, product.zero_b)
+        self.paired(op, "Mul", operands, zero)
+
+    # --- Add ---
+
+    def sum(self, op: Add) -> None:
+        if (found := self.product_of(op)) is not None:
+            self.multiplied(op, *found)
+            return
+        self.check_pair(op, op.inputs)
+        sa, sb, za, zb, zc = self.operands(op)
+        self.paired(op, "Add", ((op.a, sa, za), (op.b, sb, zb)), zc)
+
+    def check_pair(self, op: Add, names: Sequence[str]) -> None:
+        """Result and operands must be codes of at most 8 bits."""
+        self.output_type(op)
+        if max(self.program.tensors[n].type.bits for n in names) > 8:
             raise self.refuse(op, "its operands must have at most 8 bits")
+
+    def paired(
+        self, op: Add, kind: str, operands: Sequence[tuple[str, Any, int]], zero: int
+    ) -> None:
+        """QLinearAdd or QLinearMul of two tensors by their scales and zero points, to a result of
+        scale 1; or Add or Mul between Q and DQ."""
+        graph, out = self.graph, op.output
+        y_type = self.output_type(op)
         moved, inputs = (128 if y_type == np.uint8 else -128), []
-        for n, name, point in (("a", product.a, product.zero_a), ("b", product.b, product.zero_b)):
-            other = storage(program.tensors[name].type) != y_type
+        for n, (name, factor, point) in zip("ab", operands, strict=True):
+            other = storage(self.program.tensors[name].type) != y_type
             source = self.move(name, moved, y_type, f"{out}.{n}_moved") if other else name
-            step = graph.constant(f"{out}.{n}_scale", ratio if n == "a" else 1, np.float32)
+            step = graph.constant(f"{out}.{n}_scale", factor, np.float32)
             start = graph.constant(f"{out}.{n}_zero", point + moved * other, y_type)
             inputs.append([source, step, start])
         scale = graph.constant(f"{out}.scale", 1, np.float32)
@@ -299,43 +323,10 @@ class QuantisedWriter(Writer):
         made = f"{out}.whole" if clip else out
         if self.qdq:
             reals = [self.dequantised(i, f"{out}.{n}") for n, i in zip("ab", inputs, strict=True)]
-            y = graph.node("Mul", reals, f"{out}.real")
+            y = graph.node(kind, reals, f"{out}.real")
             graph.node("QuantizeLinear", [y, scale, end], made)
         else:
-            graph.node("QLinearMul", [*inputs[0], *inputs[1], scale, end], made, MICROSOFT)
-        if clip:
-            self.clip(made, op, y_type)
-
-    # --- Add ---
-
-    def sum(self, op: Add) -> None:
-        if (found := self.product_of(op)) is not None:
-            self.multiplied(op, *found)
-            return
-        graph, out = self.graph, op.output
-        y_type = self.output_type(op)
-        if max(self.program.tensors[n].type.bits for n in op.inputs) > 8:
-            raise self.refuse(op, "its operands must have at most 8 bits")
-        sa, sb, za, zb, zc = self.operands(op)
-        inputs = []
-        for n, name, factor, point in (("a", op.a, sa, za), ("b", op.b, sb, zb)):
-            kind = storage(self.program.tensors[name].type)
-            moved = 0 if kind == y_type else 128 if y_type == np.uint8 else -128
-            source = self.move(name, moved, y_type, f"{out}.{n}_moved") if moved else name
-            step = graph.constant(f"{out}.{n}_scale", factor, np.float32)
-            zero = graph.constant(f"{out}.{n}_zero", point + moved, y_type)
-            inputs.append([source, step, zero])
-        scale = graph.constant(f"{out}.scale", 1, np.float32)
-        zero = graph.constant(f"{out}.zero", zc, y_type)
-        whole = IntType(8, y_type == np.int8)
-        clip = (op.lo, op.hi) != (whole.lo, whole.hi)
-        made = f"{out}.whole" if clip else out
-        if self.qdq:
-            reals = [self.dequantised(i, f"{out}.{n}") for n, i in zip("ab", inputs, strict=True)]
-            y = graph.node("Add", reals, f"{out}.real")
-            graph.node("QuantizeLinear", [y, scale, zero], made)
-        else:
-            graph.node("QLinearAdd", [*inputs[0], *inputs[1], scale, zero], made, MICROSOFT)
+            graph.node(f"QLinear{kind}", [*inputs[0], *inputs[1], scale, end], made, MICROSOFT)
         if clip:
             self.clip(made, op, y_type)
 
