@@ -14,6 +14,7 @@ from models import Mixed, Modules, Pyramid, conv_norm, networks, pixels, trained
 from torch import nn
 
 from intaglio import ops
+from intaglio.errors import ModelError
 from intaglio.fixed import preset
 from intaglio.quant import QuantConfig, quantize
 from intaglio.quant.adjust.equalize import (
@@ -371,3 +372,7 @@ def test_tables_become_one_for_each_channel_where_asked_for() -> None:
     config = QuantConfig(wbits=8, abits=8, equalize=True, equalize_tables=True)
     program = quantize(model, images, config).program
     assert [program.constants[op.table].array.ndim for op in program.of_kind(ops.Lookup)] == [2, 2]
+    made = program.meta["quantisation"]
+    assert (made["equalize_tables"], made["table_bits"]) == (True, 8)
+    with pytest.raises(ModelError, match=r"^equalize_tables must come with equalize=True, which"):
+        QuantConfig(equalize_tables=True)

@@ -191,6 +191,9 @@ class QuantConfig:
         if not 50 < self.percentile <= 100:
             raise ModelError(f"percentile must be above 50 and at most 100, not {self.percentile}.")
 
+        if self.equalize_tables and not self.equalize:
+            raise ModelError("equalize_tables must come with equalize=True, which it extends.")
+
     @property
     def predictor_wbits(self) -> int:
         """Bits of the weights that make the final maps."""
