@@ -66,6 +66,14 @@ def multiply_add(
     return builder.add(total, builder.call(call, (codes, weights)))
 
 
+def fetch(builder: ir.IRBuilder, address: Any) -> None:
+    """Ask for what lies there to be in the second cache."""
+    pointer = at(builder, address, BYTE)
+    kind = ir.FunctionType(ir.VoidType(), (pointer.type, INT, INT, INT))
+    call = builder.module.declare_intrinsic("llvm.prefetch.p0", fnty=kind)
+    builder.call(call, (pointer, INT(0), INT(2), INT(1)))
+
+
 def make_block(unit: Unit, operand: Operand, registers: int) -> Pointer:
     """The function that computes a block of `unit.pixels` pixels by `registers` registers of
     channels; all its arguments are int64, addresses and counts:
@@ -134,6 +142,7 @@ def write_sums(
         for place in places:
             builder.store(begin, place)
         sums.append(places)
+    ahead = builder.mul(builder.mul(pieces, quads), number(size))
     with cgutils.for_range(builder, pieces) as outer:
         offset = load(builder.add(offsets, builder.shl(outer.index, number(3))), LONG, 8)
         row = builder.mul(outer.index, quads)
@@ -145,6 +154,8 @@ def write_sums(
                 load(builder.add(w, builder.mul(block, number(r))), factors, 1)
                 for r in range(registers)
             ]
+            for r in range(registers):
+                fetch(builder, builder.add(builder.add(w, ahead), builder.mul(block, number(r))))
             for i, pixel in enumerate(pixels):
                 word = load(builder.add(pixel, place), INT, 1)
                 undefined = ir.Constant(sums_type, ir.Undefined)

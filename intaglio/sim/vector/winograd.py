@@ -47,8 +47,8 @@ def shares(form: Form, count: int, cin: int, cout: int, workers: int) -> Shares:
 
 
 def pack(weight: Ints, unit: Unit, form: Form) -> NDArray[np.int8 | np.int16]:
-    """G w G^T of weights (Cout, Cin, 3, 3) as (points, Cout / lanes, Cin / each, lanes, each),
-    padded by 0: each = 4 bytes or 2 words."""
+    """G w G^T of weights (Cout, Cin, 3, 3) as (Cout / lanes, points, Cin / each, lanes, each),
+    padded by 0: each = 4 bytes or 2 words. A point's weights lie before the next one's."""
     cout, cin = weight.shape[:2]
     each = 4 // form.each
     blocks, groups = -(-cout // unit.lanes), -(-cin // each)
@@ -56,7 +56,7 @@ def pack(weight: Ints, unit: Unit, form: Form) -> NDArray[np.int8 | np.int16]:
     for first, made in form.in_parts(weight):
         points[:, first : first + made.shape[1], :cin] = made
     split = points.reshape(form.points, blocks, unit.lanes, groups, each)
-    return np.ascontiguousarray(split.transpose(0, 1, 3, 2, 4))
+    return np.ascontiguousarray(split.transpose(1, 0, 3, 2, 4))
 
 
 def begins(weight: Ints, form: Form, span: int, lanes: int) -> NDArray[np.int32]:
@@ -130,7 +130,7 @@ def multiply(
     places: Any, products: Any,
 ) -> None:  # fmt: skip
     """The products of a chunk's points for `outs` channels from g on."""
-    blocks, steps, lanes = weight.shape[1:4]
+    count_points, steps, lanes = weight.shape[1:4]
     pitch = padded(cin, 4 * lanes // work.each) * work.each
     step = steps * lanes * 4
     for t in range(places.size - 1):  # tiles, and one distance of nothing
@@ -138,16 +138,17 @@ def multiply(
     places[places.size - 1] = 0
     at_tiles, at_point = places.ctypes.data, places.ctypes.data + (places.size - 1) * 8
     m, m_row = products.ctypes.data, products.strides[0]
-    for p in range(weight.shape[0]):
+    for p in range(count_points):
         for c in range(0, outs, 2 * lanes):
-            w = weight.ctypes.data + (p * blocks + (g + c) // lanes) * step
+            w = weight.ctypes.data + ((g + c) // lanes * count_points + p) * step
             start = begins.ctypes.data + p * begins.strides[0] + (g + c) * 4
             block = work.two if c + lanes < outs else work.one
             for t in range(0, count, work.pixels):
                 to = m + p * m_row + (t * GROUP + c) * 4
                 call_block(
                     block,
-                    (at_tiles + t * 8, at_point, 1, steps, w, step, start, to, GROUP * 4),
+                    (at_tiles + t * 8, at_point, 1, steps, w, count_points * step, start, to,
+                     GROUP * 4),
                 )
         for t in range(places.size - 1):
             places[t] += points.strides[0]
