@@ -120,15 +120,16 @@ class Problem:
         """Of each convolution in turn a candidate that takes at most `cycles`, so that all take the
         least part of the target, and then those of shared engines; None when the budget is too
         small for that."""
-        offers = {m.blocks: [c for c in m.candidates if c.folding.cycles <= cycles]
-                  for m in self._engines}  # fmt: skip
-        return self._chosen(offers, priced=True)
+        return self._chosen(self._offers(cycles), priced=True)
 
     def possible(self, cycles: int) -> bool:
-        """Whether there are such. Those of which another takes less of everything are left out,
-        and the first that fit will do."""
-        offers = {m.blocks: m.frugal(cycles) for m in self._engines}
-        return self._chosen(offers, priced=False) is not None
+        """Whether there are such: the first that fit will do."""
+        return self._chosen(self._offers(cycles), priced=False) is not None
+
+    def _offers(self, cycles: int) -> dict[tuple[int, ...], list[Candidate]]:
+        """By blocks, those that take at most `cycles`, but where another takes as little of
+        everything: the cheapest are among them."""
+        return {m.blocks: m.frugal(cycles) for m in self._engines}
 
     @property
     def _engines(self) -> tuple[Merge, ...]:
