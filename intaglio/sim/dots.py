@@ -67,7 +67,7 @@ def multiply_add(
 
 
 def fetch(builder: ir.IRBuilder, address: Any) -> None:
-    """Ask for what lies there to be in the second cache."""
+    """Ask for what lies there to be in the second cache; nothing happens where nothing lies."""
     pointer = at(builder, address, BYTE)
     kind = ir.FunctionType(ir.VoidType(), (pointer.type, INT, INT, INT))
     call = builder.module.declare_intrinsic("llvm.prefetch.p0", fnty=kind)
@@ -111,9 +111,10 @@ def write_block(
     builder: ir.IRBuilder, unit: Unit, operand: Operand, registers: int, bases: Any, offsets: Any,
     pieces: Any, quads: Any, weight: Any, block: Any, start: Any, out: Any, pitch: Any,
 ) -> None:  # fmt: skip
-    """The instructions of `make_block`'s function."""
+    """The instructions of `make_block`'s function. The weights that lie behind those of the block
+    are fetched meanwhile: those of a transform's next point, too many for the caches nearby."""
     given = (bases, offsets, pieces, quads, weight, block, start)
-    sums = write_sums(builder, unit, operand, registers, unit.pixels, *given)
+    sums = write_sums(builder, unit, operand, registers, unit.pixels, *given, ahead=True)
     size = 4 * unit.lanes  # bytes of a register
     for i in range(unit.pixels):  # whole pixels: one may overwrite what the one before has beyond
         for r in range(registers):
@@ -125,8 +126,10 @@ def write_block(
 def write_sums(
     builder: ir.IRBuilder, unit: Unit, operand: Operand, registers: int, count: int, bases: Any,
     offsets: Any, pieces: Any, quads: Any, weight: Any, block: Any, start: Any,
+    ahead: bool = False,
 ) -> list[list[Any]]:  # fmt: skip
-    """Two loops around the sums in registers: where they are, by register of channels and pixel."""
+    """Two loops around the sums in registers: where they are, by register of channels and pixel;
+    `ahead`: the weights behind these are fetched."""
     sums_type, factors = sums_of(unit), operand_of(unit, operand)
     size = 4 * unit.lanes
     zeros = ir.Constant(ir.VectorType(INT, unit.lanes), [0] * unit.lanes)
@@ -142,7 +145,7 @@ def write_sums(
         for place in places:
             builder.store(begin, place)
         sums.append(places)
-    ahead = builder.mul(builder.mul(pieces, quads), number(size))
+    behind = builder.mul(builder.mul(pieces, quads), number(size))
     with cgutils.for_range(builder, pieces) as outer:
         offset = load(builder.add(offsets, builder.shl(outer.index, number(3))), LONG, 8)
         row = builder.mul(outer.index, quads)
@@ -154,8 +157,8 @@ def write_sums(
                 load(builder.add(w, builder.mul(block, number(r))), factors, 1)
                 for r in range(registers)
             ]
-            for r in range(registers):
-                fetch(builder, builder.add(builder.add(w, ahead), builder.mul(block, number(r))))
+            for r in range(registers if ahead else 0):
+                fetch(builder, builder.add(builder.add(w, behind), builder.mul(block, number(r))))
             for i, pixel in enumerate(pixels):
                 word = load(builder.add(pixel, place), INT, 1)
                 undefined = ir.Constant(sums_type, ir.Undefined)
