@@ -318,12 +318,13 @@ HEADER = f"""# ResNet8 beside other generators
 convolution to 16 channels, three residual stacks of 16, 32 and 64 channels, the average over the
 map, ten logits; 12.5 million multiplications a frame. "random" weights are ours, quantised in
 intaglio's arithmetic; "trained" is the benchmark's own `pretrainedResnet_quant.tflite`
-(mlcommons/tiny, `--file`), in that file's integers, LiteRT's reference kernels to the bit.
+(mlcommons/tiny, `--file`), in that file's integers, LiteRT's reference kernels to the bit; for
+`ecp5-85k` with `--lanes 48`, since nextpnr did not end within an hour on the design of 140.
 {ABSENT} is what was not found or not run.
 """
 NOTES = f"""
 The foldings are the fastest with at most about as many multiplications a cycle as the device has
-hard multipliers, unless a row shows more; which of them take one is the synthesis' choice.
+hard multipliers, unless a row shows others; which of them take one is the synthesis' choice.
 LUTs (4 inputs for ECP5, 6 for the Zynq 7020), DSPs and block RAMs (18 kbit for ECP5, 36 kbit for
 the Zynq) are counted by yosys in the synthesised netlist (`synth_ecp5`, of the design behind its
 link of bytes; `synth_xilinx`, of the design alone) or, where that was not run, estimated by
