@@ -319,7 +319,7 @@ convolution to 16 channels, three residual stacks of 16, 32 and 64 channels, the
 map, ten logits; 12.5 million multiplications a frame. "random" weights are ours, quantised in
 intaglio's arithmetic; "trained" is the benchmark's own `pretrainedResnet_quant.tflite`
 (mlcommons/tiny, `--file`), in that file's integers, LiteRT's reference kernels to the bit; for
-`ecp5-85k` with `--lanes 48`, since nextpnr did not end within an hour on the design of 140.
+`ecp5-85k` with `--lanes 48`, since with 80 nextpnr had not routed the design in 39 minutes.
 {ABSENT} is what was not found or not run.
 """
 NOTES = f"""

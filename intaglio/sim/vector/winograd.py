@@ -147,8 +147,17 @@ def multiply(
                 to = m + p * m_row + (t * GROUP + c) * 4
                 call_block(
                     block,
-                    (at_tiles + t * 8, at_point, 1, steps, w, count_points * step, start, to,
-                     GROUP * 4),
+                    (
+                        at_tiles + t * 8,
+                        at_point,
+                        1,
+                        steps,
+                        w,
+                        count_points * step,
+                        start,
+                        to,
+                        GROUP * 4,
+                    ),
                 )
         for t in range(places.size - 1):
             places[t] += points.strides[0]
