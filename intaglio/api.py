@@ -399,8 +399,9 @@ def evaluate(
     if predict is None and engine == "sim" and pool is HERE and isinstance(model, Program):
         # Pictures and boxes are Python's work, in which threads would wait for each other.
         pool = Copies(most(threads))
-        predict = predictor(model, engine, 1)
-        predict(np.zeros((1, *model.inputs[0].shape), np.uint8))  # compiled once, not by each
+        with data.checking(data.ids[:limit], pool):
+            predict = predictor(model, engine, 1)
+            predict(np.zeros((1, *model.inputs[0].shape), np.uint8))  # compiled once, not by each
     alone = None if isinstance(model, Program) else threads_of(model, channels, size, threads)
     with torch_threads(alone):
         return run(

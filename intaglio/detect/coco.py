@@ -4,21 +4,27 @@ import contextlib
 import io
 import os.path
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pycocotools.coco import COCO
 
 from intaglio.detect.annotations import read_annotations
 from intaglio.detect.decode import Detections
 from intaglio.detect.pictures import Header, header, tell
 from intaglio.errors import DataError, DataWarning
+from intaglio.system.copies import Copies, meanwhile
 from intaglio.system.spread import HERE, Pool
 
+if TYPE_CHECKING:
+    from pycocotools.coco import COCO
+
 AT_ONCE = 64  # files that a worker opens
+AHEAD = 4096  # files that are opened while something else is done
 SLACK = 1.0  # pixels by which rounding carries boxes over an edge
 
 
@@ -36,10 +42,12 @@ class CocoData:
         document = read_annotations(self.path)
         if not self.folder.is_dir():
             raise DataError(f"{self.folder} must be the folder of the images of {self.path}")
-        self.coco = COCO()
-        self.coco.dataset = {"info": {}, **document}
-        with contextlib.redirect_stdout(io.StringIO()):
-            self.coco.createIndex()
+        self._document = document
+        self._images = {image["id"]: image for image in document["images"]}
+        self._annotations: dict[int, list[Any]] = {i: [] for i in self._images}
+        for annotation in document["annotations"]:
+            self._annotations[annotation["image_id"]].append(annotation)
+        self._files: dict[int, Path] = {}
         self.ids: list[int] = [image["id"] for image in document["images"]]
         categories = sorted(document["categories"], key=lambda category: category["id"])
         self.names = tuple(str(category["name"]) for category in categories)
@@ -54,10 +62,32 @@ class CocoData:
 
         A name that Windows wrote, with backslashes between its folders, is read so too.
         """
-        name = str(self.coco.imgs[image_id]["file_name"])
-        if "\\" in name and not os.path.isfile(self.folder / name):
-            name = name.replace("\\", "/")
-        return self.folder / name
+        if image_id in self._files:
+            return self._files[image_id]
+        name = str(self._images[image_id]["file_name"])
+        if "\\" in name:
+            at = self.folder / name
+            return at if os.path.isfile(at) else self.folder / name.replace("\\", "/")
+        return self._files.setdefault(image_id, self.folder / name)
+
+    def annotations(self, image_id: int) -> Sequence[Mapping[str, Any]]:
+        """All boxes of an image, as `annotations.read_annotations` has them."""
+        return self._annotations[image_id]
+
+    def plain(self, ids: Iterable[int]) -> Iterator[Mapping[str, Any]]:
+        """The boxes of several images, but for crowd regions."""
+        return (box for i in ids for box in self._annotations[i] if not box["iscrowd"])
+
+    @cached_property
+    def coco(self) -> "COCO":
+        """The set as pycocotools has it."""
+        from pycocotools.coco import COCO
+
+        made = COCO()
+        made.dataset = {"info": {}, **self._document}
+        with contextlib.redirect_stdout(io.StringIO()):
+            made.createIndex()
+        return made
 
     def check_files(self, ids: Iterable[int], pool: Pool = HERE) -> None:
         """Hold the sizes of images against their files, opened by a pool in this folder, before
@@ -68,10 +98,25 @@ class CocoData:
         beyond their picture, which stay. Raises DataError where a size is another, and as
         `pictures.header`.
         """
-        left = [i for i in ids if i not in self._checked]
+        left = self._left(ids)
+        self._hold(left, opened_by(pool, [self.file(i) for i in left]))
+
+    @contextmanager
+    def checking(self, ids: Iterable[int], pool: Copies) -> Iterator[None]:
+        """`check_files` at the end of what is inside, while a copy of this process opens the first
+        files."""
+        left = self._left(ids)
         files = [self.file(i) for i in left]
-        parts = [files[first : first + AT_ONCE] for first in range(0, len(files), AT_ONCE)]
-        found = chain.from_iterable(pool.map(headers_of, parts))
+        with meanwhile(headers_of, files[:AHEAD], jobs=pool.jobs) as found:
+            yield
+            self._hold(left, [*found(), *opened_by(pool, files[AHEAD:])])
+
+    def _left(self, ids: Iterable[int]) -> list[int]:
+        """Those whose files were not opened yet."""
+        return [i for i in ids if i not in self._checked]
+
+    def _hold(self, left: Sequence[int], found: Iterable[Header]) -> None:
+        """Sizes against files."""
         headers = dict(zip(left, found, strict=True))
         turned = [i for i, about in headers.items() if self._turn(i, about)]
         self._checked.update(headers)
@@ -82,7 +127,7 @@ class CocoData:
                 f" given as before their EXIF orientation turns them: {len(turned)} of"
                 f" {len(headers)}, {self.file(turned[0])} first."
             )
-        boxes = [(a, about.size) for i, about in headers.items() for a in self.coco.imgToAnns[i]]
+        boxes = [(a, about.size) for i, about in headers.items() for a in self._annotations[i]]
         beyond = [annotation["id"] for annotation, size in boxes if is_beyond(annotation, size)]
         if beyond:
             self._warn(
@@ -96,7 +141,7 @@ class CocoData:
 
     def _turn(self, image_id: int, about: Header) -> bool:
         """Whether boxes were of the unturned picture; now they are of the turned one."""
-        image = self.coco.imgs[image_id]
+        image = self._images[image_id]
         if "height" not in image or (image["height"], image["width"]) == about.size:
             return False
         if (image["height"], image["width"]) != about.stored:
@@ -106,7 +151,7 @@ class CocoData:
                 f" {height}, not {image['width']} and {image['height']}, or its boxes are of"
                 " another picture; correct them, or remove the two fields if the boxes are right."
             )
-        for annotation in self.coco.imgToAnns[image_id]:
+        for annotation in self._annotations[image_id]:
             annotation["bbox"] = turned_box(annotation["bbox"], about)
         image["height"], image["width"] = about.size
         return True
@@ -116,12 +161,18 @@ class CocoData:
 
         Crowd regions are left out; every score is 1.
         """
-        found = [a for a in self.coco.imgToAnns[image_id] if not a.get("iscrowd", 0)]
+        found = list(self.plain((image_id,)))
         boxes = np.array([a["bbox"] for a in found], dtype=np.float64).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         order = sorted(self.category_ids.values())
         labels = [order.index(a["category_id"]) for a in found]
         return Detections(boxes, np.ones(len(found)), np.array(labels, dtype=np.int64))
+
+
+def opened_by(pool: Pool, files: Sequence[Path]) -> Iterator[Header]:
+    """The header of each."""
+    parts = [files[first : first + AT_ONCE] for first in range(0, len(files), AT_ONCE)]
+    return chain.from_iterable(pool.map(headers_of, parts))
 
 
 def headers_of(files: Sequence[Path]) -> list[Header]:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from intaglio.detect.heads.coders import landmarks
 from intaglio.detect.heads.kinds import FORMULAS
 from intaglio.detect.heads.maps import Floats, check_maps, parts_at
-from intaglio.detect.heads.scores import scored
+from intaglio.detect.heads.scores import hopeful, scored
 from intaglio.detect.networks.spec import HeadSpec as HeadSpec
 from intaglio.detect.networks.spec import spec_of as spec_of
 
@@ -61,19 +61,16 @@ def candidates(
     """The best of a level, at most `topk` above `score_threshold`, best first: boxes (n, 4), scores
     (n,), labels (n,) and landmarks (n, points, 2)."""
     parts, formulas = parts_at(spec, maps, level), FORMULAS[spec.kind]
-    scores = scored(spec, parts, root=formulas.root)
     least = spec.score_threshold
-    likely = scores >= least if formulas.reached else scores > least
-    if spec.one_class:
-        likely &= np.arange(scores.shape[1]) == scores.argmax(axis=1)[:, None]
-    flat, keep = scores.ravel(), np.flatnonzero(likely)
-    keep = keep[np.argsort(-flat[keep], kind="stable")[: spec.topk]]
-    at, label = np.divmod(keep, len(spec.classes))
+    keep, scores = hopeful(spec, parts, root=formulas.root)
+    likely = np.flatnonzero(scores >= least if formulas.reached else scores > least)
+    likely = likely[np.argsort(-scores[likely], kind="stable")[: spec.topk]]
+    at, label = np.divmod(keep[likely], len(spec.classes))
     anchors = anchor_boxes(spec, level, *maps[spec.place(0, level)].shape[1:])[at]
     points = np.zeros((len(at), 0, 2))
     if spec.points:
         points = landmarks(spec, anchors, parts["points"][at])
-    return to_boxes(spec, level, anchors, parts["box"][at]), flat[keep], label, points
+    return to_boxes(spec, level, anchors, parts["box"][at]), scores[likely], label, points
 
 
 def level_scores(spec: HeadSpec, maps: Sequence[Floats], level: int) -> Floats:

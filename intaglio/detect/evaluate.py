@@ -13,7 +13,7 @@ from intaglio.detect.decode import Detections
 from intaglio.detect.images import batch_size
 from intaglio.detect.own import Head
 from intaglio.detect.pictures import load_fitted
-from intaglio.detect.score import Result, Scores, check_names, results, score, tell_names
+from intaglio.detect.score import Result, Scores, Scoring, check_names, tell_names
 from intaglio.detect.seen import decode_fitted
 from intaglio.errors import DataError
 from intaglio.system.copies import Copies
@@ -29,7 +29,7 @@ Predict = Callable[[NDArray[np.uint8]], Sequence[NDArray[np.floating]]]
 @dataclass(frozen=True)
 class EvalResult:
     """COCO AP (IoU 0.50:0.95), AP50 and AP75 in 0..1, over `images` images in `seconds`; all of
-    COCO's `scores`, and the `predictions` themselves as `score.results` has them."""
+    COCO's `scores`, and the `predictions` themselves as the rows of `score.Scoring`."""
 
     ap: float
     ap50: float
@@ -77,23 +77,23 @@ def evaluate(
     data.check_files(ids, pool if isinstance(pool, Copies) else HERE)
     check_names(data, ids, spec.classes)
     tell_names(data, ids, spec.classes)
-    found: list[Detections] = []
     batch = batch or batch_size(size)
     files = [data.file(i).absolute() for i in ids]  # a worker may be in another folder
     parts = [files[first : first + batch] for first in range(0, len(files), batch)]
+    scoring = Scoring(data, spec.classes)
     steps = steps or Steps()
     steps.plan(*STEPS)
     progress = progress or steps.progress
     with steps.step("images"):
-        for more in pool.map(Detector(predict, spec, size, resize, channels), parts):
-            found += more
-            progress(len(found), len(ids))
-    pairs = list(zip(ids, found, strict=True))
+        for found in pool.map(Detector(predict, spec, size, resize, channels), parts):
+            for seen in found:
+                scoring.add(ids[len(scoring.images)], seen)
+            progress(len(scoring.images), len(ids))
     with steps.step("average precision"):
-        rows = results(data, pairs, spec.classes)
-        scores = score(data, pairs, spec.classes, rows)
+        scores = scoring.scores()
     seconds = time.perf_counter() - start
-    return EvalResult(scores.ap, scores.ap50, scores.ap75, len(ids), seconds, scores, rows)
+    figures = (scores.ap, scores.ap50, scores.ap75)
+    return EvalResult(*figures, len(ids), seconds, scores, scoring.rows)
 
 
 @dataclass(frozen=True)

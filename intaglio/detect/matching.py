@@ -1,15 +1,16 @@
 """pycocotools' evaluation of boxes, with its definition and its figures to the last bit, faster.
 
 pycocotools walks every detection of every image past every box of its class for each of four ranges
-of size and ten overlaps. Few detections overlap a box by half, and few ranges differ in the boxes
-of an image: those alone are walked here, and the curves are made by NumPy.
+of size and ten overlaps, once all images are there. Few detections overlap a box by half, and few
+ranges differ in the boxes of an image: those alone are walked here, image by image as they come,
+and the curves at the end are made by NumPy.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -18,131 +19,151 @@ from pycocotools.cocoeval import COCOeval
 from pycocotools.mask import iou
 
 Bits = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Numbers = NDArray[np.int64]
+Box = dict[str, Any]  # an annotation, as `annotations.read_annotations` has it
+Near = Sequence[tuple[int, list[tuple[int, float]]]]
 CLOSE = 1 - 1e-10  # an overlap that counts as whole
 
 
 @dataclass(frozen=True)
-class Column:
-    """A class in one image: `scores` and `areas` of its detections, best first, those that an image
-    may have; its boxes; and of each detection that is `near` any, which, and by what overlap.
-    `matched` are the `matches` that are known, by which boxes are unwanted."""
+class Matched:
+    """The detections of an image, those that it may have, class by class and the best of each
+    first: category, place among those of its class, score and area. `pairs` (m, 5) are what they
+    match: range of size, threshold, detection, whether it is right and whether it does not count.
+    `boxes` (ranges, categories) are how many are to be found."""
 
-    scores: list[float]
-    areas: list[float]
-    boxes: list[dict[str, Any]]
-    near: list[tuple[int, list[tuple[int, float]]]]
-    matched: dict[tuple[bool, ...], list[tuple[int, int, int]]] = field(default_factory=dict)
+    categories: Numbers
+    ranks: Numbers
+    scores: Floats
+    areas: Floats
+    pairs: Numbers
+    boxes: Numbers
 
 
-class Evaluation(COCOeval):  # type: ignore[misc]  # without types
-    """As COCOeval for "bbox" with categories; `eval` has the same arrays."""
+class Evaluation:
+    """COCOeval for "bbox" with the categories given; `params` are pycocotools' own."""
 
-    def evaluate(self) -> None:
-        """Make ready; what COCOeval does here is done with the curves."""
-        p = self.params
-        p.imgIds, p.catIds = list(np.unique(p.imgIds)), list(np.unique(p.catIds))
-        p.maxDets = sorted(p.maxDets)
-        self._prepare()
-        self._near = dict(self._overlaps())
-        self._paramsEval = copy.deepcopy(p)
+    def __init__(self, categories: Sequence[int], most: Sequence[int] | None = None) -> None:
+        self._made = COCOeval(iouType="bbox")
+        self.params = self._made.params
+        self.params.catIds = sorted(categories)
+        self.params.maxDets = sorted(most or self.params.maxDets)
+        self._thresholds = [min(t, CLOSE) for t in self.params.iouThrs]
+        self._images: dict[int, Matched] = {}
 
-    def accumulate(self, p: Any = None) -> None:
-        """Precision at each recall, for each overlap, class, range of size and number of boxes."""
-        p = self.params
+    def add(
+        self, image: int, truth: Sequence[Box], boxes: Floats, scores: Floats, categories: Numbers
+    ) -> None:
+        """An image, once: its annotations, and its detections (n, 4), x, y, width, height."""
+        order, ranks = ranked(scores, categories, self.params.maxDets[-1])
+        boxes, scores, categories = boxes[order], scores[order], categories[order]
+        pairs: list[tuple[int, int, int, int, int]] = []
+        wanted = np.zeros((len(self.params.areaRng), len(self.params.catIds)), dtype=np.int64)
+        if truth:
+            near = list(self._near(truth, boxes, categories))
+            places = [self.params.catIds.index(box["category_id"]) for box in truth]
+            known: dict[tuple[bool, ...], list[tuple[int, int, int]]] = {}
+            for a, (least, most) in enumerate(self.params.areaRng):
+                unwanted = tuple(
+                    bool(box["iscrowd"] or box["area"] < least or box["area"] > most)
+                    for box in truth
+                )
+                for place, left in zip(places, unwanted, strict=True):
+                    wanted[a, place] += not left
+                if near and unwanted not in known:
+                    known[unwanted] = list(matches(truth, near, unwanted, self._thresholds))
+                pairs += [
+                    (a, t, n, truth[box]["id"] != 0, unwanted[box])
+                    for t, n, box in known.get(unwanted, ())
+                ]
+        areas = boxes[:, 2] * boxes[:, 3]
+        found = np.array(pairs, dtype=np.int64).reshape(-1, 5)
+        self._images[image] = Matched(categories, ranks, scores, areas, found, wanted)
+
+    def finish(self) -> Any:
+        """The COCOeval, with its arrays in `eval` and its figures in `stats`: precision at each
+        recall, for each overlap, class, range of size and number of boxes."""
+        p, images = self.params, [self._images[image] for image in sorted(self._images)]
         counts = (len(p.iouThrs), len(p.recThrs), len(p.catIds), len(p.areaRng), len(p.maxDets))
         precision, scores = -np.ones(counts), -np.ones(counts)
         recall = -np.ones((counts[0], *counts[2:]))
+        whole, wanted = joined(images), sum((one.boxes for one in images), np.zeros(1, np.int64))
         for k, category in enumerate(p.catIds):
-            columns = list(self._columns(category))
-            found = np.array([s for column in columns for s in column.scores], dtype=np.float64)
-            rank = np.array([n for column in columns for n in range(len(column.scores))], dtype=int)
+            own = np.flatnonzero(whole.categories == category)
+            found, ranks, areas = whole.scores[own], whole.ranks[own], whole.areas[own]
             order = np.argsort(-found, kind="mergesort")
-            for a, area in enumerate(p.areaRng):
-                right, ignored, boxes = self._matched(columns, area)
+            mine = whole.pairs[whole.categories[whole.pairs[:, 2]] == category]
+            for a, (least, most) in enumerate(p.areaRng):
+                boxes = int(wanted[a, k])
                 if boxes == 0:
                     continue
-                for m, most in enumerate(p.maxDets):
-                    taken = order[rank[order] < most]
+                right, ignored = np.zeros((2, counts[0], len(own)), dtype=bool)
+                _, t, n, is_right, is_ignored = mine[mine[:, 0] == a].T
+                at = t, np.searchsorted(own, n)
+                right[at], ignored[at] = is_right, is_ignored
+                ignored |= ~right & ((areas < least) | (areas > most))
+                for m, limit in enumerate(p.maxDets):
+                    taken = order[ranks[order] < limit]
                     curve = curves(
                         right[:, taken], ignored[:, taken], found[taken], boxes, p.recThrs
                     )
                     precision[:, :, k, a, m], recall[:, k, a, m], scores[:, :, k, a, m] = curve
-        self.eval = {
+        self._made.eval = {
             "params": p, "counts": list(counts), "precision": precision, "recall": recall,
             "scores": scores,
         }  # fmt: skip
+        self._made.summarize()
+        return self._made
 
-    def _overlaps(self) -> Iterator[tuple[int, list[tuple[int, float]]]]:
-        """Each detection, by its id, that is near a box of its class: which of those in its image,
-        and by what overlap. Of an image all at once: pycocotools would be asked for each class."""
-        least = min(*self.params.iouThrs, CLOSE)
-        for image in self.params.imgIds:
-            named = [
-                (category, number, box)
-                for category in self.params.catIds
-                for number, box in enumerate(self._gts.get((image, category), ()))
-            ]
-            seen = self.cocoDt.imgToAnns.get(image)
-            if not named or not seen:
-                continue
-            crowd = [int(box["iscrowd"]) for _, _, box in named]
-            overlaps = iou([one["bbox"] for one in seen], [box["bbox"] for *_, box in named], crowd)
-            found: dict[int, list[tuple[int, float]]] = {}
-            for n, k in zip(*map(np.ndarray.tolist, np.nonzero(overlaps >= least)), strict=True):
-                category, number, _ = named[k]
-                if seen[n]["category_id"] == category:
-                    found.setdefault(seen[n]["id"], []).append((number, float(overlaps[n, k])))
-            yield from found.items()
-
-    def _columns(self, category: int) -> Iterator[Column]:
-        """Of every image that has any, in order."""
-        for image in self.params.imgIds:
-            boxes, seen = self._gts.get((image, category)), self._dts.get((image, category))
-            if not boxes and not seen:
-                continue
-            seen = sorted(seen or (), key=worst_last)[: self.params.maxDets[-1]]
-            near = [(n, self._near[one["id"]]) for n, one in enumerate(seen)
-                    if one["id"] in self._near]  # fmt: skip
-            areas = [one["area"] for one in seen]
-            yield Column([one["score"] for one in seen], areas, boxes or [], near)
-
-    def _matched(self, columns: Sequence[Column], area: Sequence[float]) -> tuple[Bits, Bits, int]:
-        """For every overlap and detection, whether it has a box and whether it does not count; and
-        how many boxes there are to be found."""
-        thresholds = [min(t, CLOSE) for t in self.params.iouThrs]
-        areas = np.array([one for column in columns for one in column.areas])
-        outside = (areas < area[0]) | (areas > area[1])
-        shape = (len(thresholds), len(areas))
-        right, ignored = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
-        first = boxes = 0
-        for column in columns:
-            if column.boxes:
-                unwanted = tuple(
-                    bool(one["ignore"] or one["area"] < area[0] or one["area"] > area[1])
-                    for one in column.boxes
-                )
-                boxes += unwanted.count(False)
-                if column.near and unwanted not in column.matched:
-                    column.matched[unwanted] = list(matches(column, unwanted, thresholds))
-                for t, n, box in column.matched.get(unwanted, ()):
-                    right[t, first + n] = column.boxes[box]["id"] != 0
-                    ignored[t, first + n] = unwanted[box]
-            first += len(column.scores)
-        return right, ignored | (~right & outside), boxes
+    def _near(
+        self, truth: Sequence[Box], boxes: Floats, categories: Numbers
+    ) -> Iterator[tuple[int, list[tuple[int, float]]]]:
+        """Each detection that is near a box of its class, the lowest first: which, and by what
+        overlap."""
+        least = min(*self._thresholds, CLOSE)
+        theirs = np.array([box["category_id"] for box in truth])
+        crowd = [int(box["iscrowd"]) for box in truth]
+        if not len(boxes):
+            return
+        overlaps = iou(boxes, np.array([box["bbox"] for box in truth], dtype=np.float64), crowd)
+        found: dict[int, list[tuple[int, float]]] = {}
+        near = (overlaps >= least) & (categories[:, None] == theirs)
+        for n, box in zip(*map(np.ndarray.tolist, np.nonzero(near)), strict=True):
+            found.setdefault(n, []).append((box, float(overlaps[n, box])))
+        yield from found.items()
 
 
-def worst_last(one: dict[str, Any]) -> float:
-    """For sorting detections."""
-    return -float(one["score"])
+def ranked(scores: Floats, categories: Numbers, most: int) -> tuple[Numbers, Numbers]:
+    """Detections by category, and in each the best first, at most so many, equal ones as they come;
+    and the place of each in its category."""
+    order = np.lexsort((-scores, categories))
+    named = categories[order]
+    ranks = np.arange(len(order)) - np.searchsorted(named, named)
+    taken = ranks < most
+    return order[taken], ranks[taken]
+
+
+def joined(images: Sequence[Matched]) -> Matched:
+    """All images as one, detections numbered on."""
+    firsts = accumulate((len(one.scores) for one in images), initial=0)
+    pairs = [one.pairs + (0, 0, first, 0, 0) for one, first in zip(images, firsts, strict=False)]
+    return Matched(
+        *(
+            np.concatenate([getattr(one, name) for one in images] or [np.zeros(0)])
+            for name in ("categories", "ranks", "scores", "areas")
+        ),
+        np.concatenate(pairs or [np.zeros((0, 5), dtype=np.int64)]),
+        np.zeros(0, dtype=np.int64),
+    )
 
 
 def matches(
-    column: Column, unwanted: Sequence[bool], thresholds: Sequence[float]
+    truth: Sequence[Box], near: Near, unwanted: Sequence[bool], thresholds: Sequence[float]
 ) -> Iterator[tuple[int, int, int]]:
     """(number of the threshold, detection, box) of each detection that has one: best first, they
     take the box that they overlap most, the last of equals; one that is unwanted only where there
     is no other. A box is taken once, but for a crowd's."""
-    near = column.near
     if any(unwanted):  # they come last
         near = [(n, sorted(found, key=lambda one: unwanted[one[0]])) for n, found in near]
     for t, threshold in enumerate(thresholds):
@@ -150,7 +171,7 @@ def matches(
         for n, found in near:
             best, most = -1, threshold
             for box, overlap in found:
-                if box in taken and not column.boxes[box]["iscrowd"]:
+                if box in taken and not truth[box]["iscrowd"]:
                     continue
                 if best >= 0 and not unwanted[best] and unwanted[box]:
                     break

@@ -3,12 +3,12 @@
 import contextlib
 import io
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
 
 from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import Detections
@@ -67,7 +67,7 @@ def check_names(data: CocoData, ids: Sequence[int], classes: Sequence[str]) -> N
             f"({', '.join(classes[:3])}, ...), not be {', '.join(data.names[:3])}, ...; rename the"
             " classes of one of the two."
         )
-    if not any(len(data.truth(i).labels) for i in ids):
+    if not any(data.plain(ids)):
         raise DataError(
             f"{data.path} must have at least one box in the {len(ids)} images evaluated, not 0;"
             " take more images."
@@ -77,8 +77,8 @@ def check_names(data: CocoData, ids: Sequence[int], classes: Sequence[str]) -> N
 def tell_names(data: CocoData, ids: Sequence[int], classes: Sequence[str]) -> None:
     """Warn of categories with boxes in the images `ids` that are no class, and of classes that are
     no category."""
-    labels = {int(label) for i in ids for label in data.truth(i).labels}
-    shown = [data.names[label] for label in sorted(labels)]
+    used = {box["category_id"] for box in data.plain(ids)}
+    shown = [name for name in data.names if data.category_ids[name] in used]
     missed = [name for name in shown if name not in classes]
     unused = [name for name in classes if name not in (*data.names, *NOTHING)]
     for names, known, what in (
@@ -90,66 +90,67 @@ def tell_names(data: CocoData, ids: Sequence[int], classes: Sequence[str]) -> No
             warnings.warn(text, DataWarning, stacklevel=3)
 
 
-def results(data: CocoData, found: Found, classes: Sequence[str]) -> list[Result]:
-    """The detections in COCO's format: `image_id`, `category_id`, `bbox` (x, y, width, height in
-    the picture's own pixels) and `score`. Those of classes that are no category are left out."""
-    ids = [data.category_ids.get(name) for name in classes]
-    return [
-        {
-            "image_id": image_id,
-            "category_id": ids[label],
-            "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
-            "score": score,
-        }
-        for image_id, seen in found
-        for box, score, label in zip(
-            seen.boxes.tolist(), seen.scores.tolist(), seen.labels.tolist(), strict=True
-        )
-        if ids[label] is not None
-    ]
+class Scoring:
+    """The detections of images as they come: `rows` have them in COCO's format, and at the end
+    there are the figures.
 
-
-def score(
-    data: CocoData, found: Found, classes: Sequence[str], rows: list[Result] | None = None
-) -> Scores:
-    """The figures over the images listed; `rows` are the `results` of the same, where they are
-    known.
-
-    `found` pairs an image id with the detections in that image's own pixels; `classes` names their
-    labels. Categories that the detector lacks count as missed; crowd regions count neither for nor
-    against. Raises DataError as `check_names`.
+    A row has `image_id`, `category_id`, `bbox` (x, y, width, height in the picture's own pixels)
+    and `score`; `classes` names the detector's labels. Detections of classes that are no category
+    are left out, and categories that the detector lacks count as missed; crowd regions count
+    neither for nor against.
     """
-    images = [image_id for image_id, _ in found]
-    check_names(data, images, classes)
-    rows = [dict(row) for row in rows or results(data, found, classes)]  # they are added to
-    with contextlib.redirect_stdout(io.StringIO()):
-        seen = data.coco.loadRes(rows) if rows else without_boxes(data.coco)
-        evaluation = Evaluation(data.coco, seen, "bbox")
-        evaluation.params.imgIds = images
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    values = [None if value < 0 else float(value) for value in evaluation.stats]
-    return Scores(
-        dict(zip(FIGURES, values, strict=True)), tuple(by_class(data, images, evaluation))
-    )
+
+    def __init__(self, data: CocoData, classes: Sequence[str]) -> None:
+        self.data = data
+        self.images: list[int] = []
+        self.rows: list[Result] = []
+        self._known = np.array([name in data.category_ids for name in classes], dtype=np.bool_)
+        numbers = [data.category_ids.get(name, 0) for name in classes]
+        self._categories = np.array(numbers, dtype=np.int64)
+        self._evaluation = Evaluation(list(data.category_ids.values()))
+
+    def add(self, image_id: int, seen: Detections) -> None:
+        """An image that was not there yet, with what was found, in its own pixels."""
+        kept = self._known[seen.labels]
+        boxes = np.array(seen.boxes[kept], dtype=np.float64)
+        boxes[:, 2:] -= boxes[:, :2]
+        scores, categories = seen.scores[kept], self._categories[seen.labels[kept]]
+        self.images.append(image_id)
+        self.rows += [
+            {"image_id": image_id, "category_id": category, "bbox": box, "score": score}
+            for box, score, category in zip(
+                boxes.tolist(), scores.tolist(), categories.tolist(), strict=True
+            )
+        ]
+        truth = self.data.annotations(image_id)
+        self._evaluation.add(image_id, truth, boxes, scores, categories)
+
+    def scores(self) -> Scores:
+        """Over the images that were added."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation = self._evaluation.finish()
+        values = [None if value < 0 else float(value) for value in evaluation.stats]
+        classes = tuple(by_class(self.data, self.images, evaluation))
+        return Scores(dict(zip(FIGURES, values, strict=True)), classes)
 
 
-def without_boxes(truth: Any) -> Any:
-    """A set of results with none; `loadRes` takes no empty list."""
-    made = COCO()
-    made.dataset = {k: truth.dataset[k] for k in ("images", "categories")} | {"annotations": []}
-    made.createIndex()
-    return made
+def score(data: CocoData, found: Found, classes: Sequence[str]) -> Scores:
+    """The figures over the images listed, of `Scoring`. `found` pairs an image id with the
+    detections in that image's own pixels. Raises DataError as `check_names`."""
+    check_names(data, [image_id for image_id, _ in found], classes)
+    scoring = Scoring(data, classes)
+    for image_id, seen in found:
+        scoring.add(image_id, seen)
+    return scoring.scores()
 
 
 def by_class(data: CocoData, images: Sequence[int], evaluation: Any) -> Iterator[ClassScore]:
     """Each category, in the order of `data.names`."""
-    labels = [data.truth(i).labels for i in images]
-    counts = np.bincount(np.concatenate(labels).astype(np.int64), minlength=len(data.names))
-    numbers = list(evaluation.params.catIds)
-    for name, boxes in zip(data.names, counts.tolist(), strict=True):
-        k = numbers.index(data.category_ids[name])
+    boxes = Counter(box["category_id"] for box in data.plain(images))
+    numbers = evaluation.params.catIds
+    for name in data.names:
+        number = data.category_ids[name]
+        k = numbers.index(number)
         precision = evaluation.eval["precision"][:, :, k, 0, -1]  # any size, 100 boxes an image
         known = precision[precision >= 0]
-        yield ClassScore(name, boxes, float(known.mean()) if known.size else None)
+        yield ClassScore(name, boxes[number], float(known.mean()) if known.size else None)

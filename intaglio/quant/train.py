@@ -121,7 +121,7 @@ class Pictures(Dataset[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]):
         self.channels = channels
         position = {name: k for k, name in enumerate(classes)}
         self.labels = np.array([position.get(name, -1) for name in data.names], np.int64)
-        self.most = max([1, *(len(found) for found in data.coco.imgToAnns.values())])
+        self.most = max([1, *(len(data.annotations(i)) for i in data.ids)])
         self.keep = len(data) * channels * size[0] * size[1] <= KEPT_BYTES
         self.read: dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
 

@@ -88,10 +88,12 @@ def received(end: Connection) -> tuple[bool, tuple[Any, ...]]:
 
 
 @contextmanager
-def meanwhile(work: Callable[[Part], Found], part: Part) -> Iterator[Callable[[], Found]]:
-    """What `work` makes of a part, by a copy of this process while this one does what is inside.
-    The function yielded waits for it."""
-    with copies(1, work, (part,)) as ends:
+def meanwhile(
+    work: Callable[[Part], Found], part: Part, jobs: int = 2
+) -> Iterator[Callable[[], Found]]:
+    """What `work` makes of a part, by a copy of this process while this one does what is inside,
+    where there may be as many as two. The function yielded waits for it."""
+    with copies(1 if jobs > 1 else 0, work, (part,)) as ends:
         for end in ends:
             with suppress(OSError):  # that it does not answer is noticed
                 end.send(0)

@@ -20,7 +20,7 @@ from intaglio.detect.evaluate import evaluate
 from intaglio.detect.networks.spec import NOTHING
 from intaglio.detect.pictures import LETTERBOX_GREY, load_image
 from intaglio.detect.scenes import CLASSES, digits, make_scene, write_scenes
-from intaglio.detect.score import FIGURES, Scores, results, score, tell_names
+from intaglio.detect.score import FIGURES, Scores, Scoring, score, tell_names
 from intaglio.errors import DataError, DataWarning
 
 
@@ -219,8 +219,12 @@ def test_every_category_has_its_own_figure(data: CocoData) -> None:
         found.append((i, Detections(moved, rng.random(len(moved)), truth.labels)))
     scores = score(data, found, data.names)
     assert tuple(scores.figures) == FIGURES
+    scoring = Scoring(data, data.names)
+    for image_id, boxes in found:
+        scoring.add(image_id, boxes)
+    assert scoring.scores() == scores
     with contextlib.redirect_stdout(io.StringIO()):
-        seen = data.coco.loadRes(results(data, found, data.names))
+        seen = data.coco.loadRes(scoring.rows)
         for each in scores.classes:
             one = COCOeval(data.coco, seen, "bbox")
             one.params.catIds = [data.category_ids[each.name]]
