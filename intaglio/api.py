@@ -367,6 +367,7 @@ def evaluate(
     steps: Steps | None = None,
     threads: int | None = None,
     head: Head | None = None,
+    take: Callable[[Sequence[Mapping[str, Any]]], None] | None = None,
 ) -> EvalResult:
     """mAP (pycocotools) of a Program or a torch detector on a COCO data set.
 
@@ -378,6 +379,7 @@ def evaluate(
     limit    the first images alone; `size` (H, W) and `resize` say how pictures are read.
     threads  of the simulator or of torch; by default as many as `system.threads` gives.
     head     what the outputs mean, as in `quantize`; by default what the model says.
+    take     is given the predictions of each batch as they come, in COCO's format and in order.
 
     Boxes are decoded in float from the outputs' real values. Raises ModelError and DataError.
     """
@@ -415,6 +417,7 @@ def evaluate(
             pool=pool,
             progress=progress,
             steps=steps,
+            take=take,
         )
 
 

@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 
 from intaglio.api import Engine, compare_with_simulator, evaluate, predictor
 from intaglio.codegen.folder.manifest import is_build, made_since
-from intaglio.detect import zoo
 from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import Detections, decode
 from intaglio.detect.draw import draw, sheet
 from intaglio.detect.images import stack
-from intaglio.detect.scenes import is_scenes
+from intaglio.detect.scenes import DATA, IMAGES, is_scenes, write_calibration, write_held_out
 from intaglio.file import save
 from intaglio.models import spec_in
 from intaglio.system.copies import Copies, meanwhile
@@ -37,18 +36,20 @@ if TYPE_CHECKING:
 
     from intaglio.quant import Quantized
 
-DETECTOR = "fcos-nano"
+DETECTOR, SIDE = "fcos-nano", 96  # pixels of its input
 EVALUATED = 300
 CALIBRATED = 64
+SETS = ("calibration", "held-out")
 VERIFIED = 3
 DRAWN = 6
 NAMES = ("w8a8", "w4a4")  # in the order in which they are shown
 
 
 # Seconds of each chapter on two idle cores of an x86-64 server, as `make demo` printed them there,
-# with machine code kept of earlier runs: 60 s in all, else 70. "w4a4" begins the hardware.
+# with machine code kept of earlier runs: 60 s in all, else 70. "w4a4" begins the hardware, and
+# "verify" the pictures.
 CHAPTERS = {
-    "data": 2, "float": 2, "w4a4": 10, "w8a8": 7, "hardware": 9, "verify": 30, "pictures": 2,
+    "data": 2, "w4a4": 10, "w8a8": 7, "float": 2, "hardware": 9, "verify": 30, "pictures": 1,
 }  # fmt: skip
 
 
@@ -90,53 +91,51 @@ DEMO = Kind("an earlier demo", lambda out: is_scenes(out / "held-out"), made_in_
 
 def run_demo(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Everything, into `out`; returns what `demo.json` holds."""
-    from intaglio.codegen.bundle import build
-    from intaglio.codegen.running.verify import verify
-    from intaglio.quant import QuantConfig, quantize
-
     story = Story(say)
     story.begin("data", f"writing {EVALUATED} held-out and {CALIBRATED} calibration scenes")
-    with story.steps().step("scenes"):
+    with story.steps().step("scenes"), meanwhile(write_data, out) as written:
+        from intaglio.codegen.bundle import build
+        from intaglio.codegen.running.verify import verify
+        from intaglio.detect import zoo
+        from intaglio.quant import QuantConfig, quantize
+
         model = zoo.load(DETECTOR)
-        held_out = zoo.held_out(DETECTOR, out / "held-out", EVALUATED)
-        calibration = zoo.calibration(DETECTOR, out / "calibration", CALIBRATED)
+        written()
+        calibration, held_out = (CocoData(out / n / DATA, out / n / IMAGES) for n in SETS)
         pixels = images_of(calibration, CALIBRATED)
         shown = images_of(held_out, VERIFIED + DRAWN)
-    story.begin("float", f"evaluating {DETECTOR} in float")
-    ap = {"float": measure(story, model, held_out, "float")}
-
-    quantised, differences = {}, {}
-    with ExitStack() as left:
+    ap, quantised, differences, results = {}, {}, {}, {}
+    with ExitStack() as left:  # copies of this process, at work while it goes on
         for bits in (4, 8):
             name = f"w{bits}a{bits}"
             story.begin(name, f"quantising to W{bits}A{bits}, evaluating the integers")
             config = QuantConfig(wbits=bits, abits=bits)
             done = quantize(model, pixels, config, steps=story.steps())
             quantised[name] = done
-            save(done.program, out / f"{DETECTOR}-{name}.intaglio")
-            ap[f"sim_{name}"] = measure(story, done.program, held_out, "sim")
-            if bits == 4:  # by a copy of this process, while the other chapters go on
+            if bits == 4:
                 make = partial(build, target="ecp5-85k", images=shown[:VERIFIED])
                 built = left.enter_context(meanwhile(make, done.program))
+            save(done.program, out / f"{DETECTOR}-{name}.intaglio")
+            ap[f"sim_{name}"] = measure(story, done.program, held_out, "sim")
             ap[f"fake_{name}"] = measure(story, model, held_out, "float", predict=done.fake)
             with story.steps().step("comparison layer by layer"):
                 differences[name] = compare_with_simulator(done, shown)
-        story.begin("hardware", "generating hardware for the W4A4 Program, begun in chapter 3")
+        story.begin("float", f"evaluating {DETECTOR} in float")
+        ap["float"] = measure(story, model, held_out, "float")
+        story.begin("hardware", "generating hardware for the W4A4 Program, begun in chapter 2")
         with story.steps().step("hardware"):
             bundle = built()
             bundle.write(out / "build", force=True)  # what else is there was looked at before
-    results = {}
-    story.begin("verify", f"simulating the RTL, {VERIFIED} whole frames, twice")
-    for stalls in (False, True):
-        results[stalls] = verify(out / "build", stalls=stalls, steps=story.steps())
-        story.say(results[stalls].sentence())
-    story.begin("pictures", "drawing detections")
-    truth = [held_out.truth(i) for i in held_out.ids[VERIFIED : VERIFIED + DRAWN]]
-    seen = shown[-DRAWN:]
-    with story.steps().step("pictures"):
-        draw_detections(model, {k: quantised[k].program for k in NAMES}, seen, truth, out)
-        page = report_page(quantised["w4a4"], out / "build", seen, truth)
-        write_text(out / "report.html", page)
+        story.begin("verify", f"simulating the RTL, {VERIFIED} whole frames, twice")
+        truth = [held_out.truth(i) for i in held_out.ids[VERIFIED : VERIFIED + DRAWN]]
+        draws = partial(draw_all, model, quantised, shown[-DRAWN:], truth)
+        drawn = left.enter_context(meanwhile(draws, out))
+        for stalls in (False, True):
+            results[stalls] = verify(out / "build", stalls=stalls, steps=story.steps())
+            story.say(results[stalls].sentence())
+        story.begin("pictures", "drawing detections, begun in chapter 6")
+        with story.steps().step("pictures"):
+            drawn()
 
     plain, stalled = results[False], results[True]
     numbers: dict[str, Any] = {
@@ -162,6 +161,12 @@ def run_demo(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
     return numbers
 
 
+def write_data(out: Path) -> None:
+    """The scenes; their digits come with a package that takes as long to import as torch."""
+    write_calibration(out / SETS[0], CALIBRATED, SIDE)
+    write_held_out(out / SETS[1], EVALUATED, SIDE)
+
+
 def images_of(data: CocoData, count: int) -> NDArray[np.uint8]:
     """The first images of a data set, uint8 (N, 3, H, W)."""
     return stack([data.file(i) for i in data.ids[:count]], None)
@@ -173,6 +178,16 @@ def measure(story: Story, model: Any, data: CocoData, engine: Engine, predict: A
     pool = HERE if engine == "sim" else Copies(most())  # a simulator sees to that itself
     found = evaluate(model, data, engine=engine, predict=predict, pool=pool, steps=story.steps())
     return found.ap
+
+
+def draw_all(
+    model: Any, quantised: dict[str, Quantized], images: NDArray[np.uint8],
+    truth: Sequence[Detections], out: Path,
+) -> None:  # fmt: skip
+    """detections.png and report.html."""
+    draw_detections(model, {k: quantised[k].program for k in NAMES}, images, truth, out)
+    page = report_page(quantised["w4a4"], out / "build", images, truth)
+    write_text(out / "report.html", page)
 
 
 def draw_detections(

@@ -1,6 +1,7 @@
 """Commands on networks: info, run, eval, compare."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from io import BytesIO
@@ -48,6 +49,7 @@ from intaglio.cli.shared import (
     image_sources,
     keep_record,
     parse_size,
+    prepare_tables,
     read_coco,
     reading,
     record,
@@ -310,6 +312,14 @@ def evaluate(
     coco = read_coco(data, images)
     listed_files(coco)
     predict: Predict | None = None
+    texts: list[str] = []
+
+    def take(rows: Sequence[Mapping[str, Any]]) -> None:
+        """Written in JSON while other processes find more."""
+        if predictions is not None and rows:
+            texts.append(json.dumps(rows)[1:-1])
+        prepare_tables()
+
     with spread(jobs, scheduler) as pool:
         if name == "fake":
             if isinstance(target, Program) or not calibration:
@@ -339,7 +349,7 @@ def evaluate(
                 predict = rtl_predictor(model, threads or pool.threads, steps.tell)
         result = measure(
             target, coco, engine=name, limit=limit, size=parse_size(size), predict=predict,
-            resize=resize, pool=pool, steps=steps, threads=threads, head=means,
+            resize=resize, pool=pool, steps=steps, threads=threads, head=means, take=take,
         )  # fmt: skip
     figures = {k: "-" if v is None else f"{v:.4f}" for k, v in result.scores.figures.items()}
     seen = f"{result.images:,} images, {result.seconds:.1f} s"
@@ -350,7 +360,7 @@ def evaluate(
             result.scores.classes]  # fmt: skip
     show(None, columns, rows, left=columns[:1], names=columns[:1])
     if predictions is not None:
-        write_text(predictions, json.dumps(result.predictions) + "\n")
+        write_text(predictions, f"[{', '.join(texts)}]\n")
         console.print(f"wrote {predictions}: {len(result.predictions):,} boxes")
     about = {
         **record(ctx, target),

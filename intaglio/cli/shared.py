@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from enum import Enum
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeVar
 
@@ -86,6 +87,12 @@ def root(
 def command(name: str | None = None) -> Callable[[F], F]:
     """Adds a function to the application, under its own name or another."""
     return app.command(name, cls=Verb)
+
+
+def prepare_tables() -> None:
+    """Import what `show` needs, which takes long, while other processes work."""
+    for part in ("cells", "console", "table", "text"):
+        import_module(f"rich.{part}")
 
 
 def show(

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from intaglio.detect.heads.coders import landmarks
 from intaglio.detect.heads.kinds import FORMULAS
 from intaglio.detect.heads.maps import Floats, check_maps, parts_at
-from intaglio.detect.heads.scores import hopeful, scored
+from intaglio.detect.heads.scores import scored
 from intaglio.detect.networks.spec import HeadSpec as HeadSpec
 from intaglio.detect.networks.spec import spec_of as spec_of
 
@@ -61,16 +61,19 @@ def candidates(
     """The best of a level, at most `topk` above `score_threshold`, best first: boxes (n, 4), scores
     (n,), labels (n,) and landmarks (n, points, 2)."""
     parts, formulas = parts_at(spec, maps, level), FORMULAS[spec.kind]
+    scores = scored(spec, parts, root=formulas.root)
     least = spec.score_threshold
-    keep, scores = hopeful(spec, parts, root=formulas.root)
-    likely = np.flatnonzero(scores >= least if formulas.reached else scores > least)
-    likely = likely[np.argsort(-scores[likely], kind="stable")[: spec.topk]]
-    at, label = np.divmod(keep[likely], len(spec.classes))
+    likely = scores >= least if formulas.reached else scores > least
+    if spec.one_class:
+        likely &= np.arange(scores.shape[1]) == scores.argmax(axis=1)[:, None]
+    flat, keep = scores.ravel(), np.flatnonzero(likely)
+    keep = keep[np.argsort(-flat[keep], kind="stable")[: spec.topk]]
+    at, label = np.divmod(keep, len(spec.classes))
     anchors = anchor_boxes(spec, level, *maps[spec.place(0, level)].shape[1:])[at]
     points = np.zeros((len(at), 0, 2))
     if spec.points:
         points = landmarks(spec, anchors, parts["points"][at])
-    return to_boxes(spec, level, anchors, parts["box"][at]), scores[likely], label, points
+    return to_boxes(spec, level, anchors, parts["box"][at]), flat[keep], label, points
 
 
 def level_scores(spec: HeadSpec, maps: Sequence[Floats], level: int) -> Floats:
@@ -103,17 +106,7 @@ def nms(
     """
     order = np.argsort(-scores, kind="stable")
     if len(order) <= AT_ONCE:
-        corners, named = boxes[order].T.copy(), labels[order]
-        pairs = np.flatnonzero(np.triu(named[:, None] == named, 1))
-        better, worse = np.divmod(pairs, max(len(order), 1))
-        rivals = overlaps(corners[:, better], corners[:, worse]) > threshold
-        worse = worse[rivals]
-        ends = np.bincount(better[rivals], minlength=len(order)).cumsum().tolist()
-        alive = np.ones(len(order), dtype=np.bool_)
-        for one, (first, last) in enumerate(pairwise([0, *ends])):
-            if alive[one]:
-                alive[worse[first:last]] = False
-        return order[np.flatnonzero(alive)[:limit]]
+        return order[survivors(boxes[order], labels[order], threshold)[:limit]]
     kept: list[int] = []
     while len(order) and (limit is None or len(kept) < limit):
         best, order = order[0], order[1:]
@@ -122,6 +115,27 @@ def nms(
         rivals[rivals] = iou(boxes[best : best + 1], boxes[order[rivals]])[0] > threshold
         order = order[~rivals]
     return np.array(kept, dtype=np.int64)
+
+
+def survivors(boxes: Floats, labels: NDArray[np.int64], threshold: float) -> NDArray[np.int64]:
+    """The same of a few boxes that are in order: every pair of a label is looked up at once."""
+    count = len(labels)
+    by_label = np.argsort(labels, kind="stable")
+    named = labels[by_label]
+    worse_ones = np.searchsorted(named, named, side="right") - np.arange(1, count + 1)
+    first = np.repeat(np.arange(count), worse_ones)
+    starts = np.cumsum(worse_ones) - worse_ones
+    second = first + 1 + np.arange(len(first)) - starts[first]
+    corners = boxes[by_label].T.copy()
+    rivals = overlaps(corners[:, first], corners[:, second]) > threshold
+    better, worse = first[rivals], second[rivals].tolist()
+    ends = np.bincount(better, minlength=count).cumsum().tolist()
+    alive = [True] * count
+    for one, (start, end) in enumerate(pairwise([0, *ends])):
+        if alive[one]:
+            for other in worse[start:end]:
+                alive[other] = False
+    return np.sort(by_label[np.array(alive, dtype=np.bool_)])
 
 
 def iou(a: Floats, b: Floats) -> Floats:

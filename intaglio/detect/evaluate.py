@@ -12,7 +12,7 @@ from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import Detections
 from intaglio.detect.images import batch_size
 from intaglio.detect.own import Head
-from intaglio.detect.pictures import load_fitted
+from intaglio.detect.pictures import load_fitted, prepare
 from intaglio.detect.score import Result, Scores, Scoring, check_names, tell_names
 from intaglio.detect.seen import decode_fitted
 from intaglio.errors import DataError
@@ -60,15 +60,16 @@ def evaluate(
     pool: Pool = HERE,
     progress: Callable[[int, int], None] | None = None,
     steps: Steps | None = None,
+    take: Callable[[Sequence[Result]], None] | None = None,
 ) -> EvalResult:
     """mAP of `predict` on the first `limit` images of `data` (all without a limit).
 
     `predict` maps uint8 (N, `channels`, H, W) pixels of `size` (H, W) to the maps `spec` describes,
     or of which it makes boxes, as real values (N, C, h, w), in the order of the outputs. `batch`
     images run together, fewer where they are large by default. `pool` runs the batches; the result
-    does not depend on it. `progress` is told (done, total) after each batch, `steps` of STEPS.
-    Raises DataError as
-    `load_image`, `CocoData.check_files` and `score.check_names` do, and what the pool raises.
+    does not depend on it. `progress` is told (done, total) after each batch, `steps` of STEPS;
+    `take` is given the predictions of each batch, in order. Raises DataError as `load_image`,
+    `CocoData.check_files` and `score.check_names` do, and what the pool raises.
     """
     ids = data.ids if limit is None else data.ids[:limit]
     if not ids:
@@ -84,10 +85,15 @@ def evaluate(
     steps = steps or Steps()
     steps.plan(*STEPS)
     progress = progress or steps.progress
+    if isinstance(pool, Copies):
+        prepare(files)  # once, not by each
     with steps.step("images"):
         for found in pool.map(Detector(predict, spec, size, resize, channels), parts):
+            known = len(scoring.rows)
             for seen in found:
                 scoring.add(ids[len(scoring.images)], seen)
+            if take is not None:
+                take(scoring.rows[known:])
             progress(len(scoring.images), len(ids))
     with steps.step("average precision"):
         scores = scoring.scores()

@@ -8,9 +8,8 @@ and the curves at the end are made by NumPy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from pycocotools.mask import iou
 Bits = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
-Box = dict[str, Any]  # an annotation, as `annotations.read_annotations` has it
+Box = Mapping[str, Any]  # an annotation, as `annotations.read_annotations` has it
 Near = Sequence[tuple[int, list[tuple[int, float]]]]
 CLOSE = 1 - 1e-10  # an overlap that counts as whole
 
@@ -88,14 +87,14 @@ class Evaluation:
         counts = (len(p.iouThrs), len(p.recThrs), len(p.catIds), len(p.areaRng), len(p.maxDets))
         precision, scores = -np.ones(counts), -np.ones(counts)
         recall = -np.ones((counts[0], *counts[2:]))
-        whole, wanted = joined(images), sum((one.boxes for one in images), np.zeros(1, np.int64))
+        whole = joined(images)
         for k, category in enumerate(p.catIds):
             own = np.flatnonzero(whole.categories == category)
             found, ranks, areas = whole.scores[own], whole.ranks[own], whole.areas[own]
             order = np.argsort(-found, kind="mergesort")
             mine = whole.pairs[whole.categories[whole.pairs[:, 2]] == category]
             for a, (least, most) in enumerate(p.areaRng):
-                boxes = int(wanted[a, k])
+                boxes = int(whole.boxes[a, k])
                 if boxes == 0:
                     continue
                 right, ignored = np.zeros((2, counts[0], len(own)), dtype=bool)
@@ -145,16 +144,18 @@ def ranked(scores: Floats, categories: Numbers, most: int) -> tuple[Numbers, Num
 
 
 def joined(images: Sequence[Matched]) -> Matched:
-    """All images as one, detections numbered on."""
-    firsts = accumulate((len(one.scores) for one in images), initial=0)
-    pairs = [one.pairs + (0, 0, first, 0, 0) for one, first in zip(images, firsts, strict=False)]
+    """All images, of which there is one at least, as one; detections are numbered on."""
+    pairs, first = [], 0
+    for one in images:
+        pairs.append(one.pairs + np.array([0, 0, first, 0, 0]))
+        first += len(one.scores)
     return Matched(
-        *(
-            np.concatenate([getattr(one, name) for one in images] or [np.zeros(0)])
-            for name in ("categories", "ranks", "scores", "areas")
-        ),
-        np.concatenate(pairs or [np.zeros((0, 5), dtype=np.int64)]),
-        np.zeros(0, dtype=np.int64),
+        np.concatenate([one.categories for one in images]),
+        np.concatenate([one.ranks for one in images]),
+        np.concatenate([one.scores for one in images]),
+        np.concatenate([one.areas for one in images]),
+        np.concatenate(pairs),
+        np.sum([one.boxes for one in images], axis=0),
     )
 
 

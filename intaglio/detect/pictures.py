@@ -9,7 +9,7 @@ Pillow. No torch.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,8 @@ EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N")
 LETTERBOX_GREY = 114  # close to the ImageNet mean, so the margin normalises to about zero
 ORIENTATION = 0x0112  # the tag's number in TIFF 6.0, which EXIF takes over
-LATE = (b"eXIf", b"iTXt", b"Raw profile type exif")  # of PNG, with an orientation in them
+LATE = (b"eXIf", b"iTXt")  # chunks of PNG that may have an orientation in them
+RAW = b"Raw profile type exif"  # what others that have one begin with
 TURNS = {  # what undoes an orientation, by Pillow's names
     2: "FLIP_LEFT_RIGHT",
     3: "ROTATE_180",
@@ -65,6 +66,14 @@ def header(path: Path | str) -> Header:
         return Header((array.shape[1], array.shape[2]), grey=array.shape[0] == 1)
     with opened(path) as file:
         return header_of(file)
+
+
+def prepare(files: Iterable[Path]) -> None:
+    """Import what reading these files takes."""
+    if not all(map(is_array, files)):
+        from PIL import Image
+
+        Image.preinit()
 
 
 def load_image(
@@ -190,21 +199,27 @@ def exif_of(file: Image.Image) -> Image.Exif:
     from PIL import Image
     from PIL.PngImagePlugin import PngImageFile
 
-    if isinstance(file, PngImageFile):
-        data = contents(file)
-        if not any(name in data for name in LATE):
-            return Image.Image.getexif(file)
+    if isinstance(file, PngImageFile) and not is_late(file):
+        return Image.Image.getexif(file)
     return file.getexif()
 
 
-def contents(file: PngImageFile) -> bytes:
-    """All bytes of an open file."""
+def is_late(file: PngImageFile) -> bool:
+    """Whether an open file has such a chunk, or is none that can be looked through."""
     assert file.fp is not None
     at = file.fp.tell()
-    file.fp.seek(0)
-    data = file.fp.read()
-    file.fp.seek(at)
-    return data
+    place = 8  # behind the signature
+    try:
+        while True:
+            file.fp.seek(place)
+            head = file.fp.read(8 + len(RAW))
+            if head[4:8] == b"IEND":
+                return False
+            if len(head) < 8 or head[4:8] in LATE or head[8:] == RAW:
+                return True
+            place += 12 + int.from_bytes(head[:4], "big")  # with its sum behind it
+    finally:
+        file.fp.seek(at)
 
 
 def turned_by_pillow(file: Image.Image) -> bool:

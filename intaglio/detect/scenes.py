@@ -25,6 +25,7 @@ Split = Literal["train", "held-out"]
 
 CLASSES = tuple("0123456789")
 IMAGES, DATA = "images", "scenes.json"
+CALIBRATION_SEED, HELD_OUT_SEED = 2, 3
 MAX_DIGITS = 4
 MOST = 1_000_000  # scenes, whose files have six digits
 SIDES = (32, 4096)  # pixels
@@ -134,6 +135,16 @@ def write_scenes(
         document = {"images": images, "annotations": annotations, "categories": categories}
         (part / DATA).write_text(json.dumps(document))
     return folder / DATA
+
+
+def write_calibration(folder: Path, count: int, size: int) -> Path:
+    """Scenes for choosing quantisation parameters: digits seen in training."""
+    return write_scenes(folder, count, size, CALIBRATION_SEED, "train")
+
+
+def write_held_out(folder: Path, count: int, size: int) -> Path:
+    """The scenes on which every figure is measured: digits never trained on."""
+    return write_scenes(folder, count, size, HELD_OUT_SEED, "held-out")
 
 
 def is_scenes(folder: Path) -> bool:

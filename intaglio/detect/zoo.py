@@ -13,14 +13,12 @@ from intaglio.detect.networks.column import Column
 from intaglio.detect.networks.fcos import Fcos
 from intaglio.detect.networks.resnet import BasicBlock, ResNet, resnet
 from intaglio.detect.networks.retinanet import RetinaNet
-from intaglio.detect.scenes import CLASSES, write_scenes
+from intaglio.detect.scenes import CLASSES, IMAGES, write_calibration, write_held_out
 from intaglio.errors import ModelError
 
 Detector = Fcos | RetinaNet | Column
 
 TRAINING_SEED = 1
-CALIBRATION_SEED = 2
-HELD_OUT_SEED = 3
 CALIBRATION_COUNT = 128
 HELD_OUT_COUNT = 1000
 _WEIGHTS = Path(__file__).parent / "weights"
@@ -115,11 +113,9 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 def calibration(name: str, folder: Path, count: int = CALIBRATION_COUNT) -> CocoData:
     """Write and open scenes for choosing quantisation parameters: digits seen in training."""
-    path = write_scenes(folder, count, find(name).size[0], CALIBRATION_SEED, "train")
-    return CocoData(path, folder / "images")
+    return CocoData(write_calibration(folder, count, find(name).size[0]), folder / IMAGES)
 
 
 def held_out(name: str, folder: Path, count: int = HELD_OUT_COUNT) -> CocoData:
     """Write and open the scenes on which every figure is measured: digits never trained on."""
-    path = write_scenes(folder, count, find(name).size[0], HELD_OUT_SEED, "held-out")
-    return CocoData(path, folder / "images")
+    return CocoData(write_held_out(folder, count, find(name).size[0]), folder / IMAGES)

@@ -77,7 +77,7 @@ class Quantized:
         """What quantisation does to each layer, measured on some of the calibration images."""
         images = self.images[:REPORTED]
         choices = self.search.choices if self.search else ()
-        with torch_threads(for_torch(sum(self.program.macs().values()), self.threads)):
+        with torch_threads(self._torch_threads):
             return layer_reports(
                 self.graph, self.fake, self.program, self.calibration, images, choices
             )
@@ -87,7 +87,13 @@ class Quantized:
     ) -> Differences:
         """Where `fake`, in float64, departs from a simulator's tensors (all of them, by name)."""
         fake = FakeQuant(self.fake.graph, self.scales, torch.float64, self.fake.rules)
-        return differences(fake, integers, images)
+        with torch_threads(self._torch_threads):
+            return differences(fake, integers, images)
+
+    @property
+    def _torch_threads(self) -> int:
+        """How many torch is given."""
+        return for_torch(sum(self.program.macs().values()), self.threads)
 
 
 def quantize(

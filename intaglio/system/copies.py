@@ -20,6 +20,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from intaglio.system.interrupts import ENDING
+from intaglio.system.threads import torch_threads
 
 Part = TypeVar("Part")
 Found = TypeVar("Found")
@@ -147,7 +148,7 @@ def serve(
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
     other.close()
-    with suppress(EOFError, OSError):
+    with suppress(EOFError, OSError), torch_threads(1):  # the parent's do not exist here
         while True:
             place = end.recv()
             made: tuple[Any, ...] = ()

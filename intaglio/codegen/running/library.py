@@ -48,7 +48,7 @@ def compiled(bundle: BuildFiles, cache: Path, tell: Tell = quiet) -> Path:
     sources |= {path: data for path, data in bundle.files.items() if path.startswith("rom/")}
     sources |= harness(bundle.manifest)
     # It reads its ROM files by their whole paths, so one that was moved with its folder is no use.
-    how = (*OPTIONS, *FLAGS, *verilated.FLAGS, verilated.FAST, verilated.SLOW, str(cache))
+    how = (*OPTIONS, *FLAGS, *verilated.FLAGS, *verilated.FAST, *verilated.SLOW, str(cache))
     what = (part for path, data in sorted(sources.items()) for part in (path, data))
     place = cache / digest((*how, *toolchain(), *what))
     if not (place / LIBRARY).is_file():

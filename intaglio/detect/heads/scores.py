@@ -10,8 +10,6 @@ from intaglio.detect.networks.spec import HeadSpec
 
 SURE = 1e-12  # a probability given as such is kept this far from 0 and 1 where its logit is asked
 QUALITY = ("centre", "object")  # parts that say how good a location is, whatever its class
-MARGIN = 1e-6  # of a logit: far more than rounding does to a score
-SMALLEST = 1e-6  # a score nearer to 0 or 1 for which that is not so
 
 
 def sigmoid(x: Any, library: ModuleType = np) -> Any:
@@ -58,28 +56,3 @@ def scored(spec: HeadSpec, parts: Mapping[str, Any], *, root: bool) -> Any:
         return likely
     product = likely * probabilities(spec, quality, parts[quality])
     return np.sqrt(product) if root else product
-
-
-def hopeful(spec: HeadSpec, parts: Mapping[str, Any], *, root: bool) -> tuple[Any, Any]:
-    """Numbers, row by row, of the classes of anchors that can be a box, in order, and their
-    `scored`: where each class has a probability of its own, of those alone whose logit is not far
-    below the threshold's, so that the others need no exponential; of an anchor's best, where it
-    gives one box."""
-    least = spec.score_threshold
-    if root and quality_of(spec) is not None:
-        least *= least  # the quality is 1 at most
-    own = not (spec.softmax or spec.with_background or "class" in spec.probabilities)
-    if spec.one_class or not own or not SMALLEST < least < 1.0 - SMALLEST:
-        scores = scored(spec, parts, root=root)
-        if spec.one_class:
-            best = scores.argmax(axis=1)
-            places = np.arange(len(best)) * scores.shape[1] + best
-        else:
-            places = np.arange(scores.size)
-        return places, scores.reshape(-1)[places]
-    values = parts["class"]
-    places = np.flatnonzero(values > np.log(least) - np.log1p(-least) - MARGIN)
-    at, label = np.divmod(places, values.shape[1])
-    some = {name: value[at] for name, value in parts.items() if name in QUALITY}
-    some["class"] = values[at, label][:, None]
-    return places, scored(spec, some, root=root)[:, 0]
