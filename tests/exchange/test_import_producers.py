@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from intaglio.errors import ModelError
 from intaglio.exchange.checked import check
+from intaglio.exchange.from_onnx.resizing import FLOATS
 from intaglio.exchange.importer import Imported, imported
 from intaglio.fixed import PRESETS, preset
 from intaglio.sim.engine import Simulator
@@ -118,11 +119,32 @@ def test_a_bilinear_resize_is_that_of_floats_but_for_halves(tmp_path: Path, scal
     ]  # fmt: skip
     path = written(tmp_path / "m.onnx", nodes, constants, mode="linear")
     made = imported(path, RUNTIME)
-    assert made.notes == {"n_g": "a bilinear resize adds floats"}
+    assert made.notes == {"n_g": FLOATS}
     found = check(path, made)
     assert not found.wrong
     assert all(d.largest <= 1 for d in found.differences)
     assert 0 < found.differing < found.compared / 20
+    assert any(FLOATS in line for line in found.sentences("intaglio"))
+
+
+@pytest.mark.parametrize("power", [-3, -4, 2])
+def test_between_powers_of_two_a_bilinear_resize_has_no_half_of_its_own(
+    tmp_path: Path, power: int
+) -> None:
+    """What the sentence about it advises."""
+    constants = weights(np.random.default_rng(5)) | {"k": np.array([1, 1, 2, 2], np.float32)}
+    constants |= {"none": np.zeros(0, np.float32), "t": np.float32(0.125)}
+    constants |= {"u": np.float32(2.0**power)}
+    nodes = [
+        *QDQ, *CONV, ("QuantizeLinear", "c t v", "e"), ("DequantizeLinear", "e t v", "f"),
+        ("Resize", "f none k", "g"), ("QuantizeLinear", "g u v", "p"),
+        ("DequantizeLinear", "p u v", "y"),
+    ]  # fmt: skip
+    found = check(written(tmp_path / "m.onnx", nodes, constants, mode="linear"), imported(
+        tmp_path / "m.onnx", RUNTIME
+    ))  # fmt: skip
+    assert found.compared
+    assert found.differing == 0
 
 
 @pytest.mark.parametrize("move", ["MaxPool", "Resize"])

@@ -30,6 +30,7 @@ ABOUT = 1e-6  # from a half: the runtime takes it for one
 ONE, HALF = np.float32(1), np.float32(0.5)
 STEPS = 1 << 15  # of a pixel between two, at most
 EXACT = 1 << 15  # steps in both directions, together, with which sums of bytes are exact in float32
+FLOATS = "a bilinear resize adds floats, to the bit where all scales are powers of two"
 Side = tuple[int, int, np.float32]  # old and new size, and the factor
 
 
@@ -105,7 +106,7 @@ class Resizing(Settling):
                     " lose one else; resize what they stand for, with DequantizeLinear before it."
                 )
             return self.cut_off(node, op, grid)
-        self.note(node, "a bilinear resize adds floats")
+        self.note(node, FLOATS)
         name = self.builder.add(replace(op, output=self.unique(f"{node.outputs[0]}.sum")))
         part = Part(name, grid.scale, (ONE,), (grid.zero * op.unit,), (Fraction(1, op.unit),))
         real = Real((part,))
