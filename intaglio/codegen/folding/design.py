@@ -22,7 +22,7 @@ from intaglio.codegen.folding.estimate import (
 )
 from intaglio.codegen.folding.share import sharings
 from intaglio.codegen.folding.solve import Problem, price, taken
-from intaglio.codegen.schedule.sizing import size_queues
+from intaglio.codegen.schedule.sizing import enough, size_queues
 from intaglio.codegen.schedule.timing import Model, Schedule, best_interval
 from intaglio.codegen.structure.assemble import Parts, Top
 from intaglio.codegen.structure.fold import (
@@ -40,6 +40,7 @@ from intaglio.program import Program
 from intaglio.system.steps import Tell, quiet
 
 TRIES = 4  # designs made until one fits
+ROUGHLY, RAMS = 1.01, 1.1  # of the limits, by a design whose queues are not as shallow as can be
 WIDER = (2, 4, 8)  # parts of the cycles that blocks without multipliers may take, to be faster
 
 
@@ -261,8 +262,8 @@ def solved(
     """The cheapest design whose layers take at most `cycles`; None: the fastest within `limits`.
 
     What queues and adapters take is known once they are there: while a design is beyond the limits
-    it is chosen anew with that set aside. Where that shows with queues of one place already, their
-    depths are not computed, which takes the longest.
+    it is chosen anew with that set aside. The depths of its queues, which take the longest, are
+    computed where the design is hardly beyond the limits with what its queues need at most.
     """
     chip, graph = problem.chip, problem.graph
     extra = reserve(limits)
@@ -275,7 +276,8 @@ def solved(
                 raise
             plan, chosen = problem.within(limits, Need()).solve(cycles)  # the first is a guess
         plan, top, model = unhindered(graph, plan, chip, parts)
-        if not left or total_need(top, chip).within(limits):
+        top.set_depths(enough(model))
+        if not left or total_need(top, chip).within(roughly(limits)):
             depths, schedule = size_queues(model, tell)
             top.set_depths(depths)
         whole, own = total_need(top, chip), taken(chosen)
@@ -285,6 +287,12 @@ def solved(
         extra = Need(1.02 * more.luts, 1.02 * more.ffs, more.rams, more.multipliers,
                      1.02 * more.cells)  # fmt: skip
     return plan, top, schedule
+
+
+def roughly(limits: Need) -> Need:
+    """What a design may take before its queues are as shallow as they can be."""
+    return Need(ROUGHLY * limits.luts, ROUGHLY * limits.ffs, RAMS * limits.rams,
+                limits.multipliers, ROUGHLY * limits.cells)  # fmt: skip
 
 
 def slowed(

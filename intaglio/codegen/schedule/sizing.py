@@ -84,10 +84,7 @@ def size_queues(
     design can follow, so it can neither deadlock nor be slower, whatever pauses the ports make.
     """
     tell("queues")
-    interval = best_interval(model)
-    unbounded = dict.fromkeys(model.netlist.fifos, UNBOUNDED)
-    paced = model.run(unbounded, period=interval, peaks=True)
-    depths = {i: max(1, peak) for i, peak in paced.peaks.items()}
+    interval, depths = best_interval(model), enough(model)
     schedule = model.run(depths)
     while not schedule.keeps(interval):  # a deeper queue can be a cycle slower than modelled
         depths = {i: depth + ceil_div(depth, 16) for i, depth in depths.items()}
@@ -95,6 +92,14 @@ def size_queues(
     with trials(model, threads) as tried:
         depths = trim(tried, depths, schedule.interval, tell)
     return depths, model.run(depths, peaks=True)
+
+
+def enough(model: Model) -> dict[int, int]:
+    """How many beats each queue holds, by cell index, where all are unbounded and frames come
+    evenly at the best interval."""
+    unbounded = dict.fromkeys(model.netlist.fifos, UNBOUNDED)
+    paced = model.run(unbounded, period=best_interval(model), peaks=True)
+    return {i: max(1, peak) for i, peak in paced.peaks.items()}
 
 
 def trim(
