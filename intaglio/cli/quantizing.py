@@ -189,7 +189,11 @@ def quantize(
     equalize: Annotated[bool, typer.Option("--equalize", help="Even out channels first.")] = False,
     equalize_tables: Annotated[
         bool,
-        typer.Option("--equalize-tables", help="And behind tables: a table for each channel."),
+        typer.Option("--equalize-tables", help="And at tables: a table for each channel."),
+    ] = False,
+    equalize_noise: Annotated[
+        bool,
+        typer.Option("--equalize-noise", help="By what rounding costs at the outputs."),
     ] = False,
     nearest: Annotated[bool, typer.Option("--nearest", help="Round weights alone.")] = False,
     keep_bias: Annotated[bool, typer.Option("--keep-bias", help="No bias correction.")] = False,
@@ -262,7 +266,8 @@ def quantize(
         wbits=wbits, abits=abits, method=method.value, p=p, percentile=percentile,
         per_channel=not per_tensor, symmetric=not asymmetric, first_wbits=first_wbits,
         last_wbits=last_wbits, sum_bits=sum_bits, table_bits=table_bits, output_bits=output_bits,
-        pot_scales=pot, equalize=equalize or equalize_tables, equalize_tables=equalize_tables,
+        pot_scales=pot, equalize=equalize or equalize_tables or equalize_noise,
+        equalize_tables=equalize_tables, equalize_noise=equalize_noise,
         compensate=not nearest, correct_bias=not keep_bias,
         overrides=parse_overrides(override or []), arithmetic=preset(arithmetic, multiplier_bits),
         thorough=thorough, reconstruct=learned,

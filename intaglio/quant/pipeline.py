@@ -153,7 +153,7 @@ def quantized(
             graph = own_weights(graph)
     if config.equalize:
         with steps.step("equalisation"):
-            graph = equalized(graph, images, config)
+            graph = equalized(graph, images, config, steps.tell)
     with steps.step("calibration"):
         calibration = calibrate(graph, images, config, steps.tell)
         if not config.by_channel:
@@ -272,6 +272,7 @@ def meta(
             "p": config.p,
             "equalize": config.equalize,
             "equalize_tables": config.equalize_tables,
+            "equalize_noise": config.equalize_noise,
             "compensate": config.compensate,
             "correct_bias": config.correct_bias,
             "reconstruct": asdict(config.reconstruct) if config.reconstruct else None,

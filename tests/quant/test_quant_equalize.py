@@ -10,22 +10,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import Mixed, Modules, Pyramid, conv_norm, networks, pixels, trained
+from models import Branches, Mixed, Modules, Pyramid, conv_norm, networks, pixels, trained
 from torch import nn
 
 from intaglio import ops
 from intaglio.errors import ModelError
 from intaglio.fixed import preset
 from intaglio.quant import QuantConfig, quantize
-from intaglio.quant.adjust.equalize import (
-    LIMIT,
-    Balance,
-    channel_ranges,
-    equalized,
-    links,
-    relative,
-    rescaled,
-)
+from intaglio.quant.adjust.equalize import LIMIT, Balance, channel_ranges, equalized, relative
+from intaglio.quant.adjust.links import links, rescaled
 from intaglio.quant.capture.execute import run
 from intaglio.quant.capture.export import capture
 from intaglio.quant.capture.graph import Conv, FloatGraph, Lookup, Scaled
@@ -40,8 +33,14 @@ CONFIGS = {
     "per tensor": QuantConfig(equalize=True, per_channel=False),
     "powers": QuantConfig(equalize=True, pot_scales=True),
     "powers per tensor": QuantConfig(equalize=True, pot_scales=True, per_channel=False),
+    "noise": QuantConfig(equalize=True, equalize_noise=True),
+    "noise per tensor": QuantConfig(equalize=True, equalize_noise=True, per_channel=False),
+    "noise, tables": QuantConfig(
+        equalize=True, equalize_noise=True, equalize_tables=True, symmetric=False
+    ),
 }
-KINDS = pytest.mark.parametrize("kind", CONFIGS)
+RANGES = [kind for kind in CONFIGS if "noise" not in kind]
+KINDS = pytest.mark.parametrize("kind", RANGES)
 
 
 def results(graph: FloatGraph, images: np.ndarray) -> list[np.ndarray]:
@@ -102,18 +101,14 @@ def test_the_function_of_a_random_network_stays(
 @settings(max_examples=8)
 def test_any_factors_of_the_links_keep_the_function(seed: int) -> None:
     graph, rng = chain(), np.random.default_rng(seed)
-    factors = {
-        link: np.exp(rng.normal(0, 2, graph.producer[link.tensors[0]].shape[0]))
-        for link in links(graph)
-    }
+    found = links(graph, joins=bool(seed % 2))
+    factors = {link: np.exp(rng.normal(0, 2, link.size)) for link in found}
     changed = rescaled(graph, factors)
     assert_same_function(graph, changed, pixels(SHAPE, 2))
+    before, after = (channel_ranges(g, pixels(SHAPE, 2)) for g in (graph, changed))
     for link, f in factors.items():
-        before, after = channel_ranges(graph, [link], pixels(SHAPE, 2)), channel_ranges(
-            changed, [link], pixels(SHAPE, 2)
-        )  # fmt: skip
         for name in link.makers:
-            np.testing.assert_allclose(after[name], before[name] * f, rtol=1e-4)
+            np.testing.assert_allclose(after[name], before[name] * link.of(name, f), rtol=1e-4)
 
 
 # --- where factors may go -----------------------------------------------------------------------
@@ -186,6 +181,96 @@ def test_sums_results_and_joined_channels_stop_a_factor() -> None:
     assert [link.tensors for link in links(sums)] == [("head", "head@1")]
 
 
+def test_factors_go_through_joined_channels_and_sums_where_asked_for() -> None:
+    joins = simplify(capture(trained(Mixed(nn.ReLU())), (3, 12, 12)))
+    first, c, pool = links(joins, joins=True)
+    assert (first.makers, first.readers, first.size) == (("a", "b"), ("c",), 12)
+    assert [places.tolist() for places in first.places.values()] == [
+        [*range(5)], [*range(5, 12)], [*range(12)],
+    ]  # fmt: skip
+    assert [c.tensors, pool.tensors] == [("c",), ("pool",)]
+    sums = simplify(capture(trained(Pyramid()), SHAPE))
+    body, level, head = links(sums, joins=True)
+    assert (body.makers, body.size) == (("stem.0", "body.0", "add"), 6)
+    assert (level.makers, level.weights) == (
+        ("down.0", "lateral", "add@1"), ("down.0.weight", "lateral.weight"),
+    )  # fmt: skip
+    assert head.tensors == ("head", "head@1")
+
+
+class Shuffled(nn.Module):
+    """Channels that are halved, joined, shuffled, packed and unpacked; a sum that is a result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.left = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(4, 4, 1)
+        self.deep, self.last = nn.Conv2d(32, 8, 1), nn.Conv2d(2, 8, 1)
+        self.end = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        a, b = torch.relu(self.stem(x)).chunk(2, dim=1)
+        x = torch.cat([torch.relu(self.left(a)), b], dim=1)
+        n, _, h, w = x.shape
+        x = x.reshape(n, 2, 4, h, w).transpose(1, 2).reshape(n, 8, h, w)
+        x = torch.relu(self.deep(nn.functional.pixel_unshuffle(x, 2)))
+        x = self.last(nn.functional.pixel_shuffle(x, 2))
+        return [x + self.end(torch.relu(x))]
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=3)
+def test_factors_go_where_channels_go(seed: int) -> None:
+    torch.manual_seed(seed)
+    graph, rng = simplify(capture(trained(Shuffled()), (3, 6, 8))), np.random.default_rng(seed)
+    found = links(graph, joins=True)
+    # Halves, and what is made of one of them; of 8 in 2 x 2; behind the last ReLU.
+    assert [link.size for link in found] == [12, 2, 8]
+    images = pixels((3, 6, 8), 2)
+    factors = {link: np.exp(rng.normal(0, 2, link.size)) for link in found}
+    changed = rescaled(graph, factors)
+    assert_same_function(graph, changed, images)
+    assert_same_function(graph, equalized(graph, images, CONFIGS["noise"]), images)
+
+
+def test_what_is_joined_to_values_that_stay_moves_alone() -> None:
+    class Beside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(3, 2, 1), nn.Conv2d(3, 3, 1), nn.Conv2d(5, 1, 1)
+
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            a, b = self.a(x), torch.relu(self.b(x))
+            return [a, self.c(torch.cat([a, b], dim=1))]
+
+    torch.manual_seed(0)
+    graph, images = simplify(capture(trained(Beside()), (3, 5, 5))), pixels((3, 5, 5), 2)
+    (found,) = links(graph, joins=True)
+    assert [places.tolist() for places in found.places.values()] == [
+        [0, 1, 2], [-1, -1, 0, 1, 2],
+    ]  # fmt: skip
+    changed = equalized(graph, images, CONFIGS["noise"])
+    assert_same_function(graph, changed, images)
+    assert not np.array_equal(graph.weights["b.weight"], changed.weights["b.weight"])
+    np.testing.assert_array_equal(graph.weights["a.weight"], changed.weights["a.weight"])
+
+
+def test_parts_of_a_join_are_evened_out_by_the_range_of_all() -> None:
+    """One of them has values so much larger that they leave the other no codes."""
+    torch.manual_seed(0)
+    model = nn.Sequential(Branches(nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)), nn.Conv2d(8, 4, 3))
+    loud = 100.0
+    model[0].branches[0].weight.data *= loud
+    model[0].branches[0].bias.data *= loud
+    model[1].weight.data[:, :4] /= loud
+    plain, ranges, noise = (
+        quantize(model.eval(), pixels(SHAPE, 8), QuantConfig(wbits=8, abits=8, **how))
+        .layers[-1].sqnr
+        for how in ({}, {"equalize": True}, {"equalize": True, "equalize_noise": True})
+    )  # fmt: skip
+    assert ranges == plain
+    assert noise > plain + 10
+
+
 def test_a_weight_with_other_groups_at_another_call_site_stays() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
@@ -211,7 +296,7 @@ def test_both_sides_are_equal_afterwards(kind: str) -> None:
     graph, images, config = chain(), pixels(SHAPE, 4), CONFIGS[kind]
     found = links(graph)
     before, after = (
-        Balance(g, found, channel_ranges(g, found, images), config)
+        Balance(g, found, channel_ranges(g, images), config)
         for g in (graph, equalized(graph, images, config))
     )
     spreads = []
@@ -239,7 +324,7 @@ def test_a_pair_gets_the_square_root_of_its_ranges(seed: int) -> None:
     channels; and whatever factors a network was spoilt by, the same one comes out."""
     graph, config, rng = pair_graph(), CONFIGS["per tensor"], np.random.default_rng(seed)
     (found,) = links(graph)
-    spoilt = rescaled(graph, {found: rng.uniform(0.5, 2, 6)})
+    spoilt = rescaled(graph, {found: rng.uniform(0.5, 2, found.size)})
     rows, columns = (np.abs(spoilt.weights[n]) for n in ("0.0.weight", "1.weight"))
     wanted = np.sqrt(rows.max(axis=(1, 2, 3)) * columns.max(axis=(0, 2, 3)))
     images = pixels(SHAPE, 1)
@@ -253,7 +338,7 @@ def test_a_pair_gets_the_square_root_of_its_ranges(seed: int) -> None:
         )
 
 
-@given(networks(), st.sampled_from(sorted(CONFIGS)))
+@given(networks(), st.sampled_from(sorted(RANGES)))
 @settings(max_examples=10)
 def test_factors_are_bounded_and_even(
     drawn: tuple[nn.Module, tuple[int, int, int]], kind: str
@@ -261,7 +346,7 @@ def test_factors_are_bounded_and_even(
     model, shape = drawn
     graph = simplify(capture(model, shape))
     found = links(graph)
-    balance = Balance(graph, found, channel_ranges(graph, found, pixels(shape, 2)), CONFIGS[kind])
+    balance = Balance(graph, found, channel_ranges(graph, pixels(shape, 2)), CONFIGS[kind])
     for link in found:
         assert balance.step(link) >= 1
         f = balance.factors[link]
@@ -316,12 +401,13 @@ def test_tables_of_shifts_get_powers_of_two() -> None:
         QuantConfig(equalize=True, per_channel=False, symmetric=False),
         QuantConfig(equalize=True, method="minmax", compensate=False, correct_bias=False),
         QuantConfig(equalize=True, arithmetic=preset("tosa"), wbits=8, abits=8),
+        CONFIGS["noise, tables"],
         QuantConfig(
             equalize=True,
             reconstruct=Reconstruction(iterations=2, block_iterations=2, batch=4, odol=False),
         ),
     ],
-    ids=["default", "per tensor", "plain", "tosa", "reconstructed"],
+    ids=["default", "per tensor", "plain", "tosa", "noise", "reconstructed"],
 )
 @pytest.mark.parametrize("model", [Modules, Chain])
 def test_the_program_agrees_with_the_fake_quantised_model(
@@ -374,5 +460,6 @@ def test_tables_become_one_for_each_channel_where_asked_for() -> None:
     assert [program.constants[op.table].array.ndim for op in program.of_kind(ops.Lookup)] == [2, 2]
     made = program.meta["quantisation"]
     assert (made["equalize_tables"], made["table_bits"]) == (True, 8)
-    with pytest.raises(ModelError, match=r"^equalize_tables must come with equalize=True, which"):
-        QuantConfig(equalize_tables=True)
+    for name in ("equalize_tables", "equalize_noise"):
+        with pytest.raises(ModelError, match=f"^{name} must come with equalize=True, which"):
+            QuantConfig(**{name: True})

@@ -120,8 +120,10 @@ class QuantConfig:
     pot_scales     all scales are powers of two; implied by `arithmetic.power_of_two`.
     equalize       first move factors between layers so that channels have more equal ranges, which
                    does not change the network (`equalize.py`).
-    equalize_tables  with `equalize`, also where a table makes a tensor: it becomes one for each
-                   channel, and its ROM as many times as large.
+    equalize_tables  with `equalize`, also where a table makes or reads a tensor: it becomes one for
+                   each channel, and its ROM as many times as large.
+    equalize_noise  with `equalize`, factors by what rounding costs at the results (`noise.py`), not
+                   by ranges; through sums and joined and shuffled channels too.
     compensate     round weights so that they make up for each other's errors on the images
                    (`compensate.py`); False: each to its nearest code.
     correct_bias   shift each channel by the mean error that rounding causes on the images.
@@ -155,6 +157,7 @@ class QuantConfig:
     pot_scales: bool = False
     equalize: bool = False
     equalize_tables: bool = False
+    equalize_noise: bool = False
     compensate: bool = True
     correct_bias: bool = True
     reconstruct: Reconstruction | None = None
@@ -190,9 +193,9 @@ class QuantConfig:
                 raise ModelError(f"p must be 0.5 to 16, not {p}.")
         if not 50 < self.percentile <= 100:
             raise ModelError(f"percentile must be above 50 and at most 100, not {self.percentile}.")
-
-        if self.equalize_tables and not self.equalize:
-            raise ModelError("equalize_tables must come with equalize=True, which it extends.")
+        for name in ("equalize_tables", "equalize_noise"):
+            if getattr(self, name) and not self.equalize:
+                raise ModelError(f"{name} must come with equalize=True, which it extends.")
 
     @property
     def predictor_wbits(self) -> int:
