@@ -11,7 +11,7 @@ from strategies import programs
 from intaglio.codegen.area.devices import device
 from intaglio.codegen.folding.design import scheduled
 from intaglio.codegen.schedule.activity import activity
-from intaglio.codegen.schedule.sizing import line_ends, size_queues
+from intaglio.codegen.schedule.sizing import enough, line_ends, size_queues
 from intaglio.codegen.schedule.timing import UNBOUNDED, Model, best_interval, random_pauses
 from intaglio.codegen.structure.assemble import Top
 from intaglio.codegen.structure.fold import plan_for_cycles, plan_for_multipliers
@@ -61,6 +61,15 @@ def test_one_place_less_in_any_queue_costs_cycles_or_deadlocks(detector: Model) 
     for i in deep:
         tried = detector.run({**depths, i: depths[i] - 1})
         assert not tried.keeps(schedule.interval), detector.netlist.cells[i].name
+
+
+def test_what_queues_hold_before_they_are_sized_is_the_most_they_need(detector: Model) -> None:
+    depths, schedule = size_queues(detector)
+    most = enough(detector)
+    assert detector.run(most).keeps(schedule.interval)
+    assert most.keys() == depths.keys()
+    assert all(most[i] >= depth for i, depth in depths.items())
+    assert most != depths
 
 
 def test_a_queue_far_too_shallow_deadlocks_a_fork_and_join() -> None:

@@ -40,7 +40,8 @@ from intaglio.program import Program
 from intaglio.system.steps import Tell, quiet
 
 TRIES = 4  # designs made until one fits
-ROUGHLY, RAMS = 1.01, 1.1  # of the limits, by a design whose queues are not as shallow as can be
+ROUGHLY, RAMS = 1.03, 1.1  # of the limits, by a design whose queues are not as shallow as can be
+SPARE = 1.02  # of what a design took beside its convolutions, for the next one; so do such queues
 WIDER = (2, 4, 8)  # parts of the cycles that blocks without multipliers may take, to be faster
 
 
@@ -277,15 +278,16 @@ def solved(
             plan, chosen = problem.within(limits, Need()).solve(cycles)  # the first is a guess
         plan, top, model = unhindered(graph, plan, chip, parts)
         top.set_depths(enough(model))
-        if not left or total_need(top, chip).within(roughly(limits)):
+        sized = not left or total_need(top, chip).within(roughly(limits))
+        if sized:
             depths, schedule = size_queues(model, tell)
             top.set_depths(depths)
         whole, own = total_need(top, chip), taken(chosen)
         if not left or whole.within(limits):
             break
-        more = whole - own
-        extra = Need(1.02 * more.luts, 1.02 * more.ffs, more.rams, more.multipliers,
-                     1.02 * more.cells)  # fmt: skip
+        more, part = whole - own, SPARE if sized else 1.0
+        extra = Need(part * more.luts, part * more.ffs, more.rams, more.multipliers,
+                     part * more.cells)  # fmt: skip
     return plan, top, schedule
 
 
