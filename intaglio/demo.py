@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -34,6 +37,7 @@ from intaglio.system.threads import most
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from intaglio.codegen.running.verify import VerifyResult
     from intaglio.quant import Quantized
 
 DETECTOR, SIDE = "fcos-nano", 96  # pixels of its input
@@ -46,8 +50,8 @@ NAMES = ("w8a8", "w4a4")  # in the order in which they are shown
 
 
 # Seconds of each chapter on two idle cores of an x86-64 server, as `make demo` printed them there,
-# with machine code kept of earlier runs: 60 s in all, else 70. "w4a4" begins the hardware, and
-# "verify" the pictures.
+# with machine code kept of earlier runs: 60 s in all, else 70. "w4a4" begins "float" and the
+# hardware, and "verify" the pictures.
 CHAPTERS = {
     "data": 2, "w4a4": 10, "w8a8": 7, "float": 2, "hardware": 9, "verify": 30, "pictures": 1,
 }  # fmt: skip
@@ -95,7 +99,6 @@ def run_demo(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
     story.begin("data", f"writing {EVALUATED} held-out and {CALIBRATED} calibration scenes")
     with story.steps().step("scenes"), meanwhile(write_data, out) as written:
         from intaglio.codegen.bundle import build
-        from intaglio.codegen.running.verify import verify
         from intaglio.detect import zoo
         from intaglio.quant import QuantConfig, quantize
 
@@ -106,12 +109,14 @@ def run_demo(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
         shown = images_of(held_out, VERIFIED + DRAWN)
     ap, quantised, differences, results = {}, {}, {}, {}
     with ExitStack() as left:  # copies of this process, at work while it goes on
+        graph = None  # of the float network, for both
+        average = left.enter_context(meanwhile(partial(average_precision, model), held_out))
         for bits in (4, 8):
             name = f"w{bits}a{bits}"
             story.begin(name, f"quantising to W{bits}A{bits}, evaluating the integers")
             config = QuantConfig(wbits=bits, abits=bits)
-            done = quantize(model, pixels, config, steps=story.steps())
-            quantised[name] = done
+            done = quantize(model, pixels, config, steps=story.steps(), captured=graph)
+            quantised[name], graph = done, done.captured
             if bits == 4:
                 make = partial(build, target="ecp5-85k", images=shown[:VERIFIED])
                 built = left.enter_context(meanwhile(make, done.program))
@@ -120,19 +125,20 @@ def run_demo(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
             ap[f"fake_{name}"] = measure(story, model, held_out, "float", predict=done.fake)
             with story.steps().step("comparison layer by layer"):
                 differences[name] = compare_with_simulator(done, shown)
-        story.begin("float", f"evaluating {DETECTOR} in float")
-        ap["float"] = measure(story, model, held_out, "float")
+        story.begin("float", f"evaluating {DETECTOR} in float, begun in chapter 2")
+        with story.steps().step("images"):
+            ap["float"] = average()
+        truth = [held_out.truth(i) for i in held_out.ids[VERIFIED : VERIFIED + DRAWN]]
+        draws = partial(draw_all, model, quantised, shown[-DRAWN:], truth)
         story.begin("hardware", "generating hardware for the W4A4 Program, begun in chapter 2")
         with story.steps().step("hardware"):
             bundle = built()
             bundle.write(out / "build", force=True)  # what else is there was looked at before
         story.begin("verify", f"simulating the RTL, {VERIFIED} whole frames, twice")
-        truth = [held_out.truth(i) for i in held_out.ids[VERIFIED : VERIFIED + DRAWN]]
-        draws = partial(draw_all, model, quantised, shown[-DRAWN:], truth)
         drawn = left.enter_context(meanwhile(draws, out))
-        for stalls in (False, True):
-            results[stalls] = verify(out / "build", stalls=stalls, steps=story.steps())
-            story.say(results[stalls].sentence())
+        for result in simulated(story, out / "build"):
+            results[result.stalls] = result
+            story.say(result.sentence())
         story.begin("pictures", "drawing detections, begun in chapter 6")
         with story.steps().step("pictures"):
             drawn()
@@ -167,6 +173,18 @@ def write_data(out: Path) -> None:
     write_held_out(out / SETS[1], EVALUATED, SIDE)
 
 
+def simulated(story: Story, build: Path) -> list[VerifyResult]:
+    """Back to back in a copy of the folder, and with stalls meanwhile."""
+    from intaglio.codegen.running.verify import compile_bench, verify
+
+    compile_bench(build, steps=story.steps())
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as pool:
+        twin = shutil.copytree(build, Path(folder) / build.name)
+        plain = pool.submit(verify, twin)
+        stalled = verify(build, stalls=True, steps=story.steps())
+        return [plain.result(), stalled]
+
+
 def images_of(data: CocoData, count: int) -> NDArray[np.uint8]:
     """The first images of a data set, uint8 (N, 3, H, W)."""
     return stack([data.file(i) for i in data.ids[:count]], None)
@@ -178,6 +196,11 @@ def measure(story: Story, model: Any, data: CocoData, engine: Engine, predict: A
     pool = HERE if engine == "sim" else Copies(most())  # a simulator sees to that itself
     found = evaluate(model, data, engine=engine, predict=predict, pool=pool, steps=story.steps())
     return found.ap
+
+
+def average_precision(model: Any, data: CocoData) -> float:
+    """The same in float, by this process alone."""
+    return evaluate(model, data, engine="float").ap
 
 
 def draw_all(

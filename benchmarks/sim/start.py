@@ -48,6 +48,7 @@ from intaglio.system.threads import processors
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+OTHERS = ("PYTHONPATH", "OMP_NUM_THREADS", "PYTHONDONTWRITEBYTECODE")  # settings of this process
 NAMES = ("run, cold", "run, warm", "info, warm", "version", "eval", "demo, cold")
 
 
@@ -97,9 +98,7 @@ class Installed:
         kept = str(self.folder / "kept")
         start = f"import sys; sys.path.insert(0, {str(self.folder / 'site')!r});"
         start += "from intaglio.cli import main; main()"
-        environment = {
-            k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "OMP_NUM_THREADS")
-        }
+        environment = {k: v for k, v in os.environ.items() if k not in OTHERS}
         environment |= {"NUMBA_CACHE_DIR": kept, "XDG_CACHE_HOME": kept}
         command = [sys.executable, "-c", start, *map(str, words)]
         begin = time.perf_counter()

@@ -55,7 +55,7 @@ class Quantized:
     `graph` is the simplified real-valued network, equalised if asked for; `fake.graph` is the same
     with corrected biases, and trained factors. `search` is what method "detptq" found, `mixed` the
     widths under budgets, `trained` what reconstruction did; `threads` are those that were asked
-    for, of torch.
+    for, of torch. `captured` is the network before all that, for another `quantize` of the model.
     """
 
     program: Program
@@ -68,6 +68,7 @@ class Quantized:
     mixed: Mixed | None = None
     trained: Reconstructed | None = None
     threads: int | None = None
+    captured: FloatGraph | None = None
 
     def __repr__(self) -> str:
         return f"<Quantized to {self.program.in_words()}>"
@@ -109,6 +110,7 @@ def quantize(
     steps: Steps | None = None,
     threads: int | None = None,
     head: Head | None = None,
+    captured: FloatGraph | None = None,
 ) -> Quantized:
     """Quantise `model` after training, calibrated on uint8 images (N, C, H, W).
 
@@ -122,13 +124,14 @@ def quantize(
     Its candidates run in `pool`, with the same Program. Budgets use `device` too. Both, and a
     reconstruction, tell `progress` (done, total), each its own. The other methods need none of
     these. `steps` are told of `planned(config)`. `threads` are torch's; by default as many as
-    `system.threads` gives a network of this size.
+    `system.threads` gives a network of this size. `captured` is that of a `Quantized` of the same
+    model and size of images, which saves capturing it again.
     """
     config = config or QuantConfig()
     steps = steps or Steps()
     with torch_threads(for_torch(macs(model, check_images(images)), threads)):
         found = quantized(
-            model, images, config, device, state, force, pool, progress, steps, head
+            model, images, config, device, state, force, pool, progress, steps, head, captured
         )  # fmt: skip
     return replace(found, threads=threads)
 
@@ -136,7 +139,7 @@ def quantize(
 def quantized(
     model: nn.Module, images: NDArray[np.uint8], config: QuantConfig, device: str,
     state: Path | None, force: bool, pool: Pool, progress: Progress | None, steps: Steps,
-    head: Head | None = None,
+    head: Head | None = None, captured: FloatGraph | None = None,
 ) -> Quantized:  # fmt: skip
     """As `quantize`, with the threads that torch has."""
     steps.plan(*planned(config))
@@ -146,7 +149,9 @@ def quantized(
         shape = check_images(images)
         head = head or spec_of(model)
         spec = outer_spec(head, config)
-        graph = simplify(capture(model, shape, steps.tell))
+        if captured is None:
+            captured = simplify(capture(model, shape, steps.tell))
+        graph = captured
         if isinstance(head, HeadSpec):
             check_shapes(head, [graph.producer[t].shape for t in graph.outputs.values()])
         if config.arithmetic.power_of_two:
@@ -197,7 +202,9 @@ def quantized(
         program = lower(shifted, scales, config.arithmetic, meta(head, config, calibration, graph))
     announce(losses_of(program.meta))
     fake = FakeQuant(shifted, scales, twin_type(config.arithmetic), rules(shifted, scales, program))
-    return Quantized(program, fake, graph, scales, calibration, images, found, mixed, learned)
+    return Quantized(
+        program, fake, graph, scales, calibration, images, found, mixed, learned, captured=captured
+    )
 
 
 def planned(config: QuantConfig) -> tuple[str, ...]:

@@ -187,7 +187,9 @@ def test_a_bundled_detector_is_quantised_evaluated_and_drawn(cli: Cli, tmp_path:
         alone = pycocotools_alone(annotations, tmp_path / "seen.json")
         assert list(found[engine]["figures"].values()) == [None if v < 0 else v for v in alone]
         assert found[engine]["ap"] == alone[0]
-        seen = json.loads((tmp_path / "seen.json").read_text())
+        text = (tmp_path / "seen.json").read_text()
+        seen = json.loads(text)
+        assert text == json.dumps(seen) + "\n"
         assert {key for row in seen for key in row} == {"image_id", "category_id", "bbox", "score"}
     assert abs(found["sim"]["ap"] - found["float"]["ap"]) < 0.05
     first = sorted((tmp_path / "data" / "images").iterdir())[0]

@@ -13,11 +13,11 @@ from intaglio.codegen.bundle import build
 from intaglio.codegen.folding import design as design_module
 from intaglio.codegen.running import benches
 from intaglio.codegen.running import tools as tools_module
-from intaglio.codegen.running.verify import VerifyResult, verify
+from intaglio.codegen.running.verify import VerifyResult, compile_bench, verify
 from intaglio.codegen.schedule.sizing import size_queues
 from intaglio.codegen.schedule.timing import Model, Schedule
 from intaglio.errors import BuildError, ToolError
-from intaglio.system.steps import Tell
+from intaglio.system.steps import Steps, Tell
 
 pytestmark = [pytest.mark.rtl, pytest.mark.xdist_group("verilator")]
 
@@ -95,6 +95,24 @@ def test_a_flipped_bit_in_a_rom_is_found(folder: Path, rom: str, bit: int) -> No
     if rom.startswith("boxes"):  # only the second half of the outputs can differ
         assert (first.tensor, first.origin, first.channel) == ("out3", "boxes.0", 0)
     assert f"differ, first {first.tensor} (from {first.origin}): frame 0" in result.sentence()
+
+
+def test_a_bench_is_compiled_ahead_and_runs_in_a_copy_of_the_folder(tmp_path: Path) -> None:
+    needs("verilator")
+    made = tmp_path / "build"
+    build(skip()).write(made)
+    steps = Steps()
+    compile_bench(made, steps=steps)
+    assert [took.name for took in steps.took] == ["compilation"]
+    bench, stamp = (made / "sim" / "verilator" / name for name in ("bench", "sources.sha256"))
+    before = bench.stat().st_mtime_ns, stamp.read_bytes()
+    twin = shutil.copytree(made, tmp_path / "twin")
+    for folder in (made, twin):
+        assert verify(folder).mismatches == 0
+    assert (bench.stat().st_mtime_ns, stamp.read_bytes()) == before
+    (made / "rtl" / "top.v").write_text("module top;")
+    with pytest.raises(ToolError, match=r"^verilator must run the bench, but stopped: [^\n]+\.$"):
+        compile_bench(made)
 
 
 def test_changed_expectations_are_noticed(folder: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 import time
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -98,3 +99,18 @@ def test_what_a_copy_makes_meanwhile_is_there_in_any_case(fate: str) -> None:
 def test_an_error_of_a_copy_is_raised_here() -> None:
     with meanwhile(lambda part: 1 // part, 0) as found, pytest.raises(ZeroDivisionError):
         found()
+
+
+def test_copies_have_one_thread_of_torch() -> None:
+    """Those of the process that is copied do not exist there, and would be waited for."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        torch.ones(1 << 20).sum()  # they are there
+        found = Copies(2).map(
+            lambda n: (torch.get_num_threads(), float((torch.ones(1 << 20) * n).sum())), (1, 2)
+        )
+        assert list(found) == [(1, float(1 << 20)), (1, float(2 << 20))]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

