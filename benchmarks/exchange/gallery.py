@@ -161,7 +161,7 @@ def of_onnx(path: Path, row: Row, entry: dict[str, Any], pictures: Path | None) 
     if size is None:
         return Row(**asdict(row) | {"reason": "its size is not fixed; it is the same network"})
     named = [Path(name) for name in load_sample_images().filenames]
-    named += sorted(p for p in pictures.iterdir() if is_picture(p))[:14] if pictures else []
+    named += sorted(p for p in pictures.iterdir() if is_picture(p)) if pictures else []
     images = np.stack([load_image(p, size, resize=True)[0] for p in named])
     pixels = entry.get("pixels", {"mean": [0.0], "std": [1.0]})
     settings = entry.get("settings", {})
