@@ -28,12 +28,12 @@ network was built for a device, and verified there bit by bit.
 FLOATS = """
 ## Float networks
 
-`intaglio quantize FILE.onnx --wbits 8 --abits 8 --asymmetric` and what *with* says: 8-bit weights and
-8-bit codes between all layers. `--images` are 24 pictures: of scikit-image astronaut, brick, camera,
-cell, chelsea, clock_motion, coffee, coins, grass, gravel, hubble_deep_field, ihc, moon,
-motorcycle_left and _right, page, retina and rocket, and of BCCD the first six, of which the first is
-kept for the test with the two photographs of scikit-learn; the other 23 calibrate. *Cosine* is the
-least of any map on these three, beside onnxruntime's maps of the float file, and then that of
+`intaglio quantize FILE.onnx --wbits 8 --abits 8 --asymmetric` and what *with* says: 8-bit weights,
+and 8-bit codes between all layers. `--images` are 24 pictures: of scikit-image astronaut, brick,
+camera, cell, chelsea, clock_motion, coffee, coins, grass, gravel, hubble_deep_field, ihc, moon,
+motorcycle_left and _right, page, retina and rocket, and of BCCD the first six. The first of these
+is kept for the test with the two photographs of scikit-learn; the other 23 calibrate. *Cosine* is
+the least of any map on these three, beside onnxruntime's maps of the float file, and then that of
 onnxruntime's own int8 network, calibrated on the same 23.
 
 | file | from | operations | MMAC | cut | with | cosine | onnxruntime int8 |

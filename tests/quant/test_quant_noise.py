@@ -11,6 +11,7 @@ from models import Pyramid, pixels, trained
 from torch import nn
 
 from intaglio.quant import QuantConfig, quantize
+from intaglio.quant.adjust.correct import spread
 from intaglio.quant.adjust.links import links
 from intaglio.quant.adjust.noise import LIMIT, Noise, factors_by_noise
 from intaglio.quant.adjust.sensitivity import sensitivity
@@ -144,3 +145,10 @@ def test_a_network_of_unlike_channels_is_saved_through_tables_and_joins() -> Non
         for config in (QuantConfig(wbits=8, abits=8), CONFIG)
     )
     assert evened > plain + 6
+
+
+def test_bias_correction_looks_at_images_from_the_whole_folder() -> None:
+    """Where all are more than are held at once: of large ones a few, evenly."""
+    assert spread(5, 3, 64, 64).tolist() == [0, 1, 2, 3, 4]
+    assert spread(23, 3, 416, 416).tolist() == [0, 3, 7, 11, 15, 19]
+    assert spread(4, 3, 2048, 2048).tolist() == [0]

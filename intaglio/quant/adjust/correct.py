@@ -30,8 +30,7 @@ def corrected(
     hardware; the idea is Nagel et al.'s "Data-Free Quantization" (2019), measured instead of
     derived.
     """
-    count = max(1, PIXELS // (images.shape[2] * images.shape[3]))
-    pixels = torch.from_numpy(np.ascontiguousarray(images[:count])).float()
+    pixels = torch.from_numpy(np.ascontiguousarray(images[spread(*images.shape)])).float()
     fake = FakeQuant(graph, scales)
     weights = tensors(graph, pixels.dtype)
     last = {name: node for node in graph.nodes for name in node.inputs}
@@ -65,3 +64,11 @@ def corrected(
                 real.pop(name, None)
                 rounded.pop(name, None)
     return replace(graph, nodes=tuple(nodes))
+
+
+def spread(count: int, channels: int, height: int, width: int) -> NDArray[np.int64]:
+    """Which of so many images are looked at: all, or evenly as many as are held at once. The first
+    ones of a folder may be of one kind."""
+    held = min(count, max(1, PIXELS // (height * width)))
+    chosen: NDArray[np.int64] = np.arange(held) * count // held
+    return chosen

@@ -23,8 +23,8 @@ from intaglio.quant.ranges.groups import Group, groups, weight_bits
 from intaglio.quant.settings.config import QuantConfig
 from intaglio.system.steps import Tell, quiet
 
-STEPS = 100
-RATE = 0.1  # of the logarithms, at first
+STEPS = 200
+RATE = 0.05  # of the logarithms, at first
 COMPENSATED = 0.5  # of the weights' noise is left where they are rounded with compensation
 LIMIT = 16.0  # of a channel's factor, as in `equalize`
 
