@@ -44,11 +44,11 @@ def test_the_peer_network_is_resnet8() -> None:
 def test_the_page_shows_what_was_measured_and_what_was_not() -> None:
     row = Row(4, "ecp5-85k", 75.0, 13_824, 19_993, 12_501_632, 1133, 29_997, 70, 164)
     text = page([row])
-    line = next(line for line in text.splitlines() if "`ecp5-85k`" in line)
+    line = next(line for line in text.splitlines() if "| `ecp5-85k` |" in line)
     said = "| 5,425 | 13,824 | 267 (19,993 cycles) | 29,997 | 70 | 164 | estimate | 0 |"
     assert f"| 1,133 | 75 | {ABSENT} {said} {ABSENT} | {ABSENT}, {ABSENT} |" in line
     routed = replace(row, synthesised=True, luts=31_000, fmax_mhz=60.0, seeds=1)
-    line = next(line for line in page([routed]).splitlines() if "`ecp5-85k`" in line)
+    line = next(line for line in page([routed]).splitlines() if "| `ecp5-85k` |" in line)
     assert (
         "| 75 | 60.0 | 4,340 | 13,824 | 333 (19,993 cycles) | 31,000 | 70 | 164 | yosys |" in line
     )
