@@ -101,9 +101,11 @@ def meanwhile(
 
         def found() -> Found:
             for end in ends:
-                made: tuple[Found, ...] = received(end)[1] if end.poll(PATIENCE) else ()
-                if made:
-                    return made[0]
+                if not end.closed:
+                    made: tuple[Found, ...] = received(end)[1] if end.poll(PATIENCE) else ()
+                    end.close()  # so that the copy ends, and what it holds is free
+                    if made:
+                        return made[0]
             return work(part)
 
         yield found

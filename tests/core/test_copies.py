@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -114,3 +116,23 @@ def test_copies_have_one_thread_of_torch() -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux alone")
+def test_a_copy_that_has_answered_holds_nothing_more() -> None:
+    with meanwhile(lambda _: os.getpid(), 0) as found:
+        pid = found()
+        assert pid != os.getpid()
+        until = time.monotonic() + 30
+        while state_of(pid) not in ("Z", "") and time.monotonic() < until:
+            time.sleep(0.01)
+        assert state_of(pid) in ("Z", "")
+        assert found() == os.getpid()  # made here
+
+
+def state_of(pid: int) -> str:
+    """The letter that the system has for a process: Z where it has ended; none where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
