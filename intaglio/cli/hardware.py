@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -263,6 +264,9 @@ def demo(
     json_file: JsonOption = None,
 ) -> None:
     """The whole story on the bundled detector: data, mAP, integers, RTL, proof, pictures."""
+    for module in ("torch", "amaranth"):  # of extras, looked for before anything is written
+        if find_spec(module) is None:
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
     from intaglio.demo import DEMO, run_demo
 
     settle([], Result("-o", output, DEMO, folder=True), json_file=json_file, force=force)
