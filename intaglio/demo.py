@@ -50,10 +50,10 @@ NAMES = ("w8a8", "w4a4")  # in the order in which they are shown
 
 
 # Seconds of each chapter on two idle cores of an x86-64 server, as `make demo` printed them there,
-# with machine code kept of earlier runs: 60 s in all, else 70. "w4a4" begins "float" and the
+# with machine code kept of earlier runs: 49 s in all, else 66. "w4a4" begins "float" and the
 # hardware, and "verify" the pictures.
 CHAPTERS = {
-    "data": 2, "w4a4": 10, "w8a8": 7, "float": 2, "hardware": 9, "verify": 30, "pictures": 1,
+    "data": 2, "w4a4": 12, "w8a8": 5, "float": 1, "hardware": 6, "verify": 22, "pictures": 1,
 }  # fmt: skip
 
 
