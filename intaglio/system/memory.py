@@ -10,8 +10,9 @@ PAGE = resource.getpagesize()
 
 
 def used() -> int:
-    """What this process and all that descend from it hold now; where the system does not say, the
-    most that this one ever held."""
+    """What this process and all that descend from it hold now, pages that several of them share
+    counted for each, for looking at each page takes milliseconds; where the system does not say,
+    the most that this one ever held."""
     try:
         return sum(resident(pid) for pid in family(os.getpid()))
     except OSError:

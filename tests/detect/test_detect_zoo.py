@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from intaglio import demo
 from intaglio.codegen.area.devices import device
 from intaglio.detect import zoo
 from intaglio.detect.evaluate import evaluate
@@ -95,3 +96,8 @@ def test_wrong_names_and_files_are_refused_in_words(tmp_path: Path) -> None:
         zoo.read_weights(broken)
     with pytest.raises(ModelError, match=r"none\.safetensors must be a readable safetensors"):
         zoo.read_weights(tmp_path / "none.safetensors")
+
+
+def test_the_demo_writes_scenes_of_its_detectors_size() -> None:
+    """Before the zoo, which takes torch, is there."""
+    assert zoo.find(demo.DETECTOR).size == (demo.SIDE, demo.SIDE)

@@ -41,7 +41,7 @@ from intaglio.system.steps import Tell, quiet
 
 TRIES = 4  # designs made until one fits
 ROUGHLY, RAMS = 1.03, 1.1  # of the limits, by a design whose queues are not as shallow as can be
-SPARE = 1.02  # of what a design took beside its convolutions, for the next one; so do such queues
+SPARE = 1.02  # of what a design took beside its convolutions; queues not yet sized have spare
 WIDER = (2, 4, 8)  # parts of the cycles that blocks without multipliers may take, to be faster
 
 

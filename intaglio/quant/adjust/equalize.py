@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 
 from intaglio.quant.adjust.links import (
+    LIMIT,
     Link,
-    columns,
     into_tables,
     links,
     one_site_each,
@@ -32,13 +32,13 @@ from intaglio.quant.adjust.noise import factors_by_noise
 from intaglio.quant.adjust.sensitivity import sensitivity
 from intaglio.quant.capture.execute import run
 from intaglio.quant.capture.graph import Conv, FloatGraph, Floats, Lookup, Node, Scaled
+from intaglio.quant.capture.passes import per_input
 from intaglio.quant.ranges.observe import batches, check_finite
 from intaglio.quant.settings.config import QuantConfig
 from intaglio.system.steps import Tell, quiet
 
 SWEEPS = 50  # over all links; most networks settle in a few
 SETTLED = 1.01  # the largest factor of a sweep that is not worth another
-LIMIT = 16.0  # of a channel's factor: one S must serve all channels, and leave M some bits
 
 
 def equalized(
@@ -173,7 +173,7 @@ class Balance:
             self.ranges[name] = self.ranges[name] * link.of(name, factors)
         for conv in one_site_each(self.graph, link):
             size = self.sizes[conv.weight]
-            f = columns(link.of(conv.input, factors), size[:, :, None, None], conv)
+            f = per_input(link.of(conv.input, factors), size[:, :, None, None], conv.groups)
             self.sizes[conv.weight] = size / f[:, :, 0, 0]
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +38,7 @@ from intaglio.quant.capture.passes import per_input
 
 Ints = NDArray[np.int64]
 Pair = tuple[Ints, Ints]
+LIMIT = 16.0  # of a channel's factor: one S must serve all channels, and leave M some bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,15 +252,11 @@ def rescaled(graph: FloatGraph, factors: Mapping[Link, Floats]) -> FloatGraph:
             elif isinstance(node, Scaled) and not isinstance(node, Conv):
                 nodes[name] = replace(node, scale=node.scale / link.of(node.input, every))
         for conv in one_site_each(graph, link):
-            weights[conv.weight] = weights[conv.weight] / columns(
-                link.of(conv.input, every), weights[conv.weight], conv
+            f = link.of(conv.input, every)
+            weights[conv.weight] = weights[conv.weight] / per_input(
+                f, weights[conv.weight], conv.groups
             )
     return replace(graph, nodes=tuple(nodes[n.output] for n in graph.nodes), weights=weights)
-
-
-def columns(values: Floats, weight: Any, conv: Conv) -> Floats:
-    """Values of what a convolution reads in the layout of its weight."""
-    return per_input(values, weight, conv.groups)
 
 
 def multiplied(node: Lookup, before: Floats, behind: Floats) -> Lookup:

@@ -15,7 +15,7 @@ from math import log
 import numpy as np
 import torch
 
-from intaglio.quant.adjust.links import Link
+from intaglio.quant.adjust.links import LIMIT, Link
 from intaglio.quant.adjust.sensitivity import Sensitivity
 from intaglio.quant.capture.graph import Conv, FloatGraph, Floats
 from intaglio.quant.ranges.grids import HEADROOM_BITS
@@ -26,7 +26,6 @@ from intaglio.system.steps import Tell, quiet
 STEPS = 200
 RATE = 0.05  # of the logarithms, at first
 COMPENSATED = 0.5  # of the weights' noise is left where they are rounded with compensation
-LIMIT = 16.0  # of a channel's factor, as in `equalize`
 
 
 def factors_by_noise(

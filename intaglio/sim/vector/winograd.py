@@ -130,7 +130,7 @@ def multiply(
     places: Any, products: Any,
 ) -> None:  # fmt: skip
     """The products of a chunk's points for `outs` channels from g on."""
-    count_points, steps, lanes = weight.shape[1:4]
+    all_points, steps, lanes = weight.shape[1:4]
     pitch = padded(cin, 4 * lanes // work.each) * work.each
     step = steps * lanes * 4
     for t in range(places.size - 1):  # tiles, and one distance of nothing
@@ -138,9 +138,9 @@ def multiply(
     places[places.size - 1] = 0
     at_tiles, at_point = places.ctypes.data, places.ctypes.data + (places.size - 1) * 8
     m, m_row = products.ctypes.data, products.strides[0]
-    for p in range(count_points):
+    for p in range(all_points):
         for c in range(0, outs, 2 * lanes):
-            w = weight.ctypes.data + ((g + c) // lanes * count_points + p) * step
+            w = weight.ctypes.data + ((g + c) // lanes * all_points + p) * step
             start = begins.ctypes.data + p * begins.strides[0] + (g + c) * 4
             block = work.two if c + lanes < outs else work.one
             for t in range(0, count, work.pixels):
@@ -148,17 +148,10 @@ def multiply(
                 call_block(
                     block,
                     (
-                        at_tiles + t * 8,
-                        at_point,
-                        1,
-                        steps,
-                        w,
-                        count_points * step,
-                        start,
-                        to,
+                        at_tiles + t * 8, at_point, 1, steps, w, all_points * step, start, to,
                         GROUP * 4,
                     ),
-                )
+                )  # fmt: skip
         for t in range(places.size - 1):
             places[t] += points.strides[0]
 
