@@ -25,6 +25,17 @@ def pack_word(values: Sequence[int], bits: int) -> int:
     return word
 
 
+def pack_words(values: Ints, bits: int) -> list[int]:
+    """`pack_word` of every row of (N, lanes)."""
+    at_once = max(1, 62 // bits)  # lanes that fill an int64 and stay positive
+    found = [0] * len(values)
+    for first in range(0, values.shape[1], at_once):
+        lanes = values[:, first : first + at_once] & ((1 << bits) - 1)
+        part = (lanes << (bits * np.arange(lanes.shape[1]))).sum(axis=1).tolist()
+        found = [word | new << (first * bits) for word, new in zip(found, part, strict=True)]
+    return found
+
+
 def unpack_word(word: int, lanes: int, bits: int, signed: bool) -> list[int]:
     """The inverse of `pack_word`."""
     bias = 1 << (bits - 1) if signed else 0
@@ -110,7 +121,7 @@ def conv_words(
     padded = np.zeros((rows * pe, words * simd, kh, kw), dtype=np.int64)
     padded[:cout, :cin] = odd_code(weights, bits) if odd else weights
     walk = padded.reshape(rows, pe, words, simd, kh, kw).transpose(0, 4, 5, 2, 1, 3)
-    return [pack_word(word, bits) for word in walk.reshape(-1, pe * simd).tolist()]
+    return pack_words(walk.reshape(-1, pe * simd), bits)
 
 
 def check_folding(cout: int, cin: int, groups: int, simd: int, pe: int) -> None:
@@ -135,7 +146,7 @@ def depthwise_words(weights: Ints, *, lanes: int, bits: int, odd: bool = False) 
     padded = np.zeros((words * lanes, kh, kw), dtype=np.int64)
     padded[:channels] = odd_code(weights[:, 0], bits) if odd else weights[:, 0]
     walk = padded.reshape(words, lanes, kh, kw).transpose(0, 2, 3, 1)
-    return [pack_word(word, bits) for word in walk.reshape(-1, lanes).tolist()]
+    return pack_words(walk.reshape(-1, lanes), bits)
 
 
 def lookup_words(table: Sequence[int], x: IntType, bits: int) -> list[int]:

@@ -43,7 +43,7 @@ class Rom(wiring.Component):
     """
 
     def __init__(self, *, words: Sequence[int], width: int, file: str | None = None) -> None:
-        if not words or not all(0 <= word < 1 << width for word in words):
+        if not words or min(words) < 0 or max(words) >> width:
             raise BuildError(f"A ROM must hold at least one word, all of {width} bits.")
         self.words = tuple(words)
         self.width = width

@@ -135,7 +135,7 @@ def copy(work: Callable[[Any], Any], parts: Sequence[Any]) -> tuple[BaseProcess,
     """A process, and this end of its pipe."""
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe()
-    process = context.Process(target=serve, args=(there, here, work, parts), daemon=True)
+    process = context.Process(target=serve, args=(there, here, work, parts))
     with warnings.catch_warnings():  # of threads: none of theirs is needed there
         warnings.simplefilter("ignore", DeprecationWarning)
         process.start()

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from amaranth.back import rtlil
+from amaranth.hdl import Elaboratable, Module, Signal
+from amaranth.hdl._nir import CombinationalCycle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import pyramid, skip
@@ -20,6 +22,7 @@ from intaglio.codegen.folding import solve
 from intaglio.codegen.folding.solve import Problem
 from intaglio.codegen.schedule.sizing import size_queues
 from intaglio.codegen.schedule.timing import Model
+from intaglio.codegen.structure import rtlil as split
 from intaglio.codegen.structure.assemble import Parts, Top
 from intaglio.codegen.structure.fold import plan_for_cycles, plan_for_multipliers
 from intaglio.codegen.structure.graph import hardware_graph
@@ -55,6 +58,36 @@ def test_queues_are_as_deep_whatever_is_run_before_it_is_asked_for(
 
 def rtlil_of(top: Top) -> str:
     return str(rtlil.convert(top, ports=list(top.pins.values()), emit_src=False))
+
+
+def test_text_of_modules_by_two_processes_is_that_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(split, "ALONE", 0)
+    monkeypatch.setattr(split, "most", lambda: 2)
+    graph = hardware_graph(pyramid())
+    n = netlist(graph, plan_for_multipliers(graph, 60))
+    first, second = Top(n), Top(n)
+    assert split.design_text(first, "top", list(first.pins.values())) == rtlil_of(second)
+
+
+class Circle(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
+    """A value that depends on itself."""
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        a, b = Signal(4), Signal(4)
+        m.d.comb += [a.eq(b + 1), b.eq(a ^ 3)]
+        m.d.sync += Signal(4, name="held").eq(a)
+        return m
+
+
+@pytest.mark.parametrize("alone", [0, 1 << 30])
+def test_a_combinational_cycle_is_found_beside_the_text(
+    monkeypatch: pytest.MonkeyPatch, alone: int
+) -> None:
+    monkeypatch.setattr(split, "ALONE", alone)
+    monkeypatch.setattr(split, "most", lambda: 2)
+    with pytest.raises(CombinationalCycle):
+        split.design_text(Circle(), "top", [])
 
 
 def test_components_shared_by_designs_are_those_made_alone() -> None:

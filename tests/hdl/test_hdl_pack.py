@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intaglio.fixed import IntType, odd_value
-from intaglio.hdl.pack import Ints, conv_words, depthwise_words, hex_text, unpack_word
+from intaglio.hdl.pack import (
+    Ints,
+    conv_words,
+    depthwise_words,
+    hex_text,
+    pack_word,
+    pack_words,
+    unpack_word,
+)
 from intaglio.hdl.stream import ceil_div
 
 counts = st.integers(1, 9)
@@ -51,3 +59,11 @@ def test_a_depthwise_convolutions_weights_come_back(
     walk = unpacked(words, lanes, bits, odd).reshape(across, *kernel, lanes)
     padded = walk.transpose(0, 3, 1, 2).reshape(across * lanes, *kernel)
     np.testing.assert_array_equal(padded[:channels], weights[:, 0])
+
+
+@given(st.integers(1, 20), st.integers(1, 40), st.integers(0, 5), st.integers(0, 1 << 30))
+@settings(deadline=None)
+def test_many_words_are_packed_as_one_is(bits: int, lanes: int, count: int, seed: int) -> None:
+    """Words of up to 800 bits, of negative values too."""
+    values = np.random.default_rng(seed).integers(-(1 << bits), 1 << bits, (count, lanes))
+    assert pack_words(values, bits) == [pack_word(row, bits) for row in values.tolist()]

@@ -7,7 +7,7 @@ run meanwhile by another processor; whether it was asked changes nothing but the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,43 +24,49 @@ SEARCHED = 2  # frames with which queue depths are searched
 class Trials:
     """Runs of a model with some depths, in this thread or begun before they are asked for."""
 
-    def __init__(self, model: Model, pool: ThreadPoolExecutor | None) -> None:
+    def __init__(self, model: Model, pool: Executor | None) -> None:
         self.model = model
         self._pool = pool
-        self._begun: dict[object, Future[int]] = {}
+        self._begun: dict[object, Future[Any]] = {}
 
     def interval(self, depths: Mapping[int, int], frames: int) -> int:
         """Cycles a frame; 0: a deadlock."""
-        return self._found((frames, *sorted(depths.items())), self._interval, depths, frames)
+        return int(self._found(self._interval, depths, frames))
 
-    def least_alive(self, depths: Mapping[int, int], i: int) -> int:
-        """The fewest places of queue `i` without a deadlock."""
-        key = (-i, *sorted(depths.items()))
-        return self._found(key, self.model.least_alive, depths, i, SEARCHED)
+    def shallowest(self, depths: Mapping[int, int], i: int, interval: int) -> tuple[int, int]:
+        """The fewest places of queue `i` without a deadlock, and those with which few frames are
+        in time."""
+        floor, depth = self._found(self._shallowest, depths, i, interval)
+        return floor, depth
 
     def expect_interval(self, depths: Mapping[int, int], frames: int) -> None:
-        """`interval` of these is likely to be asked next."""
-        self._begin((frames, *sorted(depths.items())), self._interval, depths, frames)
+        """`interval` of these is likely to be asked soon."""
+        self._begin(self._interval, depths, frames)
 
-    def expect_alive(self, depths: Mapping[int, int], i: int) -> None:
-        """`least_alive` of these is likely to be asked next."""
-        key = (-i, *sorted(depths.items()))
-        self._begin(key, self.model.least_alive, depths, i, SEARCHED)
+    def expect_shallowest(self, depths: Mapping[int, int], i: int, interval: int) -> None:
+        """`shallowest` of these is likely to be asked soon."""
+        self._begin(self._shallowest, depths, i, interval)
 
     def _interval(self, depths: Mapping[int, int], frames: int) -> int:
         schedule = self.model.run(depths, frames=frames)
         return schedule.interval if schedule.finished else 0
 
-    def _begin(self, key: object, work: Callable[..., int], *given: Any) -> None:
-        """One at a time: what was begun and not asked for will not be."""
-        if self._pool is not None and key not in self._begun:
-            for other in self._begun.values():
-                other.cancel()
-            self._begun = {key: self._pool.submit(work, *given)}
+    def _shallowest(self, depths: Mapping[int, int], i: int, interval: int) -> tuple[int, int]:
+        floor = self.model.least_alive(depths, i, SEARCHED)
+        alone = Trials(self.model, None)  # what is begun waits for nothing that is begun
+        return floor, search(alone, depths, i, floor - 1, interval, SEARCHED)
 
-    def _found(self, key: object, work: Callable[..., int], *given: Any) -> int:
-        begun = self._begun.get(key)
-        return work(*given) if begun is None else begun.result()
+    def _begin(self, work: Callable[..., Any], depths: Mapping[int, int], *given: int) -> None:
+        """Of what was begun and not asked for the last is kept."""
+        key = work.__name__, given, *sorted(depths.items())
+        if self._pool is not None and key not in self._begun:
+            for other in list(self._begun)[:-1]:
+                self._begun.pop(other).cancel()
+            self._begun[key] = self._pool.submit(work, depths, *given)
+
+    def _found(self, work: Callable[..., Any], depths: Mapping[int, int], *given: int) -> Any:
+        begun = self._begun.get((work.__name__, given, *sorted(depths.items())))
+        return work(depths, *given) if begun is None else begun.result()
 
 
 @contextmanager
@@ -69,7 +75,7 @@ def trials(model: Model, threads: int | None) -> Iterator[Trials]:
     if most(threads) < 2:
         yield Trials(model, None)
         return
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(2) as pool:
         yield Trials(model, pool)
 
 
@@ -123,15 +129,15 @@ def trim(
         for i, following in zip(left, [*left, None][1:], strict=True):
             tell("queues", order.index(i) + 1, len(order))
             if i not in floors:
-                floors[i] = tried.least_alive(depths, i)
+                floors[i], found = tried.shallowest(depths, i, interval)
             else:
                 if following is not None and following in floors:
                     tried.expect_interval(shallower(depths, following), frames)
                 if lost(tried, shallower(depths, i), interval, frames) != 0:
                     continue
-            found = search(tried, depths, i, floors[i] - 1, interval, SEARCHED)
+                found = search(tried, depths, i, floors[i] - 1, interval, SEARCHED)
             if following is not None and following not in floors:
-                tried.expect_alive({**depths, i: found}, following)
+                tried.expect_shallowest({**depths, i: found}, following, interval)
             # Few frames find the depth, which more seldom change.
             depths[i] = search(tried, depths, i, found - 1, interval, frames)
         again = deep != {i for i, depth in depths.items() if depth > LUT_RAM_DEPTH}
@@ -189,10 +195,6 @@ def search(
     is known to do."""
     known, guess = Bracket(low, depths[i]), low + 1
     while known.open:
-        # The first guess mostly fails, and later ones mostly do.
-        likely = known.told(guess, 1 if known.low == low and guess == low + 1 else 0)
-        if likely.open and frames == SEARCHED:
-            tried.expect_interval({**depths, i: likely.guess}, frames)
         known = known.told(guess, lost(tried, {**depths, i: guess}, interval, frames))
         guess = known.guess
     return known.high

@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from amaranth.back import rtlil, verilog
+from amaranth.back import verilog
 from amaranth.hdl import Elaboratable
 
 from intaglio.codegen.structure.assemble import Component, Top
 from intaglio.codegen.structure.graph import unique
+from intaglio.codegen.structure.rtlil import design_text
 from intaglio.errors import ToolError
 from intaglio.system.copies import meanwhile
 from intaglio.system.processes import complaint, for_libraries
@@ -50,7 +51,7 @@ def converted(design: Elaboratable, **named: Any) -> str:
 def as_rtlil(design: Elaboratable, **named: Any) -> str:
     """Amaranth's text for yosys."""
     with uncollected():
-        return str(rtlil.convert(design, emit_src=False, **named))
+        return design_text(design, **named)
 
 
 def from_rtlil(text: str) -> str:
