@@ -33,7 +33,7 @@ from intaglio.codegen.schedule.activity import activity
 from intaglio.codegen.schedule.queues import QUEUES, queue_trace, to_text
 from intaglio.codegen.structure.assemble import Top
 from intaglio.codegen.structure.graph import sharing_text
-from intaglio.codegen.structure.ports import random_frames
+from intaglio.codegen.structure.ports import FRAME_ERROR, random_frames
 from intaglio.codegen.structure.verilog import begun
 from intaglio.errors import BuildError
 from intaglio.file import load
@@ -213,6 +213,7 @@ def build(
         "sharing": design.sharing_json(),
         "frames": len(frames),
         "input": top.source.to_json(),
+        "frame_error": FRAME_ERROR,
         "outputs": [sink.to_json() for sink in top.sinks],
         "maps": [stored_tensor(t) for t in program.outputs],
         "head": program.meta.get("head"),

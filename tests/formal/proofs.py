@@ -373,7 +373,7 @@ def level_demux() -> Case:
 
 
 def receiver() -> Case:
-    return Case(AxisReceiver(width=9), shapes.received(9, 2))
+    return Case(AxisReceiver(width=9, beats=2), shapes.received(9, 2))
 
 
 def sender() -> Case:

@@ -13,7 +13,7 @@ import pytest
 import sby
 import shapes
 from adapters import stream_block
-from amaranth.hdl import Assert, ClockDomain, Fragment, Module
+from amaranth.hdl import Assert, ClockDomain, Fragment, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.stream import Signature
 from mutants import OneBeat
@@ -21,7 +21,7 @@ from proofs import PROOFS, Case, Proof
 from prove import check, forever, harness, prove
 
 import intaglio.hdl
-from intaglio.hdl.axis import AxisSender
+from intaglio.hdl.axis import AxisReceiver, AxisSender
 from intaglio.hdl.link import Link
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "proofs.md"
@@ -146,6 +146,41 @@ def test_axi_is_not_valid_in_reset(tmp_path: Path) -> None:
     free = [domain.clk, domain.rst, block.i.valid, block.i.payload, block.o.tready]
     m.d.comb += Assert(~domain.rst | ~block.o.tvalid, "tvalid is low in reset")
     assert sby.run(Fragment.get(m, None), free, "prove", 2, tmp_path / "reset").holds
+
+
+def test_a_packet_is_a_frame(tmp_path: Path) -> None:
+    """For all beats and all places of tlast, for ever; of the first packet, whole frames."""
+    m, beats = Module(), 3
+    m.domains.sync = domain = ClockDomain()
+    m.submodules.block = block = AxisReceiver(width=2, beats=beats)
+    taken, given = block.i.tvalid & block.i.tready, block.o.valid & block.o.ready
+    length = Signal(range(beats + 2))  # of the packet so far
+    out = Signal(range(beats + 2))  # beats given since it began
+    place = Signal(range(beats))  # in the frame that is given
+    packets = Signal(range(3))  # that have ended; 2: or more
+    fault = Signal()
+    begins, whole = length == 0, length == beats - 1
+    with m.If(taken):
+        m.d.sync += length.eq(Mux(length <= beats, length + 1, length))
+        with m.If(block.i.tlast):
+            m.d.sync += [length.eq(0), packets.eq(Mux(packets == 2, 2, packets + 1))]
+        with m.If(Mux(block.i.tlast, ~whole, whole & (packets != 0))):
+            m.d.sync += fault.eq(1)
+    with m.If(given):
+        m.d.sync += place.eq(Mux(place == beats - 1, 0, place + 1))
+        m.d.sync += out.eq(Mux(out <= beats, out + 1, out))
+    with m.If(taken & begins):
+        m.d.sync += out.eq(given)
+    same = given & (block.o.payload == block.i.tdata[:2])
+    claims = {
+        "a packet begins a frame": ~(taken & begins & (packets != 0)) | (place == 0),
+        "a packet was one frame": ~(taken & begins & (packets == 2)) | (out == beats),
+        "the beats of a frame pass": ~(taken & ((packets == 0) | (length < beats))) | same,
+        "a fault is told, and nothing else": block.error == fault,
+    }
+    m.d.comb += [Assert(claim, text) for text, claim in claims.items()]
+    free = [domain.clk, domain.rst, block.i.tvalid, block.i.tdata, block.i.tlast, block.o.ready]
+    assert sby.forever(Fragment.get(m, None), free, 100, tmp_path / "pdr").holds
 
 
 def test_the_page_lists_every_proof() -> None:

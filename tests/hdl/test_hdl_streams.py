@@ -217,7 +217,7 @@ def test_axis_is_not_valid_in_reset() -> None:
         Repack(channels=5, bits=4, lanes_in=3, lanes_out=2),
         Pad(frame=Frame(2, 2, 2), padding=(1, 0, 0, 1), value=3, x=IntType(4, False), lanes=1),
         Lookup(tables=[range(16)], x=IntType(4, False), y=IntType(4, False), lanes=2),
-        AxisReceiver(width=9),
+        AxisReceiver(width=9, beats=4),
         AxisSender(width=9, beats=4),
     ],
     ids=lambda block: type(block).__name__,

@@ -285,8 +285,8 @@ def area_of(component: Any) -> Area:
             return interpolator(component)
         case AxisSender():
             return count(component.beats)
-        case AxisReceiver():
-            return Area()
+        case AxisReceiver():  # no more where tlast is tied low
+            return count(component.beats) + Area(choices=component.width, equals=12, registers=5)
     raise TypeError(f"The estimate has no area of {type(component).__name__}.")
 
 

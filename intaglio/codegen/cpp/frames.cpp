@@ -92,18 +92,20 @@ struct Sink {
 
 }  // namespace
 
-// stimulus  frames * SOURCE_BEATS * SOURCE_WORDS words.
+// stimulus  total * SOURCE_WORDS words.
+// lasts     tlast of each of these beats; null: 1 at the end of every frame.
 // seed      of random pauses on every port and of registers without a reset value; 0: no pauses.
 // patience  cycles without any beat after which the design counts as hung.
 // data      for each output frames * beats * words words.
-// times     rows of `frames` cycles: input's first beat taken; then, for each output in turn, first
-//           beat delivered and last beat delivered. The first clock edge without reset is cycle 0;
-//           the first beat is offered in cycle 1.
+// times     rows of `frames` cycles: the first of every SOURCE_BEATS beats of the input taken; then,
+//           for each output in turn, first beat delivered and last beat delivered. The first clock
+//           edge without reset is cycle 0; the first beat is offered in cycle 1.
 // wrong     for each output, the beats whose tlast was wrong.
+// error     whether the design says that a packet of the input was no whole frame.
 // Returns the cycles run, or -1 after a hang.
 extern "C" __attribute__((visibility("default"))) int64_t intaglio_frames(
-    const uint32_t* stimulus, int64_t frames, uint64_t seed, int64_t patience,
-    uint32_t* const* data, int64_t* times, int64_t* wrong) {
+    const uint32_t* stimulus, int64_t total, const uint8_t* lasts, int64_t frames, uint64_t seed,
+    int64_t patience, uint32_t* const* data, int64_t* times, int64_t* wrong, int64_t* error) {
   VerilatedContext context;
   context.randReset(2);
   context.randSeed(static_cast<int>(seed % 0x7fffffff + 1));
@@ -119,6 +121,7 @@ extern "C" __attribute__((visibility("default"))) int64_t intaglio_frames(
 
   top->rst = 1;
   top->i_tvalid = 0;
+  top->i_tlast = 0;
 #define READY(k, words, beats) top->o##k##_tready = 1;
   SINKS(READY)
   for (int n = 0; n < kResetCycles; ++n) {
@@ -129,9 +132,9 @@ extern "C" __attribute__((visibility("default"))) int64_t intaglio_frames(
   }
   top->rst = 0;
 
-  const int64_t total = frames * SOURCE_BEATS;
   int64_t sent = 0, idle = 0, cycle = 0;
-  for (bool full = frames == 0; !full; ++cycle) {
+  bool full = frames == 0;
+  for (; !full; ++cycle) {
     top->clk = 0;
     top->eval();
     const bool accepted = top->i_tvalid && top->i_tready;
@@ -148,23 +151,29 @@ extern "C" __attribute__((visibility("default"))) int64_t intaglio_frames(
     top->clk = 1;
     top->eval();  // with the inputs of this cycle; those of the next follow the edge
     if (accepted) {
-      if (sent % SOURCE_BEATS == 0) times[sent / SOURCE_BEATS] = cycle;
+      if (sent % SOURCE_BEATS == 0 && sent < frames * SOURCE_BEATS) {
+        times[sent / SOURCE_BEATS] = cycle;
+      }
       ++sent;
     }
     const bool pause = pauses.next();
     if (accepted || !top->i_tvalid) {
       top->i_tvalid = sent < total && !pause;
-      if (top->i_tvalid) put(top->i_tdata, stimulus + sent * SOURCE_WORDS);
+      if (top->i_tvalid) {
+        put(top->i_tdata, stimulus + sent * SOURCE_WORDS);
+        top->i_tlast = lasts ? lasts[sent] : sent % SOURCE_BEATS == SOURCE_BEATS - 1;
+      }
     }
 #define NEXT_READY(k, words, beats) top->o##k##_tready = !sinks[k].pauses.next();
     SINKS(NEXT_READY)
     idle = moved ? 0 : idle + 1;
-    if (idle > patience) return -1;
+    if (idle > patience) break;
     full = true;
     for (const Sink& sink : sinks) full = full && sink.full();
   }
+  *error = top->error;
   top->final();
 #define WRONG(k, words, beats) wrong[k] = sinks[k].wrong_tlast;
   SINKS(WRONG)
-  return cycle;
+  return full ? cycle : -1;
 }

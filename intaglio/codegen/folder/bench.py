@@ -73,12 +73,14 @@ module bench (
 
   wire [{w - 1}:0] {source.name}_tdata;
   wire {source.name}_tvalid, {source.name}_tready, {source.name}_tlast;
-  assign {source.name}_tlast = 1'b0;
-  bench_source #(.WIDTH({w}), .DEPTH({stored * source.beats}), .FILE("bench/stimulus.hex"))
+  wire frame_error /* verilator public_flat_rd */;
+  bench_source #(.WIDTH({w}), .DEPTH({stored * source.beats}), .BEATS({source.beats}),
+    .FILE("bench/stimulus.hex"))
     source (.clk(clk), .rst(rst), .stalls(stalls), .total(frames * {source.beats}),
-    .tdata({source.name}_tdata), .tvalid({source.name}_tvalid), .tready({source.name}_tready));
+    .tdata({source.name}_tdata), .tvalid({source.name}_tvalid), .tready({source.name}_tready),
+    .tlast({source.name}_tlast));
 {wires}
-  {top} dut (.clk(clk), .rst(rst),
+  {top} dut (.clk(clk), .rst(rst), .frame_error(frame_error),
     {ports});
 
   wire moved = {source.name}_tvalid & {source.name}_tready | {taken};
@@ -135,6 +137,7 @@ async def frames_match(dut):
     dut.rst.value = 0
     await First(RisingEdge(dut.done), RisingEdge(dut.hung))
     assert not int(dut.hung.value), "no beat for too many cycles"
+    assert not int(dut.frame_error.value), "a frame of the input was not whole, says the design"
     for recorded, expected in RECORDINGS.items():
         want = [line.split() for line in Path(expected).read_text().splitlines()]
         for n, line in enumerate(Path(recorded).read_text().splitlines()):

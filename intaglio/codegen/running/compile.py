@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from intaglio.codegen.folder.manifest import BuildFiles, read_manifest
 from intaglio.codegen.running.library import SOURCES, compiled, words
-from intaglio.codegen.structure.ports import Port, random_frames
+from intaglio.codegen.structure.ports import FRAME_ERROR, Port, random_frames
 from intaglio.errors import BuildError, DataError
 from intaglio.hdl.pack import frames_words, words_frames
 from intaglio.ops import dequantise
@@ -161,12 +161,17 @@ class Function:
         times = np.full((1 + 2 * len(self.sinks), count), -1, dtype=np.int64)
         wrong = np.zeros(len(self.sinks), dtype=np.int64)
         places = (ctypes.c_void_p * len(data))(*(array.ctypes.data for array in data))
+        error = ctypes.c_int64()
         cycles = self._frames(
-            stimulus.ctypes.data, count, seed, self.patience, places, times.ctypes.data,
-            wrong.ctypes.data,
+            stimulus.ctypes.data, count * self.source.beats, None, count, seed, self.patience,
+            places, times.ctypes.data, wrong.ctypes.data, error,
         )  # fmt: skip
         if cycles < 0:
             self._explain_stop(times)
+        if error.value:
+            raise BuildError(
+                f"{FRAME_ERROR} must be 0 with whole frames, but is not; run `intaglio verify`."
+            )
         for sink, beats in zip(self.sinks, wrong.tolist(), strict=True):
             if beats:
                 raise BuildError(
@@ -205,7 +210,8 @@ def entry_point(library: Path) -> Any:
     function = ctypes.CDLL(str(library)).intaglio_frames
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     function.argtypes = [
-        pointer, number, ctypes.c_uint64, number, ctypes.POINTER(pointer), pointer, pointer,
+        pointer, number, pointer, number, ctypes.c_uint64, number, ctypes.POINTER(pointer), pointer,
+        pointer, ctypes.POINTER(number),
     ]  # fmt: skip
     function.restype = number
     return function

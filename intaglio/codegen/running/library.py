@@ -131,14 +131,14 @@ def harness(manifest: Mapping[str, Any]) -> dict[str, bytes]:
     loop = files("intaglio.codegen") / "cpp" / "frames.cpp"
     return {
         "ports.h": header.encode(),
-        "whole.v": wrapper(manifest["name"], source, sinks).encode(),
+        "whole.v": wrapper(manifest["name"], source, sinks, manifest.get("frame_error")).encode(),
         "frames.cpp": loop.read_bytes(),
     }
 
 
-def wrapper(top: str, source: Port, sinks: Sequence[Port]) -> str:
-    """Module `whole`."""
-    ports = ["input wire clk", "input wire rst"]
+def wrapper(top: str, source: Port, sinks: Sequence[Port], error: str | None) -> str:
+    """Module `whole`; `error` is the design's own port, which older ones lack."""
+    ports = ["input wire clk", "input wire rst", "output wire error"]
     ports += declarations("i", source, "input", "output")
     for k, sink in enumerate(sinks):
         ports += declarations(f"o{k}", sink, "output", "input")
@@ -146,25 +146,25 @@ def wrapper(top: str, source: Port, sinks: Sequence[Port]) -> str:
     joined = ",\n    ".join(
         f".{port.name}_{signal}({name}_{signal})"
         for name, port in names
-        for signal in ("tdata", "tvalid", "tready")
+        for signal in ("tdata", "tvalid", "tready", "tlast")
     )
-    lasts = "".join(f",\n    .{s.name}_tlast(o{k}_tlast)" for k, s in enumerate(sinks))
+    checked, none = (f" .{error}(error),", "") if error else ("", "  assign error = 1'b0;\n")
     lines = ",\n  ".join(ports)
     return f"""\
 module whole (
   {lines}
 );
-  {top} dut (.clk(clk), .rst(rst), .{source.name}_tlast(1'b0),
-    {joined}{lasts});
+{none}  {top} dut (.clk(clk), .rst(rst),{checked}
+    {joined});
 endmodule
 """
 
 
 def declarations(name: str, port: Port, forth: str, back: str) -> list[str]:
     """The ports of one stream."""
-    found = [
+    return [
         f"{forth} wire [{port.data_width - 1}:0] {name}_tdata",
         f"{forth} wire {name}_tvalid",
+        f"{forth} wire {name}_tlast",
         f"{back} wire {name}_tready",
     ]
-    return found + ([f"{forth} wire {name}_tlast"] if forth == "output" else [])

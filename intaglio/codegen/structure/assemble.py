@@ -17,7 +17,7 @@ from intaglio.codegen.area.devices import Family
 from intaglio.codegen.area.mapping import style_of
 from intaglio.codegen.structure.graph import Block
 from intaglio.codegen.structure.netlist import Cell, Netlist
-from intaglio.codegen.structure.ports import Port, ports_of
+from intaglio.codegen.structure.ports import FRAME_ERROR, Port, ports_of
 from intaglio.fixed import IntType
 from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.add import Add as AddBlock
@@ -87,6 +87,7 @@ class Top(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
             for wire, width in (("tdata", port.data_width), ("tvalid", 1), ("tready", 1),
                                 ("tlast", 1))
         }  # fmt: skip
+        self.pins[FRAME_ERROR] = Signal(name=FRAME_ERROR)
 
     @cached_property
     def components(self) -> list[Component]:
@@ -139,6 +140,7 @@ class Top(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
         """The component's input streams, in the order of the cell's wires."""
         if cell.kind == "source":
             self._pins(m, self.source, component.i, receive=True)
+            m.d.comb += self.pins[FRAME_ERROR].eq(component.error)
             return []
         if cell.kind in ("add", "multiply"):
             return [component.a, component.b]
@@ -190,7 +192,7 @@ class Top(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
                 lanes_out=n.wires[cell.outs[0]].lanes,
             )
         if cell.kind == "source":
-            return AxisReceiver(width=wire.width)
+            return AxisReceiver(width=wire.width, beats=self.source.beats)
         if cell.kind == "sink":
             return AxisSender(width=wire.width, beats=self._sink(cell).beats)
         if cell.kind == "mux":

@@ -9,6 +9,8 @@ from intaglio.cosim.port import Port as Port
 from intaglio.fixed import IntType
 from intaglio.ops import Ints, Shape
 
+FRAME_ERROR = "frame_error"  # output of the top: a packet of the input was no whole frame
+
 
 def ports_of(netlist: Netlist) -> tuple[Port, tuple[Port, ...]]:
     """The input port and the output ports, in the Program's order."""

@@ -22,10 +22,11 @@ module bench_pause #(
   end
 endmodule
 
-// Plays DEPTH beats of FILE, again and again, `total` beats in all.
+// Plays DEPTH beats of FILE, again and again, `total` beats in all; tlast on every BEATS-th.
 module bench_source #(
   parameter WIDTH = 8,
   parameter DEPTH = 1,
+  parameter BEATS = 1,
   parameter FILE = "",
   parameter SEED = 1
 ) (
@@ -34,12 +35,14 @@ module bench_source #(
   input wire stalls,
   input wire [31:0] total,
   output wire [WIDTH - 1:0] tdata,
+  output wire tlast,
   output reg tvalid,
   input wire tready
 );
   reg [WIDTH - 1:0] beats [0:DEPTH - 1];
   reg [31:0] at = 0;
   reg [31:0] sent = 0;
+  reg [31:0] beat = 0;
   wire pause;
   wire taken = tvalid & tready;
   wire [31:0] ahead = sent + {31'b0, taken};
@@ -47,14 +50,17 @@ module bench_source #(
   initial $readmemh(FILE, beats);
   bench_pause #(.SEED(SEED)) pauses (.clk(clk), .rst(rst), .enable(stalls), .pause(pause));
   assign tdata = beats[at];
+  assign tlast = beat == BEATS - 1;
   always @(posedge clk) begin
     if (rst) begin
       at <= 0;
       sent <= 0;
+      beat <= 0;
       tvalid <= 0;
     end else begin
       sent <= ahead;
       if (taken) at <= (at == DEPTH - 1) ? 0 : at + 1;
+      if (taken) beat <= tlast ? 0 : beat + 1;
       if (taken | ~tvalid) tvalid <= (ahead < total) & ~pause;
     end
   end
