@@ -22,7 +22,7 @@ from amaranth.lib.wiring import connect
 from intaglio.chip.pll import instance
 from intaglio.chip.protocol import QUEUE
 from intaglio.codegen.area.clocks import Pll
-from intaglio.codegen.structure.verilog import converted
+from intaglio.codegen.structure.verilog import to_verilog_block
 from intaglio.cosim.port import Port
 from intaglio.hdl.fifo import Fifo
 from intaglio.hdl.link import Link
@@ -92,7 +92,7 @@ class Shell(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
 def shell_verilog(core: Core) -> str:
     """Module `shell`: ports clk, rst and those of `Shell`."""
     shell = Shell(core)
-    return converted(shell, name=SHELL, ports=list(shell.pins.values()))
+    return to_verilog_block(shell, SHELL, list(shell.pins.values()))
 
 
 class BoardTop(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
@@ -183,7 +183,7 @@ class BoardTop(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
 def board_verilog(top: BoardTop) -> str:
     """Module `board`: ports clk, the line's and those held at 1."""
     ports = [top.clk, *top.line.values(), *top.high]
-    return converted(top, name=BOARD, ports=ports)
+    return to_verilog_block(top, BOARD, ports)
 
 
 def shell_pins() -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 LONGEST = 100  # characters; systems take 255 of a file's whole name
-TAIL = 40
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, longest: int = LONGEST) -> str:
     """The text, or where it is too long its beginning and its end; two may become one."""
-    if len(text) <= LONGEST:
+    if len(text) <= longest:
         return text
-    return f"{text[: LONGEST - TAIL - 2]}__{text[-TAIL:]}"
+    tail = 2 * longest // 5
+    return f"{text[: longest - tail - 2]}__{text[-tail:]}"

@@ -24,6 +24,7 @@ from intaglio.codegen.schedule.sizing import size_queues
 from intaglio.codegen.schedule.timing import Model
 from intaglio.codegen.structure import rtlil as split
 from intaglio.codegen.structure.assemble import Parts, Top
+from intaglio.codegen.structure.comments import about
 from intaglio.codegen.structure.fold import plan_for_cycles, plan_for_multipliers
 from intaglio.codegen.structure.graph import hardware_graph
 from intaglio.codegen.structure.netlist import joining, netlist
@@ -61,12 +62,14 @@ def rtlil_of(top: Top) -> str:
 
 
 def test_text_of_modules_by_two_processes_is_that_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(split, "ALONE", 0)
     monkeypatch.setattr(split, "most", lambda: 2)
-    graph = hardware_graph(pyramid())
-    n = netlist(graph, plan_for_multipliers(graph, 60))
-    first, second = Top(n), Top(n)
-    assert split.design_text(first, "top", list(first.pins.values())) == rtlil_of(second)
+    n = netlist(hardware_graph(pyramid()), plan_for_multipliers(hardware_graph(pyramid()), 60))
+    found = []
+    for alone in (0, 1 << 30):
+        monkeypatch.setattr(split, "ALONE", alone)
+        top = Top(n)
+        found.append(split.design_text(top, "top", list(top.pins.values()), about(top)))
+    assert found[0] == found[1]
 
 
 class Circle(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped

@@ -44,6 +44,7 @@ Kind = Literal[
     "demux",
 ]  # fmt: skip
 
+IDENTIFIER = 48  # characters of a block's name, without its kind
 KINDS: dict[type[Op], Kind] = {
     Input: "source",
     Output: "sink",
@@ -337,9 +338,10 @@ def with_names(blocks: Sequence[Block]) -> list[Block]:
 
 
 def identifier(text: str) -> str:
-    """Letters, digits and single underscores; begins with a letter; not too long for a file."""
+    """Letters, digits and single underscores; begins with a letter; with `m_axis_` before and
+    `_tdata` behind it still of 64 characters at most."""
     text = re.sub(r"[^0-9a-zA-Z]+", "_", text).strip("_").lower()
-    text = re.sub("_+", "_", shortened(text))
+    text = re.sub("_+", "_", shortened(text, IDENTIFIER))
     return text if text[:1].isalpha() else f"n{text}"
 
 

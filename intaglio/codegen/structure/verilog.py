@@ -9,56 +9,60 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from hashlib import sha256
+from textwrap import wrap
 
 from amaranth.back import verilog
-from amaranth.hdl import Elaboratable
+from amaranth.hdl import Elaboratable, Signal
 
-from intaglio.codegen.structure.assemble import Component, Top
+from intaglio.codegen.structure.assemble import Top
+from intaglio.codegen.structure.comments import about
 from intaglio.codegen.structure.graph import unique
-from intaglio.codegen.structure.rtlil import design_text
+from intaglio.codegen.structure.rtlil import ABOUT, design_text
 from intaglio.errors import ToolError
 from intaglio.system.copies import meanwhile
 from intaglio.system.processes import complaint, for_libraries
+
+LONG = re.compile(r'(?<!["\w/])[A-Za-z_]\w{64,}')  # names, but not of files
+WIDE = 97  # characters of a line of comment
+# yosys has a register, never written, in every block of combinational statements, for simulators
+# that would not run one without inputs.
+START = re.compile(r"^\$auto\$verilog_backend\S*")
 
 
 @contextmanager
 def begun(top: Top, name: str) -> Iterator[Callable[[], str]]:
     """The design as Verilog-2005 whose every name is a plain identifier, begun by a copy of this
     process, which keeps Amaranth's objects to itself; what is yielded waits for it."""
-    with meanwhile(partial(as_rtlil, name=name, ports=list(top.pins.values())), top) as text:
+    with meanwhile(partial(top_rtlil, name=name), top) as text:
         yield lambda: from_rtlil(text())
 
 
 def to_verilog(top: Top, name: str) -> str:
     """The same, by this process."""
-    return converted(top, name=name, ports=list(top.pins.values()))
+    return from_rtlil(top_rtlil(top, name))
 
 
-def to_verilog_block(component: Component, name: str) -> str:
-    """A component by itself, as Verilog-2005 with plain identifiers."""
-    return converted(component, name=name)
-
-
-def converted(design: Elaboratable, **named: Any) -> str:
-    """Amaranth's Verilog of anything."""
-    return from_rtlil(as_rtlil(design, **named))
-
-
-def as_rtlil(design: Elaboratable, **named: Any) -> str:
-    """Amaranth's text for yosys."""
+def to_verilog_block(design: Elaboratable, name: str, ports: Sequence[Signal] | None = None) -> str:
+    """Anything by itself; ports: None, those of the component's signature."""
     with uncollected():
-        return design_text(design, **named)
+        return from_rtlil(design_text(design, name, ports))
+
+
+def top_rtlil(top: Top, name: str) -> str:
+    """The design's text for yosys."""
+    with uncollected():
+        return design_text(top, name, list(top.pins.values()), about(top))
 
 
 def from_rtlil(text: str) -> str:
     """Verilog, which yosys writes; it starts in the environment of every program."""
     try:
         with for_libraries():
-            return plain_names(verilog._convert_rtlil_text(text))
+            return commented(plain_names(verilog._convert_rtlil_text(text)))
     except verilog.YosysError as error:
         raise ToolError(
             f"yosys must write the Verilog, but stopped: {complaint(str(error))}."
@@ -77,8 +81,18 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
+def commented(text: str) -> str:
+    """What modules are about as comments before them."""
+
+    def comment(match: re.Match[str]) -> str:
+        return "".join(f"// {line}\n" for line in wrap(match[1].replace('\\"', '"'), WIDE))
+
+    return re.sub(rf'^\(\* {ABOUT} = "(.*)" \*\)\n', comment, text, flags=re.MULTILINE)
+
+
 def plain_names(text: str) -> str:
-    """Escaped identifiers (`\\acc[3] `) become plain ones (`acc_3`), each its own.
+    """Escaped identifiers (`\\acc[3] `) become plain ones (`acc_3`), each its own, and long ones
+    short.
 
     yosys has miscompiled names with brackets, and simulators read them in different ways.
     """
@@ -88,11 +102,17 @@ def plain_names(text: str) -> str:
     def plain(match: re.Match[str]) -> str:
         name = match[1]
         if name not in renamed:
-            short = re.sub(r"\W+", "_", name).strip("_")
+            short = re.sub(r"\W+", "_", START.sub("at_start", name)).strip("_")
             keyword = short == name  # nothing else would have made it an escaped name
             renamed[name] = unique(
                 f"n_{short}" if keyword or not short[:1].isalpha() else short, taken
             )
         return renamed[name] + " "
 
-    return re.sub(r"\\(\S+)\s", plain, text)
+    return LONG.sub(shorter, re.sub(r"\\(\S+)\s", plain, text))
+
+
+def shorter(match: re.Match[str]) -> str:
+    """Of a long name 64 characters: both ends, and digits of the whole between them."""
+    name = match[0]
+    return f"{name[:28]}_{sha256(name.encode()).hexdigest()[:6]}_{name[-28:]}"
