@@ -91,9 +91,11 @@ def name_signals(netlist: Any, found: list[Scope]) -> None:
             home[member.signal] = (place, member)
     for place, (module, scope) in enumerate(zip(netlist.modules, found, strict=True)):
         seen, module.signal_names = module.signal_names, SignalDict()
-        ports = {**netlist.top.ports_i, **netlist.top.ports_o} if place == 0 else {}
+        if place == 0:  # whose ports have their names
+            ports = {**netlist.top.ports_i, **netlist.top.ports_o}
+            scope.taken |= ports.keys()
+            module.signal_names.update((s, name) for s, name in seen.items() if name in ports)
         ranked: list[list[tuple[Any, str]]] = [[], [], [], []]
-        ranked[0] += [(s, name) for s, name in seen.items() if name in ports]
         ranked[0] += [(m.signal, m.name) for m in scope.members]
         for signal, _ in seen.items():
             at, member = home.get(signal, (place, None))
@@ -102,7 +104,7 @@ def name_signals(netlist: Any, found: list[Scope]) -> None:
                 continue
             inner = "_".join((*netlist.modules[at].name[len(module.name) :], member.name))
             ranked[1 if member.out else 3].append((signal, inner))
-        named = set()
+        named = {netlist.signals[signal] for signal in module.signal_names}
         for signal, wish in (pair for rank in ranked for pair in rank):
             value = netlist.signals.get(signal)
             idle = value is None or all(net.is_const for net in value)
