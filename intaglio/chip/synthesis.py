@@ -23,19 +23,23 @@ LUTS = {
     "ice40": {"SB_LUT4": 1},
     "gowin": {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "ALU": 1, "RAM16SDP4": 6},
     "xc7": {f"LUT{n}": 1 for n in range(1, 7)} | {"RAM32M": 4, "RAM32X1D": 2, "RAM64M": 4},
+    "xcup": {f"LUT{n}": 1 for n in range(1, 7)}
+    | {"RAM32M16": 8, "RAM64M8": 8, "RAM32X1D": 2, "RAM32M": 4, "RAM64M": 4},
 }
-FLIPFLOPS = {"ecp5": "TRELLIS_FF", "ice40": "SB_DFF", "gowin": "DFF", "xc7": "FD"}
+FLIPFLOPS = {"ecp5": "TRELLIS_FF", "ice40": "SB_DFF", "gowin": "DFF", "xc7": "FD", "xcup": "FD"}
 RAMS: dict[str, dict[str, float]] = {
     "ecp5": {"DP16KD": 1, "PDPW16KD": 1},
     "ice40": {"SB_RAM40_4K": 1},
     "gowin": dict.fromkeys(("SDPB", "SDPX9B", "SDP", "SDPX9", "DPB", "DPX9B", "pROM", "pROMX9"), 1),
     "xc7": {"RAMB36E1": 1, "RAMB18E1": 0.5},
+    "xcup": {"RAMB36E2": 1, "RAMB18E2": 0.5},
 }
 MULTIPLIERS: dict[str, dict[str, float]] = {
     "ecp5": {"MULT18X18D": 1},
     "ice40": {"SB_MAC16": 1},
     "gowin": {"MULT18X18": 1, "MULT9X9": 0.5, "MULT36X36": 4},
     "xc7": {"DSP48E1": 1},
+    "xcup": {"DSP48E2": 1},
 }
 
 

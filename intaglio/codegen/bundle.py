@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from intaglio.codegen.area.boards import Place, place
 from intaglio.codegen.folder import bench
+from intaglio.codegen.folder.handover import handed_over
 from intaglio.codegen.folder.manifest import (
     BUILD,
     FORMAT,
@@ -25,6 +26,7 @@ from intaglio.codegen.folder.manifest import (
     program_bytes,
 )
 from intaglio.codegen.folder.scripts import constraint_files, script_files
+from intaglio.codegen.folder.wrapper import axi_name
 from intaglio.codegen.folding.estimate import layers, total_need
 from intaglio.codegen.folding.remedies import Asked, helped
 from intaglio.codegen.folding.solve import advice
@@ -190,12 +192,10 @@ def build(
             files |= around(top, name, frames.astype(np.int64), expected)
         with steps.step("Verilog"):
             files["rtl/top.v"] = verilog()
-    files |= constraint_files(chip, clock_mhz) | script_files(chip, name, clock_mhz)
-    contents = {path: text.encode() for path, text in files.items()}
-    contents[PROGRAM] = program_bytes(program)
     facts = {
         "format": FORMAT,
         "name": name,
+        "wrapper": axi_name(name, (f"{name}_{cell.name}" for cell in top.netlist.cells)),
         "target": chip.name,
         "board": board,
         "clock_mhz": clock_mhz,
@@ -219,6 +219,10 @@ def build(
         "head": program.meta.get("head"),
         "program": program.digest(),
     }
+    files |= constraint_files(chip, clock_mhz) | script_files(chip, name, clock_mhz)
+    files |= handed_over(facts, files, chip)
+    contents = {path: text.encode() for path, text in files.items()}
+    contents[PROGRAM] = program_bytes(program)
     return Bundle(dict(sorted((contents | {MANIFEST: manifest_bytes(facts, contents)}).items())))
 
 

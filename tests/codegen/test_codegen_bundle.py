@@ -177,7 +177,7 @@ def test_a_design_too_large_for_the_target_is_refused() -> None:
         build(pyramid(), target="ice40-up5k", lanes=400)
     assert re.fullmatch(
         r"ice40-up5k must have at least [\d,]+ logic cells free for the convolutions, not [\d,]+:"
-        r" layer '[\w.]+' takes [\d,]+; build with --target xc7z020\.",
+        r" layer '[\w.]+' takes [\d,]+; build with --target xc7a35t\.",
         str(error.value),
     )
 

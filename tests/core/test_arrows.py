@@ -39,7 +39,7 @@ ROOMS: dict[str, str] = {
     "codegen.structure": "hdl cosim codegen.area",
     "codegen.schedule": "sim hdl codegen.structure",
     "codegen.folding": "hdl codegen.area codegen.structure codegen.schedule",
-    "codegen.folder": "codegen.area codegen.structure",
+    "codegen.folder": "hdl codegen.area codegen.structure",
     "codegen.running": "sim hdl cosim codegen.structure codegen.folder",
     "codegen": "sim hdl codegen.area codegen.structure codegen.schedule codegen.folding"
     " codegen.folder codegen.running",

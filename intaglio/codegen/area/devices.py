@@ -1,4 +1,8 @@
-"""The device catalogue: what a target holds, from the vendors' data sheets."""
+"""The device catalogue: what a target holds, from the vendors' data sheets.
+
+Those of Xilinx: DS180 (7 series), DS190 (Zynq-7000), DS891 (Zynq UltraScale+), DS987 (the module
+K26 of the KV260, which holds an xczu5ev).
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,20 @@ from typing import Literal
 
 from intaglio.errors import BuildError
 
-Family = Literal["ecp5", "ice40", "gowin", "xc7", "generic"]
+Family = Literal["ecp5", "ice40", "gowin", "xc7", "xcup", "generic"]
 
 
 @dataclass(frozen=True)
 class Device:
     """One FPGA.
 
-    luts        4-input look-up tables (6-input for xc7).
+    luts        4-input look-up tables (6-input for xc7 and xcup).
     ram_bits    one block RAM's data bits; ram_widths its widest port.
     rams        number of block RAMs.
     multipliers number of hard multipliers, `dsp` (a, b) bits each.
     part        what the vendor's or nextpnr's command line calls it.
     chipdb      Gowin: what the open tools call its family; pins: as many as a byte link needs.
+    processor   beside the logic: "ps7" of a Zynq-7000, "psu" of a Zynq UltraScale+; "" for none.
     clock_mhz   of a build that asks for none: what routed designs reach there with some to spare.
     """
 
@@ -35,6 +40,7 @@ class Device:
     part: str
     chipdb: str = ""
     pins: str = ""
+    processor: str = ""
     clock_mhz: float = 75.0
 
     @property
@@ -64,9 +70,16 @@ DEVICES = {
                "GW1NR-LV9QN88PC6/I5", "GW1N-9C",
                "52 3 25 26 27 28 29 30 31 32 33 34 40 35 41 42 51 53 54 55 56 57"),
         Device("xc7z020", "xc7", 53_200, 106_400, 140, 36_864, 72, 220, (18, 25),
-               "xc7z020clg400-1"),
+               "xc7z020clg400-1", processor="ps7"),
+        Device("xc7a35t", "xc7", 20_800, 41_600, 50, 36_864, 72, 90, (18, 25), "xc7a35ticsg324-1L"),
+        Device("xc7a100t", "xc7", 63_400, 126_800, 135, 36_864, 72, 240, (18, 25),
+               "xc7a100tcsg324-1"),
         Device("xc7a200t", "xc7", 134_600, 269_200, 365, 36_864, 72, 740, (18, 25),
                "xc7a200tsbg484-1"),
+        Device("xczu5ev", "xcup", 117_120, 234_240, 144, 36_864, 72, 1_248, (18, 27),
+               "xck26-sfvc784-2LV-c", processor="psu"),
+        Device("xczu7ev", "xcup", 230_400, 460_800, 312, 36_864, 72, 1_728, (18, 27),
+               "xczu7ev-ffvc1156-2-e", processor="psu"),
         Device("generic", "generic", 1 << 30, 1 << 30, 1 << 20, 18_432, 36, 256, (18, 18), "any"),
     )
 }  # fmt: skip

@@ -3,7 +3,7 @@
 Memories and multipliers follow rules: the design states their form to the tools, by attributes and
 by writing products out. Tables and registers are the counted bits, weighed. The weights for ECP5
 are rounded from a fit to single blocks of `fcos-nano`; those of other families are the same where
-their tables have four inputs too, and a guess for xc7.
+their tables have four inputs too, and a guess for xc7 and xcup.
 `benchmarks/codegen/resources.py` shows the error.
 """
 
@@ -47,6 +47,7 @@ RULES: dict[Family, Rules] = {
     "gowin": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9),
     "ice40": Rules(((256, 16), (512, 8), (1024, 4), (2048, 2)), 257, None, 16, 11),
     "xc7": Rules(BLOCKS_36K, 1025, (32, 6, 4), 64, 9, registers=0.75),
+    "xcup": Rules(BLOCKS_36K, 1025, (32, 14, 8), 64, 9, registers=0.75),
     "generic": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9),
 }
 # Look-up tables for a bit of each kind of logic, in the order of LOGIC.
@@ -57,6 +58,7 @@ WEIGHTS: dict[Family, tuple[float, ...]] = {
     "ice40": FOUR_INPUTS,
     "generic": FOUR_INPUTS,
     "xc7": (0.8, 0.2, 0.25, 0.5, 0.6),
+    "xcup": (0.8, 0.2, 0.25, 0.5, 0.6),
 }
 # Cells of iCE40 for a table (as estimated: more than there are, but some carries have a cell of
 # their own) and for a flip-flop: most registers, those that a memory, a multiplier or another
@@ -149,7 +151,7 @@ def block_rams(memory: Storage, family: Family) -> float:
         return min(n * ceil_div(memory.width, width) for n, width in parts)
 
     blocks = least(RULES[family].blocks)
-    return min(blocks, least(BLOCKS_18K) / 2) if family == "xc7" else blocks
+    return min(blocks, least(BLOCKS_18K) / 2) if family in ("xc7", "xcup") else blocks
 
 
 def product_need(product: Product, chip: Device) -> Need:

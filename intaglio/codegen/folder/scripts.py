@@ -9,7 +9,9 @@ SYNTHESIS = {
     "ecp5": "synth_ecp5",
     "ice40": "synth_ice40 -dsp",
     "gowin": "synth_gowin",
-    "xc7": "synth_xilinx -family xc7 -noiopad",  # for the resources; Vivado makes the bitstream
+    # For the resources; Vivado makes the bitstream.
+    "xc7": "synth_xilinx -family xc7 -noiopad",
+    "xcup": "synth_xilinx -family xcup -noiopad",
 }
 # The middle of `synth_ice40 -dsp` in yosys 0.70 without `ice40_dsp`, which packs registers and
 # adders into the multipliers: where the registered products of two are added, it takes one register
@@ -66,14 +68,14 @@ def constraint_files(device: Device, clock_mhz: float) -> dict[str, str]:
                 "constraints/top.sdc": xdc,
                 "constraints/top.cst": "// IO_LOC lines of the board go here.\n",
             }
-        case "xc7":
+        case "xc7" | "xcup":
             return {"constraints/top.xdc": xdc}
     return {}
 
 
 def script_files(device: Device, top: str, clock_mhz: float) -> dict[str, str]:
     """Path to text: scripts that turn the bundle into a bitstream, to run in its folder."""
-    if device.family in ("xc7", "generic"):
+    if device.family in ("xc7", "xcup", "generic"):
         return {"scripts/vivado.tcl": vivado(device, top)}
     files = {"scripts/synth.ys": yosys(device, top)}
     files["scripts/build.sh"] = (
