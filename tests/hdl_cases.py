@@ -98,6 +98,12 @@ def feed(
     return run_frames(block, images, block.model(images), x=x, y=y, eager=True, **kind)
 
 
+def come_round(draw: st.DrawFn, block: Any) -> None:
+    """Give half of the line buffers a power of two words."""
+    if draw(st.booleans()):
+        block.window.buffer.round_up()
+
+
 def level_sets(draw: st.DrawFn, levels: int) -> list[int]:
     """Which set of weights each level has: one for all, or any number of them in any order."""
     drawn = draw(st.lists(st.integers(0, 2), min_size=levels, max_size=levels))
@@ -153,6 +159,7 @@ def convolutions(draw: st.DrawFn) -> tuple[ConvEngine, Sequence[Frame], IntType,
         rows=draw(st.sampled_from((None, geometry.span[0]))),
         pixels=pixels,
     )
+    come_round(draw, engine)
     return engine, frames, x, (simd, out_lanes)
 
 
@@ -180,7 +187,9 @@ def lane_blocks(draw: st.DrawFn, kinds: Sequence[str] = ("depthwise", "max", "su
         "rows": draw(st.sampled_from((None, geometry.span[0]))),
     }
     if kind == "max":
-        return MaxPool(kernel=geometry.kernel, **common), frames, x, x, (lanes, lanes)
+        block = MaxPool(kernel=geometry.kernel, **common)
+        come_round(draw, block)
+        return block, frames, x, x, (lanes, lanes)
     odd = draw(st.booleans())
     sets = level_sets(draw, len(frames))
     weights = np.stack(
@@ -210,6 +219,7 @@ def lane_blocks(draw: st.DrawFn, kinds: Sequence[str] = ("depthwise", "max", "su
             pixels=pixels,
             **common,
         )
+    come_round(draw, block)
     return block, frames, x, Y, (lanes, out_lanes)
 
 

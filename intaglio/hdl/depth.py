@@ -58,8 +58,8 @@ class SpaceToDepth(wiring.Component):
 
 
 class DepthToSpace(wiring.Component):
-    """Channels (dy, dx, c) of every pixel as a block (bh, bw) of them. One beat a cycle; holds two
-    rows, of which one is read while the next arrives.
+    """Channels (dy, dx, c) of every pixel as a block (bh, bw) of them. One beat a cycle, where a
+    frame is wider than a pixel; holds two rows, of which one is read while the next arrives.
 
     lanes    divide the channels of the result.
     latency  3 cycles from taking the beat that completes a pixel to `o.valid` of its first beat.

@@ -13,6 +13,7 @@ from intaglio.hdl.rom import MemoryStyle, ram_attributes
 from intaglio.hdl.stream import (
     Frame,
     advance,
+    below,
     by_level,
     ceil_div,
     common_channels,
@@ -34,12 +35,16 @@ class LineBuffer(wiring.Component):
     have_rows     complete rows received since the start of that frame; negative while rows of an
                   earlier frame are still missing.
     have_columns  complete pixels of the row being received.
-    limit         rows let in: `rows` more than the first row of the frame that is still needed. A
-                  row's beats are taken while have_rows < limit.
+    limit         rows let in: `rows` more than the first row of the frame that is still needed; it
+                  never falls, but by `height` with `leave`. A row's beats are taken from the second
+                  cycle on in which its number is below: `i.ready` is a register.
     leave         the reader moves to its next frame: have_rows falls by `height`.
     A beat is seen in have_rows and have_columns, and may be read, one cycle after it was taken.
     copies  of the rows, each with an address and data of its own, side by side in `addr` and
             `data`: the lowest is the first.
+    size    words of the circle: those of all rows, at least 2; or, where a reader that counts with
+            `size` said `round_up` before this is elaborated, as many as addresses can say: they
+            then come round by themselves, without a comparison.
     style   says what the RAM is to be made of; it may be set until this is elaborated.
     """
 
@@ -50,10 +55,10 @@ class LineBuffer(wiring.Component):
         self.rows = rows
         self.words = ceil_div(common_channels(frames), lanes)
         self.row_words = max(f.width for f in frames) * self.words
-        self.size = rows * self.row_words
+        self.size = max(2, rows * self.row_words)
         self.width = lanes * bits
         self.copies = copies
-        self.address_bits = max(1, ceil_log2(self.size))
+        self.address_bits = ceil_log2(self.size)
         self.style: MemoryStyle = "auto"
         tallest = max(f.height for f in frames)
         self.row_shape = signed(1 + bits_for(tallest + rows))
@@ -70,9 +75,19 @@ class LineBuffer(wiring.Component):
             }
         )
 
+    @property
+    def comes_round(self) -> bool:
+        """Whether the circle has all words that addresses can say, a power of two."""
+        return self.size == 1 << self.address_bits
+
+    def round_up(self) -> None:
+        """Make it so."""
+        self.size = 1 << self.address_bits
+
     def has(self, row: Value, column: Value) -> Value:
         """Whether a pixel of the reader's frame is complete."""
-        return (self.have_rows > row) | ((self.have_rows == row) & (self.have_columns > column))
+        row_there = (self.have_rows == row) & below(column, self.have_columns)
+        return below(row, self.have_rows) | row_there
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -85,14 +100,17 @@ class LineBuffer(wiring.Component):
         row = counter(max(f.height for f in self.frames), "row")
         row_start = Signal.like(write.addr)
         next_start = Signal.like(write.addr)
-        last_start = self.size - self.row_words
+        admits = Signal(init=1)
         m.d.comb += [
-            next_start.eq(Mux(row_start == last_start, 0, row_start + self.row_words)),
-            self.i.ready.eq(self.have_rows < self.limit),
+            next_start.eq(row_start + self.row_words),
+            self.i.ready.eq(admits),
             write.en.eq(self.i.valid & self.i.ready),
             write.data.eq(self.i.payload),
             *(getattr(o, port).eq(getattr(write, port)) for o in others for port in WRITTEN),
         ]
+        if not self.comes_round:
+            with m.If(row_start == self.size - self.row_words):
+                m.d.comb += next_start.eq(0)
         row_done = Signal()
         with m.If(write.en):
             last_word = word == self.words - 1
@@ -107,15 +125,22 @@ class LineBuffer(wiring.Component):
             m.d.sync += [row_start.eq(next_start), write.addr.eq(next_start)]
             with m.If(last_row):
                 advance(m, level, level == len(self.frames) - 1)
-        left = self.have_rows - self.height
-        m.d.sync += self.have_rows.eq(Mux(self.leave, left, self.have_rows) + row_done)
+        # The end of a row is known late in the cycle: it chooses, of numbers made beforehand.
+        have, more = self.have_rows, self.have_rows + 1
+        left, left_more = have - self.height, more - self.height
+        m.d.sync += [
+            self.have_rows.eq(
+                Mux(self.leave, Mux(row_done, left_more, left), Mux(row_done, more, have))
+            ),
+            admits.eq(Mux(row_done, below(more, self.limit), below(have, self.limit))),
+        ]
         return m
 
     def _memory(self, m: Module, k: int) -> Any:
         """Write port of a copy of the rows, which reads for itself."""
         memory = Memory(
             shape=unsigned(self.width),
-            depth=max(2, self.size),
+            depth=self.size,
             init=[],
             attrs=ram_attributes(self.style),
         )

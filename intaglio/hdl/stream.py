@@ -87,6 +87,12 @@ def advance(m: Module, register: Signal, last: Any) -> None:
     m.d.sync += register.eq(Mux(last, 0, register + 1))
 
 
+def below(a: Value, b: Value) -> Value:
+    """Whether a < b: the sign of their difference. Between signed numbers that vary `<` becomes the
+    carries into and out of the sign, by which the tools take the carry chain apart."""
+    return (a - b)[-1]
+
+
 def by_level(m: Module, level: Signal, values: Sequence[int], name: str) -> Value:
     """The level's value; a constant when all levels agree."""
     widest = Shape.cast(range(min(values), max(values) + 1))

@@ -16,7 +16,8 @@ from intaglio.hdl.stream import Frame, advance, counter, delay, lanes_signature
 class Upsample(wiring.Component):
     """Nearest neighbour to `size` (H, W), source index floor(i * in / out); enlarges only.
 
-    Holds two rows: one is repeated while the next arrives. One beat of the enlarged frame a cycle.
+    Holds two rows: one is repeated while the next arrives. One beat of the enlarged frame a cycle,
+    if that is wider than a pixel.
 
     latency  3 cycles from taking the beat that completes a pixel to `o.valid` of its first beat.
     """

@@ -52,8 +52,8 @@ class Window(wiring.Component):
 
     A pixel's first word is issued at the earliest in the cycle after its last input pixel was
     taken; then a word follows every cycle, over pixels, rows, frames and levels. A row's place is
-    free from the cycle after the issue of the last word of the last output row that reads it; from
-    one more with several pixels. A pointwise window holds pixels instead of rows.
+    free from the second cycle after the issue of the last word of the last output row that reads
+    it; from the third with several pixels. A pointwise window holds pixels instead of rows.
     """
 
     def __init__(
@@ -105,7 +105,6 @@ class Window(wiring.Component):
         self.buffer = LineBuffer(
             frames=frames, rows=self.rows, lanes=lanes, bits=x.bits, copies=pixels
         )
-        self.origin = self._distance(-geometry.padding[0], -geometry.padding[2])
         self.pad_values = tuple(map(tuple, pad_values))
         pads = self._pads()
         width = lanes * x.bits
@@ -148,6 +147,11 @@ class Window(wiring.Component):
         return self.groups * self.repeats * self.pass_words
 
     @property
+    def row_cycles(self) -> int:
+        """The fewest cycles that a row of the output takes."""
+        return self.cycles_per_pixel * min(ceil_div(f.width, self.pixels) for f in self.walked)
+
+    @property
     def roms(self) -> tuple[Rom, ...]:
         """The ROM of pad values, if they differ."""
         return () if self.rom is None else (self.rom,)
@@ -155,6 +159,11 @@ class Window(wiring.Component):
     def pads_of(self, level: int) -> tuple[int, ...]:
         """What a level reads outside the image: one value, or one per channel."""
         return self.pad_values[level % len(self.pad_values)]
+
+    @property
+    def origin(self) -> int:
+        """Address of the first window's corner."""
+        return self._distance(-self.geometry.padding[0], -self.geometry.padding[2])
 
     def _distance(self, rows: int, columns: int) -> int:
         """Buffer words between two pixels, in the circle."""
@@ -262,32 +271,44 @@ class Window(wiring.Component):
         ahead = span_x - 1 + (self.pixels - 1) * sx  # from a corner to the pixel waited for
         buffer, heights = self.buffer, [f.height for f in self.frames]
         height = by_level(m, level, heights, "frame_height")
-        next_level_height = by_level(m, level, heights[1:] + heights[:1], "next_level_height")
         rows = range(-top, max(heights) + bottom + span_y + sy)
         columns = range(-left, max(f.width for f in self.frames) + right + span_x + step_x)
+        firsts = [min(span_y - top, h) - 1 for h in heights]
         y = Signal(rows, init=-top, name="y_corner")
         x = Signal(columns, init=-left, name="x_corner")
-        need_y = Signal(rows, init=min(span_y - top, heights[0]) - 1)
+        need_y = Signal(rows, init=firsts[0])
         need_x = Signal(columns, init=ahead - left)
         limit = buffer.limit
         if self.pixels > 1:
             limit = Signal.like(buffer.limit, init=self.rows, name="limit")
         x_loop, y_loop = loops["x"], loops["y"]
         next_x, next_y = Mux(x_loop.last, -left, x + step_x), Mux(y_loop.last, -top, y + sy)
-        next_height = Mux(y_loop.last, next_level_height, height)
+        next_need: Value = Signal.like(need_y, name="following_need")
+        next_limit: Value = Signal.like(limit, name="following_limit")
+        lowest = by_level(m, level, [h - 1 for h in heights], "lowest")
+        next_first = by_level(m, level, firsts[1:] + firsts[:1], "next_first")
+        m.d.comb += [
+            next_need.eq(Mux(y_loop.last, next_first, least(need_y + sy, lowest))),
+            next_limit.eq(self._kept(next_y, height) + self.rows),
+        ]
+        if self.row_cycles > 1:  # they can be there a cycle before they are needed
+            next_need = pipe(m, next_need, 1, "next_need")
+            next_limit = pipe(m, next_limit, 1, "next_limit")
         with m.If(issue & x_loop.steps):
-            m.d.sync += [x.eq(next_x), need_x.eq(next_x + ahead)]
+            m.d.sync += [
+                x.eq(next_x),
+                need_x.eq(Mux(x_loop.last, ahead - left, need_x + step_x)),
+            ]
         with m.If(issue & y_loop.steps):
             m.d.sync += [
                 y.eq(next_y),
-                need_y.eq(least(next_y + (span_y - 1), next_height - 1)),
-                limit.eq(Mux(next_y < 0, 0, least(next_y, next_height)) + self.rows),
+                need_y.eq(next_need),
+                limit.eq(next_limit),
             ]
         if self.pixels > 1:  # rows are read a cycle later, so they are kept for one more
             m.d.sync += buffer.limit.eq(Mux(buffer.leave, limit - height, limit))
         m.d.comb += buffer.height.eq(height)
-        row_arrives = buffer.have_rows == need_y
-        there = (buffer.have_rows > need_y) | (row_arrives & (buffer.have_columns > need_x))
+        there = buffer.has(need_y, need_x)
         if not any(self.geometry.padding):
             return there, [Const(1)] * self.pixels
 
@@ -307,6 +328,14 @@ class Window(wiring.Component):
         row = (tap_y >= 0) & (tap_y < height)
         taps = [tap_x + k * sx if k else tap_x for k in range(self.pixels)]
         return there, [row & (tap >= 0) & (tap < width) for tap in taps]
+
+    def _kept(self, y: Value, height: Value) -> Value:
+        """The first row of the frame that windows with their corner in row `y` or below read."""
+        first, sy, top = y, self.geometry.stride[0], self.geometry.padding[0]
+        lasts = [(o.height - 1) * sy - top for o in self.walked]
+        if any(last > f.height for last, f in zip(lasts, self.frames, strict=True)):
+            first = least(first, height)
+        return Mux(y < 0, 0, first) if top else first
 
     def _address(self, m: Module, issue: Signal, loops: dict[str, Loop], level: Signal) -> Signal:
         """The address of the word issued in the cycle before. Every loop remembers where its step
@@ -337,11 +366,13 @@ class Window(wiring.Component):
             with m.If(delay(m, issue & loop.steps, 1, f"{name}_steps")):
                 m.d.sync += own.eq(target)
             outermost = delay(m, issue & loop.steps & ~loop.last, 1, f"{name}_outermost")
-            wrapped = [stride - buffer.size for stride in strides[name]]
             start |= Mux(outermost, own, 0)
             ahead |= Mux(outermost, by_level(m, left_level, strides[name], f"{name}_ahead"), 0)
-            back |= Mux(outermost, by_level(m, left_level, wrapped, f"{name}_back"), 0)
-        m.d.comb += target.eq(Mux(start + back < 0, start + ahead, start + back))
+            if not buffer.comes_round:
+                wrapped = [stride - buffer.size for stride in strides[name]]
+                back |= Mux(outermost, by_level(m, left_level, wrapped, f"{name}_back"), 0)
+        onward, around = start + ahead, start + back
+        m.d.comb += target.eq(onward if buffer.comes_round else Mux(around < 0, onward, around))
         return starts[0]
 
     def _addresses(self, m: Module, first: Signal) -> Value:
@@ -351,10 +382,11 @@ class Window(wiring.Component):
         size, found = self.buffer.size, []
         for k in range(self.pixels):
             ahead = self._distance(0, k * self.geometry.stride[1])
-            there = first + (ahead - size)  # negative: the circle has not come round
-            address = Mux(there < 0, first + ahead, there) if ahead else first
+            onward = first + ahead
+            around = onward - size  # negative: the circle has not come round
             own = Signal.like(first, name=f"address_{k}", reset_less=True)
-            m.d.sync += own.eq(address)
+            within = self.buffer.comes_round or not ahead
+            m.d.sync += own.eq(onward if within else Mux(around < 0, onward, around))
             found.append(own)
         return Cat(found)
 

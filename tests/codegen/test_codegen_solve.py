@@ -15,9 +15,17 @@ from strategies import programs
 
 from intaglio.codegen.area.area import Area, Storage
 from intaglio.codegen.area.blocks import area_of
-from intaglio.codegen.area.devices import device
+from intaglio.codegen.area.devices import Family, device
 from intaglio.codegen.area.limits import routable, usable
-from intaglio.codegen.area.mapping import Need, block_rams, memory_need, multiplier_tiles, style_of
+from intaglio.codegen.area.mapping import (
+    RULES,
+    Need,
+    block_rams,
+    circle,
+    memory_need,
+    multiplier_tiles,
+    style_of,
+)
 from intaglio.codegen.folding.candidates import Candidate, Convolution, candidates
 from intaglio.codegen.folding.estimate import RESOURCES
 from intaglio.codegen.folding.solve import Problem, advice, taken
@@ -153,5 +161,18 @@ def test_memories_and_multipliers_by_rule() -> None:
     assert multiplier_tiles(19, 18, ECP5) == 1, "a single bit is left to tables"
     assert multiplier_tiles(20, 18, ECP5) == 2
     assert multiplier_tiles(4, 4, ECP5) == 0, "eight bits of result"
+
+
+@given(st.integers(2, 20_000), st.integers(1, 80), st.sampled_from(sorted(RULES)))
+def test_a_circle_of_rows_is_a_power_of_two_where_no_block_ram_is_lost(
+    depth: int, width: int, family: Family
+) -> None:
+    def rams(words: int) -> float:
+        return memory_need(Storage("ram", words, width), family).rams
+
+    whole = 1 << (depth - 1).bit_length()
+    made = circle(Storage("circle", depth, width), family)
+    assert made.depth == (whole if rams(whole) == rams(depth) else depth)
+    assert memory_need(Storage("circle", depth, width), family).rams == rams(depth)
     assert multiplier_tiles(21, 18, device("ice40-up5k")) == 3
     assert multiplier_tiles(18, 25, device("xc7z020")) == 1

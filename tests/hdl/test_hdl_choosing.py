@@ -129,7 +129,10 @@ def test_depth_and_space_are_exact_and_keep_their_time(
     ports = feed(made, frame, (width, width), seed)
     if seed is None:
         beats = frame.beats(width)
-        assert interval(ports, beats) == beats == made.out_frame.beats(width)
+        assert beats == made.out_frame.beats(width)
+        # A row of one pixel may be read faster than its place is filled anew.
+        slow = not deepens and frame.width == 1
+        assert beats <= interval(ports, beats) <= beats * (1 + slow)
         if not deepens:
             words = ceil_div(frame.channels, width)
             assert ports["o"].cycles[0] - ports["i"].cycles[words - 1] == made.latency

@@ -67,7 +67,7 @@ class Timetable:
                     free = start + self.block.cycles_per_pixel
                 following = (oy + 1) * sy - top if oy + 1 < walked.height else frame.height
                 keep = self.starts[k] + min(max(following, 0), frame.height)
-                self.freed.append((keep, free + (at_once > 1)))
+                self.freed.append((keep, free + 1 + (at_once > 1)))
         return out
 
 

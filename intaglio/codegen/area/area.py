@@ -16,7 +16,8 @@ from amaranth.utils import bits_for, ceil_log2
 from intaglio.hdl.fifo import LUT_RAM_DEPTH
 from intaglio.hdl.rom import MemoryStyle
 
-MemoryKind = Literal["queue", "ram", "rom"]  # read at once, read a cycle later, never written
+# Read at once; read a cycle later; the same, in a circle (see `mapping.circle`); never written.
+MemoryKind = Literal["queue", "ram", "circle", "rom"]
 
 
 @dataclass(frozen=True)

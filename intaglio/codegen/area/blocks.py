@@ -10,6 +10,7 @@ from amaranth.utils import bits_for, ceil_log2
 
 from intaglio.codegen.area.area import (
     Area,
+    MemoryKind,
     Product,
     Storage,
     bits,
@@ -165,7 +166,7 @@ def selector(s: Select) -> Area:
     if s.buffer is None:
         wide = width if FILL in s.steps and len(s.steps) > 1 else 0
         return count(len(s.steps)) + Area(choices=wide, equals=4 + len(s.steps) // 4)
-    pixels, address = s.frame.pixels, max(1, ceil_log2(s.buffer.size))
+    pixels, address = s.frame.pixels, ceil_log2(s.buffer.size)
     found = line_buffer([Frame(s.frame.channels, pixels, 1)], s.buffer.rows, s.lanes, s.x.bits)
     found += count(len(s.words)) + count(pixels)
     table = len(s.words) * bits(s.buffer.words) // 16  # a few words in logic
@@ -177,7 +178,7 @@ def selector(s: Select) -> Area:
 def spreader(d: DepthToSpace) -> Area:
     """A DepthToSpace."""
     frame, bh = d.frame, d.block[0]
-    address = max(1, ceil_log2(d.buffer.size))
+    address = ceil_log2(d.buffer.size)
     found = line_buffer([frame], d.buffer.rows, d.lanes, d.buffer.width // d.lanes)
     found += total([count(n) for n in (d.buffer.words // bh, frame.width, bh, frame.height)])
     rows, columns = bits(frame.height), bits(frame.width)
@@ -188,7 +189,7 @@ def spreader(d: DepthToSpace) -> Area:
 
 def interpolator(c: Interpolate) -> Area:
     """An Interpolate: the walk with its tables, a weight, and a product and a sum for each lane."""
-    address, size = max(1, ceil_log2(c.buffer.size)), c.out_frame
+    address, size = ceil_log2(c.buffer.size), c.out_frame
     found = line_buffer([c.frame], c.buffer.rows, c.lanes, c.x.bits)
     walked = (*c.sides, c.buffer.words, size.height, size.width)
     found += total([count(n) for n in (*walked, size.height, size.width)])
@@ -313,9 +314,11 @@ def engine(e: Engine) -> Area:
 def memories_of(component: Any) -> list[tuple[Any, Storage]]:
     """The memories of a component whose style can be chosen: line buffer, deep queue, ROMs."""
     found: list[tuple[Any, Storage]] = []
-    buffer = getattr(getattr(component, "window", component), "buffer", None)
+    window = getattr(component, "window", None)
+    buffer = getattr(component if window is None else window, "buffer", None)
     if buffer is not None:
-        found.append((buffer, Storage("ram", max(2, buffer.size), buffer.width)))
+        kind: MemoryKind = "ram" if window is None else "circle"
+        found.append((buffer, Storage(kind, buffer.size, buffer.width)))
     if isinstance(component, Multiply) and component.keeps and component.fresh > 1:
         found.append((component, Storage("ram", component.fresh, component.kept_width)))
     fifo = (

@@ -8,7 +8,17 @@ from functools import cache
 
 from amaranth.utils import bits_for, ceil_log2
 
-from intaglio.codegen.area.area import Area, Product, Storage, bits, count, delayed, outlet, total
+from intaglio.codegen.area.area import (
+    Area,
+    MemoryKind,
+    Product,
+    Storage,
+    bits,
+    count,
+    delayed,
+    outlet,
+    total,
+)
 from intaglio.fixed import IntType, code_bits
 from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.geometry import Geometry
@@ -19,21 +29,29 @@ from intaglio.hdl.stream import Frame, ceil_div
 
 
 def line_buffer(
-    frames: Sequence[Frame], rows: int, lanes: int, width: int, copies: int = 1
+    frames: Sequence[Frame],
+    rows: int,
+    lanes: int,
+    width: int,
+    copies: int = 1,
+    kind: MemoryKind = "ram",
 ) -> Area:
-    """A LineBuffer of lanes of `width` bits, whose rows are there so many times."""
+    """A LineBuffer of lanes of `width` bits, whose rows are there so many times; `kind` "circle"
+    where it may have more words than those of its rows."""
     words = ceil_div(frames[0].channels, lanes)
     row_words = max(f.width for f in frames) * words
     size = max(2, rows * row_words)
-    address, column = max(1, ceil_log2(size)), bits_for(max(f.width for f in frames))
+    address, column = ceil_log2(size), bits_for(max(f.width for f in frames))
     row = 2 + bits_for(max(f.height for f in frames) + rows)
     found = Area(
-        adders=2 * address + column + 3 * row,
-        choices=2 * address + 2 * row,
-        equals=address + 2 * column,
-        registers=2 * address + row + column,
-        memories=(Storage("ram", size, lanes * width),) * copies,
+        adders=2 * address + column + 5 * row,
+        choices=address + 3 * row,
+        equals=2 * column,
+        registers=2 * address + row + column + 1,
+        memories=(Storage(kind, size, lanes * width),) * copies,
     )
+    if kind != "circle":
+        found += Area(choices=address, equals=address)
     found += count(words)
     if len(frames) > 1:
         found += count(max(f.height for f in frames)) + count(len(frames))
@@ -62,12 +80,13 @@ def window(
     loops = [words // groups, kw, kh, repeats, groups,
              max(ceil_div(f.width, pixels) for f in outs),
              max(f.height for f in outs)]  # fmt: skip
-    found = line_buffer(frames, rows, lanes, width, pixels) + total([count(n) for n in loops])
+    found = line_buffer(frames, rows, lanes, width, pixels, "circle") + total(
+        [count(n) for n in loops]
+    )
     address = max(1, ceil_log2(rows * max(f.width for f in frames) * words))
     steps = sum(n > 1 for n in loops) + 1
     found += Area(
-        adders=2 * address + 1,
-        choices=address,
+        adders=address,
         equals=2 * steps * address,
         registers=steps * (address + 2),
     )
@@ -91,7 +110,7 @@ def beside(pixels: int, address: int, frames: Sequence[Frame], *, padded: bool) 
     """What the pixels beside the first have of their own: addresses, and whether they are inside;
     and a cycle more on the way."""
     others = pixels - 1
-    found = Area(adders=2 * others * address, registers=pixels * address + 6)
+    found = Area(adders=others * address, registers=pixels * address + 6)
     if padded:
         column = bits_for(max(f.width for f in frames)) + 1
         found += Area(adders=2 * others * column, registers=pixels + others)
@@ -104,7 +123,7 @@ def position(frames: Sequence[Frame], geometry: Geometry) -> Area:
     (sy, sx), (span_y, span_x) = geometry.stride, geometry.span
     y = signed_bits(-top, max(f.height for f in frames) + bottom + span_y + sy - 1)
     x = signed_bits(-left, max(f.width for f in frames) + right + span_x + sx - 1)
-    found = Area(adders=6 * y + 3 * x, choices=4 * y + x, equals=y, registers=3 * y + 2 * x)
+    found = Area(adders=5 * y + 3 * x, choices=4 * y + 2 * x, equals=y, registers=5 * y + 2 * x)
     if any(geometry.padding):
         found += Area(adders=2 * y + 2 * x, choices=2 * y + 3 * x, registers=y + x)
     if len(frames) > 1:

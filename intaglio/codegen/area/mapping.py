@@ -9,8 +9,10 @@ their tables have four inputs too, and a guess for xc7 and xcup.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+
+from amaranth.utils import ceil_log2
 
 from intaglio.codegen.area.area import Area, Product, Storage
 from intaglio.codegen.area.devices import Device, Family
@@ -102,6 +104,14 @@ def style_of(memory: Storage, family: Family) -> MemoryStyle:
     return "tables" if small else "block"
 
 
+def circle(memory: Storage, family: Family) -> Storage:
+    """The RAM of a circle of rows: of a power of two words, so that addresses come round by
+    themselves, where that takes no block RAM more than the words of the rows do."""
+    rows = replace(memory, kind="ram")
+    whole = replace(rows, depth=1 << ceil_log2(memory.depth))
+    return rows if memory_need(whole, family).rams > memory_need(rows, family).rams else whole
+
+
 def need(area: Area, chip: Device) -> Need:
     """Everything of an area."""
     found = Need(
@@ -121,6 +131,8 @@ def need(area: Area, chip: Device) -> Need:
 
 def memory_need(memory: Storage, family: Family) -> Need:
     """A memory in its style."""
+    if memory.kind == "circle":
+        memory = circle(memory, family)
     rules = RULES[family]
     if style_of(memory, family) == "block":
         return Need(rams=block_rams(memory, family))

@@ -399,7 +399,7 @@ def next_pixel(m: Numbers, b: int, time: int, rows: Numbers) -> None:
             m[b + OUT_Y] = 0
             m[b + FRAME_ROW] += m[s + HEIGHT]
             m[b + READ_LEVEL] = (m[b + READ_LEVEL] + 1) % m[b + LEVELS]
-    aim(m, b, time + (m[b + PIXELS] > 1), rows)
+    aim(m, b, time + 1 + (m[b + PIXELS] > 1), rows)  # rows are let in by a register
 
 
 @jit

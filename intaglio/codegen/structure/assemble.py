@@ -14,7 +14,7 @@ from amaranth.hdl import Elaboratable, Module, Signal
 
 from intaglio.codegen.area.blocks import memories_of
 from intaglio.codegen.area.devices import Family
-from intaglio.codegen.area.mapping import style_of
+from intaglio.codegen.area.mapping import circle, style_of
 from intaglio.codegen.structure.graph import Block
 from intaglio.codegen.structure.netlist import Cell, Netlist
 from intaglio.codegen.structure.ports import FRAME_ERROR, Port, ports_of
@@ -167,11 +167,9 @@ class Top(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
         return next(port for port in self.sinks if port.tensor == name)
 
     def _component(self, cell: Cell) -> Component:
-        """The component that a cell stands for, its memories styled."""
+        """The component that a cell stands for, its memories styled and sized."""
         component = self._plain_component(cell)
-        for memory, storage in memories_of(component):
-            if memory.style == "auto":
-                memory.style = style_of(storage, self.family)
+        suit_memories(component, self.family)
         return component
 
     def _plain_component(self, cell: Cell) -> Component:
@@ -300,6 +298,15 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
             )
     channels = [n.graph.tensors(wire.key)[0].shape[0] for wire in ins]
     return ConcatBlock(channels=channels, lanes=lanes, bits=x.bits)
+
+
+def suit_memories(component: Component, family: Family) -> None:
+    """Style and size the memories of a component for a family."""
+    for memory, storage in memories_of(component):
+        if memory.style == "auto":
+            memory.style = style_of(storage, family)
+        if storage.kind == "circle" and circle(storage, family).depth > storage.depth:
+            memory.round_up()
 
 
 def conv_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
