@@ -71,7 +71,7 @@ def main() -> None:
     bundle = intaglio.build(program, target="ecp5-85k", images=images[:2])
     with tempfile.TemporaryDirectory() as folder:
         bundle.write(Path(folder) / "build")
-        print(intaglio.verify(Path(folder) / "build", stalls=True).sentence())
+        print(intaglio.verify(Path(folder) / "build").sentence())
 
 
 if __name__ == "__main__":

@@ -15,42 +15,34 @@ from pathlib import Path
 import numpy as np
 
 from intaglio.codegen.area.devices import device
-from intaglio.codegen.folder.bench import bench_verilog, hex_beats, recording, verilog_file
+from intaglio.codegen.bundle import around
+from intaglio.codegen.folder import plan
+from intaglio.codegen.folder.bench import recording
 from intaglio.codegen.folding.design import scheduled
-from intaglio.codegen.running.verify import frame_ends, longest, read_recording
+from intaglio.codegen.running.noted import frame_ends, longest, read_recording
+from intaglio.codegen.running.verify import PLAYED
+from intaglio.codegen.schedule.activity import activity
 from intaglio.codegen.schedule.timing import Model, Schedule
 from intaglio.codegen.structure.fold import plan_for_cycles, plan_for_multipliers
 from intaglio.codegen.structure.graph import Key, hardware_graph
 from intaglio.codegen.structure.ports import random_frames
 from intaglio.codegen.structure.verilog import to_verilog
-from intaglio.cosim.port import Port
 from intaglio.cosim.score import compare
-from intaglio.hdl.pack import hex_text
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
 
 STORED = 2  # frames of stimulus, repeated
 
 
-def drive(sinks: Sequence[Port]) -> str:
-    """A module that drives the bench's clock and, with a seed, chooses its pauses."""
-    ports = ["source", *(f"{sink.name}_sink" for sink in sinks)]
-    states = "\n".join(
-        f"    if (seed != 0) bench.{port}.pauses.state = {64 * k + 1} * seed;"
-        for k, port in enumerate(ports)
-    )
-    return f"""
+DRIVE = """
 module drive;
   reg clk = 0, rst = 1;
-  reg [31:0] seed;
-  wire done, hung;
-  bench bench (.clk(clk), .rst(rst), .done(done), .hung(hung));
+  wire done, hung, failed;
+  bench bench (.clk(clk), .rst(rst), .done(done), .hung(hung), .failed(failed));
   always #1 clk = ~clk;
   initial begin
-    if (!$value$plusargs("stalls=%d", seed)) seed = 0;
     repeat (8) @(posedge clk);
     #1 rst = 0;
-{states}
     @(posedge done, posedge hung);
     repeat (2) @(posedge clk);
     $display("%s", hung ? "hung" : "done");
@@ -102,8 +94,8 @@ class Design:
     ) -> None:
         graph = hardware_graph(program, sharing)
         least = plan_for_cycles(graph, 1 << 62).multipliers
-        plan = plan_for_multipliers(graph, max(1, least + extra))
-        _, self.top, self.schedule = scheduled(graph, plan, device("generic"))
+        folded = plan_for_multipliers(graph, max(1, least + extra))
+        _, self.top, self.schedule = scheduled(graph, folded, device("generic"))
         self.folder = folder
         self.depths = {i: self.top.netlist.cells[i].depth for i in self.top.netlist.fifos}
         self.patience = 4 * self.schedule.interval + 2 * self.schedule.latency + 1000
@@ -111,14 +103,9 @@ class Design:
         frames = random_frames(source.type, source.shape, STORED)
         results = Simulator(program)(frames)
         self.want = {s.tensor: s.pack(results[s.tensor].astype(np.int64)) for s in sinks}
-        self.files = {
-            "intaglio_rom.v": verilog_file("intaglio_rom.v"),
-            "bench_parts.v": verilog_file("bench_parts.v"),
-            "bench.v": bench_verilog("top", source, sinks, STORED),
-            "drive.v": drive(sinks),
-            "bench/stimulus.hex": hex_beats(source, frames.astype(np.int64)),
-            **{str(rom.file): hex_text(rom.words, rom.width) for rom in self.top.roms},
-        }
+        shown = activity(self.top, self.schedule)
+        self.files = around(self.top, "top", frames.astype(np.int64), results, shown)
+        self.files["drive.v"] = DRIVE
         for path, text in self.files.items():
             self.write(path, text)
         (folder / "sim").mkdir()
@@ -140,17 +127,22 @@ class Design:
         """As many frames back to back as were predicted; `stalls` is a seed of pauses on every
         port, 0: none."""
         frames = len(self.schedule.finished)
-        run = ["vvp", "-n", "drive.vvp", f"+frames={frames}", f"+stalls={stalls}",
+        played = plan.stalled(frames) if stalls else (plan.Run((plan.Phase(frames),)),)
+        self.write(PLAYED, plan.plan_text(played))
+        run = ["vvp", "-n", "drive.vvp", f"+plan={PLAYED}", f"+seed={stalls}",
                f"+patience={self.patience}"]  # fmt: skip
         said = subprocess.run(run, cwd=self.folder, check=True, capture_output=True, text=True)
         sinks = self.top.sinks
         got = {s.tensor: read_recording(self.folder / recording(s)) for s in sinks}
-        wrong = [compare(s, got[s.tensor], self.want[s.tensor], frames, 0)[0] for s in sinks]
+        wrong = [
+            compare(s, got[s.tensor], self.want[s.tensor], frames, 0, beyond=s.beats - 1)[0]
+            for s in sinks
+        ]
         finished = said.stdout.split()[-1] == "done"
         if not finished:
             return Run(finished, 0, sum(wrong))
         first = tuple(got[s.tensor].cycles[0] for s in sinks)
-        ends = frame_ends(sinks, got)
+        ends = frame_ends(sinks, got, frames)
         return Run(finished, longest(ends), sum(wrong), first, tuple(ends))
 
     def shallow(self) -> Iterator[Shallow]:

@@ -25,9 +25,11 @@ from intaglio.codegen.area.devices import device
 from intaglio.codegen.folder import verilated
 from intaglio.codegen.folder.bench import recording
 from intaglio.codegen.folder.manifest import read_manifest
+from intaglio.codegen.folder.plan import Phase, Run, patience, plan_text, stalled
 from intaglio.codegen.folder.scripts import SOURCES
+from intaglio.codegen.running.noted import read_recording
 from intaglio.codegen.running.tools import check_compiler, check_simulator
-from intaglio.codegen.running.verify import expected, read_recording
+from intaglio.codegen.running.verify import PLAYED, expected
 from intaglio.cosim.port import Port
 from intaglio.cosim.score import Mismatch, Recording, compare
 from intaglio.errors import BuildError, ToolError
@@ -130,14 +132,16 @@ def verify_gates(
     source, sinks = ports(manifest)
     with steps.step("expected beats"):
         want = expected(folder, load(folder / "program.intaglio"), source, sinks)
-    patience = 8 * manifest["cycles_per_frame"] + 2 * manifest["latency_cycles"] + 10_000
+    waited = patience(2 * manifest["cycles_per_frame"], manifest["latency_cycles"])
     sources = [f"{FOLDER}/{manifest['name']}.netlist.v", "bench/bench_parts.v", "bench/bench.v"]
     without_files(folder / "sim", (Path(recording(sink)).name for sink in sinks))
-    plusargs = [f"+frames={frames}", f"+stalls={int(stalls)}", f"+patience={patience}"]
+    runs = stalled(frames) if stalls else (Run((Phase(frames),)),)
+    write_text(folder / PLAYED, plan_text(runs))
+    plusargs = [f"+plan={PLAYED}", f"+patience={waited}"]
     with steps.step("simulation"):
         simulate(folder, library, sources, plusargs, steps)
     got = {sink.tensor: read_recording(folder / recording(sink)) for sink in sinks}
-    return result(sinks, got, want, frames, patience, library, resources, started)
+    return result(sinks, got, want, frames, waited, library, resources, started)
 
 
 def check_shell(
@@ -258,7 +262,10 @@ def result(
     started: float,
 ) -> GateResult:
     """What was recorded compared with what was wanted."""
-    checks = [compare(s, got[s.tensor], want[s.tensor], frames, patience) for s in sinks]
+    checks = [
+        compare(s, got[s.tensor], want[s.tensor], frames, patience, beyond=s.beats - 1)
+        for s in sinks
+    ]
     wrong = [first for _, first in checks if first is not None]
     return GateResult(
         frames=frames,
@@ -294,6 +301,8 @@ module bench (input wire clk, input wire rst, output wire done, output reg hung)
   reg [31:0] cycle = 0;
   reg [31:0] idle = 0;
   wire stalls = pauses != 0;
+  // One phase, the second word of the plan.
+  wire [4095:0] plan = {{3968'b0, 8'd1, 7'b0, stalls, 7'b0, stalls, 8'b0, 32'd1, 64'b0}};
   wire [7:0] rx_data, tx_data;
   wire rx_valid, rx_ready, tx_valid, tx_ready, taken, full;
   assign done = 0;
@@ -302,12 +311,12 @@ module bench (input wire clk, input wire rst, output wire done, output reg hung)
     if (!$value$plusargs("stalls=%d", pauses)) pauses = 0;
     if (!$value$plusargs("patience=%d", patience)) patience = 1000000;
   end
-  bench_source #(.WIDTH(8), .DEPTH({count}), .FILE("{FOLDER}/sent.hex"))
-    source (.clk(clk), .rst(rst), .stalls(stalls), .total({count}),
-    .tdata(rx_data), .tvalid(rx_valid), .tready(rx_ready));
-  bench_sink #(.WIDTH(8), .FILE("{SENT}"), .SEED(2))
-    sink (.clk(clk), .rst(rst), .stalls(stalls), .close(hung), .cycle(cycle),
-    .total(32'h7fffffff), .tdata(tx_data), .tvalid(tx_valid), .tlast(1'b0), .tready(tx_ready),
+  bench_source #(.WIDTH(8), .BEATS({count}), .DEPTH({count}), .FILE("{FOLDER}/sent.hex"))
+    source (.clk(clk), .rst(rst), .seed(32'd1), .plan(plan), .from(6'd1), .endless(1'b0),
+    .tdata(rx_data), .tlast(), .tvalid(rx_valid), .tready(rx_ready));
+  bench_sink #(.WIDTH(8), .BEATS(32'h7fffffff), .FILE("{SENT}"), .SEED(2))
+    sink (.clk(clk), .rst(rst), .seed(32'd1), .plan(plan), .from(6'd1), .run(0), .cycle(cycle),
+    .close(hung), .tdata(tx_data), .tvalid(tx_valid), .tlast(1'b0), .tready(tx_ready),
     .taken(taken), .full(full));
   {SHELL} dut (.clk(clk), .rst(rst), .rx_data(rx_data), .rx_valid(rx_valid), .rx_ready(rx_ready),
     .tx_data(tx_data), .tx_valid(tx_valid), .tx_ready(tx_ready));

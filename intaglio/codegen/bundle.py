@@ -25,6 +25,7 @@ from intaglio.codegen.folder.manifest import (
     manifest_bytes,
     program_bytes,
 )
+from intaglio.codegen.folder.plan import PLAN, default_frames, plan_text, planned
 from intaglio.codegen.folder.scripts import constraint_files, script_files
 from intaglio.codegen.folder.wrapper import axi_name
 from intaglio.codegen.folding.estimate import layers, total_need
@@ -189,7 +190,7 @@ def build(
             queues, shown = to_text(queue_trace(top.netlist, schedule)), activity(top, schedule)
         files = {QUEUES: queues, "schedule.json": json.dumps(shown) + "\n"}
         with steps.step("ROMs and expected beats"):
-            files |= around(top, name, frames.astype(np.int64), expected)
+            files |= around(top, name, frames.astype(np.int64), expected, shown)
         with steps.step("Verilog"):
             files["rtl/top.v"] = verilog()
     facts = {
@@ -227,14 +228,30 @@ def build(
 
 
 def around(
-    top: Top, name: str, frames: Ints, expected: Mapping[str, NDArray[np.integer[Any]]]
+    top: Top,
+    name: str,
+    frames: Ints,
+    expected: Mapping[str, NDArray[np.integer[Any]]],
+    shown: Mapping[str, Any],
 ) -> dict[str, str]:
-    """The files beside the Verilog: ROMs, and a bench of these frames and what is expected."""
+    """The files beside the Verilog: ROMs, and a bench of these frames and what is expected, with
+    its cycles as the `activity` has them."""
+    interval, times = shown["interval"], shown["outputs"]
+    runs = planned(default_frames(len(frames)), interval, len(top.sinks))
     files = {
         "rtl/intaglio_rom.v": bench.verilog_file("intaglio_rom.v"),
         "bench/bench_parts.v": bench.verilog_file("bench_parts.v"),
-        "bench/bench.v": bench.bench_verilog(name, top.source, top.sinks, len(frames)),
-        "bench/test_top.py": bench.cocotb_test(top.sinks),
+        "bench/bench.v": bench.bench_verilog(
+            name,
+            top.source,
+            top.sinks,
+            len(frames),
+            interval=interval,
+            latency=shown["latency"],
+            timed=len(times[top.sinks[0].tensor]["first"]),
+        ),
+        PLAN: plan_text(runs),
+        "bench/test_top.py": bench.COCOTB_TEST,
         "bench/run.py": bench.RUN_SCRIPT,
         "bench/verilated.py": bench.compiler_script(),
         "bench/stimulus.hex": bench.hex_beats(top.source, frames),
@@ -242,6 +259,7 @@ def around(
     for rom in top.roms:
         files[str(rom.file)] = hex_text(rom.words, rom.width)
     for sink in top.sinks:
-        path = f"bench/expected/{sink.tensor_file}.txt"
-        files[path] = bench.expected_beats(sink, expected[sink.tensor].astype(np.int64))
+        codes = expected[sink.tensor].astype(np.int64)
+        files[bench.expected_file(sink)] = bench.expected_beats(sink, codes)
+        files[bench.cycles_file(sink)] = bench.predicted_cycles(times[sink.tensor])
     return files

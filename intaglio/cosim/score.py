@@ -12,7 +12,8 @@ from intaglio.ops import Ints
 @dataclass(frozen=True)
 class Mismatch:
     """The first beat that differs. `channel` and `got` are None where there is no beat at all;
-    `tensor` is the Program's, `origin` the torch module that makes it."""
+    `tensor` is the Program's, `origin` the torch module that makes it; `run` counts resets, None
+    where there is one run alone."""
 
     tensor: str
     origin: str
@@ -24,11 +25,13 @@ class Mismatch:
     got: int | None
     expected: int | None
     reason: str = "value"
+    run: int | None = None
 
     def sentence(self) -> str:
         """For people."""
         where = f"{self.tensor} (from {self.origin})" if self.origin else self.tensor
-        at = f"frame {self.frame}, channel {self.channel}, y {self.y}, x {self.x}"
+        run = "" if self.run is None else f"run {self.run}, "
+        at = f"{run}frame {self.frame}, channel {self.channel}, y {self.y}, x {self.x}"
         value = self.reason == "value"
         what = f"got {self.got}, expected {self.expected}" if value else self.reason
         return f"{where}: {at}, cycle {self.cycle}: {what}"
@@ -47,25 +50,32 @@ class Recording:
 
 
 def compare(
-    port: Port, got: Recording, want: Sequence[int], frames: int, patience: int
+    port: Port,
+    got: Recording,
+    want: Sequence[int],
+    frames: int,
+    patience: int,
+    *,
+    beyond: int = 0,
 ) -> tuple[int, Mismatch | None]:
     """Number of beats of an output that differ, and the first of them.
 
     `want` is repeated as often as `frames` asks. An output that delivers too few beats is taken to
-    have been silent for `patience` cycles.
+    have been silent for `patience` cycles. Of beats behind these frames as many as
+    `beyond` may come, which must be those that the next frames begin with.
     """
     total, masks = frames * port.beats, port.masks()
     wrong = [
         n
         for n, (last, data) in enumerate(zip(got.lasts, got.data, strict=True))
-        if n >= total
+        if n >= total + beyond
         or data < 0
         or (data ^ want[n % len(want)]) & masks[n % len(masks)]
         or (last is not None and last != ends_frame(port, n))
     ]
     if wrong:
         n = wrong[0]
-        if n >= total:
+        if n >= total + beyond:
             return len(wrong), stray_beat(port, n, got)
         return len(wrong), difference(port, n, got, want[n % len(want)])
     if len(got.data) < total:

@@ -14,6 +14,7 @@ from typing import Any
 from cocotb.triggers import RisingEdge
 
 from intaglio.cosim.port import Port
+from intaglio.cosim.protocol import Rules
 from intaglio.cosim.score import Scoreboard
 from intaglio.errors import ToolError
 from intaglio.ops import Ints
@@ -135,31 +136,35 @@ class Monitor:
     async def take(self, patience: int = 10_000) -> None:
         """Until the scoreboard has all its beats, or none has come for `patience` cycles.
 
-        Raises AssertionError where a beat that was offered is withdrawn or altered before it is
-        taken. Which beats differ is for `Scoreboard.check` to say.
+        Raises AssertionError where the stream breaks one of `protocol.Rules`: a beat that was
+        offered is withdrawn or altered before it is taken, or valid is undefined. Which beats
+        differ, or are undefined, is for `Scoreboard.check` to say.
         """
-        s, held, idle = self.stream, None, 0
+        s, rules, begun, idle = self.stream, Rules(), False, 0
         while self.board.missing > 0 and idle < patience:
             if not self.passive:
                 s.ready.value = int(not self.pauses.rests())
             await self.edge
             self.cycle += 1
             idle += 1
-            offered = (code(s.data), code(s.last)) if high(s.valid) else None
-            if held is not None and offered != held:
-                what = "valid fell" if offered is None else "the payload changed"
+            valid, ready = level(s.valid), level(s.ready)
+            data, last = code(s.data), code(s.last)
+            begun |= valid is not None  # before that nobody has driven it
+            fault = rules.look(valid, ready, (data, last)) if begun else None
+            if fault is not None:
                 name = self.board.port.tensor
-                raise AssertionError(
-                    f"{name}, cycle {self.cycle}: {what} before the beat was taken; it must hold."
-                )
-            held = offered
-            if offered is not None and high(s.ready):
-                data, last = offered
+                raise AssertionError(f"{name}, cycle {self.cycle}: {fault.words}.")
+            if valid and ready:
                 self.board.add(self.cycle, -1 if data is None else data, last)
-                held, idle = None, 0
+                idle = 0
         self.board.waited = idle
         if not self.passive:
             s.ready.value = 0
+
+
+def level(signal: Any) -> bool | None:
+    """The value of a signal of one bit; None where it is undefined."""
+    return {"0": False, "1": True}.get(str(signal.value))
 
 
 def high(signal: Any) -> bool:

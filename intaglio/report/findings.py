@@ -10,7 +10,7 @@ from intaglio.codegen.folder.record import Record
 from intaglio.system.html import tag, text_of
 
 TITLES = {
-    "verify": "Proved, back to back",
+    "verify": "Proved",
     "verify-stalls": "Proved, random stalls",
     "gates": "Proved, netlist",
     BITSTREAM: "Routed",
@@ -73,8 +73,10 @@ def said_of(name: str, r: Mapping[str, Any]) -> str:
 
 
 def wrong(r: Mapping[str, Any]) -> str:
-    """How many beats differ."""
-    return f"{r['mismatches']:,} differ" if r["mismatches"] else "all equal"
+    """How many beats differ, or what else is wrong."""
+    if r["mismatches"]:
+        return f"{r['mismatches']:,} differ"
+    return "all equal" if r.get("passed", True) else "all equal, but a rule or a cycle is wrong"
 
 
 def measured(records: Mapping[str, Record]) -> dict[str, str]:

@@ -19,9 +19,8 @@ def test_fcos_nano_is_equal_bit_for_bit_and_cycle_for_cycle(tmp_path: Path) -> N
     program = quantize(zoo.load("fcos-nano"), images, wbits=4, abits=4)
     bundle = build(program, target="ecp5-85k", images=images[:2])
     bundle.write(tmp_path / "build")
-    plain = verify(tmp_path / "build")
-    assert plain.first_mismatch is None
-    assert plain.beats == 2 * 189 * (10 + 4 + 1)
-    assert plain.cycles_per_frame == plain.predicted_cycles_per_frame
-    assert plain.latency_cycles == plain.predicted_latency_cycles
-    assert verify(tmp_path / "build", stalls=True).first_mismatch is None
+    result = verify(tmp_path / "build")
+    assert result.passed, result.sentence()
+    assert result.beats >= 12 * 189 * (10 + 4 + 1)
+    assert result.cycles_per_frame == result.predicted_cycles_per_frame
+    assert result.latency_cycles == result.predicted_latency_cycles

@@ -31,19 +31,52 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+A_FRAME = 210 + 60 + 20 + 168 + 48 + 16  # beats of the outputs
+
+
 def test_a_detector_is_equal_bit_for_bit_and_cycle_for_cycle(folder: Path) -> None:
     result = verify(folder)
-    assert (result.frames, result.mismatches, result.first_mismatch) == (3, 0, None)
-    assert result.beats == 3 * (210 + 60 + 20 + 168 + 48 + 16)
+    assert (result.frames, result.runs, result.mismatches) == (12, 2, 0)
+    assert (result.first_mismatch, result.broken, result.unpredicted) == (None, (), None)
+    assert 12 * A_FRAME <= result.beats < 14 * A_FRAME  # some in the frame that a reset ends
     assert result.cycles_per_frame == result.predicted_cycles_per_frame == 2_268
     assert result.latency_cycles == result.predicted_latency_cycles
-    assert "all equal; 2,268 cycles a frame, predicted 2,268" in result.sentence()
+    assert "seed 1: all equal; 2,268 cycles a frame, predicted 2,268; latency" in result.sentence()
+    assert result.passed
+    assert result.to_json()["passed"] is True
+    assert result.state() == "Every file is as it was built."
 
 
-def test_stalls_on_every_port_change_nothing_but_the_time(folder: Path) -> None:
-    result = verify(folder, frames=7, stalls=True)
-    assert (result.frames, result.mismatches) == (7, 0)
+def test_few_frames_have_no_pauses_and_stalls_nothing_else(folder: Path) -> None:
+    for frames in (1, 2):
+        plain = verify(folder, frames=frames)
+        assert (plain.runs, plain.beats, plain.passed) == (1, frames * A_FRAME, True)
+        assert plain.latency_cycles == plain.predicted_latency_cycles
+    result = verify(folder, frames=7, stalls=True, seed=5)
+    assert (result.frames, result.runs, result.beats) == (7, 1, 7 * A_FRAME)
+    assert (result.mismatches, result.passed, result.seed) == (0, True, 5)
     assert result.cycles_per_frame is None
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 31])
+def test_seeds_have_31_bits(folder: Path, seed: int) -> None:
+    with pytest.raises(BuildError, match=rf"^seed must be from 0 to 2\*\*31 - 1, not {seed}\.$"):
+        verify(folder, seed=seed)
+
+
+def test_a_changed_file_is_named_and_judged(folder: Path) -> None:
+    """A comment changes nothing but the digest."""
+    path = folder / "rtl" / "intaglio_rom.v"
+    whole = path.read_text()
+    path.write_text(whole + "// a comment\n")
+    try:
+        result = verify(folder, frames=1)
+    finally:
+        path.write_text(whole)
+    assert (result.passed, result.changed) == (True, ("rtl/intaglio_rom.v",))
+    assert result.state() == (
+        "Not what was built: rtl/intaglio_rom.v changed since; judged as it stands."
+    )
 
 
 def test_folders_of_the_same_verilog_share_a_compiled_bench(
@@ -149,10 +182,11 @@ def test_a_design_that_stops_is_reported_and_does_not_hang(
     monkeypatch.setattr(design_module, "size_queues", too_shallow)
     build(skip(), lanes=40).write(tmp_path / "build")
     result = verify(tmp_path / "build", simulator="icarus")
-    assert result.mismatches == result.frames * 5 * 30
+    assert not result.passed
+    assert result.mismatches == 8 * 5 * 30  # of the run that hangs
     assert result.first_mismatch is not None
     assert result.first_mismatch.reason.startswith("no beat for ")
-    assert "out0 (from sum): frame 0, channel 0, y 0, x 0" in result.sentence()
+    assert "out0 (from sum): run 0, frame 0, channel 0, y 0, x 0" in result.sentence()
 
 
 def test_a_missing_simulator_is_named_with_its_remedy(

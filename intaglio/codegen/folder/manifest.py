@@ -82,12 +82,23 @@ def made_since(folder: Path, spared: str = "") -> str:
         if path.is_dir() or "__pycache__" in name.parts or name.parts[0] in spares:
             continue
         digest = manifest["files"].get(name.as_posix())
-        if digest is not None and hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        if digest is not None and sha256(path) != digest:
             found.append(f"a changed {name}")
         elif digest is None and str(name) not in (MANIFEST, STEPS):
             found.append(name.parts[0] + "/" * (len(name.parts) > 1))
     found = list(dict.fromkeys(found))
     return " and ".join(found[:2]) if len(found) < 3 else f"{found[0]}, {found[1]} and others"
+
+
+def changed_files(folder: Path, manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those whose contents are not what the manifest says, all of which exist."""
+    digests = manifest["files"].items()
+    return tuple(name for name, digest in digests if digest != sha256(folder / name))
+
+
+def sha256(path: Path) -> str:
+    """Of a file's contents."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 BUILD = Kind("an earlier build", is_build, made_since)

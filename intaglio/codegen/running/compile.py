@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.codegen.folder.manifest import BuildFiles, read_manifest
+from intaglio.codegen.folder.plan import patience
 from intaglio.codegen.running.library import SOURCES, compiled, words
 from intaglio.codegen.structure.ports import FRAME_ERROR, Port, random_frames
 from intaglio.errors import BuildError, DataError
@@ -94,9 +95,7 @@ class Function:
         self.threads = most(threads)
         self.source = Port.from_json(manifest["input"])
         self.sinks = tuple(Port.from_json(entry) for entry in manifest["outputs"])
-        self.patience = (
-            4 * manifest["cycles_per_frame"] + 2 * manifest["latency_cycles"] + 10_000
-        )  # as long as verification waits
+        self.patience = patience(manifest["cycles_per_frame"], manifest["latency_cycles"])
         self._bundle = bundle
         self._settings: dict[str, Any] = {"folder": library.parent.parent, "threads": threads}
         self._frames = entry_point(library)

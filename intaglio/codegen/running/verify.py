@@ -6,17 +6,33 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from intaglio.codegen.folder.bench import expected_beats, recording
-from intaglio.codegen.folder.manifest import read_manifest
+from intaglio.codegen.folder.bench import EVENTS, expected_beats, expected_file, recording
+from intaglio.codegen.folder.manifest import changed_files, read_manifest
+from intaglio.codegen.folder.plan import (
+    Run,
+    default_frames,
+    patience,
+    plan_text,
+    planned,
+    stalled,
+)
 from intaglio.codegen.running.benches import shared
+from intaglio.codegen.running.noted import (
+    Events,
+    frame_ends,
+    longest,
+    read_events,
+    read_recordings,
+    unpredicted,
+)
+from intaglio.codegen.running.result import CycleRule
+from intaglio.codegen.running.result import VerifyResult as VerifyResult
 from intaglio.codegen.running.tools import SimulatorName, check_tools
 from intaglio.cosim.port import Port
 from intaglio.cosim.score import Mismatch, Recording, compare
@@ -24,58 +40,13 @@ from intaglio.errors import BuildError, ToolError
 from intaglio.file import load
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
-from intaglio.system.disk import without_files
-from intaglio.system.html import cards, snippet, tag, text_of
+from intaglio.system.disk import without_files, write_text
 from intaglio.system.processes import complaint, kept_folder, run_logged
 from intaglio.system.steps import Steps, last_line
 
-
-@dataclass(frozen=True)
-class VerifyResult:
-    """frames played, beats compared, beats that differ, the first of them, and the frame
-    interval as measured (None with one frame, with stalls, or after a mismatch) and as predicted
-    for as many frames. Latency is counted from reset to the first frame's last beat."""
-
-    frames: int
-    beats: int
-    mismatches: int
-    first_mismatch: Mismatch | None
-    cycles_per_frame: int | None
-    predicted_cycles_per_frame: int
-    latency_cycles: int | None
-    predicted_latency_cycles: int
-    simulator: str
-    stalls: bool
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Every field."""
-        return asdict(self)
-
-    def _repr_html_(self) -> str:
-        facts = {
-            "result": "differs" if self.mismatches else "all equal", "frames": self.frames,
-            "beats compared": f"{self.beats:,}", "beats that differ": f"{self.mismatches:,}",
-            "simulator": self.simulator + ", random stalls" * self.stalls,
-        }  # fmt: skip
-        if self.cycles_per_frame is not None:
-            facts["cycles a frame"] = f"{self.cycles_per_frame:,}"
-            facts["predicted"] = f"{self.predicted_cycles_per_frame:,}"
-        return snippet("Verification", cards(facts), tag("p", text_of(self.sentence())))
-
-    def sentence(self) -> str:
-        """The result in one sentence."""
-        how = "with random stalls" if self.stalls else "back to back"
-        head = f"{self.frames} frames {how}, {self.beats:,} beats compared in {self.simulator}"
-        if self.first_mismatch is not None:
-            return f"{head}: {self.mismatches:,} differ, first {self.first_mismatch.sentence()}"
-        text = f"{head}: all equal"
-        if self.cycles_per_frame is not None:
-            text += (
-                f"; {self.cycles_per_frame:,} cycles a frame, predicted"
-                f" {self.predicted_cycles_per_frame:,}"
-            )
-        return f"{text}; {self.seconds:.0f} s"
+PLAYED = "sim/plan.hex"
+SEEDS = 1 << 31
+Recordings = Mapping[str, Mapping[int, Recording]]  # by tensor, then by run
 
 
 def verify(
@@ -84,12 +55,19 @@ def verify(
     stalls: bool = False,
     simulator: SimulatorName = "verilator",
     *,
+    seed: int = 1,
+    cycles: CycleRule = "predicted",
     steps: Steps | None = None,
 ) -> VerifyResult:
-    """Simulate whole frames back to back and compare every output beat with the simulator.
+    """Simulate whole frames and compare every output beat with the simulator, its cycle with the
+    prediction, and every output with the rules of its protocol.
 
-    frames  default: all stored; more than stored: they are repeated.
-    stalls  random pauses on every port.
+    frames  how many in all, from the stored ones, again and again; default: `default_frames`. Most
+            are played with pauses of many kinds (`planned`), then comes a reset in mid-frame, and
+            the rest follows without pauses. One or two are played without pauses alone.
+    stalls  instead: all in one run with random pauses on every port, and no cycles to compare.
+    seed    of the pauses, 0 to 2**31 - 1.
+    cycles  "ignore": cycles other than predicted are no failure.
     steps   are told how far it is.
 
     The expected values are computed anew from `program.intaglio` and the stimulus. Raises
@@ -100,37 +78,69 @@ def verify(
     manifest = read_manifest(folder)
     source = Port.from_json(manifest["input"])
     sinks = [Port.from_json(entry) for entry in manifest["outputs"]]
-    count = manifest["frames"] if frames is None else frames
+    count = default_frames(manifest["frames"]) if frames is None else frames
     if count < 1:
         raise BuildError(f"frames must be at least 1, not {frames}.")
+    if not 0 <= seed < SEEDS:
+        raise BuildError(f"seed must be from 0 to 2**31 - 1, not {seed}.")
     steps = steps or Steps()
     steps.plan("expected beats", "simulation", "comparison")
     with steps.step("expected beats"):
         want = expected(folder, load(folder / "program.intaglio"), source, sinks)
-
-    patience = 4 * manifest["cycles_per_frame"] + 2 * manifest["latency_cycles"] + 10_000
+    interval = manifest["cycles_per_frame"]
+    runs = stalled(count) if stalls else planned(count, interval, len(sinks), seed=seed)
+    waited = patience(interval, manifest["latency_cycles"])
     with steps.step("simulation"):
         steps.watch(partial(how_far, folder, simulator, sinks, count))
-        run_bench(folder, simulator, sinks, count, stalls, patience)
+        events = run_bench(folder, simulator, sinks, runs, seed, waited)
     with steps.step("comparison"):
-        got = {sink.tensor: read_recording(folder / recording(sink)) for sink in sinks}
-        checks = [compare(s, got[s.tensor], want[s.tensor], count, patience) for s in sinks]
-    wrong = [first for _, first in checks if first is not None]
-    ends = [] if wrong or stalls else frame_ends(sinks, got)
+        got = {sink.tensor: read_recordings(folder / recording(sink)) for sink in sinks}
+        begun = runs[: events.begun]
+        differ, first = compared(sinks, got, want, begun, waited, several=len(runs) > 1)
+    last = len(runs) - 1
+    timed = runs[last].timed and not differ and events.hung is None
+    plain = {sink.tensor: got[sink.tensor][last] for sink in sinks} if timed else {}
+    ends = frame_ends(sinks, plain, runs[last].frames) if timed else []
     stored = manifest["frame_ends"]
+    late = [unpredicted(folder, s, plain[s.tensor], runs[last].frames, last) for s in sinks
+            if timed and cycles == "predicted"]  # fmt: skip
     return VerifyResult(
         frames=count,
-        beats=sum(len(got[s.tensor].data) for s in sinks),
-        mismatches=sum(n for n, _ in checks),
-        first_mismatch=min(wrong, key=lambda m: m.cycle, default=None),
+        runs=len(runs),
+        beats=sum(len(one.data) for by_run in got.values() for one in by_run.values()),
+        mismatches=differ,
+        first_mismatch=first,
+        broken=events.broken([source, *sinks]),
+        unpredicted=min(filter(None, late), key=lambda broken: broken.cycle, default=None),
         cycles_per_frame=longest(ends) if len(ends) > 1 else None,
-        predicted_cycles_per_frame=longest(stored[: max(2, count)]),
+        predicted_cycles_per_frame=longest(stored[: max(2, runs[last].frames)]),
         latency_cycles=ends[0] if ends else None,
         predicted_latency_cycles=stored[0],
+        cycles=cycles,
         simulator=simulator,
         stalls=stalls,
+        seed=seed,
+        changed=changed_files(folder, manifest),
         seconds=round(time.perf_counter() - started, 1),
     )
+
+
+def compared(
+    sinks: Sequence[Port], got: Recordings, want: Mapping[str, Sequence[int]],
+    runs: Sequence[Run], waited: int, *, several: bool,
+) -> tuple[int, Mismatch | None]:  # fmt: skip
+    """Number of beats that differ in these runs, and the first of them; of `several` runs it is
+    said in which."""
+    differ, found = 0, list[Mismatch]()
+    for number, run in enumerate(runs):
+        for sink in sinks:
+            beyond = sink.beats - 1 if run.more is None else sys.maxsize
+            one = got[sink.tensor].get(number, Recording())
+            wrong, first = compare(sink, one, want[sink.tensor], run.frames, waited, beyond=beyond)
+            differ += wrong
+            if first is not None:
+                found.append(replace(first, run=number if several else None))
+    return differ, min(found, key=lambda m: (m.run or 0, m.cycle), default=None)
 
 
 def expected(
@@ -148,7 +158,7 @@ def expected(
     found = {}
     for sink in sinks:
         values = results[sink.tensor].astype(np.int64)
-        path = folder / "bench" / "expected" / f"{sink.tensor_file}.txt"
+        path = folder / expected_file(sink)
         if path.read_bytes() != expected_beats(sink, values).encode():
             raise BuildError(
                 f"{path} must be what the simulator computes from the Program and the stimulus;"
@@ -159,16 +169,20 @@ def expected(
 
 
 def run_bench(
-    folder: Path, simulator: SimulatorName, sinks: Sequence[Port], frames: int, stalls: bool,
-    patience: int,
-) -> None:  # fmt: skip
+    folder: Path, simulator: SimulatorName, sinks: Sequence[Port], runs: Sequence[Run], seed: int,
+    waited: int,
+) -> Events:  # fmt: skip
     """bench/run.py in a process of its own; its recordings appear under sim/."""
     check_tools(simulator)
-    without_files(folder / "sim", (Path(recording(sink)).name for sink in sinks))
-    words = ["--frames", str(frames), "--patience", str(patience), *(["--stalls"] * stalls)]
+    names = [EVENTS, *map(recording, sinks)]
+    without_files(folder / "sim", (Path(name).name for name in names))
+    write_text(folder / PLAYED, plan_text(runs))
+    words = ["--plan", PLAYED, "--seed", str(seed), "--patience", str(waited)]
     _, printed = run_script(folder, simulator, words)
-    if not any((folder / recording(sink)).is_file() for sink in sinks):
+    events = read_events(folder)
+    if events.hung is None and len(events.ends) < len(runs):
         raise stopped(folder, simulator, printed)
+    return events
 
 
 def compile_bench(
@@ -216,25 +230,3 @@ def how_far(folder: Path, simulator: str, sinks: Sequence[Port], frames: int) ->
     if beats:
         return f"{beats:,} of {frames * sum(sink.beats for sink in sinks):,} beats"
     return last_line(log_of(folder, simulator))
-
-
-def read_recording(path: Path) -> Recording:
-    """Lines `cycle tlast tdata`."""
-    lines = [line.split() for line in path.read_text().splitlines()] if path.is_file() else []
-    whole = [line for line in lines if len(line) == 3]
-    return Recording(
-        [int(line[0]) for line in whole],
-        [int(line[1]) for line in whole],
-        [-1 if set(line[2]) & set("xXzZ") else int(line[2], 16) for line in whole],
-    )
-
-
-def frame_ends(sinks: Sequence[Port], got: Mapping[str, Recording]) -> list[int]:
-    """The cycle of each frame's last beat, over all outputs."""
-    ends = [got[s.tensor].cycles[s.beats - 1 :: s.beats] for s in sinks]
-    return [max(frame) for frame in zip(*ends, strict=True)]
-
-
-def longest(ends: Sequence[int]) -> int:
-    """The longest distance between the ends of two consecutive frames."""
-    return max(b - a for a, b in pairwise(ends))

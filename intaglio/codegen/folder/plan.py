@@ -1,0 +1,126 @@
+"""What a bench plays: runs of whole frames from reset to reset, and how every port pauses in them.
+
+Where a design is right only while nothing waits, or only while something does, either kind alone
+would pass it. So one run meets every kind of pause and ends by a reset in mid-frame, with the
+queues as full as they were; the next has no pauses, and its every cycle is predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Literal
+
+PLAN = "bench/plan.hex"  # of a build: what its bench plays without anybody's word
+WORDS = 64  # of 64 bits, in bench_parts.v
+FRAMES = 12  # played by default
+PLAIN = 4  # of these, the fewest without pauses: a queue too shallow may show in the third
+QUIET = 200  # cycles behind the last frame in which a beat too many would come
+BEGINS, PHASE, ENDLESS = 2, 1, 3
+
+SourcePauses = Literal["none", "random", "trickle"]
+SinkPauses = Literal["none", "random", "waits", "blocked"]
+SOURCE: tuple[SourcePauses, ...] = ("none", "random", "trickle")  # by their numbers
+SINKS: tuple[SinkPauses, ...] = ("none", "random", "waits", "blocked")
+KINDS: tuple[tuple[SourcePauses, SinkPauses], ...] = (
+    ("random", "random"), ("none", "blocked"), ("trickle", "none"), ("none", "waits"),
+    ("random", "random"), ("none", "blocked"), ("random", "waits"), ("trickle", "random"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Frames during which ports pause in one way.
+
+    source  none; random; trickle: a beat now and then, slower than the design could take them.
+    sinks   none; random; waits: ready only once valid is seen; blocked: output number `blocked`
+            takes nothing for as long as a frame lasts.
+    """
+
+    frames: int
+    source: SourcePauses = "none"
+    sinks: SinkPauses = "none"
+    blocked: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """Phases from a reset on. `more` cycles behind them comes a reset in mid-frame, for which play
+    goes on meanwhile; None: nothing more is offered, and the design must fall silent.
+
+    timed  whether its cycles are compared with the predicted ones.
+    """
+
+    phases: tuple[Phase, ...]
+    more: int | None = None
+    timed: bool = False
+
+    @property
+    def frames(self) -> int:
+        """That must come whole."""
+        return sum(phase.frames for phase in self.phases)
+
+
+def planned(frames: int, interval: int, outputs: int, *, seed: int = 1) -> tuple[Run, ...]:
+    """As many frames as asked for, of `interval` cycles, in two runs; one or two frames in one.
+
+    A third has no pauses, two at least, in the second run. Of the others each has a kind of pauses
+    of its own. Which output is blocked when is the seed's choice.
+    """
+    plain = min(frames, max(2, frames // 3))
+    last = Run((Phase(plain),), timed=True)
+    if frames == plain:
+        return (last,)
+    phases = [phase for phase, _ in zip(kinds(outputs, seed), range(frames - plain), strict=False)]
+    return Run(merged(phases), more=max(1, 3 * interval // 8)), last
+
+
+def kinds(outputs: int, seed: int) -> Iterator[Phase]:
+    """Single frames, each with another kind of pauses."""
+    blocked = count(seed)
+    for n in count():
+        source, sinks = KINDS[n % len(KINDS)]
+        which = next(blocked) % outputs if sinks == "blocked" else 0
+        yield Phase(1, source, sinks, which)
+
+
+def merged(phases: Sequence[Phase]) -> tuple[Phase, ...]:
+    """As few phases as a plan has room for: the last ones are played longer."""
+    room = WORDS - 4
+    if len(phases) <= room:
+        return tuple(phases)
+    more, rest = divmod(len(phases), room)
+    return tuple(
+        Phase(more + (n < rest), phase.source, phase.sinks, phase.blocked)
+        for n, phase in enumerate(phases[:room])
+    )
+
+
+def stalled(frames: int) -> tuple[Run, ...]:
+    """One run with random pauses on every port."""
+    return (Run((Phase(frames, "random", "random"),)),)
+
+
+def default_frames(stored: int) -> int:
+    """So many that the run with pauses has every stored frame."""
+    return max(FRAMES, stored + max(2, stored // 2))
+
+
+def patience(interval: int, latency: int) -> int:
+    """Cycles without any beat after which a design counts as hung."""
+    return 4 * interval + 2 * latency + 10_000
+
+
+def plan_text(runs: Sequence[Run]) -> str:
+    """A plan as bench_parts.v reads it, by $readmemh."""
+    words = []
+    for run in runs:
+        begins, more = (BEGINS, QUIET) if run.more is None else (ENDLESS, run.more)
+        words.append((begins, 0, 0, int(run.timed), more))
+        words += [
+            (PHASE, SOURCE.index(p.source), SINKS.index(p.sinks), p.blocked, p.frames)
+            for p in run.phases
+        ]
+    words += [(0, 0, 0, 0, 0)] * (WORDS - len(words))
+    return "".join(f"{a:02x}{b:02x}{c:02x}{d:02x}{e:08x}\n" for a, b, c, d, e in words)

@@ -1,0 +1,112 @@
+"""What verification found, as a value, a sentence and a card of a notebook."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from intaglio.codegen.running.noted import Broken
+from intaglio.cosim.score import Mismatch
+from intaglio.system.html import cards, snippet, tag, text_of
+
+CycleRule = Literal["predicted", "ignore"]
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """frames played in how many runs, each from a reset; beats compared, beats that differ, and the
+    first of them.
+
+    broken     rules of the protocol that an output broke, the earliest first.
+    unpredicted  the first frame of an output that begins or ends in another cycle than predicted.
+    cycles_per_frame, latency_cycles  as measured in the run without pauses (None without such a
+               run, after a mismatch, and the interval with one frame) and as predicted for as many
+               frames. Latency is counted from reset to the first frame's last beat.
+    cycles     whether other cycles than predicted are a failure.
+    seed       of the pauses.
+    changed    files that are not those that the build wrote; they were judged as they are.
+    """
+
+    frames: int
+    runs: int
+    beats: int
+    mismatches: int
+    first_mismatch: Mismatch | None
+    broken: tuple[Broken, ...]
+    unpredicted: Broken | None
+    cycles_per_frame: int | None
+    predicted_cycles_per_frame: int
+    latency_cycles: int | None
+    predicted_latency_cycles: int
+    cycles: CycleRule
+    simulator: str
+    stalls: bool
+    seed: int
+    changed: tuple[str, ...]
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Nothing differs, no rule is broken, and the cycles are the predicted ones or ignored."""
+        return not (self.mismatches or self.broken) and self.in_time
+
+    @property
+    def in_time(self) -> bool:
+        """Whether the cycles are the predicted ones, not measured, or ignored."""
+        measured = self.cycles_per_frame
+        same = measured is None or measured == self.predicted_cycles_per_frame
+        return self.cycles == "ignore" or (same and self.unpredicted is None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field, and `passed`."""
+        return {"passed": self.passed, **asdict(self)}
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "result": self.found(), "frames": self.frames, "runs": self.runs,
+            "beats compared": f"{self.beats:,}", "beats that differ": f"{self.mismatches:,}",
+            "simulator": self.simulator + ", random stalls" * self.stalls,
+        }  # fmt: skip
+        if self.cycles_per_frame is not None:
+            facts["cycles a frame"] = f"{self.cycles_per_frame:,}"
+            facts["predicted"] = f"{self.predicted_cycles_per_frame:,}"
+        return snippet("Verification", cards(facts), tag("p", text_of(self.sentence())))
+
+    def found(self) -> str:
+        """The result in a few words."""
+        if self.mismatches:
+            return f"{self.mismatches:,} differ"
+        if self.broken:
+            return "all equal, but the protocol is broken"
+        return "all equal" if self.in_time else "all equal, but in other cycles"
+
+    def sentence(self) -> str:
+        """The result in one sentence."""
+        how = " with random stalls" if self.stalls else f" in {self.runs} runs" * (self.runs > 1)
+        head = f"{self.frames} frames{how}, {self.beats:,} beats compared in {self.simulator}"
+        if how:
+            head += f", seed {self.seed}"
+        if self.first_mismatch is not None:
+            return f"{head}: {self.mismatches:,} differ, first {self.first_mismatch.sentence()}"
+        text = f"{head}: all equal"
+        wrong = self.broken[0] if self.broken else self.unpredicted
+        if wrong is not None:
+            text += f", but {wrong.sentence()}"
+        if self.cycles_per_frame is not None:
+            text += (
+                f"; {self.cycles_per_frame:,} cycles a frame, predicted"
+                f" {self.predicted_cycles_per_frame:,}"
+            )
+        if self.latency_cycles is not None:
+            text += (
+                f"; latency {self.latency_cycles:,}, predicted {self.predicted_latency_cycles:,}"
+            )
+        return f"{text}; {self.seconds:.0f} s"
+
+    def state(self) -> str:
+        """Whether what was judged is what was built, in one line."""
+        if not self.changed:
+            return "Every file is as it was built."
+        more = f" and {len(self.changed) - 3} more" if len(self.changed) > 3 else ""
+        files = ", ".join(self.changed[:3])
+        return f"Not what was built: {files}{more} changed since; judged as it stands."

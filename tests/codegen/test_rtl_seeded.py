@@ -1,0 +1,50 @@
+"""Every fault that is put into a design, and shows at a port, is found by `verify` as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from seeded import FAULTS, MISSED_ONCE, small
+from tools import needs
+
+from intaglio.codegen.bundle import Bundle, build
+from intaglio.codegen.running.verify import VerifyResult, verify
+
+pytestmark = [pytest.mark.rtl, pytest.mark.xdist_group("icarus")]
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return build(small(), lanes=60, target="generic")
+
+
+def judged(bundle: Bundle, fault: str, folder: Path) -> VerifyResult:
+    """What `verify` says of the build with a fault; "" for none."""
+    bundle.write(folder)
+    if fault:
+        files = {path: data.decode() for path, data in bundle.files.items()
+                 if path.startswith(("rtl/", "rom/"))}  # fmt: skip
+        FAULTS[fault](files)
+        for path, text in files.items():
+            (folder / path).write_text(text)
+    return verify(folder, simulator="icarus")
+
+
+def test_nothing_is_found_where_nothing_is_wrong(bundle: Bundle, tmp_path: Path) -> None:
+    needs("icarus")
+    result = judged(bundle, "", tmp_path / "build")
+    assert (result.passed, result.changed) == (True, ())
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [fault if fault.split()[0] in MISSED_ONCE else pytest.param(fault, marks=pytest.mark.slow)
+     for fault in FAULTS],
+)  # fmt: skip
+def test_a_fault_is_found(bundle: Bundle, fault: str, tmp_path: Path) -> None:
+    needs("icarus")
+    result = judged(bundle, fault, tmp_path / "build")
+    assert not result.passed, result.sentence()
+    assert result.changed
+    print(result.sentence())
