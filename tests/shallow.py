@@ -135,7 +135,7 @@ class Design:
         sinks = self.top.sinks
         got = {s.tensor: read_recording(self.folder / recording(s)) for s in sinks}
         wrong = [
-            compare(s, got[s.tensor], self.want[s.tensor], frames, 0, beyond=s.beats - 1)[0]
+            compare(s, got[s.tensor], self.want[s.tensor], frames, 0, goes_on=True)[0]
             for s in sinks
         ]
         finished = said.stdout.split()[-1] == "done"

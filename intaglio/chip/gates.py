@@ -263,8 +263,7 @@ def result(
 ) -> GateResult:
     """What was recorded compared with what was wanted."""
     checks = [
-        compare(s, got[s.tensor], want[s.tensor], frames, patience, beyond=s.beats - 1)
-        for s in sinks
+        compare(s, got[s.tensor], want[s.tensor], frames, patience, goes_on=True) for s in sinks
     ]
     wrong = [first for _, first in checks if first is not None]
     return GateResult(

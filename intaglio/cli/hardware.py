@@ -19,6 +19,7 @@ from intaglio.cli.options import (
     LimitOption,
     ProgramArgument,
     ResizeOption,
+    SeedOption,
     SomeImagesOption,
 )
 from intaglio.cli.results import ForceOption, build_source, pictures, settle
@@ -179,7 +180,7 @@ def verify(
     stalls: Annotated[
         bool, typer.Option("--stalls", help="Random pauses on every port, and nothing else.")
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Of the pauses.")] = 1,
+    seed: SeedOption = 1,
     cycles: Annotated[
         Cycles,
         typer.Option("--cycles", help="Whether cycles other than predicted are a failure."),

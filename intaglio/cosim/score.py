@@ -56,26 +56,26 @@ def compare(
     frames: int,
     patience: int,
     *,
-    beyond: int = 0,
+    goes_on: bool = False,
 ) -> tuple[int, Mismatch | None]:
     """Number of beats of an output that differ, and the first of them.
 
     `want` is repeated as often as `frames` asks. An output that delivers too few beats is taken to
-    have been silent for `patience` cycles. Of beats behind these frames as many as
-    `beyond` may come, which must be those that the next frames begin with.
+    have been silent for `patience` cycles. Beats behind these frames are too many or, where it
+    `goes_on`, must be those of the next: some need no input, as borders do.
     """
     total, masks = frames * port.beats, port.masks()
     wrong = [
         n
         for n, (last, data) in enumerate(zip(got.lasts, got.data, strict=True))
-        if n >= total + beyond
+        if (n >= total and not goes_on)
         or data < 0
         or (data ^ want[n % len(want)]) & masks[n % len(masks)]
         or (last is not None and last != ends_frame(port, n))
     ]
     if wrong:
         n = wrong[0]
-        if n >= total + beyond:
+        if n >= total and not goes_on:
             return len(wrong), stray_beat(port, n, got)
         return len(wrong), difference(port, n, got, want[n % len(want)])
     if len(got.data) < total:

@@ -65,17 +65,17 @@ def test_seeds_have_31_bits(folder: Path, seed: int) -> None:
 
 
 def test_a_changed_file_is_named_and_judged(folder: Path) -> None:
-    """A comment changes nothing but the digest."""
-    path = folder / "rtl" / "intaglio_rom.v"
+    """An empty line changes nothing but the digest."""
+    path = folder / "rom" / "stem_conv_weights.hex"
     whole = path.read_text()
-    path.write_text(whole + "// a comment\n")
+    path.write_text(whole + "\n")
     try:
         result = verify(folder, frames=1)
     finally:
         path.write_text(whole)
-    assert (result.passed, result.changed) == (True, ("rtl/intaglio_rom.v",))
+    assert (result.passed, result.changed) == (True, ("rom/stem_conv_weights.hex",))
     assert result.state() == (
-        "Not what was built: rtl/intaglio_rom.v changed since; judged as it stands."
+        "Not what was built: rom/stem_conv_weights.hex changed since; judged as it stands."
     )
 
 
@@ -229,3 +229,5 @@ def test_frames_must_be_positive(tmp_path: Path, frames: int) -> None:
     build(skip()).write(tmp_path / "build")
     with pytest.raises(BuildError, match=f"^frames must be at least 1, not {frames}.$"):
         verify(tmp_path / "build", frames=frames)
+    with pytest.raises(BuildError, match=r"^frames must be at most 1,000,000, not 1,000,001\.$"):
+        verify(tmp_path / "build", frames=1_000_001)

@@ -9,7 +9,6 @@ from pathlib import Path
 from intaglio.codegen.folder import verilated
 from intaglio.codegen.folder.plan import PLAN, WORDS, patience
 from intaglio.codegen.structure.ports import FRAME_ERROR, Port
-from intaglio.hdl.stream import ceil_div
 from intaglio.ops import Ints
 
 EVENTS = "sim/events.txt"  # what a bench noted, but for the beats
@@ -78,7 +77,7 @@ def bench_verilog(
     full = " & ".join(f"{name}_full" for name in names)
     faulty = " | ".join([f"{FRAME_ERROR} & ~reset", *(f"{name}_faulty" for name in names)])
     ports = ",\n    ".join(axis_ports(port.name) for port in (source, *sinks))
-    s, w, every = source.name, source.data_width, max(2, ceil_div(5 * interval, 4 * source.beats))
+    s, w, every = source.name, source.data_width, max(2, -(-5 * interval // (4 * source.beats)))
     return f"""\
 // The design between a source that plays frames and sinks that record and compare every beat, run
 // after run as the plan says, with a reset of {RESET} cycles between them.

@@ -15,7 +15,7 @@ from typing import Literal
 PLAN = "bench/plan.hex"  # of a build: what its bench plays without anybody's word
 WORDS = 64  # of 64 bits, in bench_parts.v
 FRAMES = 12  # played by default
-PLAIN = 4  # of these, the fewest without pauses: a queue too shallow may show in the third
+MOST = 1_000_000  # frames
 QUIET = 200  # cycles behind the last frame in which a beat too many would come
 BEGINS, PHASE, ENDLESS = 2, 1, 3
 
@@ -72,29 +72,19 @@ def planned(frames: int, interval: int, outputs: int, *, seed: int = 1) -> tuple
     last = Run((Phase(plain),), timed=True)
     if frames == plain:
         return (last,)
-    phases = [phase for phase, _ in zip(kinds(outputs, seed), range(frames - plain), strict=False)]
-    return Run(merged(phases), more=max(1, 3 * interval // 8)), last
+    phases = tuple(kinds(frames - plain, outputs, seed))
+    return Run(phases, more=max(1, 3 * interval // 8)), last
 
 
-def kinds(outputs: int, seed: int) -> Iterator[Phase]:
-    """Single frames, each with another kind of pauses."""
+def kinds(frames: int, outputs: int, seed: int) -> Iterator[Phase]:
+    """Frames, each with another kind of pauses; several where a plan has no room for so many."""
+    number = min(frames, WORDS - 4)
+    more, rest = divmod(frames, number)
     blocked = count(seed)
-    for n in count():
+    for n in range(number):
         source, sinks = KINDS[n % len(KINDS)]
         which = next(blocked) % outputs if sinks == "blocked" else 0
-        yield Phase(1, source, sinks, which)
-
-
-def merged(phases: Sequence[Phase]) -> tuple[Phase, ...]:
-    """As few phases as a plan has room for: the last ones are played longer."""
-    room = WORDS - 4
-    if len(phases) <= room:
-        return tuple(phases)
-    more, rest = divmod(len(phases), room)
-    return tuple(
-        Phase(more + (n < rest), phase.source, phase.sinks, phase.blocked)
-        for n, phase in enumerate(phases[:room])
-    )
+        yield Phase(more + (n < rest), source, sinks, which)
 
 
 def stalled(frames: int) -> tuple[Run, ...]:

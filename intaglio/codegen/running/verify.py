@@ -15,6 +15,7 @@ import numpy as np
 from intaglio.codegen.folder.bench import EVENTS, expected_beats, expected_file, recording
 from intaglio.codegen.folder.manifest import changed_files, read_manifest
 from intaglio.codegen.folder.plan import (
+    MOST,
     Run,
     default_frames,
     patience,
@@ -81,6 +82,8 @@ def verify(
     count = default_frames(manifest["frames"]) if frames is None else frames
     if count < 1:
         raise BuildError(f"frames must be at least 1, not {frames}.")
+    if count > MOST:
+        raise BuildError(f"frames must be at most {MOST:,}, not {count:,}.")
     if not 0 <= seed < SEEDS:
         raise BuildError(f"seed must be from 0 to 2**31 - 1, not {seed}.")
     steps = steps or Steps()
@@ -134,9 +137,8 @@ def compared(
     differ, found = 0, list[Mismatch]()
     for number, run in enumerate(runs):
         for sink in sinks:
-            beyond = sink.beats - 1 if run.more is None else sys.maxsize
             one = got[sink.tensor].get(number, Recording())
-            wrong, first = compare(sink, one, want[sink.tensor], run.frames, waited, beyond=beyond)
+            wrong, first = compare(sink, one, want[sink.tensor], run.frames, waited, goes_on=True)
             differ += wrong
             if first is not None:
                 found.append(replace(first, run=number if several else None))
