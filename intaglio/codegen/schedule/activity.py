@@ -62,6 +62,7 @@ def activity(top: Top, schedule: Schedule) -> dict[str, Any]:
 
 def filling(entered: Ints, left: Ints, step: int, end: int) -> list[int]:
     """The most beats in a queue during each step: cycles of entry and leaving, ascending."""
+    entered, left = entered[entered < end], left[left < end]  # later ones: of what no output needs
     change = np.bincount(entered, minlength=end) - np.bincount(left, minlength=end)
     held = np.append(change.cumsum(), np.zeros(-len(change) % step, np.int64))
     most: list[int] = held.reshape(-1, step).max(axis=1).tolist()
