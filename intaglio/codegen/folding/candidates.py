@@ -13,7 +13,7 @@ from intaglio.codegen.area.area import Area
 from intaglio.codegen.area.devices import Device
 from intaglio.codegen.area.engines import Macs, Table, drain, macs, table_of, window
 from intaglio.codegen.area.mapping import Need, need
-from intaglio.codegen.structure.assemble import accumulator, scaling
+from intaglio.codegen.structure.constants import accumulator, requantised
 from intaglio.codegen.structure.fold import Folding, options
 from intaglio.codegen.structure.graph import Block, HardwareGraph, Key
 from intaglio.hdl.accumulator import Accumulator
@@ -21,7 +21,7 @@ from intaglio.hdl.geometry import Geometry
 from intaglio.hdl.products import ProductForm, packs, tree_stages
 from intaglio.hdl.requant import Requantiser
 from intaglio.hdl.stream import Frame, ceil_div
-from intaglio.ops import Conv2d, rounding_of
+from intaglio.ops import Conv2d
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,15 @@ class Convolution:
         self.geometry = Geometry((kh, kw), op.stride, op.dilation, op.padding)
         self.pads = [o.pad_value for o in ops]
         self.sums: Accumulator = accumulator(program, block)
+        scalings, rounding = requantised(program, block)
         self.table: Table = table_of(
             Requantiser(
                 frames=self.outs,
                 lanes=1,
                 x=self.sums.final or self.sums.type,
                 y=self.y,
-                scalings=[scaling(program, r) for r in block.requants],
-                rounding=rounding_of(block.requants[0], program.arithmetic),
+                scalings=scalings,
+                rounding=rounding,
             )
         )
 

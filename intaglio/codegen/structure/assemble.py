@@ -15,11 +15,9 @@ from amaranth.hdl import Elaboratable, Module, Signal
 from intaglio.codegen.area.blocks import memories_of
 from intaglio.codegen.area.devices import Family
 from intaglio.codegen.area.mapping import circle, style_of
-from intaglio.codegen.structure.graph import Block
+from intaglio.codegen.structure.constants import accumulator, requantised
 from intaglio.codegen.structure.netlist import Cell, Netlist
 from intaglio.codegen.structure.ports import FRAME_ERROR, Port, ports_of
-from intaglio.fixed import IntType
-from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.add import Add as AddBlock
 from intaglio.hdl.axis import AxisReceiver, AxisSender
 from intaglio.hdl.concat import Concat as ConcatBlock
@@ -37,7 +35,7 @@ from intaglio.hdl.multiply import Multiply as MultiplyBlock
 from intaglio.hdl.pad import Pad as PadBlock
 from intaglio.hdl.pool import MaxPool, SumPool
 from intaglio.hdl.repack import Repack
-from intaglio.hdl.requant import Scale, Scaling
+from intaglio.hdl.requant import Scale
 from intaglio.hdl.rom import Rom
 from intaglio.hdl.select import Select as SelectBlock
 from intaglio.hdl.stream import Frame
@@ -59,7 +57,6 @@ from intaglio.ops import (
     Upsample,
     rounding_of,
 )
-from intaglio.program import Program
 
 Component = Any  # a wiring.Component; Amaranth gives its ports no static types
 Parts = dict[Hashable, Component]  # those made so far for designs of one graph and family
@@ -208,6 +205,7 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
     ins = [n.wires[w] for w in cell.ins]
     x, y, lanes = ins[0].type, n.wires[cell.outs[0]].type, ins[0].lanes
     op, rom = block.ops[0], f"rom/{cell.name}"
+    scalings, rounding = requantised(program, block)
     match op:
         case Conv2d():
             return conv_component(n, cell, frames)
@@ -232,8 +230,8 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
                 lanes=lanes,
                 x=x,
                 y=y,
-                scalings=[scaling(n.graph.program, op)],
-                rounding=rounding_of(op, program.arithmetic),
+                scalings=scalings,
+                rounding=rounding,
                 rom=rom,
             )
         case MaxPool2d():
@@ -250,8 +248,8 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
                 kernel=op.kernel,
                 x=x,
                 y=y,
-                scalings=[scaling(n.graph.program, r) for r in block.requants],
-                rounding=rounding_of(block.requants[0], program.arithmetic),
+                scalings=scalings,
+                rounding=rounding,
                 lanes=lanes,
                 out_lanes=folding.out_lanes,
                 **op.sliding,
@@ -269,8 +267,8 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
                 zeros=(op.zero_a, op.zero_b),
                 x=program.tensors[op.output].type,
                 y=y,
-                scaling=scaling(program, block.requants[0]),
-                rounding=rounding_of(block.requants[0], program.arithmetic),
+                scaling=scalings[0],
+                rounding=rounding,
                 rom=rom,
             )
         case Upsample():
@@ -315,6 +313,7 @@ def conv_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
     op = cast(Conv2d, block.ops[0])
     weight = n.graph.program.constants[op.weight]
     convs = [o for o in block.ops if isinstance(o, Conv2d)]
+    scalings, rounding = requantised(n.graph.program, block)
     common: dict[str, Any] = {
         "frames": frames,
         "weights": np.stack([n.graph.program.constants[name].array for name in block.weights]),
@@ -325,8 +324,8 @@ def conv_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
         "form": folding.form,
         "y": n.wires[cell.outs[0]].type,
         "accumulator": accumulator(n.graph.program, block),
-        "scalings": [scaling(n.graph.program, r) for r in block.requants],
-        "rounding": rounding_of(block.requants[0], n.graph.program.arithmetic),
+        "scalings": scalings,
+        "rounding": rounding,
         "out_lanes": folding.out_lanes,
         "pad_values": [o.pad_value for o in convs],
         "pixels": folding.pixels,
@@ -341,21 +340,3 @@ def conv_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
     assert engine.weights is not None
     engine.weights.style = folding.weights
     return engine
-
-
-def accumulator(program: Program, block: Block) -> Accumulator:
-    """The width that the block's sums need, and what the arithmetic makes of it."""
-    ranges = [program.proved_accumulator(op) for op in block.ops if isinstance(op, Conv2d)]
-    lo = min(int(low.min()) for low, _ in ranges)
-    hi = max(int(high.max()) for _, high in ranges)
-    bits = IntType.accumulating(lo, hi).bits
-    a = program.arithmetic
-    forced = a.acc_bits if a.acc_bits is not None and a.acc_bits < bits else None
-    return Accumulator(bits, forced, a.overflow, a.saturate_at)
-
-
-def scaling(program: Program, op: Requant) -> Scaling:
-    """A Requant as numbers."""
-    constants = program.constants
-    m, b = (tuple(constants[c].array.flatten().tolist()) for c in (op.multiplier, op.bias))
-    return Scaling(m, b, op.shift, op.lo, op.hi, op.offset)
