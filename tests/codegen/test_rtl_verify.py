@@ -105,16 +105,14 @@ def test_folders_of_the_same_verilog_share_a_compiled_bench(
     assert benches.name(tmp_path / "third") != kept.name == benches.name(tmp_path / "second")
 
 
-@pytest.mark.parametrize(
-    ("rom", "bit"),
-    [("tower_0_conv_weights", 3), ("c4_conv_tables", 12), ("boxes_0_conv_tables", 12)],
-)
-def test_a_flipped_bit_in_a_rom_is_found(folder: Path, rom: str, bit: int) -> None:
-    """The sign of a weight, a high bit of a multiplier; low bits may round away."""
+@pytest.mark.parametrize("rom", ["tower_0_conv_weights", "c4_conv_tables", "boxes_0_conv_tables"])
+def test_a_flipped_bit_in_a_rom_is_found(folder: Path, rom: str) -> None:
+    """The sign of a weight or of a bias; low bits may round away."""
     path = folder / "rom" / f"{rom}.hex"
     whole = path.read_text()
     lines = whole.splitlines()
-    word = int(lines[0], 16) ^ 1 << bit
+    highest = max(int(line, 16).bit_length() for line in lines)
+    word = int(lines[0], 16) ^ 1 << highest - 1
     path.write_text("\n".join([f"{word:0{len(lines[0])}x}", *lines[1:]]) + "\n")
     try:
         result = verify(folder, frames=1)
