@@ -245,10 +245,10 @@ def test_what_does_not_fit_is_shared_and_only_as_far_as_it_must(fitting: Bundle)
     found = fitting.manifest
     assert found["resources"]["multipliers"] == 8
     (engine,) = found["sharing"]["engines"]
-    names = ["class.0.p0", "box.0.p0", "class.0.p1", "box.0.p1"]
+    names = ["class.3.p0", "box.3.p0", "class.3.p1", "box.3.p1"]
     assert engine == {"layers": names, "tensors": names}
     assert fitting.summary().endswith(
-        " One engine each: class.0.p0, box.0.p0, class.0.p1, box.0.p1. No design without that fits"
+        " One engine each: class.3.p0, box.3.p0, class.3.p1, box.3.p1. No design without that fits"
         " roomy at 1000 frames/s."
     )
     assert fitting.report()["sharing"] == found["sharing"]
@@ -280,7 +280,7 @@ def test_a_shared_build_is_proved_like_any_other(fitting: Bundle, tmp_path: Path
     layers = layers_of(fitting.program, fitting.manifest)
     assert sum(layer.kind == "conv" and len(layer.tensors) == 4 for layer in layers) == 1
     text = page(subject(tmp_path / "build"))
-    assert "One engine each: class.0.p0, box.0.p0" in text
+    assert "One engine each: class.3.p0, box.3.p0" in text
 
 
 def test_an_unshared_design_that_fits_is_left_alone() -> None:
