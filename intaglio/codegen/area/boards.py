@@ -1,6 +1,7 @@
 """Boards people own: which device, oscillator and serial line each has, and how it is loaded.
 
-Pins are looked up in amaranth-boards when a bitstream is made (`chip.boards`).
+Pins are looked up in amaranth-boards when a bitstream is made (`chip.boards`); those of boards that
+it lacks are here, as litex-boards has them too.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from intaglio.codegen.area.clocks import Pll, check_clock, divisor, pll
+from intaglio.codegen.area.clocks import LOOPS, Pll, check_clock, divisor, pll
 from intaglio.codegen.area.devices import DEVICES, Device, device
 from intaglio.errors import BuildError, Remedy
 
@@ -37,6 +38,7 @@ class Board:
 
     platforms       module and class of amaranth-boards, by the target that each of its models
                     holds; the first is the one where none is named.
+    sites           pins `clk`, `rx` and `tx` of a board that amaranth-boards lacks, all LVCMOS33.
     oscillator_mhz  what its clock pin gets.
     usb             the chip between the line and USB, whose fastest rate is `fastest` bits/s.
     port            the serial port's name under Linux, where nothing else is plugged in.
@@ -55,6 +57,7 @@ class Board:
     loaders: tuple[tuple[str, ...], ...]
     high: tuple[tuple[str, str], ...] = field(default=())
     spi: Spi | None = None
+    sites: Mapping[str, str] = field(default_factory=dict)
 
     def loading(self, file: Path | str) -> list[list[str]]:
         """The commands that load a bitstream, of which any one does."""
@@ -100,6 +103,38 @@ BOARDS = {
                 url="ftdi://ftdi:2232h/1",
                 hertz=12_000_000,
             ),
+        ),
+        Board(
+            "colorlight-i5",
+            "Colorlight i5 on its extension board",
+            {"ecp5-25k": ("", "")},
+            oscillator_mhz=25,
+            usb="DAPLink",
+            fastest=115_200,
+            port="/dev/ttyACM0",
+            loaders=(("openFPGALoader", "-b", "colorlight-i5"), ("ecpdap", "program")),
+            sites={"clk": "P3", "rx": "H18", "tx": "J17"},
+        ),
+        Board(
+            "tang-nano-20k",
+            "Tang Nano 20K",
+            {"gowin-gw2ar-18c": ("", "")},
+            oscillator_mhz=27,
+            usb="BL616",
+            fastest=115_200,
+            port="/dev/ttyUSB1",
+            loaders=(("openFPGALoader", "-b", "tangnano20k"),),
+            sites={"clk": "4", "rx": "70", "tx": "69"},
+        ),
+        Board(
+            "tang-nano-9k",
+            "Tang Nano 9K",
+            {"gowin-gw1nr-9c": ("tang_nano_9k", "TangNano9kPlatform")},
+            oscillator_mhz=27,
+            usb="BL702",
+            fastest=115_200,
+            port="/dev/ttyUSB1",
+            loaders=(("openFPGALoader", "-b", "tangnano9k"),),
         ),
     )
 }
@@ -157,7 +192,7 @@ def place(
     target: str | None = None, clock_mhz: float | None = None, board_name: str | None = None
 ) -> Place:
     """Target, clock and board, what is None chosen by the others: a board's first target, and the
-    clock that designs reach on the device.
+    clock that designs reach on the device, or its oscillator's where no loop makes another.
 
     Raises BuildError for names that there are not, a board without that target, or a clock that
     the board cannot make.
@@ -166,7 +201,10 @@ def place(
     if target is None:
         target = DEFAULT if chosen is None else next(iter(chosen.platforms))
     chip = device(target)
-    wanted = chip.clock_mhz if clock_mhz is None else clock_mhz
+    usual = chip.clock_mhz
+    if chosen is not None and chip.family not in LOOPS:
+        usual = chosen.oscillator_mhz
+    wanted = usual if clock_mhz is None else clock_mhz
     check_clock(wanted)
     if chosen is None or wanted == chosen.oscillator_mhz:
         return Place(chip, wanted, chosen)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from intaglio.errors import BuildError, Remedy
 
+LOOPS = ("ecp5", "ice40")  # families whose loops are known here
 FASTEST = 10_000  # MHz; more is no clock of a device
 CLOSE = 0.98  # of the clock asked for: the slowest that passes for it
 
@@ -51,7 +52,10 @@ def settings(family: str, source_mhz: float) -> Iterator[Pll]:
 
     ECP5: phase detector 3.125 to 400 MHz, oscillator 400 to 800 MHz, feedback from the output.
     iCE40: phase detector 10 to 133 MHz, oscillator 533 to 1066 MHz, output 16 to 275 MHz.
+    Others: none.
     """
+    if family not in LOOPS:
+        return
     if family == "ecp5":
         for reference in range(1, 129):
             if 3.125 <= source_mhz / reference <= 400:

@@ -1,7 +1,7 @@
 """The device catalogue: what a target holds, from the vendors' data sheets.
 
 Those of Xilinx: DS180 (7 series), DS190 (Zynq-7000), DS891 (Zynq UltraScale+), DS987 (the module
-K26 of the KV260, which holds an xczu5ev).
+K26 of the KV260, which holds an xczu5ev); that of Cologne Chip is DS1001.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 
 from intaglio.errors import BuildError
 
-Family = Literal["ecp5", "ice40", "gowin", "xc7", "xcup", "generic"]
+Family = Literal["ecp5", "ice40", "gowin", "xc7", "xcup", "gatemate", "generic"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,13 @@ DEVICES = {
         Device("gowin-gw1nr-9c", "gowin", 8_640, 6_480, 26, 18_432, 36, 20, (18, 18),
                "GW1NR-LV9QN88PC6/I5", "GW1N-9C",
                "52 3 25 26 27 28 29 30 31 32 33 34 40 35 41 42 51 53 54 55 56 57"),
+        Device("gowin-gw2ar-18c", "gowin", 20_736, 15_552, 46, 18_432, 36, 48, (18, 18),
+               "GW2AR-LV18QN88C8/I7", "GW2A-18C",
+               "4 88 73 74 75 85 77 15 16 27 28 25 26 29 30 31 17 20 19 18 76 80"),
+        # Tables and registers are two a logic element, of which multipliers are made too; block
+        # RAMs are halves of 20 kbit.
+        Device("gatemate-a1", "gatemate", 40_960, 40_960, 64, 20_480, 40, 0, (18, 18), "CCGM1A1",
+               clock_mhz=30.0),
         Device("xc7z020", "xc7", 53_200, 106_400, 140, 36_864, 72, 220, (18, 25),
                "xc7z020clg400-1", processor="ps7"),
         Device("xc7a35t", "xc7", 20_800, 41_600, 50, 36_864, 72, 90, (18, 25), "xc7a35ticsg324-1L"),

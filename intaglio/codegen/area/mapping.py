@@ -32,6 +32,8 @@ class Rules:
     tables     bits of a ROM in one look-up table.
     least      bits of the narrowest product that goes to a hard multiplier.
     registers  the part of them that stays flip-flops; the rest become shift registers in LUTs.
+    soft       look-up tables for a bit times a bit of a product that is in no hard multiplier.
+    styled     whether tools read what a memory is to be made of; else they refuse to be told.
     """
 
     blocks: tuple[tuple[int, int], ...]
@@ -40,16 +42,21 @@ class Rules:
     tables: int
     least: int
     registers: float = 1.0
+    soft: float = 1.3
+    styled: bool = True
 
 
 BLOCKS_18K = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 BLOCKS_36K = (*((words, 2 * width) for words, width in BLOCKS_18K), (32768, 1))
+BLOCKS_20K = ((512, 40), (1024, 20), (2048, 10), (4096, 5), (8192, 2), (16384, 1))
 RULES: dict[Family, Rules] = {
     "ecp5": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9),
     "gowin": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9),
     "ice40": Rules(((256, 16), (512, 8), (1024, 4), (2048, 2)), 257, None, 16, 11),
     "xc7": Rules(BLOCKS_36K, 1025, (32, 6, 4), 64, 9, registers=0.75),
     "xcup": Rules(BLOCKS_36K, 1025, (32, 14, 8), 64, 9, registers=0.75),
+    # No product has 1,000 bits: none goes to a hard multiplier. `soft` is two products as routed.
+    "gatemate": Rules(BLOCKS_20K, 257, None, 16, 1000, soft=0.7, styled=False),
     "generic": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9),
 }
 # Look-up tables for a bit of each kind of logic, in the order of LOGIC.
@@ -59,6 +66,7 @@ WEIGHTS: dict[Family, tuple[float, ...]] = {
     "gowin": FOUR_INPUTS,
     "ice40": FOUR_INPUTS,
     "generic": FOUR_INPUTS,
+    "gatemate": tuple(1.4 * weight for weight in FOUR_INPUTS),  # from one design
     "xc7": (0.8, 0.2, 0.25, 0.5, 0.6),
     "xcup": (0.8, 0.2, 0.25, 0.5, 0.6),
 }
@@ -171,7 +179,8 @@ def product_need(product: Product, chip: Device) -> Need:
     multiplier is made of tables."""
     tiles = multiplier_tiles(product.a, product.b, chip)
     if not tiles:
-        return Need(luts=product.a * product.b * 1.3 * product.count)
+        soft = RULES[chip.family].soft
+        return Need(luts=product.a * product.b * soft * product.count)
     joined = (product.a + product.b) * (tiles - 1)
     return Need(luts=joined * product.count, multipliers=tiles * product.count)
 

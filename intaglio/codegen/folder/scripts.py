@@ -9,6 +9,7 @@ SYNTHESIS = {
     "ecp5": "synth_ecp5",
     "ice40": "synth_ice40 -dsp",
     "gowin": "synth_gowin",
+    "gatemate": "synth_gatemate -luttree -nomx8",
     # For the resources; Vivado makes the bitstream.
     "xc7": "synth_xilinx -family xc7 -noiopad",
     "xcup": "synth_xilinx -family xcup -noiopad",
@@ -68,6 +69,8 @@ def constraint_files(device: Device, clock_mhz: float) -> dict[str, str]:
                 "constraints/top.sdc": xdc,
                 "constraints/top.cst": "// IO_LOC lines of the board go here.\n",
             }
+        case "gatemate":
+            return {"constraints/top.ccf": "# Pin_in and Pin_out lines of the board go here.\n"}
         case "xc7" | "xcup":
             return {"constraints/top.xdc": xdc}
     return {}
@@ -110,6 +113,12 @@ def place_and_pack(device: Device, top: str, clock_mhz: float) -> list[str]:
             f"${{NEXTPNR:-nextpnr-ice40}} --{device.part} --package sg48 {common}"
             f" --pcf-allow-unconstrained --asc {top}.asc\n",
             f"${{PACK:-icepack}} {top}.asc {top}.bin\n",
+        ]
+    if device.family == "gatemate":
+        return [
+            f"${{NEXTPNR:-nextpnr-himbaechel}} --device {device.part} {common}"
+            f" --vopt ccf=constraints/top.ccf --vopt allow-unconstrained --vopt out={top}.txt\n",
+            f"${{PACK:-gmpack}} {top}.txt {top}.bit\n",
         ]
     return [
         f"${{NEXTPNR:-nextpnr-himbaechel}} --device {device.part} {common}"

@@ -235,7 +235,8 @@ class Problem:
 
 def price(need: Need, chip: Device) -> float:
     """The parts of the target's resources, added: what is to be as little as it can be."""
-    return sum(float(getattr(need, name)) / float(getattr(chip, name)) for name, _ in RESOURCES)
+    parts = ((float(getattr(need, name)), float(getattr(chip, name))) for name, _ in RESOURCES)
+    return sum(taken / (total or 1.0) for taken, total in parts)
 
 
 def taken(chosen: Sequence[Candidate]) -> Need:

@@ -14,7 +14,7 @@ from amaranth.hdl import Elaboratable, Module, Signal
 
 from intaglio.codegen.area.blocks import memories_of
 from intaglio.codegen.area.devices import Family
-from intaglio.codegen.area.mapping import circle, style_of
+from intaglio.codegen.area.mapping import RULES, circle, style_of
 from intaglio.codegen.structure.constants import accumulator, requantised
 from intaglio.codegen.structure.netlist import Cell, Netlist
 from intaglio.codegen.structure.ports import FRAME_ERROR, Port, ports_of
@@ -301,7 +301,7 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
 def suit_memories(component: Component, family: Family) -> None:
     """Style and size the memories of a component for a family."""
     for memory, storage in memories_of(component):
-        if memory.style == "auto":
+        if memory.style == "auto" and RULES[family].styled:
             memory.style = style_of(storage, family)
         if storage.kind == "circle" and circle(storage, family).depth > storage.depth:
             memory.round_up()
