@@ -15,12 +15,11 @@ from typing import Any
 from intaglio.chip import host
 from intaglio.chip.boards import LINE
 from intaglio.chip.line import SimulatedLine, SimulatedSpi
+from intaglio.chip.netlist.routed import routed_netlist
 from intaglio.chip.protocol import CREDIT_BYTES, Decoder, to_bytes
-from intaglio.chip.routed import routed_netlist
 from intaglio.chip.shell import BOARD, SHELL
 from intaglio.chip.spi_line import SpiLine
-from intaglio.chip.synthesis import CELLS, FOLDER, HEADINGS, synthesise
-from intaglio.chip.toolchain import run_tool
+from intaglio.chip.synthesis import CELLS, FOLDER, synthesise, yosys
 from intaglio.codegen.area.devices import device
 from intaglio.codegen.folder import verilated
 from intaglio.codegen.folder.bench import recording
@@ -287,8 +286,7 @@ def netlist(
     base = f"{FOLDER}/{top}"
     script = [f"read_verilog -defer {path}" for path in SOURCES]
     script += [f"synth -flatten -top {top}", f"write_verilog -noattr {base}.netlist.v"]
-    write_text(folder / f"{base}.ys", "\n".join(script) + "\n")
-    run_tool("yosys", [*HEADINGS, f"{base}.ys"], folder, f"{base}.yosys.log", steps)
+    yosys(folder, base, script, steps)
     return {}
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from intaglio.chip.netlist.registers import move_into_blocks
 from intaglio.chip.toolchain import run_tool, written_json
 from intaglio.codegen.area.devices import Device
 from intaglio.codegen.folder.manifest import BITSTREAM
@@ -61,7 +62,8 @@ def synthesise(
     steps: Steps | None = None,
 ) -> dict[str, float]:
     """yosys: bitstream/{top}.json, .netlist.v, and the resources of `count`. A `foreign` design was
-    made for another family: what it says of its memories' form does not count."""
+    made for another family: what it says of its memories' form does not count. On ECP5 registers
+    are moved into the hard blocks (see `registers`)."""
     base = f"{FOLDER}/{top}"
     script = [f"read_verilog -defer {path}" for path in sources]
     script += (
@@ -69,22 +71,30 @@ def synthesise(
         if foreign
         else []
     )
-    script += [
-        synthesis(chip.family, top).rstrip(),
-        f"write_json {base}.json",
+    script += [synthesis(chip.family, top).rstrip(), f"write_json {base}.json"]
+    counted = [
         f"write_verilog -noattr {base}.netlist.v",
         f"tee -q -o {base}.stat.json stat -json",
     ]
-    path = folder / FOLDER / f"{top}.ys"
-    write_text(path, "\n".join(script) + "\n")
     made = [folder / f"{base}.{end}" for end in ("json", "netlist.v", "stat.json")]
     try:
-        run_tool("yosys", [*HEADINGS, f"{base}.ys"], folder, f"{base}.yosys.log", steps)
+        if chip.family == "ecp5":
+            yosys(folder, base, script, steps)
+            move_into_blocks(made[0])
+            yosys(folder, f"{base}.moved", [f"read_json {base}.json", *counted], steps)
+        else:
+            yosys(folder, base, script + counted, steps)
         return stat_resources(made[-1], chip.family)
     except BaseException:
         for part in made:  # of which one is half a file, perhaps
             part.unlink(missing_ok=True)
         raise
+
+
+def yosys(folder: Path, base: str, script: Sequence[str], steps: Steps | None) -> None:
+    """Run {base}.ys."""
+    write_text(folder / f"{base}.ys", "\n".join(script) + "\n")
+    run_tool("yosys", [*HEADINGS, f"{base}.ys"], folder, f"{base}.yosys.log", steps)
 
 
 def stat_resources(stat: Path, family: str) -> dict[str, float]:

@@ -77,7 +77,8 @@ module TRELLIS_DPR16X4 (
   assign DO = words[4 * RAD +: 4];
 endmodule
 
-// The multiplier without its registers: 18 x 18 bits, each operand signed or not.
+// The multiplier, 18 x 18 bits, each operand signed or not, with the registers before its operands
+// and behind its product, of one clock.
 module MULT18X18D (
   input A17, A16, A15, A14, A13, A12, A11, A10, A9, A8, A7, A6, A5, A4, A3, A2, A1, A0,
   input B17, B16, B15, B14, B13, B12, B11, B10, B9, B8, B7, B6, B5, B4, B3, B2, B1, B0,
@@ -127,19 +128,29 @@ module MULT18X18D (
   parameter SOURCEB_MODE = "B_SHIFT";
   parameter MULT_BYPASS = "DISABLED";
   parameter RESETMODE = "SYNC";
-  wire [17:0] a =
+  wire [17:0] in_a =
     {A17, A16, A15, A14, A13, A12, A11, A10, A9, A8, A7, A6, A5, A4, A3, A2, A1, A0};
-  wire [17:0] b =
+  wire [17:0] in_b =
     {B17, B16, B15, B14, B13, B12, B11, B10, B9, B8, B7, B6, B5, B4, B3, B2, B1, B0};
+  reg [17:0] kept_a = 0, kept_b = 0;
+  reg [35:0] kept_p = 0;
+  wire [17:0] a = REG_INPUTA_CLK == "NONE" ? in_a : kept_a;
+  wire [17:0] b = REG_INPUTB_CLK == "NONE" ? in_b : kept_b;
   wire [35:0] wide_a = {{18{SIGNEDA & a[17]}}, a};
   wire [35:0] wide_b = {{18{SIGNEDB & b[17]}}, b};
-  initial if (REG_INPUTA_CLK != "NONE" || REG_INPUTB_CLK != "NONE" || REG_PIPELINE_CLK != "NONE"
-              || REG_OUTPUT_CLK != "NONE" || MULT_BYPASS != "DISABLED")
-    $fatal(1, "MULT18X18D: registers are not modelled");
+  wire [35:0] product = wide_a * wide_b;
+  always @(posedge CLK0)
+    if (RST0) {kept_a, kept_b, kept_p} <= 0;
+    else if (CE0) {kept_a, kept_b, kept_p} <= {in_a, in_b, product};
+  initial if (REG_PIPELINE_CLK != "NONE" || MULT_BYPASS != "DISABLED"
+              || !(REG_INPUTA_CLK == "NONE" || REG_INPUTA_CLK == "CLK0")
+              || !(REG_INPUTB_CLK == "NONE" || REG_INPUTB_CLK == "CLK0")
+              || !(REG_OUTPUT_CLK == "NONE" || REG_OUTPUT_CLK == "CLK0"))
+    $fatal(1, "MULT18X18D: a setting is not modelled");
   assign
     {P35, P34, P33, P32, P31, P30, P29, P28, P27, P26, P25, P24, P23, P22, P21, P20, P19, P18,
     P17, P16, P15, P14, P13, P12, P11, P10, P9, P8, P7, P6, P5, P4, P3, P2, P1, P0}
-    = wide_a * wide_b;
+    = REG_OUTPUT_CLK == "NONE" ? product : kept_p;
   assign SIGNEDP = SIGNEDA | SIGNEDB;
 endmodule
 
@@ -203,8 +214,7 @@ module DP16KD (
   integer k;
   initial begin
     for (k = 0; k < 1024; k = k + 1) words[k] = CONTENTS[20 * k +: 18];
-    if (REGMODE_A != "NOREG" || REGMODE_B != "NOREG" || CSDECODE_A != "0b000"
-        || CSDECODE_B != "0b000" || CLKAMUX != "CLKA" || CLKBMUX != "CLKB")
+    if (CSDECODE_A != "0b000" || CSDECODE_B != "0b000" || CLKAMUX != "CLKA" || CLKBMUX != "CLKB")
       $fatal(1, "DP16KD: a setting is not modelled");
   end
   wire [13:0] at_a =
@@ -243,14 +253,26 @@ module DP16KD (
   always @(posedge CLKB)
     if (RSTB) pair <= 0;
     else if (on_b) pair <= {words[{at_b[13:5], 1'b1}], words[{at_b[13:5], 1'b0}]};
+  // REGMODE: another register behind each output.
+  wire [17:0] read_a = DATA_WIDTH_B == 36 ? pair[17:0] : out_a;
+  wire [17:0] read_b = DATA_WIDTH_B == 36 ? pair[35:18] : out_b;
+  reg [17:0] late_a = 0, late_b = 0;
+  generate
+    if (DATA_WIDTH_B == 36) begin : read_by_b
+      always @(posedge CLKB) if (RSTA) late_a <= 0; else if (OCEA) late_a <= read_a;
+    end else begin : read_by_a
+      always @(posedge CLKA) if (RSTA) late_a <= 0; else if (OCEA) late_a <= read_a;
+    end
+  endgenerate
+  always @(posedge CLKB) if (RSTB) late_b <= 0; else if (OCEB) late_b <= read_b;
   assign
     {DOA17, DOA16, DOA15, DOA14, DOA13, DOA12, DOA11, DOA10, DOA9, DOA8, DOA7, DOA6, DOA5, DOA4,
     DOA3, DOA2, DOA1, DOA0}
-    = DATA_WIDTH_B == 36 ? pair[17:0] : out_a;
+    = REGMODE_A == "NOREG" ? read_a : late_a;
   assign
     {DOB17, DOB16, DOB15, DOB14, DOB13, DOB12, DOB11, DOB10, DOB9, DOB8, DOB7, DOB6, DOB5, DOB4,
     DOB3, DOB2, DOB1, DOB0}
-    = DATA_WIDTH_B == 36 ? pair[35:18] : out_b;
+    = REGMODE_B == "NOREG" ? read_b : late_b;
 endmodule
 
 // One port of at most 18 bits: its output register, and what a write makes of the `old` word.
