@@ -39,6 +39,7 @@ class ConvEngine(WeightedEngine):
         self, *, simd: int, pe: int, groups: int = 1, **settings: Unpack[Settings]
     ) -> None:
         weights, odd = settings["weights"], settings.get("odd", False)
+        packed = settings.get("form") == "packed"
         _, cout, cin, _, _ = weight_sets(weights).shape
         if common_channels(settings["frames"]) != cin * groups:
             raise BuildError(
@@ -47,7 +48,9 @@ class ConvEngine(WeightedEngine):
             )
 
         def words(kernel: Ints, bits: int) -> list[int]:
-            return conv_words(kernel, groups=groups, simd=simd, pe=pe, bits=bits, odd=odd)
+            return conv_words(
+                kernel, groups=groups, simd=simd, pe=pe, bits=bits, odd=odd, packed=packed
+            )
 
         super().__init__(
             lanes=simd,

@@ -14,9 +14,11 @@ from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.drain import Drain
 from intaglio.hdl.pack import Ints, pack_word
 from intaglio.hdl.products import (
+    FAN_IN,
     ProductForm,
     add_with_carry,
     adder_tree,
+    first_fan_in,
     packed_operand,
     packed_shift,
     product_of_adders,
@@ -178,19 +180,20 @@ class Engine(wiring.Component):
         """The sums so far, of every result."""
         sums: list[Signal] = []
         held = None if weights is None else pipe(m, weights, 1, "weight")
+        hard = weights is not None and self.form != "lut"
+        fan_in = first_fan_in(len(self.pairs[0])) if hard else FAN_IN
         each = len(self.pairs) // self.window.pixels  # results of a pixel, which read the same data
-        operands: dict[tuple[int, int], Value] = {}
         while len(sums) < len(self.pairs):
             p = len(sums)
-            if weights is not None and self.form == "packed" and (p + 1) % each:
+            if held is not None and self.form == "packed" and (p + 1) % each:
                 shift = packed_shift(len(self.pairs[p]), self.window.x, self.w)
-                products = self._packed_products(m, weights, p, shift, operands)
-                tree = adder_tree(m, products, f"tree_{p}")
+                products = self._packed_products(m, held, p, shift)
+                tree = adder_tree(m, products, f"tree_{p}", fan_in)
                 low, high, carry = unpack_sums(tree, shift)
                 sums.append(self._accumulate(m, low, None, valid, first, f"sum_{p}"))
                 sums.append(self._accumulate(m, high, carry, valid, first, f"sum_{p + 1}"))
             else:
-                tree = adder_tree(m, self._products(m, held, p), f"tree_{p}")
+                tree = adder_tree(m, self._products(m, held, p), f"tree_{p}", fan_in)
                 sums.append(self._accumulate(m, tree, None, valid, first, f"sum_{p}"))
         return sums
 
@@ -209,26 +212,30 @@ class Engine(wiring.Component):
             terms.append(pipe(m, product, 1, f"product_{p}_{s}"))
         return terms
 
-    def _packed_products(
-        self,
-        m: Module,
-        weights: Value,
-        p: int,
-        shift: int,
-        operands: dict[tuple[int, int], Value],
-    ) -> list[Value]:
-        """The products of result p, and shifted those of result p + 1; `operands` are those made so
-        far, by their weights' lanes, for pixels side by side have the same."""
+    def _packed_products(self, m: Module, weights: Value, p: int, shift: int) -> list[Value]:
+        """The products of result p, and shifted those of result p + 1; `weights` are `_weight_word`
+        a cycle later."""
         terms = []
         for s, ((at, low), (_, high)) in enumerate(
             zip(self.pairs[p], self.pairs[p + 1], strict=True)
         ):
-            if (low, high) not in operands:
-                lanes = self._weight(weights, low), self._weight(weights, high)
-                operands[low, high] = packed_operand(m, *lanes, shift, f"weight_{p}_{s}")
-            product = lane(self.window.data, at, self.window.x) * operands[low, high]
+            lower = self._weight(weights, low)
+            upper = self._upper(weights, lower, high, p, s)
+            product = lane(self.window.data, at, self.window.x)
+            product = product * packed_operand(lower, upper, shift)
             terms.append(pipe(m, product, 1, f"product_{p}_{s}"))
         return terms
+
+    def _upper(self, word: Value, lower: Value, high: int, p: int, s: int) -> Value:
+        """The upper part of a packed operand: weight `high`, one less below a negative `lower`. Of
+        odd weights only the last bit changes; of others the ROM has it, see `pack.conv_words`."""
+        if self.odd:
+            return Cat(~lower[-1], self._weight(word, high)[1:])
+        assert self.weights is not None
+        results, terms = len(self.pairs) // self.window.pixels, len(self.pairs[p])
+        signs = self.weights.width - results // 2 * terms
+        sign = word[signs + p % results // 2 * terms + s]
+        return Cat(lane(word, high, self.w), sign)
 
     def _weight_word(self, m: Module) -> Value | None:
         """The weight word, a cycle before the data that it belongs to is `window.data`; odd codes

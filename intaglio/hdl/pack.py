@@ -105,7 +105,14 @@ def words_frames(
 
 
 def conv_words(
-    weights: Ints, *, groups: int, simd: int, pe: int, bits: int, odd: bool = False
+    weights: Ints,
+    *,
+    groups: int,
+    simd: int,
+    pe: int,
+    bits: int,
+    odd: bool = False,
+    packed: bool = False,
 ) -> list[int]:
     """Weight ROM of a convolution engine: one word a cycle, PE * SIMD weights each.
 
@@ -114,6 +121,10 @@ def conv_words(
     its `odd_code`. Missing output and input channels are 0, which as an odd code is not a weight
     of 0: the data of a missing input channel must be 0 then (`Window.zero_tail`), and the sum of a
     missing output channel is never drained.
+
+    packed: of results p and p + 1, p even, two weights are one operand (`products.packed_operand`),
+    whose upper part is one less where the lower is negative. It takes a bit more than the weight:
+    its sign lies behind all lanes, in the order of (p, s). Odd codes stay as they are.
     """
     cout, cin, kh, kw = weights.shape
     check_folding(cout, cin, groups, simd, pe)
@@ -121,7 +132,14 @@ def conv_words(
     padded = np.zeros((rows * pe, words * simd, kh, kw), dtype=np.int64)
     padded[:cout, :cin] = odd_code(weights, bits) if odd else weights
     walk = padded.reshape(rows, pe, words, simd, kh, kw).transpose(0, 4, 5, 2, 1, 3)
-    return pack_words(walk.reshape(-1, pe * simd), bits)
+    lanes = walk.reshape(-1, pe, simd)
+    if odd or not packed:
+        return pack_words(lanes.reshape(-1, pe * simd), bits)
+    low, high = lanes[:, 0 : pe - 1 : 2], lanes[:, 1::2]
+    high -= low < 0
+    signs = pack_words((high < 0).astype(np.int64).reshape(len(lanes), -1), 1)
+    words = pack_words(lanes.reshape(-1, pe * simd), bits)
+    return [w | sign << (pe * simd * bits) for w, sign in zip(words, signs, strict=True)]
 
 
 def check_folding(cout: int, cin: int, groups: int, simd: int, pe: int) -> None:

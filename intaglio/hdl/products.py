@@ -39,16 +39,22 @@ def tree_stages(terms: int) -> int:
     return stages
 
 
-def adder_tree(m: Module, terms: Sequence[Value], name: str) -> Value:
-    """The sum, `tree_stages(len(terms))` cycles later."""
+def first_fan_in(terms: int) -> int:
+    """Terms of an adder behind hard multipliers, from where wires are long: two, if that takes no
+    stage more."""
+    return 2 if 1 + tree_stages(-(-terms // 2)) == tree_stages(terms) else FAN_IN
+
+
+def adder_tree(m: Module, terms: Sequence[Value], name: str, fan_in: int = FAN_IN) -> Value:
+    """The sum, `tree_stages(len(terms))` cycles later; `fan_in` of the first stage."""
     stage = 0
     while len(terms) > 1:
-        groups = [terms[at : at + FAN_IN] for at in range(0, len(terms), FAN_IN)]
+        groups = [terms[at : at + fan_in] for at in range(0, len(terms), fan_in)]
         terms = [
             pipe(m, grouped_sum(m, group, f"{name}_{stage}_{k}"), 1, f"{name}_{stage}_{k}")
             for k, group in enumerate(groups)
         ]
-        stage += 1
+        stage, fan_in = stage + 1, FAN_IN
     return terms[0]
 
 
@@ -115,12 +121,10 @@ def packs(terms: int, x: IntType, w: IntType, wide: int) -> bool:
     return w.signed and packed_shift(terms, x, w) + w.bits + 1 <= wide
 
 
-def packed_operand(m: Module, low: Value, high: Value, shift: int, name: str) -> Value:
-    """low + high * 2^shift, a cycle later: the upper part is one less below a negative `low`."""
-    lower = pipe(m, low, 1, f"{name}_low")
-    upper = pipe(m, high - low[-1], 1, f"{name}_high")
-    fill = lower[-1].replicate(shift - len(low))
-    return Cat(lower, fill, upper).as_signed()
+def packed_operand(low: Value, upper: Value, shift: int) -> Value:
+    """low + high * 2^shift, where `upper` is high, and one less below a negative `low`."""
+    fill = low[-1].replicate(shift - len(low))
+    return Cat(low, fill, upper).as_signed()
 
 
 def unpack_sums(packed: Value, shift: int) -> tuple[Value, Value, Value]:

@@ -45,7 +45,7 @@ class WeightedEngine(Engine):
 
     lanes, passes, repeats, zero_tail   how the window walks: `Window`'s lanes, groups, ...
     words   (kernel (Cout, Cin / groups, Kh, Kw), bits of a code) to the words of its walk.
-    codes   weights in a word.
+    codes   weights in a word; of packed products come the signs of their operands behind them.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class WeightedEngine(Engine):
         rom: str | None = None,
     ) -> None:
         kernels, bits = weight_sets(weights), code_bits(w, odd)
+        signs = len(pairs) // 2 * len(pairs[0]) if form == "packed" and not odd else 0
         kh, kw = kernels.shape[-2:]
         read = [word for kernel in kernels for word in words(kernel, bits)]
         super().__init__(
@@ -103,7 +104,7 @@ class WeightedEngine(Engine):
             groups=groups,
             weights=Rom(
                 words=read,
-                width=codes * bits,
+                width=codes * bits + signs,
                 file=None if rom is None else f"{rom}_weights.hex",
             ),
             w=w,

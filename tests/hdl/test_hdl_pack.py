@@ -49,6 +49,25 @@ def test_a_convolutions_weights_come_back(
 
 
 @settings(max_examples=100)
+@given(st.integers(2, 8), counts, counts, counts, counts, kernels)
+def test_weights_that_share_an_operand_come_back(
+    bits: int, cout: int, cin: int, pe: int, simd: int, kernel: tuple[int, int]
+) -> None:
+    weights, said = weights_of((cout, cin, *kernel), bits, False), {"groups": 1, "bits": bits}
+    plain = conv_words(weights, simd=simd, pe=pe, **said)
+    words = conv_words(weights, simd=simd, pe=pe, packed=True, **said)
+    lanes, shared = pe * simd, pe // 2 * simd
+    assert max(words) < 1 << lanes * bits + shared
+    for word, wanted in zip(words, plain, strict=True):
+        values = unpack_word(word, lanes, bits, signed=True)
+        for k, sign in enumerate(unpack_word(word >> lanes * bits, shared, 1, signed=False)):
+            low = k // simd * 2 * simd + k % simd
+            upper = values[low + simd] % (1 << bits) - (sign << bits)
+            values[low + simd] = upper + (values[low] < 0)
+        assert pack_word(values, bits) == wanted
+
+
+@settings(max_examples=100)
 @given(st.integers(2, 8), st.booleans(), counts, counts, kernels)
 def test_a_depthwise_convolutions_weights_come_back(
     bits: int, odd: bool, channels: int, lanes: int, kernel: tuple[int, int]

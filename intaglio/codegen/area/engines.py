@@ -22,7 +22,7 @@ from intaglio.codegen.area.area import (
 from intaglio.fixed import IntType, code_bits
 from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.geometry import Geometry
-from intaglio.hdl.products import FAN_IN, ProductForm, packed_shift, tree_stages
+from intaglio.hdl.products import FAN_IN, ProductForm, first_fan_in, packed_shift, tree_stages
 from intaglio.hdl.requant import Requantiser
 from intaglio.hdl.rom import MemoryStyle
 from intaglio.hdl.stream import Frame, ceil_div
@@ -163,7 +163,13 @@ class Macs:
         if self.w is None:
             return None
         width = self.results * self.terms * code_bits(self.w, self.odd)
-        return Storage("rom", self.words, width, self.style)
+        return Storage("rom", self.words, width + self.signs, self.style)
+
+    @property
+    def signs(self) -> int:
+        """Bits of the weights' word that packed operands have beside the weights."""
+        packed = self.form == "packed" and not self.odd
+        return self.results // 2 * self.terms if packed else 0
 
 
 def macs(m: Macs) -> Area:
@@ -183,15 +189,16 @@ def macs(m: Macs) -> Area:
     if m.sets > 1:
         found += Area(choices=address, registers=1)
     code, n = code_bits(m.w, m.odd), m.terms
+    fan_in = FAN_IN if m.form == "lut" else first_fan_in(n)
     pairs = m.results // 2 if m.form == "packed" else 0
     alone = m.results - 2 * pairs
     if pairs:
         shift = packed_shift(n, m.x, m.w)
         operand = shift + m.w.bits + 1
         wide = operand + m.x.bits
-        found += Area(adders=m.w.bits + 1, registers=code + m.w.bits + 1).times(n * pairs)
+        found += Area(registers=2 * code * n * pairs + m.signs)
         each = Area(registers=wide, products=(Product(signed(m.x), operand, 1),))
-        found += (each.times(n) + tree(n, wide) + Area(adders=1)).times(pairs * m.pixels)
+        found += (each.times(n) + tree(n, wide, fan_in) + Area(adders=1)).times(pairs * m.pixels)
     product = m.x.bits + m.w.bits
     found += Area(registers=code).times(n * alone)
     one = Area(registers=product)
@@ -199,7 +206,7 @@ def macs(m: Macs) -> Area:
         one += product_of_adders(m.x.bits, m.w.bits, code)
     else:
         one += Area(products=(Product(signed(m.x), m.w.bits, 1),))
-    return found + (one.times(n) + tree(n, product)).times(alone * m.pixels)
+    return found + (one.times(n) + tree(n, product, fan_in)).times(alone * m.pixels)
 
 
 def signed(type: IntType) -> int:
@@ -222,15 +229,16 @@ def product_of_adders(x: int, w: int, code: int) -> Area:
 
 
 @cache
-def tree(terms: int, width: int) -> Area:
-    """An adder tree: adders one bit wider than their operands, and a register every two levels."""
+def tree(terms: int, width: int, fan_in: int = FAN_IN) -> Area:
+    """An adder tree: adders one bit wider than their operands, and a register every two levels;
+    `fan_in` of the first stage."""
     found = Area()
     while terms > 1:
-        groups = ceil_div(terms, FAN_IN)
-        most = min(terms, FAN_IN)
+        groups = ceil_div(terms, fan_in)
+        most = min(terms, fan_in)
         grown = width + (1 if most == 2 else 2)
         found += Area(adders=(terms - groups) * (grown - 0.5), registers=groups * grown)
-        terms, width = groups, grown
+        terms, width, fan_in = groups, grown, FAN_IN
     return found
 
 
