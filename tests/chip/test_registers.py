@@ -33,7 +33,7 @@ class Netlist:
         return self.nets
 
     def cell(self, name: str, type: str, parameters: dict[str, str], **ports: Any) -> None:
-        outputs = ("Q", "Z", "DO", "P")
+        outputs = ("Q", "Z", "DO", "P", "S0")
         self.cells[name] = {
             "type": type,
             "parameters": parameters,
@@ -160,3 +160,24 @@ def test_an_operand_that_goes_elsewhere_too_keeps_both_registers(
     if elsewhere:
         made.cell("other", "MULT18X18D", {}, **{f"{elsewhere}0": shared, "P0": made.net()})
     assert made.moved(tmp_path) == (NONE if elsewhere else Moved(0, 0, 2, 2))
+
+
+LUTS, ADDER = ("LUT4",), ("CCU2C",)
+
+
+@pytest.mark.parametrize(
+    ("logic", "moves"), [((), 1), (2 * LUTS, 1), (ADDER, 1), (LUTS + ADDER, 0), (3 * LUTS, 0)]
+)
+def test_a_register_before_much_logic_stays_near_it(
+    tmp_path: Path, logic: tuple[str, ...], moves: int
+) -> None:
+    """A block RAM is far from the logic, and the way there is in the same cycle."""
+    made = Netlist()
+    bit = made.net()
+    made.cell("ram", "DP16KD", {"DATA_WIDTH_B": "1001"}, CLKB=CLOCK, DOB0=bit)
+    (bit,) = made.row("q", [bit], {}, -1)
+    for k, kind in enumerate(logic):
+        last, bit = bit, made.net()
+        made.cell(f"logic{k}", kind, {}, A=last, **{"Z" if kind == "LUT4" else "S0": bit})
+    made.row("after", [bit], {}, -1)
+    assert made.moved(tmp_path).outputs == moves

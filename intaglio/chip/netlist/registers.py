@@ -23,6 +23,9 @@ Cell = dict[str, Any]
 Bit = int | str  # a net by number, or a constant
 
 RAM, MULTIPLIER, FLIPFLOP = "DP16KD", "MULT18X18D", "TRELLIS_FF"
+# Logic by what it takes of a cycle, in tables: a carry chain is entered and left by one.
+LOGIC = {"LUT4": 1, "CCU2C": 2, "PFUMX": 0, "L6MUX21": 0}
+NEAR = 2  # logic that may follow the register of a block RAM, which is far from all logic
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,35 @@ class Wiring:
         if any(ports.get(f"RST{side}", ["0"]) != ["0"] for side in sides):
             return False
         names = [name for name in ports if name.startswith(tuple(f"DO{side}" for side in sides))]
+        registers = [
+            r for name in names for bit in ports[name] for r, _ in self.readers.get(bit, ())
+        ]
+        after = [
+            bit
+            for r in registers
+            for bit in self.cells.get(r, {}).get("connections", {}).get("Q", ())
+        ]
+        if any(self.far(bit, NEAR) for bit in after):
+            return False
         if not self.behind(ram, names, ports.get(f"CLK{sides[-1]}")):
             return False
         for side in sides:
             ram["parameters"][f"REGMODE_{side}"] = "OUTREG"
             connect(ram, f"OCE{side}", "1")
         return True
+
+    def far(self, bit: Bit, near: int) -> bool:
+        """Whether more logic than `near` follows a net before the next register; a chain of carries
+        is one cell."""
+        for name, port in self.readers.get(bit, ()):
+            cell = self.cells.get(name)
+            own = LOGIC.get(cell["type"]) if cell else None
+            if cell is None or own is None or port == "CIN":
+                continue
+            outs = [b for out in ("Z", "S0", "S1") for b in cell["connections"].get(out, ())]
+            if own > near or any(self.far(b, near - own) for b in outs):
+                return True
+        return False
 
     def product(self, multiplier: Cell) -> bool:
         """The register behind a product."""
