@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from networks import Layers, pyramid, skip
@@ -183,6 +184,37 @@ def test_fusesoc_reads_the_core(folder: Path, tmp_path: Path) -> None:
     copied = {path.name for path in (tmp_path / "work").rglob("*.hex")}
     assert copied == {path.name for path in (folder / "rom").iterdir()}
     assert any((tmp_path / "work").rglob("*.vc"))  # what Verilator is told
+
+
+def test_the_component_has_the_ports_of_the_wrapper(bundle: Bundle) -> None:
+    """By structure: the standard's schema is in no package."""
+    space = {"x": "http://www.accellera.org/XMLSchema/IPXACT/1685-2014"}
+    top = ElementTree.fromstring(bundle.files["component.xml"])
+    order = [child.tag.partition("}")[2] for child in top]
+    assert order == ["vendor", "library", "name", "version", "busInterfaces", "model", "fileSets",
+                     "description"]  # fmt: skip
+    text = bundle.files["rtl/top_axi.v"].decode().split(");\n", 1)[0]
+    declared = {
+        name: (way, high)
+        for way, high, name in re.findall(r"(input|output) wire (?:\[(\d+):0\] )?(\w+)", text)
+    }
+    found = {}
+    for port in top.iterfind(".//x:model/x:ports/x:port", space):
+        wire = port.find("x:wire", space)
+        assert wire is not None
+        left = wire.findtext("x:vectors/x:vector/x:left", "", space)
+        way = {"in": "input", "out": "output"}[wire.findtext("x:direction", "", space)]
+        found[port.findtext("x:name", "", space)] = (way, left)
+    assert found == declared
+    joined = [e.text for e in top.iterfind(".//x:physicalPort/x:name", space)]
+    clocked = {"aclk", "aresetn"}
+    assert set(joined) == set(declared) - {bundle.manifest["frame_error"]}
+    assert sorted(set(joined) - clocked) == sorted(n for n in joined if n not in clocked)
+    names = {e.text for e in top.iterfind(".//x:file/x:name", space)}
+    assert names <= set(bundle.files)
+    assert names == {path for path in bundle.files if path.startswith(("rtl/", "rom/"))}
+    (module,) = top.iterfind(".//x:moduleName", space)
+    assert module.text == bundle.manifest["wrapper"]
 
 
 def test_the_data_sheet_says_what_the_manifest_has(bundle: Bundle) -> None:

@@ -1,4 +1,5 @@
-"""What a build has for who puts it into a larger design: wrapper, lists of sources, data sheet."""
+"""What a build has for who puts it into a larger design: wrapper, lists of sources, IP-XACT, data
+sheet."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from typing import Any
 
 from intaglio.codegen.area.devices import Device
 from intaglio.codegen.folder.datasheet import datasheet
+from intaglio.codegen.folder.ipxact import ipxact
 from intaglio.codegen.folder.lists import file_list, fusesoc_core
 from intaglio.codegen.folder.scripts import SOURCES
 from intaglio.codegen.folder.wrapper import axi_verilog
@@ -28,6 +30,7 @@ def handed_over(facts: Mapping[str, Any], files: Mapping[str, str], chip: Device
         sources[-1]: axi_verilog(wrapper, name, source, sinks),
         f"{name}.f": file_list(sources),
         f"{name}.core": fusesoc_core(name, wrapper, sources, roms),
+        "component.xml": ipxact(name, wrapper, source, sinks, sources, roms),
         DATASHEET: datasheet(facts, wrapper, sources),
         **zynq_files(chip, name, wrapper, facts["clock_mhz"], source, sinks, sources),
     }
