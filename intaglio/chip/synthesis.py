@@ -24,6 +24,8 @@ LUTS = {
     "ecp5": {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6},
     "ice40": {"SB_LUT4": 1},
     "gowin": {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "ALU": 1, "RAM16SDP4": 6},
+    "cyclonev": {f"MISTRAL_ALUT{n}": 1 for n in range(2, 7)}
+    | {"MISTRAL_NOT": 1, "MISTRAL_ALUT_ARITH": 1, "MISTRAL_MLAB": 1},
     "gatemate": {"CC_ADDF": 1, "CC_L2T4": 1, "CC_L2T5": 1, "CC_MX2": 1, "CC_MX4": 2}
     | {f"CC_LUT{n}": 1 for n in range(1, 5)},
     "xc7": {f"LUT{n}": 1 for n in range(1, 7)} | {"RAM32M": 4, "RAM32X1D": 2, "RAM64M": 4},
@@ -32,12 +34,13 @@ LUTS = {
 }
 FLIPFLOPS = {
     "ecp5": "TRELLIS_FF", "ice40": "SB_DFF", "gowin": "DFF", "xc7": "FD", "xcup": "FD",
-    "gatemate": "CC_DFF",
+    "gatemate": "CC_DFF", "cyclonev": "MISTRAL_FF",
 }  # fmt: skip
 RAMS: dict[str, dict[str, float]] = {
     "ecp5": {"DP16KD": 1, "PDPW16KD": 1},
     "ice40": {"SB_RAM40_4K": 1},
     "gowin": dict.fromkeys(("SDPB", "SDPX9B", "SDP", "SDPX9", "DPB", "DPX9B", "pROM", "pROMX9"), 1),
+    "cyclonev": {"MISTRAL_M10K": 1},
     "gatemate": {"CC_BRAM_20K": 1, "CC_BRAM_40K": 2},
     "xc7": {"RAMB36E1": 1, "RAMB18E1": 0.5},
     "xcup": {"RAMB36E2": 1, "RAMB18E2": 0.5},
@@ -46,6 +49,7 @@ MULTIPLIERS: dict[str, dict[str, float]] = {
     "ecp5": {"MULT18X18D": 1},
     "ice40": {"SB_MAC16": 1},
     "gowin": {"MULT18X18": 1, "MULT9X9": 0.5, "MULT36X36": 4},
+    "cyclonev": {"MISTRAL_MUL18X18": 1, "MISTRAL_MUL9X9": 0.5, "MISTRAL_MUL27X27": 2},
     "gatemate": {"CC_MULT": 1},  # made of logic elements
     "xc7": {"DSP48E1": 1},
     "xcup": {"DSP48E2": 1},

@@ -1,7 +1,8 @@
 """The device catalogue: what a target holds, from the vendors' data sheets.
 
 Those of Xilinx: DS180 (7 series), DS190 (Zynq-7000), DS891 (Zynq UltraScale+), DS987 (the module
-K26 of the KV260, which holds an xczu5ev); that of Cologne Chip is DS1001.
+K26 of the KV260, which holds an xczu5ev); that of Cologne Chip is DS1001, Intel's the
+Cyclone V device overview (CV-51001).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Literal
 
 from intaglio.errors import BuildError
 
-Family = Literal["ecp5", "ice40", "gowin", "xc7", "xcup", "gatemate", "generic"]
+Family = Literal["ecp5", "ice40", "gowin", "xc7", "xcup", "gatemate", "cyclonev", "generic"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,9 @@ DEVICES = {
         # RAMs are halves of 20 kbit.
         Device("gatemate-a1", "gatemate", 40_960, 40_960, 64, 20_480, 40, 0, (18, 18), "CCGM1A1",
                clock_mhz=30.0),
+        # Of the DE10-Nano: two tables and four registers an ALM, M10K, two multipliers a DSP block.
+        Device("cyclonev-a6", "cyclonev", 83_820, 167_640, 553, 10_240, 40, 224, (18, 18),
+               "5CSEBA6U23I7"),
         Device("xc7z020", "xc7", 53_200, 106_400, 140, 36_864, 72, 220, (18, 25),
                "xc7z020clg400-1", processor="ps7"),
         Device("xc7a35t", "xc7", 20_800, 41_600, 50, 36_864, 72, 90, (18, 25), "xc7a35ticsg324-1L"),

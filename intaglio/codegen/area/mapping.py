@@ -3,7 +3,7 @@
 Memories and multipliers follow rules: the design states their form to the tools, by attributes and
 by writing products out. Tables and registers are the counted bits, weighed. The weights for ECP5
 are rounded from a fit to single blocks of `fcos-nano`; those of other families are the same where
-their tables have four inputs too, and a guess for xc7 and xcup.
+their tables have four inputs too, and a guess for xc7, xcup and cyclonev.
 `benchmarks/codegen/resources.py` shows the error.
 """
 
@@ -49,6 +49,7 @@ class Rules:
 BLOCKS_18K = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 BLOCKS_36K = (*((words, 2 * width) for words, width in BLOCKS_18K), (32768, 1))
 BLOCKS_20K = ((512, 40), (1024, 20), (2048, 10), (4096, 5), (8192, 2), (16384, 1))
+BLOCKS_10K = ((256, 40), (512, 20), (1024, 10), (2048, 5), (4096, 2), (8192, 1))
 RULES: dict[Family, Rules] = {
     "ecp5": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9),
     "gowin": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9),
@@ -57,6 +58,7 @@ RULES: dict[Family, Rules] = {
     "xcup": Rules(BLOCKS_36K, 1025, (32, 14, 8), 64, 9, registers=0.75),
     # No product has 1,000 bits: none goes to a hard multiplier. `soft` is two products as routed.
     "gatemate": Rules(BLOCKS_20K, 257, None, 16, 1000, soft=0.7, styled=False),
+    "cyclonev": Rules(BLOCKS_10K, 1025, (32, 1, 1), 64, 9),
     "generic": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9),
 }
 # Look-up tables for a bit of each kind of logic, in the order of LOGIC.
@@ -66,6 +68,7 @@ WEIGHTS: dict[Family, tuple[float, ...]] = {
     "gowin": FOUR_INPUTS,
     "ice40": FOUR_INPUTS,
     "generic": FOUR_INPUTS,
+    "cyclonev": FOUR_INPUTS,
     "gatemate": tuple(1.4 * weight for weight in FOUR_INPUTS),  # from one design
     "xc7": (0.8, 0.2, 0.25, 0.5, 0.6),
     "xcup": (0.8, 0.2, 0.25, 0.5, 0.6),

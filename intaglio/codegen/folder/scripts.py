@@ -12,6 +12,7 @@ SYNTHESIS = {
     "gatemate": "synth_gatemate -luttree -nomx8",
     # For the resources; Vivado makes the bitstream.
     "xc7": "synth_xilinx -family xc7 -noiopad",
+    "cyclonev": "synth_intel_alm -family cyclonev -noiopad",
     "xcup": "synth_xilinx -family xcup -noiopad",
 }
 # The middle of `synth_ice40 -dsp` in yosys 0.70 without `ice40_dsp`, which packs registers and
@@ -71,6 +72,8 @@ def constraint_files(device: Device, clock_mhz: float) -> dict[str, str]:
             }
         case "gatemate":
             return {"constraints/top.ccf": "# Pin_in and Pin_out lines of the board go here.\n"}
+        case "cyclonev":
+            return {"constraints/top.sdc": xdc}
         case "xc7" | "xcup":
             return {"constraints/top.xdc": xdc}
     return {}
@@ -78,6 +81,8 @@ def constraint_files(device: Device, clock_mhz: float) -> dict[str, str]:
 
 def script_files(device: Device, top: str, clock_mhz: float) -> dict[str, str]:
     """Path to text: scripts that turn the bundle into a bitstream, to run in its folder."""
+    if device.family == "cyclonev":
+        return {"scripts/quartus.tcl": quartus(device, top)}
     if device.family in ("xc7", "xcup", "generic"):
         return {"scripts/vivado.tcl": vivado(device, top)}
     files = {"scripts/synth.ys": yosys(device, top)}
@@ -125,6 +130,31 @@ def place_and_pack(device: Device, top: str, clock_mhz: float) -> list[str]:
         f" --vopt family={device.chipdb} --vopt cst=constraints/top.cst --write {top}_pnr.json\n",
         f"${{PACK:-gowin_pack}} -d {device.chipdb} -o {top}.fs {top}_pnr.json\n",
     ]
+
+
+def quartus(device: Device, top: str) -> str:
+    """A project, compiled, its pins virtual; timing met or an error. ROMs are found by their whole
+    path, for Quartus looks for them beside the Verilog."""
+    reads = "".join(f"set_global_assignment -name VERILOG_FILE {source}\n" for source in SOURCES)
+    return (
+        "# quartus_sh -t scripts/quartus.tcl, in the folder of the build.\n"
+        "load_package flow\nload_package report\n"
+        f"project_new -overwrite {top}\n"
+        'set_global_assignment -name FAMILY "Cyclone V"\n'
+        f"set_global_assignment -name DEVICE {device.part}\n"
+        f"set_global_assignment -name TOP_LEVEL_ENTITY {top}\n{reads}"
+        "set_global_assignment -name VERILOG_MACRO"
+        ' "INTAGLIO_ROM_PATH=\\"[file normalize .]/\\""\n'
+        "set_global_assignment -name SDC_FILE constraints/top.sdc\n"
+        "set_instance_assignment -name VIRTUAL_PIN ON -to *\n"
+        "set_instance_assignment -name VIRTUAL_PIN OFF -to clk\n"
+        "execute_flow -compile\n"
+        "load_report\n"
+        'set panel "Timing Analyzer||Multicorner Timing Analysis Summary"\n'
+        'set slack [get_report_panel_data -name $panel -row_name "Worst-case Slack" -col 1]\n'
+        'if {$slack < 0} { error "the clock is not met" }\n'
+        "project_close\n"
+    )
 
 
 def vivado(device: Device, top: str) -> str:
