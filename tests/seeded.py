@@ -183,4 +183,10 @@ FAULTS: dict[str, Fault] = {
         edit, name=WINDOW, pattern=r"\bx_start <= \w+\s*;", into="x_start <= x_start;"
     ),
 }  # fmt: skip
-MISSED_ONCE = ("06", "13", "15", "16", "17", "20")  # by frames without pauses and with random ones
+FAST = ("05", "06", "15")
+# The block whose output is wrong first, where a wrong value leaves a block.
+BLOCKS = {
+    "03": "c5_conv", "04": "tower_0_conv", "05": "stem_conv", "07": "tower_0_conv",
+    "08": "tower_0_conv", "14b": "tower_0_conv", "14c": "tower_0_conv", "18b": "tower_0_conv",
+    "21b": "p3_up_upsample", "22": "tower_0_conv", "23": "tower_0_conv",
+}  # fmt: skip

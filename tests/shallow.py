@@ -20,7 +20,7 @@ from intaglio.codegen.folder import plan
 from intaglio.codegen.folder.bench import recording
 from intaglio.codegen.folding.design import scheduled
 from intaglio.codegen.running.noted import frame_ends, longest, read_recording
-from intaglio.codegen.running.verify import PLAYED
+from intaglio.codegen.running.simulate import PLAYED
 from intaglio.codegen.schedule.activity import activity
 from intaglio.codegen.schedule.timing import Model, Schedule
 from intaglio.codegen.structure.fold import plan_for_cycles, plan_for_multipliers

@@ -27,8 +27,9 @@ from intaglio.codegen.folder.manifest import read_manifest
 from intaglio.codegen.folder.plan import Phase, Run, patience, plan_text, stalled
 from intaglio.codegen.folder.scripts import SOURCES
 from intaglio.codegen.running.noted import read_recording
+from intaglio.codegen.running.simulate import PLAYED
 from intaglio.codegen.running.tools import check_compiler, check_simulator
-from intaglio.codegen.running.verify import PLAYED, expected
+from intaglio.codegen.running.verify import expected
 from intaglio.cosim.port import Port
 from intaglio.cosim.score import Mismatch, Recording, compare
 from intaglio.errors import BuildError, ToolError

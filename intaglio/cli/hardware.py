@@ -225,6 +225,8 @@ def verify(
     steps.write(folder / "sim" / RECORD)
     keep_record(folder, f"verify{'-stalls' * stalls}", result.to_json())
     console.print(result.sentence())
+    if result.where():
+        console.print(result.where())
     console.print(result.state())
     write_json(json_file, result.to_json() | {"steps": steps.to_json()})
     if not result.passed:

@@ -37,6 +37,7 @@ from intaglio.codegen.schedule.queues import QUEUES, queue_trace, to_text
 from intaglio.codegen.structure.assemble import Top
 from intaglio.codegen.structure.graph import sharing_text
 from intaglio.codegen.structure.ports import FRAME_ERROR, random_frames
+from intaglio.codegen.structure.streams import streams
 from intaglio.codegen.structure.verilog import begun
 from intaglio.errors import BuildError
 from intaglio.file import load
@@ -251,6 +252,7 @@ def around(
             timed=len(times[top.sinks[0].tensor]["first"]),
         ),
         PLAN: plan_text(runs),
+        bench.STREAMS: json.dumps(streams(top.netlist), indent=1) + "\n",
         "bench/test_top.py": bench.COCOTB_TEST,
         "bench/run.py": bench.RUN_SCRIPT,
         "bench/verilated.py": bench.compiler_script(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from seeded import FAULTS, MISSED_ONCE, small
+from seeded import BLOCKS, FAST, FAULTS, small
 from tools import needs
 
 from intaglio.codegen.bundle import Bundle, build
@@ -28,7 +28,7 @@ def judged(bundle: Bundle, fault: str, folder: Path) -> VerifyResult:
         FAULTS[fault](files)
         for path, text in files.items():
             (folder / path).write_text(text)
-    return verify(folder, simulator="icarus")
+    return verify(folder, simulator="icarus", inside=fault.split(" ")[0] in BLOCKS)
 
 
 def test_nothing_is_found_where_nothing_is_wrong(bundle: Bundle, tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_nothing_is_found_where_nothing_is_wrong(bundle: Bundle, tmp_path: Path)
 
 @pytest.mark.parametrize(
     "fault",
-    [fault if fault.split()[0] in MISSED_ONCE else pytest.param(fault, marks=pytest.mark.slow)
+    [fault if fault.split()[0] in FAST else pytest.param(fault, marks=pytest.mark.slow)
      for fault in FAULTS],
 )  # fmt: skip
 def test_a_fault_is_found(bundle: Bundle, fault: str, tmp_path: Path) -> None:
@@ -47,4 +47,8 @@ def test_a_fault_is_found(bundle: Bundle, fault: str, tmp_path: Path) -> None:
     result = judged(bundle, fault, tmp_path / "build")
     assert not result.passed, result.sentence()
     assert result.changed
-    print(result.sentence())
+    block = BLOCKS.get(fault.split()[0])
+    if block is not None:
+        assert result.inside is not None
+        assert result.inside.driver == block, result.where()
+        assert result.where().startswith("First wrong inside, of 57 streams between blocks: ")

@@ -11,6 +11,7 @@ from intaglio.codegen.folder.plan import PLAN, WORDS, patience
 from intaglio.codegen.structure.ports import FRAME_ERROR, Port
 from intaglio.ops import Ints
 
+STREAMS = "bench/streams.json"  # those between blocks
 EVENTS = "sim/events.txt"  # what a bench noted, but for the beats
 RESET = 8  # cycles between two runs
 
@@ -258,12 +259,13 @@ VERILATOR = (
 ICARUS = ("iverilog", "-g2005", "-s", "bench", "-o", PRODUCT["icarus"])
 
 
-def compiled(simulator, kept):
+def compiled(simulator, kept, bench):
     """The folder of the compiled bench, made unless it is there. It is made aside and put in place
     whole, so that nothing stays of one that failed."""
-    place = ROOT / "sim" / simulator
+    place = ROOT / "sim" / (f"{simulator}-inside" if bench else simulator)
     stamp = place / "sources.sha256"
-    parts = [path.read_bytes() for path in (*map(ROOT.joinpath, SOURCES), *ours())]
+    sources = (*SOURCES[:-1], bench or SOURCES[-1])
+    parts = [path.read_bytes() for path in (*map(ROOT.joinpath, sources), *ours())]
     parts += [repr((VERILATOR, ICARUS, *map(installed, ("verilator", "cocotb")))).encode()]
     digest = hashlib.sha256(b"".join(parts)).hexdigest()
     if stamp.is_file() and stamp.read_text() == digest:
@@ -273,7 +275,7 @@ def compiled(simulator, kept):
         work, made = Path(folder) / "work", Path(folder) / "made"
         work.mkdir()
         made.mkdir()
-        names = [Path(shutil.copy(ROOT / path, work)).name for path in SOURCES]
+        names = [Path(shutil.copy(ROOT / path, work)).name for path in sources]
         if simulator == "verilator":
             use_verilator(work, names, kept)
         else:
@@ -321,13 +323,14 @@ def main():
     parser.add_argument("--seed", type=int, help="of the pauses")
     parser.add_argument("--patience", type=int)
     parser.add_argument("--compile", action="store_true", help="and run nothing")
+    parser.add_argument("--bench", help="another one than bench/bench.v")
     parser.add_argument("--kept", type=Path, help="folder for Verilator's own objects")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # with its temporary files away
     os.chdir(ROOT)
     os.environ.setdefault("PATH", os.defpath)
     try:
-        place = compiled(options.simulator, options.kept)
+        place = compiled(options.simulator, options.kept, options.bench)
     except verilated.CompileError as error:
         sys.exit(error.printed)
     if options.compile:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from intaglio.codegen.running.inside import Inside
 from intaglio.codegen.running.noted import Broken
 from intaglio.cosim.score import Mismatch
 from intaglio.system.html import cards, snippet, tag, text_of
@@ -18,6 +19,7 @@ class VerifyResult:
     first of them.
 
     broken     rules of the protocol that an output broke, the earliest first.
+    inside     after a mismatch or a broken rule, the first stream between blocks that is wrong.
     unpredicted  the first frame of an output that begins or ends in another cycle than predicted.
     cycles_per_frame, latency_cycles  as measured in the run without pauses (None without such a
                run, after a mismatch, and the interval with one frame) and as predicted for as many
@@ -33,6 +35,7 @@ class VerifyResult:
     mismatches: int
     first_mismatch: Mismatch | None
     broken: tuple[Broken, ...]
+    inside: Inside | None
     unpredicted: Broken | None
     cycles_per_frame: int | None
     predicted_cycles_per_frame: int
@@ -102,6 +105,10 @@ class VerifyResult:
                 f"; latency {self.latency_cycles:,}, predicted {self.predicted_latency_cycles:,}"
             )
         return f"{text}; {self.seconds:.0f} s"
+
+    def where(self) -> str:
+        """Where inside it is first wrong; "" where nobody looked."""
+        return "" if self.inside is None else self.inside.sentence()
 
     def state(self) -> str:
         """Whether what was judged is what was built, in one line."""

@@ -2,50 +2,44 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from intaglio.codegen.folder.bench import EVENTS, expected_beats, expected_file, recording
+from intaglio.codegen.folder.bench import expected_beats, expected_file, recording
 from intaglio.codegen.folder.manifest import changed_files, read_manifest
 from intaglio.codegen.folder.plan import (
     MOST,
     Run,
     default_frames,
     patience,
-    plan_text,
     planned,
     stalled,
 )
-from intaglio.codegen.running.benches import shared
+from intaglio.codegen.running.inside import looked
 from intaglio.codegen.running.noted import (
-    Events,
     frame_ends,
     longest,
-    read_events,
     read_recordings,
     unpredicted,
 )
 from intaglio.codegen.running.result import CycleRule
 from intaglio.codegen.running.result import VerifyResult as VerifyResult
-from intaglio.codegen.running.tools import SimulatorName, check_tools
+from intaglio.codegen.running.simulate import compile_bench as compile_bench
+from intaglio.codegen.running.simulate import how_far, run_bench
+from intaglio.codegen.running.tools import SimulatorName
 from intaglio.cosim.port import Port
 from intaglio.cosim.score import Mismatch, Recording, compare
-from intaglio.errors import BuildError, ToolError
+from intaglio.errors import BuildError
 from intaglio.file import load
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
-from intaglio.system.disk import without_files, write_text
-from intaglio.system.processes import complaint, kept_folder, run_logged
-from intaglio.system.steps import Steps, last_line
+from intaglio.system.steps import Steps
 
-PLAYED = "sim/plan.hex"
 SEEDS = 1 << 31
 Recordings = Mapping[str, Mapping[int, Recording]]  # by tensor, then by run
 
@@ -58,6 +52,7 @@ def verify(
     *,
     seed: int = 1,
     cycles: CycleRule = "predicted",
+    inside: bool = True,
     steps: Steps | None = None,
 ) -> VerifyResult:
     """Simulate whole frames and compare every output beat with the simulator, its cycle with the
@@ -69,6 +64,7 @@ def verify(
     stalls  instead: all in one run with random pauses on every port, and no cycles to compare.
     seed    of the pauses, 0 to 2**31 - 1.
     cycles  "ignore": cycles other than predicted are no failure.
+    inside  where a beat or a rule is wrong, run again and find where it first is inside.
     steps   are told how far it is.
 
     The expected values are computed anew from `program.intaglio` and the stimulus. Raises
@@ -100,6 +96,11 @@ def verify(
         got = {sink.tensor: read_recordings(folder / recording(sink)) for sink in sinks}
         begun = runs[: events.begun]
         differ, first = compared(sinks, got, want, begun, waited, several=len(runs) > 1)
+        found = None
+        if inside and (differ or events.broken([source, *sinks])):
+            steps.tell("inside")
+            again = partial(run_bench, folder, simulator, sinks, runs, seed, waited)
+            found = looked(folder, manifest["name"], source, again)
     last = len(runs) - 1
     timed = runs[last].timed and not differ and events.hung is None
     plain = {sink.tensor: got[sink.tensor][last] for sink in sinks} if timed else {}
@@ -114,6 +115,7 @@ def verify(
         mismatches=differ,
         first_mismatch=first,
         broken=events.broken([source, *sinks]),
+        inside=found,
         unpredicted=min(filter(None, late), key=lambda broken: broken.cycle, default=None),
         cycles_per_frame=longest(ends) if len(ends) > 1 else None,
         predicted_cycles_per_frame=longest(stored[: max(2, runs[last].frames)]),
@@ -168,67 +170,3 @@ def expected(
             )
         found[sink.tensor] = sink.pack(values)
     return found
-
-
-def run_bench(
-    folder: Path, simulator: SimulatorName, sinks: Sequence[Port], runs: Sequence[Run], seed: int,
-    waited: int,
-) -> Events:  # fmt: skip
-    """bench/run.py in a process of its own; its recordings appear under sim/."""
-    check_tools(simulator)
-    names = [EVENTS, *map(recording, sinks)]
-    without_files(folder / "sim", (Path(name).name for name in names))
-    write_text(folder / PLAYED, plan_text(runs))
-    words = ["--plan", PLAYED, "--seed", str(seed), "--patience", str(waited)]
-    _, printed = run_script(folder, simulator, words)
-    events = read_events(folder)
-    if events.hung is None and len(events.ends) < len(runs):
-        raise stopped(folder, simulator, printed)
-    return events
-
-
-def compile_bench(
-    build_dir: str | Path, simulator: SimulatorName = "verilator", *, steps: Steps | None = None
-) -> None:
-    """What `verify` would do first: the bench of a build, compiled. Raises ToolError for a
-    simulator that is missing or fails."""
-    check_tools(simulator)
-    folder, steps = Path(build_dir), steps or Steps()
-    with steps.step("compilation"):
-        steps.follow(log_of(folder, simulator))
-        code, printed = run_script(folder, simulator, ["--compile"])
-    if code:
-        raise stopped(folder, simulator, printed)
-
-
-def run_script(folder: Path, simulator: SimulatorName, words: Sequence[str]) -> tuple[int, str]:
-    """The exit code of bench/run.py, and what it printed."""
-    command = [sys.executable, "bench/run.py", "--simulator", simulator, *words]
-    kept = kept_folder()
-    command += ["--kept", str(kept / "intaglio")] if kept else []
-    with shared(folder) if simulator == "verilator" else nullcontext():
-        return run_logged(
-            command, folder, log_of(folder, simulator), {"PYTHONDONTWRITEBYTECODE": "1"}
-        )
-
-
-def stopped(folder: Path, simulator: str, printed: str) -> ToolError:
-    """The sentence about a bench that did not come to its end."""
-    wrong, log = complaint(printed), log_of(folder, simulator)
-    return ToolError(f"{simulator} must run the bench, but stopped: {wrong}; see {log}.")
-
-
-def log_of(folder: Path, simulator: str) -> Path:
-    """Where a build's bench writes what it does."""
-    return folder / "sim" / f"{simulator}.log"
-
-
-def how_far(folder: Path, simulator: str, sinks: Sequence[Port], frames: int) -> str:
-    """What a running bench has recorded, or what is still being compiled."""
-    beats = 0
-    for sink in sinks:
-        with suppress(OSError):
-            beats += (folder / recording(sink)).read_bytes().count(b"\n")
-    if beats:
-        return f"{beats:,} of {frames * sum(sink.beats for sink in sinks):,} beats"
-    return last_line(log_of(folder, simulator))

@@ -270,3 +270,52 @@ module bench_tell #(
       $fwrite(file, "fault %0d %0d %0s %0d\n", run, cycle, NAME, fault);
     end
 endmodule
+
+// Looks at a stream between two blocks: its beats must be those of FILE (payload and a mask in turn,
+// DEPTH beats, again and again), and it must keep to the rules, but for reset, in which a block that
+// needs no input may be valid. Writes the first beat of each run that differs: inside, run, cycle,
+// stream, which beat, payload; and the first of each rule that is broken: rule, run, cycle, stream,
+// number.
+module bench_inside #(
+  parameter WIDTH = 8,
+  parameter DEPTH = 1,
+  parameter FILE = "",
+  parameter NUMBER = 0
+) (
+  input wire clk,
+  input wire rst,
+  input wire [31:0] file,
+  input wire [31:0] run,
+  input wire [31:0] cycle,
+  input wire [WIDTH - 1:0] payload,
+  input wire valid,
+  input wire ready
+);
+  reg [WIDTH - 1:0] beats [0:2 * DEPTH - 1];
+  reg [31:0] at = 0;
+  reg [31:0] beat = 0;
+  reg differed = 0;
+  reg [7:0] told = 0;
+  wire [2:0] fault;
+  initial $readmemh(FILE, beats);
+  bench_check #(.WIDTH(WIDTH)) check (.clk(clk), .rst(rst), .payload(payload), .valid(valid),
+    .ready(ready), .fault(fault));
+  always @(posedge clk) begin
+    if (~rst & fault != 0 & ~told[fault]) begin
+      told[fault] <= 1;
+      $fwrite(file, "rule %0d %0d %0d %0d\n", run, cycle, NUMBER, fault);
+    end
+    if (rst) begin
+      at <= 0;
+      beat <= 0;
+      differed <= 0;
+    end else if (valid & ready) begin
+      at <= at == DEPTH - 1 ? 0 : at + 1;
+      beat <= beat + 1;
+      if (~differed & ((payload ^ beats[2 * at]) & beats[2 * at + 1]) !== 0) begin
+        differed <= 1;
+        $fwrite(file, "inside %0d %0d %0d %0d %h\n", run, cycle, NUMBER, beat, payload);
+      end
+    end
+  end
+endmodule
