@@ -80,6 +80,7 @@ bench-hw: $(READY) ## cycles, queues, AP, place and route, and a peer's network,
 	$(BIN)/python benchmarks/codegen/fifos.py
 	$(BIN)/python benchmarks/codegen/rtl_map.py
 	$(BIN)/python benchmarks/codegen/timing.py --folder build/timing
+	$(BIN)/python benchmarks/codegen/engines.py
 	$(BIN)/python benchmarks/codegen/resources.py
 	$(BIN)/python benchmarks/codegen/resnet8.py
 
