@@ -169,6 +169,10 @@ class Requantiser(wiring.Component):
         """The ROM word of the beat at `i`: level * beats + beat."""
         levels = len(self.frames)
         address = counter(levels * self.beats, "address")
+        if levels == 1:
+            with m.If(self.i_valid):
+                advance(m, address, address == self.beats - 1)
+            return address
         base = counter(levels * self.beats, "base")
         beat = counter(self.beats, "beat")
         pixel = counter(max(f.pixels for f in self.frames), "pixel")

@@ -266,16 +266,11 @@ def requantiser(table: Table, frames: Sequence[Frame], lanes: int, x: int, y: in
     words = len(frames) * beats
     found = delayed(1, table.latency)
     if table.width:
-        found += count(beats) + count(max(f.pixels for f in frames)) + Area(
-            adders=bits(words), choices=2 * bits(words), registers=bits(words),
-            memories=(Storage("rom", words, lanes * table.width),),
-        )  # fmt: skip
-        if len(frames) > 1:
-            found += (
-                count(words)
-                + count(len(frames))
-                + Area(adders=bits(words), equals=bits(max(f.pixels for f in frames)))
-            )
+        found += Area(memories=(Storage("rom", words, lanes * table.width),)) + count(beats)
+    if table.width and len(frames) > 1:
+        at, pixel = bits(words), max(f.pixels for f in frames)
+        found += total([count(pixel), count(words), count(len(frames))])
+        found += Area(adders=2 * at, choices=2 * at, equals=bits(pixel), registers=at)
     last = 3 + (table.latency == 6)
     held = {"multiplier": 1, "bias": 2, "shift": 3}
     registers = sum(n * held.get(name, last) for name, n, varies in table.columns if varies)
