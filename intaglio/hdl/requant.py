@@ -66,8 +66,22 @@ def fold_half(bias: int, shift: int, rounding: Rounding) -> tuple[int, Rounding]
 
 
 def clamped(total: Value, lo: Value | int, hi: Value | int) -> Value:
-    """total limited to [lo, hi]."""
+    """total limited to [lo, hi]. The ends of a type are told by the bits above them: comparing all
+    bits would take a carry chain for each end."""
+    total, low, high = Value.cast(total), fixed(lo), fixed(hi)
+    if low is not None and high is not None and high + 1 == 1 << high.bit_length():
+        above = total[high.bit_length() :]
+        if low == 0 and total.shape().signed:
+            return Mux(total[-1], 0, Mux(above.any(), high, total))
+        if low == -high - 1 and total.shape().signed and len(above):
+            return Mux(above.all() | ~above.any(), total, Mux(total[-1], low, high))
     return Mux(total < lo, lo, Mux(total > hi, hi, total))
+
+
+def fixed(value: Value | int) -> int | None:
+    """A constant's number."""
+    value = Value.cast(value)
+    return value.value if isinstance(value, Const) else None
 
 
 class Requantiser(wiring.Component):

@@ -195,20 +195,16 @@ class Window(wiring.Component):
         issue = Signal()
         level = counter(len(self.frames), "level")
         kh, kw = self.geometry.kernel
-        loops = nest(
-            m,
-            issue,
-            level,
-            {
-                "word": [self.words],
-                "kx": [kw],
-                "ky": [kh],
-                "repeat": [self.repeats],
-                "group": [self.groups],
-                "x": [ceil_div(f.width, self.pixels) for f in self.walked],
-                "y": [f.height for f in self.walked],
-            },
-        )
+        sizes = {
+            "word": [self.words],
+            "kx": [kw],
+            "ky": [kh],
+            "repeat": [self.repeats],
+            "group": [self.groups],
+            "x": [ceil_div(f.width, self.pixels) for f in self.walked],
+            "y": [f.height for f in self.walked],
+        }
+        loops = nest(m, issue, level, sizes)
         frame_ends = loops["y"].ends
         pass_ends = Const(1) if self.singly else loops["ky"].ends
         with m.If(issue & frame_ends):
@@ -238,7 +234,7 @@ class Window(wiring.Component):
             self.valid.eq(delay(m, self.read, 2, "read")),
             self.first.eq(pipe(m, first, self.latency, "first")),
             self.last.eq(pipe(m, pass_ends, self.latency, "last")),
-            buffer.addr.eq(self._addresses(m, self._address(m, issue, loops, level))),
+            buffer.addr.eq(self._addresses(m, self._address(m, issue, loops, level, sizes))),
         ]
         padded, operand = any(self.geometry.padding), self.latency - 1
         pad = self._pad_word(m, issue, loops, level) if padded else None
@@ -337,43 +333,44 @@ class Window(wiring.Component):
             first = least(first, height)
         return Mux(y < 0, 0, first) if top else first
 
-    def _address(self, m: Module, issue: Signal, loops: dict[str, Loop], level: Signal) -> Signal:
-        """The address of the word issued in the cycle before. Every loop remembers where its step
-        started; the outermost loop that steps adds its stride, and all inner ones start there."""
+    def _address(
+        self, m: Module, issue: Signal, loops: dict[str, Loop], level: Signal,
+        sizes: dict[str, list[int]],
+    ) -> Signal:  # fmt: skip
+        """The address of the word issued in the cycle before. The outermost loop that steps adds
+        its stride, less the way that the loops inside it have gone, which is always the same."""
         buffer, (sy, sx), (dy, dx) = self.buffer, self.geometry.stride, self.geometry.dilation
         strides = {
             "word": [1],
             "kx": [self._distance(0, dx)],
             "ky": [self._distance(dy, 0)],
             "repeat": [0],
-            "group": [self.words % buffer.size],
+            "group": [self.words],
             "x": [self._distance(0, self.pixels * sx)],
             "y": [self._distance(sy, 0)],
             "frame": [self._distance(f.height, 0) for f in self.frames],
         }
         left_level = pipe(m, level, 1, "level")
         frame = Loop(loops["y"].ends, Const(0), Const(0), single=False)
-        target = Signal(buffer.address_bits, name="target")
-        start: Value = Const(0)
+        address = Signal(buffer.address_bits, init=self.origin, name="address")
         ahead: Value = Const(0)
-        back: Value = Const(0)
-        starts = []
+        gone = [0] * len(self.frames)  # by level
         for name, loop in {**loops, "frame": frame}.items():
-            if loop.single:
-                continue
-            own = Signal.like(target, init=self.origin, name=f"{name}_start")
-            starts.append(own)
-            with m.If(delay(m, issue & loop.steps, 1, f"{name}_steps")):
-                m.d.sync += own.eq(target)
-            outermost = delay(m, issue & loop.steps & ~loop.last, 1, f"{name}_outermost")
-            start |= Mux(outermost, own, 0)
-            ahead |= Mux(outermost, by_level(m, left_level, strides[name], f"{name}_ahead"), 0)
-            if not buffer.comes_round:
-                wrapped = [stride - buffer.size for stride in strides[name]]
-                back |= Mux(outermost, by_level(m, left_level, wrapped, f"{name}_back"), 0)
-        onward, around = start + ahead, start + back
-        m.d.comb += target.eq(onward if buffer.comes_round else Mux(around < 0, onward, around))
-        return starts[0]
+            stride = strides[name] * (len(gone) // len(strides[name]))
+            if not loop.single:
+                ways = [(far - near) % buffer.size for far, near in zip(stride, gone, strict=True)]
+                way = by_level(m, left_level, ways, f"{name}_ahead")
+                outermost = delay(m, issue & loop.steps & ~loop.last, 1, f"{name}_outermost")
+                ahead |= Mux(outermost, way, 0)
+            size = sizes.get(name, [1]) * (len(gone) // len(sizes.get(name, [1])))
+            gone = [way + (n - 1) * far for way, n, far in zip(gone, size, stride, strict=True)]
+        onward = address + ahead
+        around = onward - buffer.size  # negative: the circle has not come round
+        with m.If(delay(m, issue, 1, "issued")):
+            m.d.sync += address.eq(
+                onward if buffer.comes_round else Mux(around < 0, onward, around)
+            )
+        return address
 
     def _addresses(self, m: Module, first: Signal) -> Value:
         """The address of every pixel, by that of the first; of several a cycle later."""

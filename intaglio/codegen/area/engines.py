@@ -87,8 +87,8 @@ def window(
     steps = sum(n > 1 for n in loops) + 1
     found += Area(
         adders=address,
-        equals=2 * steps * address,
-        registers=steps * (address + 2),
+        equals=steps * address // 2,  # of constants, of whose bits half are 0
+        registers=address + steps + 2,
     )
     found += position(frames, geometry)
     data = pixels * lanes * width
