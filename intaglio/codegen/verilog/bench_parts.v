@@ -188,7 +188,7 @@ module bench_check #(
   reg [WIDTH - 1:0] kept = 0;
   always @* begin
     fault = 0;
-    if (rst) begin
+    if (rst !== 1'b0) begin  // before the first edge it is not known
       if (resetting & valid !== 1'b0) fault = 3;
     end else if (^valid === 1'bx) fault = 4;
     else if (valid & ^payload === 1'bx) fault = 4;
