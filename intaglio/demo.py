@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from intaglio import __version__
 from intaglio.api import Engine, compare_with_simulator, evaluate, predictor
 from intaglio.codegen.folder.manifest import is_build, made_since
+from intaglio.codegen.folder.record import keep
 from intaglio.detect.coco import CocoData
 from intaglio.detect.decode import Detections, decode
 from intaglio.detect.draw import draw, sheet
@@ -49,7 +51,7 @@ NAMES = ("w8a8", "w4a4")  # in the order in which they are shown
 # with machine code kept of earlier runs: 49 s in all, else 66. "w4a4" begins "float" and the
 # hardware, and "verify" the pictures.
 CHAPTERS = {
-    "data": 2, "w4a4": 12, "w8a8": 5, "float": 1, "hardware": 6, "verify": 22, "pictures": 1,
+    "data": 2, "w4a4": 12, "w8a8": 5, "float": 1, "hardware": 8, "verify": 28, "pictures": 2,
 }  # fmt: skip
 
 
@@ -126,7 +128,8 @@ def run_demo(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
         with story.steps().step("images"):
             ap["float"] = average()
         truth = [held_out.truth(i) for i in held_out.ids[VERIFIED : VERIFIED + DRAWN]]
-        draws = partial(draw_all, model, quantised, shown[-DRAWN:], truth)
+        programs = {name: quantised[name].program for name in NAMES}
+        draws = partial(draw_detections, model, programs, shown[-DRAWN:], truth)
         story.begin("hardware", "generating hardware for the W4A4 Program, begun in chapter 2")
         with story.steps().step("hardware"):
             bundle = built()
@@ -135,8 +138,13 @@ def run_demo(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
         drawn = left.enter_context(meanwhile(draws, out))
         result = verify(out / "build", steps=story.steps())
         story.say(result.sentence())
-        story.begin("pictures", "drawing detections, begun in chapter 6")
+        keep(
+            out / "build", "verify", result.to_json(), command="intaglio demo", version=__version__
+        )
+        story.begin("pictures", "drawing detections, begun in chapter 6, and the page")
         with story.steps().step("pictures"):
+            page = report_page(quantised["w4a4"], out / "build", shown[-DRAWN:], truth)
+            write_text(out / "report.html", page)
             drawn()
 
     numbers: dict[str, Any] = {
@@ -152,8 +160,8 @@ def run_demo(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
         "predicted_cycles_per_frame": result.predicted_cycles_per_frame,
         "seconds_total": story.seconds(),
     }
-    found = {name: differences[name] for name in NAMES}
-    write_text(out / "report.md", report_text(numbers, found, bundle.report()))
+    named = {name: differences[name] for name in NAMES}
+    write_text(out / "report.md", report_text(numbers, named, bundle.report()))
     write_text(out / "demo.json", json.dumps(numbers, indent=2) + "\n")
     say(summary_line(numbers))
     say(
@@ -185,16 +193,6 @@ def measure(story: Story, model: Any, data: CocoData, engine: Engine, predict: A
 def average_precision(model: Any, data: CocoData) -> float:
     """The same in float, by this process alone."""
     return evaluate(model, data, engine="float").ap
-
-
-def draw_all(
-    model: Any, quantised: dict[str, Quantized], images: NDArray[np.uint8],
-    truth: Sequence[Detections], out: Path,
-) -> None:  # fmt: skip
-    """detections.png and report.html."""
-    draw_detections(model, {k: quantised[k].program for k in NAMES}, images, truth, out)
-    page = report_page(quantised["w4a4"], out / "build", images, truth)
-    write_text(out / "report.html", page)
 
 
 def draw_detections(
