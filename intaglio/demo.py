@@ -48,8 +48,7 @@ NAMES = ("w8a8", "w4a4")  # in the order in which they are shown
 
 
 # Seconds of each chapter on two idle cores of an x86-64 server, as `make demo` printed them there,
-# with machine code kept of earlier runs: 49 s in all, else 66. "w4a4" begins "float" and the
-# hardware, and "verify" the pictures.
+# in a fresh clone: 60 s in all. "w4a4" begins "float" and the hardware, and "verify" the pictures.
 CHAPTERS = {
     "data": 2, "w4a4": 12, "w8a8": 5, "float": 1, "hardware": 8, "verify": 28, "pictures": 2,
 }  # fmt: skip
