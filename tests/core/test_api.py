@@ -146,8 +146,8 @@ def test_what_is_shown_is_short_and_whole(
     intaglio.save(program, tmp_path / "<b>&.intaglio")
     bundle = intaglio.build(skip(), target="ice40-up5k", clock_mhz=12)
     result = intaglio.evaluate(program, scenes / "scenes.json", scenes / "images")
-    verified = VerifyResult(12, 2, 100, 0, None, (), None, None, 12, 12, 40, 40, "predicted", "icarus",
-                            False, 1, (), 1.0)  # fmt: skip
+    verified = VerifyResult(12, 2, 100, 0, None, (), None, None, 12, 12, 40, 40, "predicted",
+                            "icarus", False, 1, (), 1.0)  # fmt: skip
     used = {"luts": 1, "ffs": 2, "rams": 3, "multipliers": 4}
     made = BitstreamResult("ice40-up5k", None, 12.0, (Routed(1, 33.6, 1.0),), used, 12,
                            ("bitstream/top.bin",), None, 1.0)  # fmt: skip
