@@ -179,8 +179,8 @@ FAULTS: dict[str, Fault] = {
     "22 two lanes of weights swapped": partial(
         edit, name="top_tower_0_conv", pattern=r"\bweight_1\[3:0\]", into="weight_1[7:4]"
     ),
-    "23 a start that is never loaded": partial(
-        edit, name=WINDOW, pattern=r"\bx_start <= \w+\s*;", into="x_start <= x_start;"
+    "23 a step of the address that is left out": partial(
+        edit, name=WINDOW, pattern=r"\bx_outermost_1 <= \w+\s*;", into="x_outermost_1 <= 1'b0;"
     ),
 }  # fmt: skip
 FAST = ("05", "06", "15")
