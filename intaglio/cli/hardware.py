@@ -22,7 +22,7 @@ from intaglio.cli.options import (
     SeedOption,
     SomeImagesOption,
 )
-from intaglio.cli.results import ForceOption, build_source, pictures, settle
+from intaglio.cli.results import WAVE, XML, ForceOption, build_source, pictures, settle
 from intaglio.cli.shared import (
     command,
     console,
@@ -35,6 +35,7 @@ from intaglio.cli.shared import (
 from intaglio.codegen.area.boards import BOARDS, DEFAULT, baud_of
 from intaglio.codegen.area.devices import DEVICES
 from intaglio.errors import BuildError, DataError
+from intaglio.system.disk import write_text
 from intaglio.system.places import Result
 from intaglio.system.steps import RECORD
 
@@ -193,6 +194,13 @@ def verify(
         str | None,
         typer.Option("--cells", help="Models of --gates.", autocompletion=completing("--cells")),
     ] = None,
+    wave: Annotated[
+        Path | None,
+        typer.Option("--wave", help="Waveform of the run: FILE.vcd, or with Icarus FILE.fst."),
+    ] = None,
+    junit_file: Annotated[
+        Path | None, typer.Option("--junit", help="Every judgement as a test of a JUnit XML file.")
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Run the RTL in cocotb on whole frames. Exit 1 where a beat, a cycle or the protocol is wrong.
@@ -202,8 +210,16 @@ def verify(
     """
     if cells is not None and not gates:
         raise DataError("--cells must go with --gates, whose netlist is made of them.")
+    if gates and (wave or junit_file):
+        raise DataError(f"{'--wave' if wave else '--junit'} must go without --gates.")
+    if wave is not None:
+        from intaglio.codegen.running.wave import check_wave
+
+        check_wave(wave, simulator.value)
     steps = step_log()
-    settle([build_source(folder)], json_file=json_file)
+    results = [Result("--wave", wave, WAVE)] if wave else []
+    results += [Result("--junit", junit_file, XML)] if junit_file else []
+    settle([build_source(folder)], *results, json_file=json_file)
     if gates:
         from intaglio.chip.gates import verify_gates
 
@@ -220,7 +236,7 @@ def verify(
 
     result = check(
         folder, frames=frames, stalls=stalls, simulator=simulator.value, seed=seed,
-        cycles=cycles.value, steps=steps,
+        cycles=cycles.value, wave=wave, steps=steps,
     )  # fmt: skip
     steps.write(folder / "sim" / RECORD)
     keep_record(folder, f"verify{'-stalls' * stalls}", result.to_json())
@@ -229,6 +245,10 @@ def verify(
         console.print(result.where())
     console.print(result.state())
     write_json(json_file, result.to_json() | {"steps": steps.to_json()})
+    if junit_file is not None:
+        from intaglio.codegen.running.junit import junit
+
+        write_text(junit_file, junit(result, f"intaglio verify {folder.resolve().name}"))
     if not result.passed:
         raise typer.Exit(1)
 

@@ -27,6 +27,8 @@ def begins(start: bytes) -> Callable[[Path], bool]:
 
 
 JSON = Kind("JSON", begins(b"{"))
+XML = Kind("XML", begins(b"<?xml"))
+WAVE = Kind("a waveform")
 PAGE = Kind("a page", begins(b"<!doctype html"))
 
 

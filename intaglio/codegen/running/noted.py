@@ -34,17 +34,24 @@ class Broken:
 
 @dataclass(frozen=True)
 class Events:
-    """ends: cycle in which each run came to its end; hung: the run that did not, if any; faults:
-    (run, cycle, stream, number), the first of each kind and stream."""
+    """ends: cycle in which each run came to its end; hung: the run that did not, if any; wrong:
+    that in which nothing more was played, as a beat had been wrong; faults: (run, cycle, stream,
+    number), the first of each kind and stream."""
 
     ends: tuple[int, ...]
     hung: int | None
+    wrong: int | None
     faults: tuple[tuple[int, int, str, int], ...]
 
     @property
     def begun(self) -> int:
         """Runs that began."""
-        return len(self.ends) + (self.hung is not None)
+        return len(self.ends) + self.broken_off
+
+    @property
+    def broken_off(self) -> bool:
+        """Whether a run did not come to its end."""
+        return self.hung is not None or self.wrong is not None
 
     def broken(self, ports: Sequence[Port]) -> tuple[Broken, ...]:
         """The rules that these streams broke, the earliest first."""
@@ -60,7 +67,7 @@ class Events:
 
 def read_events(folder: Path) -> Events:
     """The events of a build's bench."""
-    ends, hung, faults = [], None, []
+    ends, hung, wrong, faults = [], None, None, []
     path = folder / EVENTS
     for line in path.read_text().splitlines() if path.is_file() else ():
         match line.split():
@@ -68,9 +75,11 @@ def read_events(folder: Path) -> Events:
                 ends.append(int(cycle))
             case ["hung", run, _]:
                 hung = int(run)
+            case ["wrong", run, _]:
+                wrong = int(run)
             case ["fault", run, cycle, name, number]:
                 faults.append((int(run), int(cycle), name, int(number)))
-    return Events(tuple(ends), hung, tuple(faults))
+    return Events(tuple(ends), hung, wrong, tuple(faults))
 
 
 def read_recordings(path: Path) -> dict[int, Recording]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from intaglio.codegen.running.inside import Inside
@@ -11,6 +12,23 @@ from intaglio.cosim.score import Mismatch
 from intaglio.system.html import cards, snippet, tag, text_of
 
 CycleRule = Literal["predicted", "ignore"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An output: beats compared, beats that differ, and the first of them."""
+
+    tensor: str
+    origin: str
+    beats: int
+    mismatches: int
+    first: Mismatch | None
+
+
+def first_of(judged: Sequence[Judged]) -> Mismatch | None:
+    """The first beat that differs, over all outputs."""
+    found = [one.first for one in judged if one.first is not None]
+    return min(found, key=lambda m: (m.run or 0, m.cycle), default=None)
 
 
 @dataclass(frozen=True)
@@ -27,6 +45,8 @@ class VerifyResult:
     cycles     whether other cycles than predicted are a failure.
     seed       of the pauses.
     changed    files that are not those that the build wrote; they were judged as they are.
+    stopped    whether nothing more was played behind the first wrong beat, but for a frame's time.
+    outputs    each output by itself.
     """
 
     frames: int
@@ -47,6 +67,8 @@ class VerifyResult:
     seed: int
     changed: tuple[str, ...]
     seconds: float
+    stopped: bool = False
+    outputs: tuple[Judged, ...] = field(default=(), repr=False)
 
     @property
     def passed(self) -> bool:
@@ -67,7 +89,7 @@ class VerifyResult:
     def _repr_html_(self) -> str:
         facts = {
             "result": self.found(), "frames": self.frames, "runs": self.runs,
-            "beats compared": f"{self.beats:,}", "beats that differ": f"{self.mismatches:,}",
+            "beats compared": f"{self.beats:,}", "beats that differ": self.differing,
             "simulator": self.simulator + ", random stalls" * self.stalls,
         }  # fmt: skip
         if self.cycles_per_frame is not None:
@@ -78,10 +100,15 @@ class VerifyResult:
     def found(self) -> str:
         """The result in a few words."""
         if self.mismatches:
-            return f"{self.mismatches:,} differ"
+            return f"{self.differing} differ"
         if self.broken:
             return "all equal, but the protocol is broken"
         return "all equal" if self.in_time else "all equal, but in other cycles"
+
+    @property
+    def differing(self) -> str:
+        """How many, in words."""
+        return f"{'at least ' * self.stopped}{self.mismatches:,}"
 
     def sentence(self) -> str:
         """The result in one sentence."""
@@ -90,7 +117,7 @@ class VerifyResult:
         if how:
             head += f", seed {self.seed}"
         if self.first_mismatch is not None:
-            return f"{head}: {self.mismatches:,} differ, first {self.first_mismatch.sentence()}"
+            return f"{head}: {self.differing} differ, first {self.first_mismatch.sentence()}"
         text = f"{head}: all equal"
         wrong = self.broken[0] if self.broken else self.unpredicted
         if wrong is not None:

@@ -12,6 +12,7 @@ from intaglio.codegen.folder.plan import Run, plan_text
 from intaglio.codegen.running.benches import shared
 from intaglio.codegen.running.noted import Events, read_events
 from intaglio.codegen.running.tools import SimulatorName, check_tools
+from intaglio.codegen.running.wave import begin_wave, place_wave, written_to
 from intaglio.cosim.port import Port
 from intaglio.errors import ToolError
 from intaglio.system.disk import without_files, write_text
@@ -23,20 +24,25 @@ PLAYED = "sim/plan.hex"
 
 def run_bench(
     folder: Path, simulator: SimulatorName, sinks: Sequence[Port], runs: Sequence[Run], seed: int,
-    waited: int, bench: str = "",
+    waited: int, bench: str = "", wave: Path | None = None,
 ) -> Events:  # fmt: skip
     """The runs of a plan; the recordings appear under sim/. Another `bench` may take the place of
-    bench/bench.v."""
+    bench/bench.v; `wave` is where a waveform goes."""
     check_tools(simulator)
     names = [EVENTS, *map(recording, sinks)]
     without_files(folder / "sim", (Path(name).name for name in names))
     write_text(folder / PLAYED, plan_text(runs))
     words = ["--plan", PLAYED, "--seed", str(seed), "--patience", str(waited)]
     words += ["--bench", bench] if bench else []
+    if wave is not None:
+        begin_wave(folder, wave)
+        words += ["--wave", written_to(wave)]
     _, printed = run_script(folder, simulator, words)
     events = read_events(folder)
-    if events.hung is None and len(events.ends) < len(runs):
+    if not events.broken_off and len(events.ends) < len(runs):
         raise stopped(folder, simulator, printed)
+    if wave is not None:
+        place_wave(folder, wave)
     return events
 
 
@@ -59,7 +65,7 @@ def run_script(folder: Path, simulator: SimulatorName, words: Sequence[str]) -> 
     command = [sys.executable, "bench/run.py", "--simulator", simulator, *words]
     kept = kept_folder()
     command += ["--kept", str(kept / "intaglio")] if kept else []
-    shelved = simulator == "verilator" and "--bench" not in words
+    shelved = simulator == "verilator" and not {"--bench", "--wave"} & set(words)
     with shared(folder) if shelved else nullcontext():
         return run_logged(
             command, folder, log_of(folder, simulator), {"PYTHONDONTWRITEBYTECODE": "1"}

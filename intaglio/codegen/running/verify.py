@@ -14,7 +14,6 @@ from intaglio.codegen.folder.bench import expected_beats, expected_file, recordi
 from intaglio.codegen.folder.manifest import changed_files, read_manifest
 from intaglio.codegen.folder.plan import (
     MOST,
-    Run,
     default_frames,
     patience,
     planned,
@@ -27,11 +26,12 @@ from intaglio.codegen.running.noted import (
     read_recordings,
     unpredicted,
 )
-from intaglio.codegen.running.result import CycleRule
+from intaglio.codegen.running.result import CycleRule, Judged, first_of
 from intaglio.codegen.running.result import VerifyResult as VerifyResult
 from intaglio.codegen.running.simulate import compile_bench as compile_bench
 from intaglio.codegen.running.simulate import how_far, run_bench
 from intaglio.codegen.running.tools import SimulatorName
+from intaglio.codegen.running.wave import check_wave
 from intaglio.cosim.port import Port
 from intaglio.cosim.score import Mismatch, Recording, compare
 from intaglio.errors import BuildError
@@ -53,6 +53,7 @@ def verify(
     seed: int = 1,
     cycles: CycleRule = "predicted",
     inside: bool = True,
+    wave: Path | None = None,
     steps: Steps | None = None,
 ) -> VerifyResult:
     """Simulate whole frames and compare every output beat with the simulator, its cycle with the
@@ -65,10 +66,13 @@ def verify(
     seed    of the pauses, 0 to 2**31 - 1.
     cycles  "ignore": cycles other than predicted are no failure.
     inside  where a beat or a rule is wrong, run again and find where it first is inside.
+    wave    a file that gets a waveform: .vcd, or with Icarus .fst too.
     steps   are told how far it is.
 
-    The expected values are computed anew from `program.intaglio` and the stimulus. Raises
-    BuildError for a folder that is no build, ToolError for a simulator that is missing or fails.
+    Nothing more is played a frame's time behind the first wrong beat. The expected values are
+    computed anew from `program.intaglio` and the stimulus. Raises BuildError for a folder that is
+    no build, ToolError for a simulator that is missing or fails, DataError for a `wave` that it
+    cannot write.
     """
     started = time.perf_counter()
     folder = Path(build_dir)
@@ -82,6 +86,8 @@ def verify(
         raise BuildError(f"frames must be at most {MOST:,}, not {count:,}.")
     if not 0 <= seed < SEEDS:
         raise BuildError(f"seed must be from 0 to 2**31 - 1, not {seed}.")
+    if wave is not None:
+        check_wave(wave, simulator)
     steps = steps or Steps()
     steps.plan("expected beats", "simulation", "comparison")
     with steps.step("expected beats"):
@@ -91,18 +97,20 @@ def verify(
     waited = patience(interval, manifest["latency_cycles"])
     with steps.step("simulation"):
         steps.watch(partial(how_far, folder, simulator, sinks, count))
-        events = run_bench(folder, simulator, sinks, runs, seed, waited)
+        events = run_bench(folder, simulator, sinks, runs, seed, waited, wave=wave)
     with steps.step("comparison"):
         got = {sink.tensor: read_recordings(folder / recording(sink)) for sink in sinks}
-        begun = runs[: events.begun]
-        differ, first = compared(sinks, got, want, begun, waited, several=len(runs) > 1)
+        whole = [run.frames for run in runs[: len(events.ends) + (events.hung is not None)]]
+        whole += [0] * (events.wrong is not None)  # of what did not come nothing is missing
+        judged = [judge(sink, got, want, whole, waited, len(runs) > 1) for sink in sinks]
+        differ, first = sum(one.mismatches for one in judged), first_of(judged)
         found = None
         if inside and (differ or events.broken([source, *sinks])):
             steps.tell("inside")
             again = partial(run_bench, folder, simulator, sinks, runs, seed, waited)
             found = looked(folder, manifest["name"], source, again)
     last = len(runs) - 1
-    timed = runs[last].timed and not differ and events.hung is None
+    timed = runs[last].timed and not differ and not events.broken_off
     plain = {sink.tensor: got[sink.tensor][last] for sink in sinks} if timed else {}
     ends = frame_ends(sinks, plain, runs[last].frames) if timed else []
     stored = manifest["frame_ends"]
@@ -111,7 +119,7 @@ def verify(
     return VerifyResult(
         frames=count,
         runs=len(runs),
-        beats=sum(len(one.data) for by_run in got.values() for one in by_run.values()),
+        beats=sum(one.beats for one in judged),
         mismatches=differ,
         first_mismatch=first,
         broken=events.broken([source, *sinks]),
@@ -127,24 +135,25 @@ def verify(
         seed=seed,
         changed=changed_files(folder, manifest),
         seconds=round(time.perf_counter() - started, 1),
+        stopped=events.wrong is not None,
+        outputs=tuple(judged),
     )
 
 
-def compared(
-    sinks: Sequence[Port], got: Recordings, want: Mapping[str, Sequence[int]],
-    runs: Sequence[Run], waited: int, *, several: bool,
-) -> tuple[int, Mismatch | None]:  # fmt: skip
-    """Number of beats that differ in these runs, and the first of them; of `several` runs it is
-    said in which."""
-    differ, found = 0, list[Mismatch]()
-    for number, run in enumerate(runs):
-        for sink in sinks:
-            one = got[sink.tensor].get(number, Recording())
-            wrong, first = compare(sink, one, want[sink.tensor], run.frames, waited, goes_on=True)
-            differ += wrong
-            if first is not None:
-                found.append(replace(first, run=number if several else None))
-    return differ, min(found, key=lambda m: (m.run or 0, m.cycle), default=None)
+def judge(
+    sink: Port, got: Recordings, want: Mapping[str, Sequence[int]], whole: Sequence[int],
+    waited: int, several: bool,
+) -> Judged:  # fmt: skip
+    """An output over all runs, of which so many frames must be `whole`; of `several` it is said in
+    which the first beat differs."""
+    differ, beats, found = 0, 0, list[Mismatch]()
+    for number, frames in enumerate(whole):
+        one = got[sink.tensor].get(number, Recording())
+        wrong, first = compare(sink, one, want[sink.tensor], frames, waited, goes_on=True)
+        differ, beats = differ + wrong, beats + len(one.data)
+        if first is not None:
+            found.append(replace(first, run=number if several else None))
+    return Judged(sink.tensor, sink.origin, beats, differ, found[0] if found else None)
 
 
 def expected(
