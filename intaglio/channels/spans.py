@@ -34,7 +34,7 @@ from intaglio.ops import (
     products,
     rounding_of,
 )
-from intaglio.program import Builder
+from intaglio.program import Builder, Program
 
 
 class Span(NamedTuple):
@@ -55,9 +55,9 @@ class Span(NamedTuple):
 
 
 class Spans:
-    """The span of every tensor that a Builder has made so far."""
+    """The span of every tensor of a Program, or that a Builder has made so far."""
 
-    def __init__(self, builder: Builder) -> None:
+    def __init__(self, builder: Builder | Program) -> None:
         self.builder = builder
         self.found: dict[str, Span] = {}
         self.seen = 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -205,12 +206,18 @@ def added(op: Add, a: Ints, b: Ints, arithmetic: Arithmetic) -> Ints:
     return a * op.multiplier_a + b * op.multiplier_b + op.bias
 
 
+def scaled(x: Ints, m: Any, b: Any, arithmetic: Arithmetic) -> Ints:
+    """A sum times its ratio before it is rounded."""
+    t: Ints = scaled_single(x, m, b) if arithmetic.product == "single" else x * m + b
+    return t
+
+
 def requant(op: Requant, x: Ints, m: Ints, b: Ints, arithmetic: Arithmetic) -> Ints:
     """Channel by channel; tables of one entry serve all."""
     y = np.empty_like(x)
     for c in range(x.shape[1]):
         mc, bc = int(m.flat[c % m.size]), int(b.flat[c % b.size])
-        t = scaled_single(x[:, c], mc, bc) if arithmetic.product == "single" else x[:, c] * mc + bc
+        t = scaled(x[:, c], mc, bc, arithmetic)
         shift = op.shift[c % len(op.shift)]
         rounding = rounding_of(op, arithmetic)
         y[:, c] = rounded(t, shift, op.offset, op.lo, op.hi, rounding)

@@ -22,6 +22,7 @@ ROOMS: dict[str, str] = {
     "hdl": "",
     "cosim": "sim hdl",
     "cmodel": "sim",
+    "stimulus": "sim",
     "detect.networks": "",
     "detect.heads": "detect.networks",
     "detect": "detect.networks detect.heads",

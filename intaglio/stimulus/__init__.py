@@ -1,0 +1,10 @@
+"""Frames that find faults of hardware: a Program in, points that a bench should meet and frames
+that meet them out.
+
+A point is an event inside the Program that a fault could need to show: a sum just above a code's
+first, an operand at its least, a pad beside a pixel that differs from it.
+
+    points    the points of a Program, and which of them tensors meet
+    rounding  those of what rounds: steps between codes, clamps
+    operands  those of what reads: extremes, ends of sums, borders, entries of tables
+"""
