@@ -17,6 +17,7 @@ from intaglio.hdl.geometry import Geometry
 from intaglio.hdl.pack import Ints
 from intaglio.hdl.pool import MaxPool, SumPool
 from intaglio.hdl.requant import Scaling
+from intaglio.hdl.rom import Rom
 from intaglio.hdl.stream import Frame, ceil_div
 
 seeds = st.one_of(st.none(), st.integers(0, 999))
@@ -104,6 +105,12 @@ def come_round(draw: st.DrawFn, block: Any) -> None:
         block.window.buffer.round_up()
 
 
+def in_banks(draw: st.DrawFn, rom: Rom) -> None:
+    """Cut the weights into banks, if there are registers behind them."""
+    if rom.late:
+        rom.bank = draw(st.sampled_from((0, 1, 2, 8)))
+
+
 def level_sets(draw: st.DrawFn, levels: int) -> list[int]:
     """Which set of weights each level has: one for all, or any number of them in any order."""
     drawn = draw(st.lists(st.integers(0, 2), min_size=levels, max_size=levels))
@@ -158,8 +165,10 @@ def convolutions(draw: st.DrawFn) -> tuple[ConvEngine, Sequence[Frame], IntType,
         pad_values=rng.integers(x.lo, x.hi + 1, pad_shape).tolist(),
         rows=draw(st.sampled_from((None, geometry.span[0]))),
         pixels=pixels,
+        late=draw(st.booleans()),
     )
     come_round(draw, engine)
+    in_banks(draw, engine.weights)
     return engine, frames, x, (simd, out_lanes)
 
 
@@ -217,8 +226,10 @@ def lane_blocks(draw: st.DrawFn, kinds: Sequence[str] = ("depthwise", "max", "su
             accumulator=Accumulator(bits, narrow, overflow, at),
             pad_values=pads,
             pixels=pixels,
+            late=draw(st.booleans()),
             **common,
         )
+        in_banks(draw, block.weights)
     come_round(draw, block)
     return block, frames, x, Y, (lanes, out_lanes)
 

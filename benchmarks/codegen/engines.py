@@ -29,6 +29,7 @@ from hw_json import HW_JSON, put
 from intaglio.chip.bitstream import pin_files, place_and_route
 from intaglio.chip.synthesis import FOLDER, synthesise
 from intaglio.codegen.area.devices import device
+from intaglio.codegen.area.mapping import RULES
 from intaglio.codegen.folder.bench import verilog_file
 from intaglio.codegen.structure.assemble import suit_memories
 from intaglio.codegen.structure.verilog import to_verilog_block
@@ -100,6 +101,7 @@ def engine(folding: Folding) -> ConvEngine:
         pe=folding.pe,
         out_lanes=folding.out_lanes,
         padding=(KERNEL // 2,) * 4,
+        late=RULES[CHIP.family].late,
         rom=None,
     )
     assert made.weights is not None

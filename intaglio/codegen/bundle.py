@@ -259,7 +259,8 @@ def around(
         "bench/stimulus.hex": bench.hex_beats(top.source, frames),
     }
     for rom in top.roms:
-        files[str(rom.file)] = hex_text(rom.words, rom.width)
+        for file, words in rom.banks:
+            files[str(file)] = hex_text(words, rom.width)
     for sink in top.sinks:
         codes = expected[sink.tensor].astype(np.int64)
         files[bench.expected_file(sink)] = bench.expected_beats(sink, codes)

@@ -37,6 +37,7 @@ class Settings(TypedDict, total=False):
     pad_values: Sequence[Sequence[int]]
     rows: int | None
     pixels: int
+    late: bool
     rom: str | None
 
 
@@ -77,6 +78,7 @@ class WeightedEngine(Engine):
         pad_values: Sequence[Sequence[int]] = ((0,),),
         rows: int | None = None,
         pixels: int = 1,
+        late: bool = False,
         rom: str | None = None,
     ) -> None:
         kernels, bits = weight_sets(weights), code_bits(w, odd)
@@ -95,6 +97,7 @@ class WeightedEngine(Engine):
                 zero_tail=zero_tail,
                 rows=rows,
                 pixels=pixels,
+                late=late,
                 tells=len(kernels) > 1,
                 rom=rom,
             ),
@@ -106,6 +109,7 @@ class WeightedEngine(Engine):
                 words=read,
                 width=codes * bits + signs,
                 file=None if rom is None else f"{rom}_weights.hex",
+                late=late,
             ),
             w=w,
             odd=odd,

@@ -42,9 +42,12 @@ class Window(wiring.Component):
     tells    whether there are `pixel_ends`, with `read`: the word is its output pixel's last; and
              `next_level`, the level of the word that follows it.
 
-    `latency` cycles after the issue of a word, 3, or 4 with several pixels, `data` holds its
-    lanes, with `valid`, and `first` and `last` of the pass over (ky, kx, word): address, [the other
-    pixels' addresses,] RAM, operand. `read` comes 2 cycles before them, with the address.
+    late     whether there is a register between the RAM and the operand.
+
+    `latency` cycles after the issue of a word, 3, one more with several pixels, and one more if
+    `late`, `data` holds its lanes, with `valid`, and `first` and `last` of the pass over (ky, kx,
+    word): address, [the other pixels' addresses,] RAM, [its register,] operand. `read` comes with
+    the address, so many cycles before them as follow it.
     `issue_last` marks the issue of a pass's last word, which happens only with `go`. Of several
     pixels `issue_pixels` and `pixels_here` say how many there are, with `issue_last` and `last`.
     Outside the image `data` reads pad values. The lanes that a pixel's last word
@@ -71,6 +74,7 @@ class Window(wiring.Component):
         tells: bool = False,
         singly: bool = False,
         pixels: int = 1,
+        late: bool = False,
         rom: str | None = None,
     ) -> None:
         if pixels > 1 and geometry.pointwise:
@@ -79,7 +83,9 @@ class Window(wiring.Component):
                 f" {pixels}: more lanes do the same."
             )
         self.pixels = pixels
-        self.latency = 3 if pixels == 1 else 4
+        self.late = late
+        self.behind_read = 2 + late  # cycles from the address to `data`
+        self.latency = 1 + (pixels > 1) + self.behind_read
         self.geometry = geometry
         self.tells = tells
         self.singly = singly
@@ -214,11 +220,12 @@ class Window(wiring.Component):
             issue.eq(there & (self.go | ~pass_ends)),
             self.issue_last.eq(issue & pass_ends),
             buffer.leave.eq(issue & frame_ends),
-            self.read.eq(delay(m, issue, self.latency - 2, "issue")),
+            self.read.eq(delay(m, issue, self.latency - self.behind_read, "issue")),
         ]
         if self.tells:
-            ends = pipe(m, loops["x"].steps, self.latency - 2, "pixel_ends")
-            following = pipe(m, level, self.latency - 3, "following")
+            addressed = self.latency - self.behind_read
+            ends = pipe(m, loops["x"].steps, addressed, "pixel_ends")
+            following = pipe(m, level, addressed - 1, "following")
             m.d.comb += [self.pixel_ends.eq(ends), self.next_level.eq(following)]
         if self.pixels > 1:
             rests = [(f.width - 1) % self.pixels + 1 for f in self.walked]
@@ -231,7 +238,7 @@ class Window(wiring.Component):
         with m.If(issue):
             m.d.sync += first.eq(pass_ends)
         m.d.comb += [
-            self.valid.eq(delay(m, self.read, 2, "read")),
+            self.valid.eq(delay(m, self.read, self.behind_read, "read")),
             self.first.eq(pipe(m, first, self.latency, "first")),
             self.last.eq(pipe(m, pass_ends, self.latency, "last")),
             buffer.addr.eq(self._addresses(m, self._address(m, issue, loops, level, sizes))),
@@ -243,6 +250,7 @@ class Window(wiring.Component):
         words = []
         for k in range(self.pixels):
             word: Value = buffer.data[k * buffer.width :][: buffer.width]
+            word = pipe(m, word, int(self.late), numbered("stored", k))
             if pad is not None:
                 word = Mux(pipe(m, inside[k], operand, numbered("inside", k)), word, pad)
             if at_last is not None:

@@ -116,7 +116,7 @@ def test_what_a_folding_takes_is_what_its_component_is_made_of(p: Program, cycle
     top = Top(netlist(graph, plan), "ecp5")
     for index, block in enumerate(graph.blocks):
         if block.kind == "conv":
-            c, folding = Convolution(graph, block), plan.foldings[index]
+            c, folding = Convolution(graph, block, top.family), plan.foldings[index]
             said, built = c.edges(folding) + c.core(folding), area_of(top.components[index])
             assert in_order(said) == in_order(built)
 

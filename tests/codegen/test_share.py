@@ -210,7 +210,7 @@ def test_what_a_shared_engine_takes_is_what_its_component_is_made_of(seed: int, 
     top = Top(netlist(graph, plan))
     for index, block in enumerate(graph.blocks):
         if len(block.weights) > 1:
-            c, folding = Convolution(graph, block), plan.foldings[index]
+            c, folding = Convolution(graph, block, top.family), plan.foldings[index]
             said, built = c.edges(folding) + c.core(folding), area_of(top.components[index])
             assert in_order(said) == in_order(built)
 

@@ -121,3 +121,13 @@ def test_steady_state_has_no_lost_cycle(block: ConvEngine) -> None:
     walked = sum(f.height * ceil_div(f.width, at_once) for f in block.out_frames)
     expected = walked * block.cycles_per_pixel
     assert np.diff(ends[1:]).tolist() == [expected] * 2
+
+
+@pytest.mark.parametrize("pixels", [1, 2])
+def test_a_register_behind_the_memories_costs_one_cycle_once(pixels: int) -> None:
+    plain, late = (
+        engine([Frame(4, 6, 6)], 6, 3, simd=4, pe=6, out=6, pixels=pixels, late=late)
+        for late in (False, True)
+    )
+    assert late.latency == plain.latency + 1
+    assert late.cycles_per_pixel == plain.cycles_per_pixel

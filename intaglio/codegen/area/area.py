@@ -16,8 +16,9 @@ from amaranth.utils import bits_for, ceil_log2
 from intaglio.hdl.fifo import LUT_RAM_DEPTH
 from intaglio.hdl.rom import MemoryStyle
 
-# Read at once; read a cycle later; the same, in a circle (see `mapping.circle`); never written.
-MemoryKind = Literal["queue", "ram", "circle", "rom"]
+# Read at once; read a cycle later; the same, in a circle (see `mapping.circle`); never written; the
+# same, by whole banks (see `mapping.bank_words`).
+MemoryKind = Literal["queue", "ram", "circle", "rom", "banks"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Storage:
     def bits(self) -> int:
         """Size in bits."""
         return self.depth * self.width
+
+    @property
+    def read_only(self) -> bool:
+        """Whether it is never written."""
+        return self.kind in ("rom", "banks")
 
 
 @dataclass(frozen=True)

@@ -228,7 +228,7 @@ def walk(w: Window) -> Area:
     """A Window."""
     pad_table = 0 if w.rom is None else w.rom.depth
     return window(w.in_frames, w.geometry, w.x.bits, w.lanes, w.groups, w.repeats, pad_table,
-                  w.tail > 0, w.pixels)  # fmt: skip
+                  w.tail > 0, w.pixels, w.late)  # fmt: skip
 
 
 def area_of(component: Any) -> Area:
@@ -299,7 +299,7 @@ def engine(e: Engine) -> Area:
     pixels = e.window.pixels
     results, terms = len(e.pairs) // pixels, len(e.pairs[0])
     own = macs(Macs(e.window.x, w, e.odd, e.form, results, terms, e.sums, words, style,
-                    len(e.kernels), pixels))  # fmt: skip
+                    len(e.kernels), pixels, e.window.late))  # fmt: skip
     d = e.drain
     lead = e.window.latency + e.stages
     table = table_of(d.requantiser)
@@ -329,4 +329,5 @@ def memories_of(component: Any) -> list[tuple[Any, Storage]]:
     if fifo is not None and fifo.latency == 2:
         found.append((fifo, Storage("ram", fifo.depth, fifo.width)))
     roms = getattr(component, "copies", getattr(component, "roms", ()))
-    return found + [(rom, Storage("rom", rom.depth, rom.width)) for rom in roms]
+    kinds: dict[bool, MemoryKind] = {False: "rom", True: "banks"}
+    return found + [(rom, Storage(kinds[rom.late], rom.depth, rom.width)) for rom in roms]

@@ -69,6 +69,7 @@ def window(
     pad_table: int = 0,
     tail: bool = False,
     pixels: int = 1,
+    late: bool = False,
 ) -> Area:
     """A Window over lanes of `width` bits; pad_table: words of its ROM of pad values."""
     channels, levels = frames[0].channels, len(frames)
@@ -92,6 +93,8 @@ def window(
     )
     found += position(frames, geometry)
     data = pixels * lanes * width
+    if late:
+        found += Area(registers=data + 6)
     found += Area(registers=data + 10, equals=10 + (data if tail else 0))
     padded = any(geometry.padding)
     found += Area(equals=data if padded else 0, registers=(1 + pixels) if padded else 0)
@@ -143,6 +146,7 @@ class Macs:
     results, terms  accumulators of a pixel, and products that each takes a cycle; w is None where
                     data are summed as they are. words: of the weight ROM, of all `sets` of weights.
     pixels          that are made at once, with the same weights.
+    late            whether there is a register behind the ROM, and one behind every bank of it.
     """
 
     x: IntType
@@ -156,6 +160,7 @@ class Macs:
     style: MemoryStyle = "auto"
     sets: int = 1
     pixels: int = 1
+    late: bool = False
 
     @property
     def rom(self) -> Storage | None:
@@ -163,7 +168,8 @@ class Macs:
         if self.w is None:
             return None
         width = self.results * self.terms * code_bits(self.w, self.odd)
-        return Storage("rom", self.words, width + self.signs, self.style)
+        kind: MemoryKind = "banks" if self.late else "rom"
+        return Storage(kind, self.words, width + self.signs, self.style)
 
     @property
     def signs(self) -> int:
@@ -186,6 +192,8 @@ def macs(m: Macs) -> Area:
         )
     address = bits(m.words)
     found += Area(adders=address, equals=address, registers=address, memories=(m.rom,))
+    if m.late:
+        found += Area(registers=m.rom.width)
     if m.sets > 1:
         found += Area(choices=address, registers=1)
     code, n = code_bits(m.w, m.odd), m.terms

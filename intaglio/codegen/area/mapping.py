@@ -34,6 +34,8 @@ class Rules:
     registers  the part of them that stays flip-flops; the rest become shift registers in LUTs.
     soft       look-up tables for a bit times a bit of a product that is in no hard multiplier.
     styled     whether tools read what a memory is to be made of; else they refuse to be told.
+    late       whether a block RAM has a register behind its output, which tools use or which
+               `chip.netlist.registers` puts to use: engines then have one there.
     """
 
     blocks: tuple[tuple[int, int], ...]
@@ -44,6 +46,7 @@ class Rules:
     registers: float = 1.0
     soft: float = 1.3
     styled: bool = True
+    late: bool = False
 
 
 BLOCKS_18K = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
@@ -51,14 +54,14 @@ BLOCKS_36K = (*((words, 2 * width) for words, width in BLOCKS_18K), (32768, 1))
 BLOCKS_20K = ((512, 40), (1024, 20), (2048, 10), (4096, 5), (8192, 2), (16384, 1))
 BLOCKS_10K = ((256, 40), (512, 20), (1024, 10), (2048, 5), (4096, 2), (8192, 1))
 RULES: dict[Family, Rules] = {
-    "ecp5": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9),
+    "ecp5": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9, late=True),
     "gowin": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9),
     "ice40": Rules(((256, 16), (512, 8), (1024, 4), (2048, 2)), 257, None, 16, 11),
-    "xc7": Rules(BLOCKS_36K, 1025, (32, 6, 4), 64, 9, registers=0.75),
-    "xcup": Rules(BLOCKS_36K, 1025, (32, 14, 8), 64, 9, registers=0.75),
+    "xc7": Rules(BLOCKS_36K, 1025, (32, 6, 4), 64, 9, registers=0.75, late=True),
+    "xcup": Rules(BLOCKS_36K, 1025, (32, 14, 8), 64, 9, registers=0.75, late=True),
     # No product has 1,000 bits: none goes to a hard multiplier. `soft` is two products as routed.
     "gatemate": Rules(BLOCKS_20K, 257, None, 16, 1000, soft=0.7, styled=False),
-    "cyclonev": Rules(BLOCKS_10K, 1025, (32, 1, 1), 64, 9),
+    "cyclonev": Rules(BLOCKS_10K, 1025, (32, 1, 1), 64, 9, late=True),
     "generic": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9),
 }
 # Look-up tables for a bit of each kind of logic, in the order of LOGIC.
@@ -109,9 +112,9 @@ def style_of(memory: Storage, family: Family) -> MemoryStyle:
     if memory.kind == "queue" or memory.style != "auto":
         return memory.style
     rules = RULES[family]
-    small = memory.bits < rules.large and (memory.kind == "rom" or rules.lut_ram is not None)
+    small = memory.bits < rules.large and (memory.read_only or rules.lut_ram is not None)
     # A ROM of so few words takes a table for each bit of a word, and whole blocks for their width.
-    small |= memory.kind == "rom" and family == "ice40" and memory.depth <= rules.tables
+    small |= memory.read_only and family == "ice40" and memory.depth <= rules.tables
     return "tables" if small else "block"
 
 
@@ -148,7 +151,7 @@ def memory_need(memory: Storage, family: Family) -> Need:
     if style_of(memory, family) == "block":
         return Need(rams=block_rams(memory, family))
     late = memory.width if memory.kind != "queue" else 0
-    if memory.kind == "rom":
+    if memory.read_only:
         luts = memory.width * max(1, memory.depth / rules.tables)
         return Need(luts=luts, ffs=late)
     if rules.lut_ram is None:
@@ -159,13 +162,25 @@ def memory_need(memory: Storage, family: Family) -> Need:
     return Need(luts=deep * ceil_div(memory.width, width) * luts + chosen, ffs=late)
 
 
+def bank_words(memory: Storage, family: Family) -> int:
+    """Words of the deepest block RAM that holds a memory's width; of a wider one, of the widest."""
+    blocks = RULES[family].blocks
+    width = min(memory.width, max(width for _, width in blocks))
+    return max(words for words, wide in blocks if wide >= width)
+
+
 @cache
 def block_rams(memory: Storage, family: Family) -> float:
     """Block RAMs of a memory in the best of their shapes.
 
     Deeper ROMs than a shape are read in parts side by side, one of which is then chosen; so their
-    parts share a block's width. A RAM's would all be written.
+    parts share a block's width. A RAM's would all be written, and banks are blocks of their own.
     """
+    if memory.kind == "banks":
+        words = bank_words(memory, family)
+        full, rest = divmod(memory.depth, words)
+        depths = [words] * full + [rest] * (rest > 0)
+        return sum(block_rams(Storage("rom", depth, memory.width), family) for depth in depths)
 
     def least(shapes: tuple[tuple[int, int], ...]) -> int:
         parts = [(ceil_div(memory.depth, words), width) for words, width in shapes]

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from intaglio.codegen.area.area import Area
-from intaglio.codegen.area.devices import Device
+from intaglio.codegen.area.devices import Device, Family
 from intaglio.codegen.area.engines import Macs, Table, drain, macs, table_of, window
-from intaglio.codegen.area.mapping import Need, need
+from intaglio.codegen.area.mapping import RULES, Need, need
 from intaglio.codegen.structure.constants import accumulator, requantised
 from intaglio.codegen.structure.fold import Folding, options
 from intaglio.codegen.structure.graph import Block, HardwareGraph, Key
@@ -42,7 +42,8 @@ class Candidate:
 class Convolution:
     """The numbers of a convolution block that its folding does not change."""
 
-    def __init__(self, graph: HardwareGraph, block: Block) -> None:
+    def __init__(self, graph: HardwareGraph, block: Block, family: Family) -> None:
+        self.late = RULES[family].late
         program = graph.program
         ops = [op for op in block.ops if isinstance(op, Conv2d)]
         op = self.op = ops[0]
@@ -95,8 +96,8 @@ class Convolution:
         tail = self.odd and not f.depthwise and self.ins[0].channels % f.simd > 0
         results, terms = (f.simd, 1) if f.depthwise else (f.pe, f.simd)
         walked = window(self.ins, self.geometry, self.x.bits, f.simd, groups, repeats, pad_table,
-                        tail, f.pixels)  # fmt: skip
-        lead = 4 + (f.pixels > 1) + tree_stages(terms)
+                        tail, f.pixels, self.late)  # fmt: skip
+        lead = 4 + self.late + (f.pixels > 1) + tree_stages(terms)
         return walked + drain(self.outs, results, self.sums, self.table, f.out_lanes, self.y.bits,
                               kh * kw * words // groups, lead, f.pixels)  # fmt: skip
 
@@ -106,7 +107,7 @@ class Convolution:
         results, terms = (f.simd, 1) if f.depthwise else (f.pe, f.simd)
         return macs(Macs(self.x, self.w, self.odd, f.form, results, terms, self.sums.type,
                          self.sets * kh * kw * words * repeats, f.weights, self.sets,
-                         f.pixels))  # fmt: skip
+                         f.pixels, self.late))  # fmt: skip
 
     def forms(self, f: Folding, chip: Device) -> list[ProductForm]:
         """What its products can be made of."""
@@ -121,7 +122,7 @@ def candidates(
     graph: HardwareGraph, block: Block, chip: Device, foldings: Sequence[Folding] = ()
 ) -> list[Candidate]:
     """Of a convolution, the fastest first; of the given foldings, or all there are."""
-    c = Convolution(graph, block)
+    c = Convolution(graph, block, chip.family)
     found = []
     for folding in foldings or undominated(options(graph, block)):
         edges = need(c.edges(folding), chip)

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from math import ceil
 from typing import Any
 
-from intaglio.codegen.area.area import Storage
 from intaglio.codegen.area.blocks import area_of
 from intaglio.codegen.area.devices import Device
 from intaglio.codegen.area.limits import routable
@@ -118,7 +117,7 @@ def estimate(top: Top, chip: Device) -> Resources:
     stored: dict[bool, int] = defaultdict(int)
     for area in areas:
         for memory in area.memories:
-            stored[is_rom(memory)] += memory.bits
+            stored[memory.read_only] += memory.bits
     return Resources(
         whole.multipliers, whole.rams, ceil(whole.luts), ceil(whole.ffs), stored[True],
         stored[False], ceil(whole.cells),
@@ -128,11 +127,6 @@ def estimate(top: Top, chip: Device) -> Resources:
 def total_need(top: Top, chip: Device) -> Need:
     """Of all components."""
     return sum((need(area_of(component), chip) for component in top.components), Need())
-
-
-def is_rom(memory: Storage) -> bool:
-    """Whether it is never written."""
-    return memory.kind == "rom"
 
 
 def layer_needs(top: Top, chip: Device, blocks: Collection[int] | None = None) -> dict[int, Need]:

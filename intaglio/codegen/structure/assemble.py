@@ -14,7 +14,7 @@ from amaranth.hdl import Elaboratable, Module, Signal
 
 from intaglio.codegen.area.blocks import memories_of
 from intaglio.codegen.area.devices import Family
-from intaglio.codegen.area.mapping import RULES, circle, style_of
+from intaglio.codegen.area.mapping import RULES, bank_words, circle, style_of
 from intaglio.codegen.structure.constants import accumulator, requantised
 from intaglio.codegen.structure.netlist import Cell, Netlist
 from intaglio.codegen.structure.ports import FRAME_ERROR, Port, ports_of
@@ -196,10 +196,10 @@ class Top(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
             return LevelMux(frames=frames, lanes=wire.lanes, bits=bits)
         if cell.kind == "demux":
             return LevelDemux(frames=frames, lanes=wire.lanes, bits=bits)
-        return block_component(n, cell, frames)
+        return block_component(n, cell, frames, self.family)
 
 
-def block_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
+def block_component(n: Netlist, cell: Cell, frames: list[Frame], family: Family) -> Component:
     """The component of a cell that runs operations of the Program."""
     program, block, folding = n.graph.program, n.graph.blocks[cell.block], n.foldings[cell.block]
     ins = [n.wires[w] for w in cell.ins]
@@ -208,7 +208,7 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
     scalings, rounding = requantised(program, block)
     match op:
         case Conv2d():
-            return conv_component(n, cell, frames)
+            return conv_component(n, cell, frames, family)
         case Add():
             return AddBlock(
                 lanes=lanes,
@@ -303,11 +303,13 @@ def suit_memories(component: Component, family: Family) -> None:
     for memory, storage in memories_of(component):
         if memory.style == "auto" and RULES[family].styled:
             memory.style = style_of(storage, family)
+        if storage.kind == "banks" and memory.style == "block":
+            memory.bank = bank_words(storage, family)
         if storage.kind == "circle" and circle(storage, family).depth > storage.depth:
             memory.round_up()
 
 
-def conv_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
+def conv_component(n: Netlist, cell: Cell, frames: list[Frame], family: Family) -> Component:
     """A convolution engine, dense, grouped or depthwise."""
     block, folding = n.graph.blocks[cell.block], n.foldings[cell.block]
     op = cast(Conv2d, block.ops[0])
@@ -329,6 +331,7 @@ def conv_component(n: Netlist, cell: Cell, frames: list[Frame]) -> Component:
         "out_lanes": folding.out_lanes,
         "pad_values": [o.pad_value for o in convs],
         "pixels": folding.pixels,
+        "late": RULES[family].late,
         "rom": f"rom/{cell.name}",
         **op.sliding,
     }
