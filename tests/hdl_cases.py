@@ -14,6 +14,7 @@ from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.conv import ConvEngine
 from intaglio.hdl.depthwise import DepthwiseEngine
 from intaglio.hdl.geometry import Geometry
+from intaglio.hdl.hard import Hard
 from intaglio.hdl.pack import Ints
 from intaglio.hdl.pool import MaxPool, SumPool
 from intaglio.hdl.requant import Scaling
@@ -99,6 +100,9 @@ def feed(
     return run_frames(block, images, block.model(images), x=x, y=y, eager=True, **kind)
 
 
+families = st.builds(Hard, st.booleans(), st.sampled_from((0, 3, 5)))
+
+
 def come_round(draw: st.DrawFn, block: Any) -> None:
     """Give half of the line buffers a power of two words."""
     if draw(st.booleans()):
@@ -165,7 +169,7 @@ def convolutions(draw: st.DrawFn) -> tuple[ConvEngine, Sequence[Frame], IntType,
         pad_values=rng.integers(x.lo, x.hi + 1, pad_shape).tolist(),
         rows=draw(st.sampled_from((None, geometry.span[0]))),
         pixels=pixels,
-        late=draw(st.booleans()),
+        hard=draw(families),
     )
     come_round(draw, engine)
     in_banks(draw, engine.weights)
@@ -210,7 +214,7 @@ def lane_blocks(draw: st.DrawFn, kinds: Sequence[str] = ("depthwise", "max", "su
     common["out_lanes"] = out_lanes
     if kind == "sum":
         pad = int(rng.integers(x.lo, x.hi + 1))
-        block = SumPool(kernel=geometry.kernel, y=Y, pad_value=pad, **common)
+        block = SumPool(kernel=geometry.kernel, y=Y, pad_value=pad, hard=draw(families), **common)
     else:
         narrow = draw(st.sampled_from((None, max(2, bits - 2))))
         overflow = draw(st.sampled_from(("wrap", "saturate")))
@@ -226,7 +230,7 @@ def lane_blocks(draw: st.DrawFn, kinds: Sequence[str] = ("depthwise", "max", "su
             accumulator=Accumulator(bits, narrow, overflow, at),
             pad_values=pads,
             pixels=pixels,
-            late=draw(st.booleans()),
+            hard=draw(families),
             **common,
         )
         in_banks(draw, block.weights)

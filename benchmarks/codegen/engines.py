@@ -101,7 +101,7 @@ def engine(folding: Folding) -> ConvEngine:
         pe=folding.pe,
         out_lanes=folding.out_lanes,
         padding=(KERNEL // 2,) * 4,
-        late=RULES[CHIP.family].late,
+        hard=RULES[CHIP.family].hard,
         rom=None,
     )
     assert made.weights is not None

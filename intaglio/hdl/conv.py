@@ -26,8 +26,8 @@ class ConvEngine(WeightedEngine):
     out_lanes   requantisers; divides `pe`, and pe / out_lanes <= cycles of a group of PE.
     pixels      neighbours in a row of the output computed side by side; more than 1 where `pe` is
                 all output channels and the kernel larger than a pixel.
-    late        whether a register stands behind the memories of rows and of weights, a cycle more:
-                block RAMs of most families have one inside, and are slow without it.
+    hard        of the family: whether a register stands behind the memories of rows and of
+                weights, and which products of the requantisers are made in parts.
     rows        rows held by the line buffer; default `Geometry.default_rows`.
     rom         prefix of ROM files (`rom + "_weights.hex"`, "_tables", "_pads"), or None to build
                 the contents in.

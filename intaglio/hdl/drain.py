@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from intaglio.errors import BuildError
 from intaglio.fixed import IntType, Rounding
 from intaglio.hdl.fifo import Outlet
+from intaglio.hdl.hard import ANY, Hard
 from intaglio.hdl.requant import Requantiser, Scaling, clamped
 from intaglio.hdl.stream import (
     Frame,
@@ -53,6 +54,7 @@ class Drain(wiring.Component):
         pass_cycles: int,
         lead: int,
         pixels: int = 1,
+        hard: Hard = ANY,
         rom: str | None,
     ) -> None:
         self.results = results
@@ -82,6 +84,7 @@ class Drain(wiring.Component):
             y=y,
             scalings=scalings,
             rounding=rounding,
+            hard=hard,
             rom=rom,
         )
         self.latency = lead + 1 + self.requantiser.latency + 1

@@ -12,6 +12,7 @@ from intaglio.errors import BuildError
 from intaglio.fixed import IntType, Rounding, code_bits
 from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.drain import Drain
+from intaglio.hdl.hard import ANY, Hard
 from intaglio.hdl.pack import Ints, pack_word
 from intaglio.hdl.products import (
     FAN_IN,
@@ -87,6 +88,7 @@ class Engine(wiring.Component):
         scalings: Sequence[Scaling],
         rounding: Rounding,
         out_lanes: int,
+        hard: Hard = ANY,
         rom: str | None,
     ) -> None:
         self.window = window
@@ -129,6 +131,7 @@ class Engine(wiring.Component):
             pass_cycles=window.pass_cycles,
             lead=window.latency + self.stages,
             pixels=window.pixels,
+            hard=hard,
             rom=rom,
         )
         self.cycles_per_pixel = window.cycles_per_pixel

@@ -12,6 +12,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from intaglio.errors import BuildError
 from intaglio.fixed import IntType, Rounding
 from intaglio.hdl.fifo import Outlet
+from intaglio.hdl.hard import ANY, Hard
 from intaglio.hdl.pack import Ints
 from intaglio.hdl.requant import Requantiser, Scaling
 from intaglio.hdl.rom import MemoryStyle, ram_attributes
@@ -45,6 +46,7 @@ class Multiply(wiring.Component):
         y: IntType,
         scaling: Scaling,
         rounding: Rounding = "RND",
+        hard: Hard = ANY,
         rom: str | None = None,
     ) -> None:
         whole = (gate.height, gate.width) == (frame.height, frame.width)
@@ -62,7 +64,14 @@ class Multiply(wiring.Component):
         self.keeps = self.period > self.fresh
         self.style: MemoryStyle = "auto"
         self.requantiser = Requantiser(
-            frames=[frame], lanes=lanes, x=x, y=y, scalings=[scaling], rounding=rounding, rom=rom
+            frames=[frame],
+            lanes=lanes,
+            x=x,
+            y=y,
+            scalings=[scaling],
+            rounding=rounding,
+            hard=hard,
+            rom=rom,
         )
         self.roms = self.requantiser.roms
         self.lead = 3 if self.keeps else 2

@@ -13,6 +13,7 @@ from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.engine import Engine
 from intaglio.hdl.fifo import Outlet
 from intaglio.hdl.geometry import Geometry, Padding, Pair
+from intaglio.hdl.hard import ANY, Hard
 from intaglio.hdl.pack import Ints
 from intaglio.hdl.requant import Scaling
 from intaglio.hdl.stream import (
@@ -121,6 +122,7 @@ class SumPool(Engine):
         padding: Padding = (0, 0, 0, 0),
         pad_value: int = 0,
         rows: int | None = None,
+        hard: Hard = ANY,
         rom: str | None = None,
     ) -> None:
         n = kernel[0] * kernel[1]
@@ -134,6 +136,7 @@ class SumPool(Engine):
                 groups=ceil_div(channels, lanes),
                 pad_values=((pad_value,),),
                 rows=rows,
+                late=hard.late,
             ),
             pairs=[[(k, k)] for k in range(lanes)],
             kernels=np.ones((1, channels, 1, *kernel), dtype=np.int64),
@@ -145,5 +148,6 @@ class SumPool(Engine):
             scalings=scalings,
             rounding=rounding,
             out_lanes=out_lanes,
+            hard=hard,
             rom=rom,
         )

@@ -3,9 +3,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
-from amaranth.hdl import Const, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import bits_for
@@ -13,7 +14,9 @@ from amaranth.utils import bits_for
 from intaglio.errors import BuildError
 from intaglio.fixed import ROUNDINGS, IntType, Rounding, requantise
 from intaglio.hdl.fifo import Outlet
+from intaglio.hdl.hard import ANY, Hard
 from intaglio.hdl.pack import Ints, pack_word
+from intaglio.hdl.products import adder_tree, tree_stages
 from intaglio.hdl.rom import Rom
 from intaglio.hdl.stream import (
     Frame,
@@ -93,8 +96,10 @@ class Requantiser(wiring.Component):
     channels or levels, lie in a ROM with one word per (level, beat of a pixel). What is the same
     everywhere is wired, and there may be no ROM at all.
 
+    hard     says whether products are made in `parts`; of more than two, `stages` add them up.
+
     latency  5 cycles, or 6 when the shift varies or the rounding looks at the sign or parity:
-             ROM, operands, product, sum, [shift,] clamp.
+             ROM, operands, product, [stages,] sum, [shift,] clamp.
     """
 
     def __init__(
@@ -106,6 +111,7 @@ class Requantiser(wiring.Component):
         y: IntType,
         scalings: Sequence[Scaling],
         rounding: Rounding,
+        hard: Hard = ANY,
         rom: str | None = None,
     ) -> None:
         if len(scalings) != len(frames):
@@ -115,6 +121,7 @@ class Requantiser(wiring.Component):
             )
         self.frames = tuple(frames)
         self.lanes = lanes
+        self.hard = hard
         self.x = x
         self.y = y
         channels = common_channels(frames)
@@ -135,7 +142,10 @@ class Requantiser(wiring.Component):
         ends = [v * r[0] + b for r, (b, _) in zip(rows, folded, strict=True) for v in (x.lo, x.hi)]
         self.total = signed(column_bits(ends))
         self.late_shift = len(self.shifts) > 1 or self.rounding != "TRN"
-        self.latency = 6 if self.late_shift else 5
+        factors = x.bits, column_bits(self.columns["multiplier"])
+        self.parts = prod(len(hard.cuts(bits)) for bits in factors)
+        self.stages = tree_stages(self.parts) if self.parts > 2 else 0
+        self.latency = (6 if self.late_shift else 5) + self.stages
         self.place: dict[str, int] = {}  # bit position in a ROM word of every column that varies
         width = 0
         for name, column in self.columns.items():
@@ -222,10 +232,14 @@ class Requantiser(wiring.Component):
 
         table = later({name: self._column(name, k) for name in self.columns}, "operand")
         x = pipe(m, lane(self.i, k, self.x), 2, f"x{k}")
-        product = pipe(m, x * table["multiplier"], 1, f"product{k}")
+        terms = self._products(m, x, table["multiplier"], k)
         table = later(table, "product")
+        if self.stages:
+            terms = [adder_tree(m, terms, f"product_tree{k}")]
+        for stage in range(self.stages):
+            table = later(table, f"tree{stage}_")
         total = Signal(self.total, name=f"total{k}", reset_less=True)
-        m.d.sync += total.eq(product + table["bias"])
+        m.d.sync += total.eq(sum(terms, table["bias"]))
         table = later(table, "total")
 
         rounded = [Value.cast(ROUNDINGS[self.rounding](total, s)) for s in self.shifts]
@@ -239,6 +253,17 @@ class Requantiser(wiring.Component):
             table = later(table, "shifted")
         clamp = clamped(code + table["offset"], table["lo"], table["hi"])
         m.d.comb += lane(self.o, k, IntType(self.y.bits, False)).eq(pipe(m, clamp, 1, f"y{k}"))
+
+    def _products(self, m: Module, x: Value, multiplier: Value, k: int) -> list[Value]:
+        """The parts of x * multiplier at their places, a cycle later."""
+        terms: list[Value] = []
+        for a, left in self.hard.parts(x):
+            for b, right in self.hard.parts(multiplier):
+                name = f"product{k}_{len(terms)}" if terms else f"product{k}"
+                product = pipe(m, left * right, 1, name)
+                placed = Cat(Const(0, a + b), product)
+                terms.append(placed.as_signed() if product.shape().signed else placed)
+        return terms
 
 
 def column_bits(column: Sequence[int]) -> int:
@@ -261,12 +286,20 @@ class Scale(wiring.Component):
         y: IntType,
         scalings: Sequence[Scaling],
         rounding: Rounding = "RND",
+        hard: Hard = ANY,
         rom: str | None = None,
     ) -> None:
         self.scalings = tuple(scalings)
         self.rounding = rounding
         self.requantiser = Requantiser(
-            frames=frames, lanes=lanes, x=x, y=y, scalings=scalings, rounding=rounding, rom=rom
+            frames=frames,
+            lanes=lanes,
+            x=x,
+            y=y,
+            scalings=scalings,
+            rounding=rounding,
+            hard=hard,
+            rom=rom,
         )
         self.roms = self.requantiser.roms
         self.latency = self.requantiser.latency + 1

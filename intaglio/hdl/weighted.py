@@ -8,6 +8,7 @@ from intaglio.fixed import IntType, Rounding, code_bits
 from intaglio.hdl.accumulator import Accumulator
 from intaglio.hdl.engine import Engine, weight_sets
 from intaglio.hdl.geometry import Geometry, Padding, Pair
+from intaglio.hdl.hard import ANY, Hard
 from intaglio.hdl.pack import Ints
 from intaglio.hdl.products import ProductForm
 from intaglio.hdl.requant import Scaling
@@ -37,7 +38,7 @@ class Settings(TypedDict, total=False):
     pad_values: Sequence[Sequence[int]]
     rows: int | None
     pixels: int
-    late: bool
+    hard: Hard
     rom: str | None
 
 
@@ -78,7 +79,7 @@ class WeightedEngine(Engine):
         pad_values: Sequence[Sequence[int]] = ((0,),),
         rows: int | None = None,
         pixels: int = 1,
-        late: bool = False,
+        hard: Hard = ANY,
         rom: str | None = None,
     ) -> None:
         kernels, bits = weight_sets(weights), code_bits(w, odd)
@@ -97,7 +98,7 @@ class WeightedEngine(Engine):
                 zero_tail=zero_tail,
                 rows=rows,
                 pixels=pixels,
-                late=late,
+                late=hard.late,
                 tells=len(kernels) > 1,
                 rom=rom,
             ),
@@ -109,7 +110,7 @@ class WeightedEngine(Engine):
                 words=read,
                 width=codes * bits + signs,
                 file=None if rom is None else f"{rom}_weights.hex",
-                late=late,
+                late=hard.late,
             ),
             w=w,
             odd=odd,
@@ -119,5 +120,6 @@ class WeightedEngine(Engine):
             scalings=scalings,
             rounding=rounding,
             out_lanes=out_lanes,
+            hard=hard,
             rom=rom,
         )

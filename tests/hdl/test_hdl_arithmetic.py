@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from intaglio.errors import BuildError
 from intaglio.fixed import ROUNDINGS, IntType, Rounding
 from intaglio.hdl.add import Add
+from intaglio.hdl.hard import Hard
 from intaglio.hdl.pack import beats_frame, frame_beats
 from intaglio.hdl.requant import Scale, Scaling
 from intaglio.hdl.stream import Frame
@@ -36,13 +37,17 @@ def scaling(
 
 @pytest.mark.parametrize("rounding", sorted(ROUNDINGS))
 @pytest.mark.parametrize("shifts", [[0], [5], [0, 1, 7], [33], [30, 31, 32, 36]])
-def test_scale_is_exact_in_every_rounding(rounding: Rounding, shifts: list[int]) -> None:
+@pytest.mark.parametrize("operand", [0, 3, 18])
+def test_scale_is_exact_in_every_rounding(
+    rounding: Rounding, shifts: list[int], operand: int
+) -> None:
     rng = np.random.default_rng(len(rounding) + sum(shifts))
     x, y = IntType(7, True), IntType(6, True)
     levels = [Frame(5, 2, 3), Frame(5, 1, 2)]
     bits = 8 if max(shifts) < 20 else 32
     scalings = [scaling(rng, 5, y, shifts, bits) for _ in levels]
-    block = Scale(frames=levels, lanes=2, x=x, y=y, scalings=scalings, rounding=rounding)
+    hard = Hard(operand=operand)
+    block = Scale(frames=levels, lanes=2, x=x, y=y, scalings=scalings, rounding=rounding, hard=hard)
     frames = random_frames(rng, levels, x, 3)
     ports = run_frames(block, frames, block.model(frames), x=x, y=y, lanes=(2, 2))
     taken, given_ = ports["i"].cycles, ports["o"].cycles
@@ -50,25 +55,30 @@ def test_scale_is_exact_in_every_rounding(rounding: Rounding, shifts: list[int])
     assert taken[-1] - taken[0] == len(taken) - 1
 
 
-def test_scale_computes_beyond_64_bits() -> None:
+@pytest.mark.parametrize("operand", [0, 18])
+def test_scale_computes_beyond_64_bits(operand: int) -> None:
     x, y = IntType(40, True), IntType(8, True)
     wide = Scaling((2**31 - 1, -(2**31) + 1), (2**61, -(2**61)), (61,), -128, 127)
     frame = Frame(2, 3, 3)
-    block = Scale(frames=[frame], lanes=1, x=x, y=y, scalings=[wide])
+    hard = Hard(operand=operand)
+    block = Scale(frames=[frame], lanes=1, x=x, y=y, scalings=[wide], hard=hard)
     frames = random_frames(np.random.default_rng(8), [frame], x, 1)
     run_frames(block, frames, block.model(frames), x=x, y=y, lanes=(1, 1))
 
 
 @few
-@given(roundings, st.integers(1, 5), st.integers(1, 4), st.booleans(), seeds)
+@given(roundings, st.integers(1, 5), st.integers(1, 4), st.booleans(), seeds, st.integers(2, 9))
 def test_scale_survives_stalls(
-    rounding: Rounding, channels: int, lanes: int, signed: bool, seed: int | None
+    rounding: Rounding, channels: int, lanes: int, signed: bool, seed: int | None, operand: int
 ) -> None:
     rng = np.random.default_rng(channels)
     x, y = IntType(5, signed), IntType(4, not signed)
     levels = [Frame(channels, 1, 2), Frame(channels, 2, 2)]
     scalings = [scaling(rng, channels, y, [3]) for _ in levels]
-    block = Scale(frames=levels, lanes=lanes, x=x, y=y, scalings=scalings, rounding=rounding)
+    hard = Hard(operand=operand)
+    block = Scale(
+        frames=levels, lanes=lanes, x=x, y=y, scalings=scalings, rounding=rounding, hard=hard
+    )
     frames = random_frames(rng, levels, x, 2)
     run_frames(block, frames, block.model(frames), x=x, y=y, lanes=(lanes, lanes), seed=seed)
 

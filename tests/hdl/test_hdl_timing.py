@@ -11,6 +11,7 @@ from hypothesis import given, settings
 
 from intaglio.fixed import IntType
 from intaglio.hdl.conv import ConvEngine
+from intaglio.hdl.hard import Hard
 from intaglio.hdl.stream import Frame, ceil_div
 
 pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
@@ -126,7 +127,7 @@ def test_steady_state_has_no_lost_cycle(block: ConvEngine) -> None:
 @pytest.mark.parametrize("pixels", [1, 2])
 def test_a_register_behind_the_memories_costs_one_cycle_once(pixels: int) -> None:
     plain, late = (
-        engine([Frame(4, 6, 6)], 6, 3, simd=4, pe=6, out=6, pixels=pixels, late=late)
+        engine([Frame(4, 6, 6)], 6, 3, simd=4, pe=6, out=6, pixels=pixels, hard=Hard(late))
         for late in (False, True)
     )
     assert late.latency == plain.latency + 1

@@ -259,6 +259,9 @@ class Table:
     total: int
     code: int
     shifts: int
+    stages: int  # that add up parts of a product
+    parts: int
+    late_shift: bool
     latency: int
     plain: bool  # rounds by cutting off
 
@@ -279,8 +282,8 @@ def requantiser(table: Table, frames: Sequence[Frame], lanes: int, x: int, y: in
         at, pixel = bits(words), max(f.pixels for f in frames)
         found += total([count(pixel), count(words), count(len(frames))])
         found += Area(adders=2 * at, choices=2 * at, equals=bits(pixel), registers=at)
-    last = 3 + (table.latency == 6)
-    held = {"multiplier": 1, "bias": 2, "shift": 3}
+    last = 3 + table.late_shift + table.stages
+    held = {"multiplier": 1, "bias": 2 + table.stages, "shift": 3 + table.stages}
     registers = sum(n * held.get(name, last) for name, n, varies in table.columns if varies)
     m = next(n for name, n, _ in table.columns if name == "multiplier")
     limits = sum(varies for name, _, varies in table.columns if name in ("lo", "hi"))
@@ -289,9 +292,11 @@ def requantiser(table: Table, frames: Sequence[Frame], lanes: int, x: int, y: in
         choices=2 * y + (table.shifts - 1) * table.code,
         equals=limits * y,
         registers=registers + 2 * x + (x + m) + table.total + y
-        + (table.code if table.latency == 6 else 0),
+        + (table.code if table.late_shift else 0),
         products=(Product(max(x, m), min(x, m), 1),),
     )  # fmt: skip
+    if table.parts > 1:  # a register behind each, and adders of their own
+        lane += Area(adders=(table.parts - 1) * (x + m) / 2, registers=(table.parts - 1) * (x + m))
     return found + lane.times(lanes)
 
 
@@ -302,6 +307,9 @@ def table_of(r: Requantiser) -> Table:
         r.total.width,
         r.total.width - min(r.shifts) + 1,
         len(r.shifts),
+        r.stages,
+        r.parts,
+        r.late_shift,
         r.latency,
         r.rounding == "TRN",
     )

@@ -16,6 +16,7 @@ from amaranth.utils import ceil_log2
 
 from intaglio.codegen.area.area import Area, Product, Storage
 from intaglio.codegen.area.devices import Device, Family
+from intaglio.hdl.hard import ANY, Hard
 from intaglio.hdl.rom import MemoryStyle
 from intaglio.hdl.stream import ceil_div
 
@@ -34,8 +35,8 @@ class Rules:
     registers  the part of them that stays flip-flops; the rest become shift registers in LUTs.
     soft       look-up tables for a bit times a bit of a product that is in no hard multiplier.
     styled     whether tools read what a memory is to be made of; else they refuse to be told.
-    late       whether a block RAM has a register behind its output, which tools use or which
-               `chip.netlist.registers` puts to use: engines then have one there.
+    hard       what they ask of components: `late` where tools use the register behind a block RAM,
+               or `chip.netlist.registers` puts it to use.
     """
 
     blocks: tuple[tuple[int, int], ...]
@@ -46,7 +47,7 @@ class Rules:
     registers: float = 1.0
     soft: float = 1.3
     styled: bool = True
-    late: bool = False
+    hard: Hard = ANY
 
 
 BLOCKS_18K = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
@@ -54,14 +55,14 @@ BLOCKS_36K = (*((words, 2 * width) for words, width in BLOCKS_18K), (32768, 1))
 BLOCKS_20K = ((512, 40), (1024, 20), (2048, 10), (4096, 5), (8192, 2), (16384, 1))
 BLOCKS_10K = ((256, 40), (512, 20), (1024, 10), (2048, 5), (4096, 2), (8192, 1))
 RULES: dict[Family, Rules] = {
-    "ecp5": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9, late=True),
-    "gowin": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9),
+    "ecp5": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9, hard=Hard(True, 18)),
+    "gowin": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9, hard=Hard(False, 18)),
     "ice40": Rules(((256, 16), (512, 8), (1024, 4), (2048, 2)), 257, None, 16, 11),
-    "xc7": Rules(BLOCKS_36K, 1025, (32, 6, 4), 64, 9, registers=0.75, late=True),
-    "xcup": Rules(BLOCKS_36K, 1025, (32, 14, 8), 64, 9, registers=0.75, late=True),
+    "xc7": Rules(BLOCKS_36K, 1025, (32, 6, 4), 64, 9, registers=0.75, hard=Hard(True, 25)),
+    "xcup": Rules(BLOCKS_36K, 1025, (32, 14, 8), 64, 9, registers=0.75, hard=Hard(True, 27)),
     # No product has 1,000 bits: none goes to a hard multiplier. `soft` is two products as routed.
     "gatemate": Rules(BLOCKS_20K, 257, None, 16, 1000, soft=0.7, styled=False),
-    "cyclonev": Rules(BLOCKS_10K, 1025, (32, 1, 1), 64, 9, late=True),
+    "cyclonev": Rules(BLOCKS_10K, 1025, (32, 1, 1), 64, 9, hard=Hard(True, 18)),
     "generic": Rules(BLOCKS_18K, 1025, (16, 4, 6), 16, 9),
 }
 # Look-up tables for a bit of each kind of logic, in the order of LOGIC.

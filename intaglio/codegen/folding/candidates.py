@@ -43,7 +43,8 @@ class Convolution:
     """The numbers of a convolution block that its folding does not change."""
 
     def __init__(self, graph: HardwareGraph, block: Block, family: Family) -> None:
-        self.late = RULES[family].late
+        hard = RULES[family].hard
+        self.late = hard.late
         program = graph.program
         ops = [op for op in block.ops if isinstance(op, Conv2d)]
         op = self.op = ops[0]
@@ -69,6 +70,7 @@ class Convolution:
                 y=self.y,
                 scalings=scalings,
                 rounding=rounding,
+                hard=hard,
             )
         )
 

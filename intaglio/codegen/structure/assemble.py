@@ -204,7 +204,7 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame], family: Family)
     program, block, folding = n.graph.program, n.graph.blocks[cell.block], n.foldings[cell.block]
     ins = [n.wires[w] for w in cell.ins]
     x, y, lanes = ins[0].type, n.wires[cell.outs[0]].type, ins[0].lanes
-    op, rom = block.ops[0], f"rom/{cell.name}"
+    op, rom, hard = block.ops[0], f"rom/{cell.name}", RULES[family].hard
     scalings, rounding = requantised(program, block)
     match op:
         case Conv2d():
@@ -232,6 +232,7 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame], family: Family)
                 y=y,
                 scalings=scalings,
                 rounding=rounding,
+                hard=hard,
                 rom=rom,
             )
         case MaxPool2d():
@@ -254,6 +255,7 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame], family: Family)
                 out_lanes=folding.out_lanes,
                 **op.sliding,
                 pad_value=op.pad_value,
+                hard=hard,
                 rom=rom,
             )
         case Multiply():
@@ -269,6 +271,7 @@ def block_component(n: Netlist, cell: Cell, frames: list[Frame], family: Family)
                 y=y,
                 scaling=scalings[0],
                 rounding=rounding,
+                hard=hard,
                 rom=rom,
             )
         case Upsample():
@@ -331,7 +334,7 @@ def conv_component(n: Netlist, cell: Cell, frames: list[Frame], family: Family) 
         "out_lanes": folding.out_lanes,
         "pad_values": [o.pad_value for o in convs],
         "pixels": folding.pixels,
-        "late": RULES[family].late,
+        "hard": RULES[family].hard,
         "rom": f"rom/{cell.name}",
         **op.sliding,
     }
