@@ -32,7 +32,7 @@ from intaglio.codegen.area.boards import board as find_board
 from intaglio.codegen.area.clocks import divisor
 from intaglio.codegen.area.devices import Device, device
 from intaglio.codegen.folder.manifest import read_manifest
-from intaglio.codegen.folder.scripts import SOURCES
+from intaglio.codegen.folder.scripts import SOURCES, vendor_script
 from intaglio.cosim.port import Port
 from intaglio.errors import BuildError, ToolError
 from intaglio.system.disk import empty_folder, write_text
@@ -245,7 +245,7 @@ def surrounding(
     if chip.family not in PACKED:
         raise BuildError(
             f"The target must be an ECP5, iCE40, Gowin or GateMate device for the open tools, not"
-            f" {chip.name}; use scripts/vivado.tcl, or build again with another --target."
+            f" {chip.name}; use {vendor_script(chip)}, or build again with another --target."
         )
     if board is not None:
         return on_board(manifest, chip, board, baud, line)

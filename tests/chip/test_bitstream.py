@@ -89,10 +89,13 @@ def test_refusals(cli: Cli, tmp_path: Path, built: Path) -> None:
         BuildError, match="cells must be one of ecp5, ice40, gowin, generic, not 'x'"
     ):
         verify_gates(built, cells="x")
-    other = tmp_path / "xc7"
-    build(tiny(), target="xc7z020", lanes=8).write(other)
-    with pytest.raises(BuildError, match="must be an ECP5, iCE40, Gowin or GateMate device"):
-        bitstream(other)
+    said = "must be an ECP5, iCE40, Gowin or GateMate device for the open tools, not"
+    for target, tool in (("xc7z020", "vivado"), ("cyclonev-a6", "quartus")):
+        other = tmp_path / target
+        build(tiny(), target=target, lanes=8).write(other)
+        assert (other / f"scripts/{tool}.tcl").exists()
+        with pytest.raises(BuildError, match=rf"{said} {target}; use scripts/{tool}\.tcl, or"):
+            bitstream(other)
 
 
 def test_a_missing_tool_names_its_package(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from intaglio.codegen.structure.constants import ranges, requantised, scaling
 from intaglio.codegen.structure.graph import hardware_graph
 from intaglio.codegen.structure.smaller import Ranges, smaller, table_bits
 from intaglio.fixed import ROUNDINGS, requantise
-from intaglio.hdl.requant import Scaling
+from intaglio.hdl.requant import Scaling, column_bits
 
 
 @st.composite
@@ -55,6 +55,17 @@ def test_constants_that_are_wired_stay_wired() -> None:
     assert len({*made.multiplier}) == len({*made.bias}) == 1
     assert made.shift[0] < 16
     assert made.multiplier[0] < 1 << 11
+
+
+def test_channels_of_one_code_cost_no_bits() -> None:
+    spans = ((-100, -100, -100), (400, 400, 400))
+    lively = Scaling((70, 90, 80), (0, 50, 10), (11,), 0, 15)
+    dead = Scaling((70, 90, 1 << 17), (0, 50, -(1 << 26)), (11,), 0, 15)
+    (one,), _ = smaller((lively,), (spans,), "RND")
+    (made,), _ = smaller((dead,), (spans,), "RND")
+    assert column_bits(made.multiplier) <= column_bits(one.multiplier)
+    (alone,), _ = smaller((Scaling((1 << 17,), (-(1 << 26),), (11,), 0, 15),), (spans,), "RND")
+    assert alone.shift == (0,)
 
 
 def test_what_64_bits_do_not_hold_stays_as_it_is() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from intaglio.codegen.area.devices import Device
 
+VIVADO, QUARTUS = "scripts/vivado.tcl", "scripts/quartus.tcl"
 SOURCES = ("rtl/top.v", "rtl/intaglio_rom.v")
 SYNTHESIS = {
     "ecp5": "synth_ecp5",
@@ -79,12 +80,18 @@ def constraint_files(device: Device, clock_mhz: float) -> dict[str, str]:
     return {}
 
 
+def vendor_script(device: Device) -> str | None:
+    """The one script of a device whose bitstreams only its vendor's tool makes."""
+    if device.family == "cyclonev":
+        return QUARTUS
+    return VIVADO if device.family in ("xc7", "xcup", "generic") else None
+
+
 def script_files(device: Device, top: str, clock_mhz: float) -> dict[str, str]:
     """Path to text: scripts that turn the bundle into a bitstream, to run in its folder."""
-    if device.family == "cyclonev":
-        return {"scripts/quartus.tcl": quartus(device, top)}
-    if device.family in ("xc7", "xcup", "generic"):
-        return {"scripts/vivado.tcl": vivado(device, top)}
+    script = vendor_script(device)
+    if script is not None:
+        return {script: quartus(device, top) if script == QUARTUS else vivado(device, top)}
     files = {"scripts/synth.ys": yosys(device, top)}
     files["scripts/build.sh"] = (
         "#!/bin/sh\n"

@@ -130,6 +130,10 @@ def constants(steps: Steps, shift: int) -> tuple[Ints, Ints, Ints] | None:
     near = np.rint(np.ldexp(steps.slope, shift)).astype(np.int64)
     edge = steps.code << shift
     reached, begins = steps.first <= steps.high, steps.first > steps.low
+    ended = ~(reached & begins).any(axis=1)  # of one code, which M = 0 gives as well
+    usual = near[~ended][0] if not ended.all() else 0
+    free = usual * (steps.high - steps.low)[:, 0] < 1 << shift
+    near = np.where(ended, np.where(free, usual, 0), near)
     found = np.zeros((3, len(near)), np.int64)
     closed = np.zeros(len(near), bool)
     for m in (np.maximum(near + step, 0) for step in sorted(NEAR, key=abs)):
