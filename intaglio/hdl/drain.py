@@ -31,7 +31,8 @@ class Drain(wiring.Component):
                  `issue_pixels` and `pixels_here` say, with `issue_last` and `done`, how many count.
     sum_type     of a sum.
     saturate     a narrower type that the sums are clamped to first, or None.
-    pass_cycles  cycles between two `done` at least.
+    pass_cycles  cycles between two `done` at least. Of more than one, `go` is followed a cycle
+                 later, see `Window`.
     lead         cycles from `issue_last` to `done` of the same pass.
 
     A pass's places in the queue are reserved with `issue_last`, which needs `go`. The queue is
@@ -88,7 +89,8 @@ class Drain(wiring.Component):
             rom=rom,
         )
         self.latency = lead + 1 + self.requantiser.latency + 1
-        places = self.beats * ceil_div(self.latency + self.beats, pass_cycles)
+        back = self.latency + (pass_cycles > 1) + self.beats  # until its places can be used again
+        places = self.beats * ceil_div(back, pass_cycles)
         self.outlet = Outlet(width=out_lanes * y.bits, depth=max(places, self.beats))
         self.roms = self.requantiser.roms
         count = In(range(pixels + 1))

@@ -63,7 +63,7 @@ class MaxPool(wiring.Component):
         )
         self.out_frames = self.window.out_frames
         self.cycles_per_pixel = self.window.cycles_per_pixel
-        places = ceil_div(self.latency + 1, self.window.pass_cycles)
+        places = ceil_div(self.latency + self.window.goes + 1, self.window.pass_cycles)
         self.outlet = Outlet(width=lanes * x.bits, depth=places)
         beat = lanes_signature(lanes, x.bits)
         super().__init__({"i": In(beat), "o": Out(beat)})

@@ -53,10 +53,11 @@ class Window(wiring.Component):
     Outside the image `data` reads pad values. The lanes that a pixel's last word
     does not use are don't-care, or 0 with `zero_tail`, for readers without a weight of 0.
 
-    A pixel's first word is issued at the earliest in the cycle after its last input pixel was
-    taken; then a word follows every cycle, over pixels, rows, frames and levels. A row's place is
-    free from the second cycle after the issue of the last word of the last output row that reads
-    it; from the third with several pixels. A pointwise window holds pixels instead of rows.
+    A pixel's first word is issued at the earliest `arrives` cycles after its last input pixel was
+    taken, a pass's last word `goes` cycles after `go`; then a word follows every cycle, over
+    pixels, rows, frames and levels. A row's place is free from the second cycle after the issue of
+    the last word of the last output row that reads it; from the third with several pixels. A
+    pointwise window holds pixels instead of rows.
     """
 
     def __init__(
@@ -153,9 +154,26 @@ class Window(wiring.Component):
         return self.groups * self.repeats * self.pass_words
 
     @property
+    def arrives(self) -> int:
+        """Cycles from taking a pixel's last beat to the first word that needs it: a register says
+        that it is there, except where an output pixel takes a single cycle."""
+        return 1 + (self.cycles_per_pixel > 1)
+
+    @property
+    def goes(self) -> int:
+        """Cycles from `go` to the word that it lets through: a register's, except where a pass
+        takes a single cycle."""
+        return int(self.pass_cycles > 1)
+
+    @property
+    def row_steps(self) -> int:
+        """The fewest steps of `pixels` that a row of the output has."""
+        return min(ceil_div(f.width, self.pixels) for f in self.walked)
+
+    @property
     def row_cycles(self) -> int:
         """The fewest cycles that a row of the output takes."""
-        return self.cycles_per_pixel * min(ceil_div(f.width, self.pixels) for f in self.walked)
+        return self.cycles_per_pixel * self.row_steps
 
     @property
     def roms(self) -> tuple[Rom, ...]:
@@ -216,8 +234,12 @@ class Window(wiring.Component):
         with m.If(issue & frame_ends):
             advance(m, level, level == len(self.frames) - 1)
         there, inside = self._position(m, issue, loops, level)
+        go = self.go
+        if self.goes:
+            go = Signal(init=1, name="goes")
+            m.d.sync += go.eq(self.go)
         m.d.comb += [
-            issue.eq(there & (self.go | ~pass_ends)),
+            issue.eq(there & (go | ~pass_ends)),
             self.issue_last.eq(issue & pass_ends),
             buffer.leave.eq(issue & frame_ends),
             self.read.eq(delay(m, issue, self.latency - self.behind_read, "issue")),
@@ -266,53 +288,34 @@ class Window(wiring.Component):
         """Whether the window has arrived, and of every pixel whether the word to issue lies inside
         the image.
 
-        (y, x) is the first window's corner in the frame, (need_y, need_x) the pixel it waits for: a
-        column beyond the frame means the whole row, a row above it one of the frame before.
+        (y, x) is the first window's corner in the frame.
         """
         top, bottom, left, right = self.geometry.padding
         (sy, sx), (span_y, span_x) = self.geometry.stride, self.geometry.span
         step_x = self.pixels * sx
-        ahead = span_x - 1 + (self.pixels - 1) * sx  # from a corner to the pixel waited for
         buffer, heights = self.buffer, [f.height for f in self.frames]
         height = by_level(m, level, heights, "frame_height")
         rows = range(-top, max(heights) + bottom + span_y + sy)
         columns = range(-left, max(f.width for f in self.frames) + right + span_x + step_x)
-        firsts = [min(span_y - top, h) - 1 for h in heights]
         y = Signal(rows, init=-top, name="y_corner")
         x = Signal(columns, init=-left, name="x_corner")
-        need_y = Signal(rows, init=firsts[0])
-        need_x = Signal(columns, init=ahead - left)
         limit = buffer.limit
         if self.pixels > 1:
             limit = Signal.like(buffer.limit, init=self.rows, name="limit")
         x_loop, y_loop = loops["x"], loops["y"]
         next_x, next_y = Mux(x_loop.last, -left, x + step_x), Mux(y_loop.last, -top, y + sy)
-        next_need: Value = Signal.like(need_y, name="following_need")
         next_limit: Value = Signal.like(limit, name="following_limit")
-        lowest = by_level(m, level, [h - 1 for h in heights], "lowest")
-        next_first = by_level(m, level, firsts[1:] + firsts[:1], "next_first")
-        m.d.comb += [
-            next_need.eq(Mux(y_loop.last, next_first, least(need_y + sy, lowest))),
-            next_limit.eq(self._kept(next_y, height) + self.rows),
-        ]
-        if self.row_cycles > 1:  # they can be there a cycle before they are needed
-            next_need = pipe(m, next_need, 1, "next_need")
+        m.d.comb += next_limit.eq(self._kept(next_y, height) + self.rows)
+        if self.row_cycles > 1:  # it can be there a cycle before it is needed
             next_limit = pipe(m, next_limit, 1, "next_limit")
         with m.If(issue & x_loop.steps):
-            m.d.sync += [
-                x.eq(next_x),
-                need_x.eq(Mux(x_loop.last, ahead - left, need_x + step_x)),
-            ]
+            m.d.sync += x.eq(next_x)
         with m.If(issue & y_loop.steps):
-            m.d.sync += [
-                y.eq(next_y),
-                need_y.eq(next_need),
-                limit.eq(next_limit),
-            ]
+            m.d.sync += [y.eq(next_y), limit.eq(next_limit)]
         if self.pixels > 1:  # rows are read a cycle later, so they are kept for one more
             m.d.sync += buffer.limit.eq(Mux(buffer.leave, limit - height, limit))
         m.d.comb += buffer.height.eq(height)
-        there = buffer.has(need_y, need_x)
+        there = self._arrived(m, issue, loops, level, height)
         if not any(self.geometry.padding):
             return there, [Const(1)] * self.pixels
 
@@ -332,6 +335,51 @@ class Window(wiring.Component):
         row = (tap_y >= 0) & (tap_y < height)
         taps = [tap_x + k * sx if k else tap_x for k in range(self.pixels)]
         return there, [row & (tap >= 0) & (tap < width) for tap in taps]
+
+    def _arrived(
+        self, m: Module, issue: Signal, loops: dict[str, Loop], level: Signal, height: Value
+    ) -> Value:
+        """Whether the words of the output pixel that comes next may be issued.
+
+        (need_y, need_x) is what it waits for: a column beyond the frame means the whole row, a row
+        above it one of the frame before. Where an output pixel takes several cycles, that is looked
+        up for the next one as soon as the first word of one is issued, and the answer is a
+        register. Rows are those of the frame that is walked until its last word is issued; so of
+        the first pixel of the next frame they are told beyond the frame's height before.
+        """
+        top, bottom, left, right = self.geometry.padding
+        (sy, sx), (span_y, span_x) = self.geometry.stride, self.geometry.span
+        ahead = span_x - 1 + (self.pixels - 1) * sx  # from a corner to the pixel waited for
+        heights, widths = [f.height for f in self.frames], [f.width for f in self.frames]
+        firsts = [min(span_y - top, h) - 1 for h in heights]
+        rows = range(-top, max(heights) + bottom + span_y + sy)
+        columns = range(-left, max(widths) + right + span_x + self.pixels * sx)
+        need_y = Signal(rows, init=firsts[0])
+        need_x = Signal(columns, init=ahead - left)
+        x_loop, y_loop = loops["x"], loops["y"]
+        early = self.arrives > 1
+        lowest = by_level(m, level, [h - 1 for h in heights], "lowest")
+        first = by_level(m, level, firsts[1:] + firsts[:1], "next_first")
+        next_need: Value = Signal.like(need_y, name="following_need")
+        following = first + height if early else first
+        m.d.comb += next_need.eq(Mux(y_loop.last, following, least(need_y + sy, lowest)))
+        if self.row_cycles > 1 and (self.row_steps > 1 or not early):
+            next_need = pipe(m, next_need, 1, "next_need")  # there a cycle before it is needed
+        there, begun = self.buffer.has(need_y, need_x), Signal()
+        moves = issue & (~begun if early else x_loop.steps)
+        with m.If(moves):
+            m.d.sync += need_x.eq(Mux(x_loop.last, ahead - left, need_x + self.pixels * sx))
+            with m.If(x_loop.last):
+                m.d.sync += need_y.eq(next_need)
+        if not early:
+            return there
+        with m.If(issue):
+            m.d.sync += begun.eq(~x_loop.steps)
+            with m.If(y_loop.ends):
+                m.d.sync += need_y.eq(first)
+        arrived = Signal()
+        m.d.sync += arrived.eq(there)
+        return begun | arrived
 
     def _kept(self, y: Value, height: Value) -> Value:
         """The first row of the frame that windows with their corner in row `y` or below read."""

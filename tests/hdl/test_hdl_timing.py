@@ -54,13 +54,13 @@ class Timetable:
         """The cycle of every output beat; of a pixel's `passes` all but the last have `full`."""
         geometry, out, free = self.window.geometry, [], 0
         (sy, sx), (top, _, left, _) = geometry.stride, geometry.padding
-        at_once = self.window.pixels
+        at_once, arrives = self.window.pixels, self.window.arrives
         for k, (frame, walked) in enumerate(zip(self.frames, self.walked, strict=True)):
             for oy in range(walked.height):
                 need_y = min(oy * sy - top + geometry.span[0], frame.height) - 1
                 for ox in range(0, walked.width, at_once):
                     need_x = (ox + at_once - 1) * sx - left + geometry.span[1] - 1
-                    start = max(free, self.arrival(self.starts[k] + need_y, need_x) + 1)
+                    start = max(free, self.arrival(self.starts[k] + need_y, need_x) + arrives)
                     for p in range(passes):
                         issued = start + (p + 1) * self.window.pass_cycles - 1
                         n = last * min(at_once, walked.width - ox) if p == passes - 1 else full

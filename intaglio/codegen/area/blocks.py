@@ -123,7 +123,7 @@ def fork(readers: int) -> Area:
 
 def pooled(lanes: int, x: int, pass_cycles: int, latency: int) -> Area:
     """What a MaxPool has beside its window."""
-    places = ceil_div(latency + 1, pass_cycles)
+    places = ceil_div(latency + (pass_cycles > 1) + 1, pass_cycles)
     largest = Area(adders=lanes * x, equals=lanes, registers=lanes * x + 1)
     return largest + outlet(places, lanes * x)
 

@@ -337,7 +337,7 @@ def drain(
     results *= pixels
     beats, wide = results // out_lanes, sums.type.bits
     latency = lead + 1 + table.latency + 1
-    places = max(beats, beats * ceil_div(latency + beats, pass_cycles))
+    places = max(beats, beats * ceil_div(latency + (pass_cycles > 1) + beats, pass_cycles))
     x = wide if sums.final is None else sums.final.bits
     left = beats.bit_length()
     found = Area(adders=left, equals=3 * left, choices=(results - out_lanes) * wide,

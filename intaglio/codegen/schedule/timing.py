@@ -304,6 +304,7 @@ class Model:
             row[tokens.PASS] = window.pass_cycles
             row[tokens.PASSES] = window.cycles_per_pixel // window.pass_cycles
             row[tokens.PIXELS] = window.pixels
+            row[tokens.ARRIVES], row[tokens.GOES] = window.arrives - 1, window.goes
             row[tokens.SPAN_Y], row[tokens.SPAN_X] = geometry.span
             row[tokens.STRIDE_Y], row[tokens.STRIDE_X] = geometry.stride
             row[tokens.SPAN_X] += (window.pixels - 1) * geometry.stride[1]

@@ -51,6 +51,8 @@ TAPS = BASE + 12  # RESAMPLE: where the places of its rows, then of its columns,
 FIRST_ROW = BASE + 16  # WINDOW: where its rows begin in `rows`
 ROW_COUNT = BASE + 17
 PIXELS = BASE + 18  # WINDOW: made at once; LAST_BEATS are of each
+# WINDOW: cycles more from the beat that a pixel waits for, and from room in the queue, to an issue.
+ARRIVES, GOES = BASE + 29, BASE + 30
 
 # State.
 TURN, DONE, OFFERED = range(BASE + 19, BASE + 22)  # TAKE, GIVE; PICKING: DONE counts steps
@@ -63,7 +65,7 @@ NEEDED = BASE + 26  # beats that the output pixel waits for
 ISSUED, LAST_PUSH = BASE + 27, BASE + 28  # the last issue; the last push
 
 # Of each level: sizes of the frame walked over and of the output. TAKE, GIVE: beats of a turn.
-LEVEL_DATA = BASE + 29
+LEVEL_DATA = BASE + 31
 HEIGHT, WIDTH, OUT_HEIGHT, OUT_WIDTH = range(4)
 SIZE, GROUP = 0, 4
 
@@ -435,11 +437,11 @@ def issue(
     if m[b + PASS_NUMBER] == 0:
         if m[b + NEEDED] > taken(a, wires):
             return False
-        start = max(start, after(a, m[b + NEEDED] - 1, wires, times))
+        start = max(start, after(a, m[b + NEEDED] - 1, wires, times) + m[b + ARRIVES])
     leaves = wires[o, OFFERS] + m[b + PASS_BEATS] - m[b + PLACES] - 1
     if leaves >= taken(o, wires):
         return False
-    last = max(start + m[b + PASS] - 1, after(o, leaves, wires, times))
+    last = max(start + m[b + PASS] - 1, after(o, leaves, wires, times) + m[b + GOES])
     m[b + ISSUED] = last
     final = m[b + PASS_NUMBER] == m[b + PASSES] - 1
     push, moved = last + m[b + DELAY], False
