@@ -131,9 +131,10 @@ def test_depth_and_space_are_exact_and_keep_their_time(
         beats = frame.beats(width)
         assert beats == made.out_frame.beats(width)
         # A row of one pixel may be read faster than its place is filled anew, and a row of one
-        # block waits a cycle for its own.
+        # block waits for its own: until it is let in, and until it is known to be there.
         slow = not deepens and frame.width == 1
-        waits = made.out_frame.height if deepens and made.out_frame.width == 1 else 0
+        alone = deepens and made.out_frame.width == 1
+        waits = made.out_frame.height * made.window.arrives if alone else 0
         assert beats <= interval(ports, beats) <= beats * (1 + slow) + waits
         if not deepens:
             words = ceil_div(frame.channels, width)
