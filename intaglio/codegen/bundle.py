@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from intaglio.codegen.area.boards import Place, place
 from intaglio.codegen.folder import bench
+from intaglio.codegen.folder.alone import alone_files
 from intaglio.codegen.folder.handover import handed_over
 from intaglio.codegen.folder.manifest import (
     BUILD,
@@ -256,6 +257,7 @@ def around(
         "bench/test_top.py": bench.COCOTB_TEST,
         "bench/run.py": bench.RUN_SCRIPT,
         "bench/verilated.py": bench.compiler_script(),
+        **alone_files(top.source, top.sinks),
         "bench/stimulus.hex": bench.hex_beats(top.source, frames),
     }
     for rom in top.roms:

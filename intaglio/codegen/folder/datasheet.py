@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from intaglio.codegen.folder.alone import ICARUS, VERILATOR
 from intaglio.codegen.structure.ports import FRAME_ERROR, Port
 
 
@@ -19,6 +20,7 @@ def datasheet(facts: Mapping[str, Any], wrapper: str, sources: Sequence[str]) ->
         packets(source),
         clocking(wrapper),
         files(facts["name"], wrapper, sources),
+        alone(),
     )
     return "\n".join(parts)
 
@@ -154,4 +156,18 @@ at its end:
     verilator '-DINTAGLIO_ROM_PATH="/path/to/build/"' ...
     yosys -p 'read_verilog -defer -DINTAGLIO_ROM_PATH="/path/to/build/" ...'
     set_property verilog_define {{INTAGLIO_ROM_PATH="/path/to/build/"}} [current_fileset]   # Vivado
+"""
+
+
+def alone() -> str:
+    """How the bench runs without Python."""
+    return f"""\
+## Bench
+
+`bench/alone.sv` plays the frames of `bench/stimulus.hex` with pauses of every kind and a reset in
+mid-frame, then without pauses, and judges beats, cycles and protocol. Its last line is PASS or
+FAIL, and the exit status is 0 only with PASS. After `mkdir -p sim`, in Icarus and in Verilator:
+
+    {ICARUS}
+    {VERILATOR}
 """

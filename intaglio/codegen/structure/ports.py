@@ -6,6 +6,7 @@ import numpy as np
 
 from intaglio.codegen.structure.netlist import Netlist
 from intaglio.cosim.port import Port as Port
+from intaglio.cosim.protocol import Fault as Fault
 from intaglio.fixed import IntType
 from intaglio.ops import Ints, Shape
 

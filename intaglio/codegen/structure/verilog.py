@@ -62,7 +62,7 @@ def from_rtlil(text: str) -> str:
     """Verilog, which yosys writes; it starts in the environment of every program."""
     try:
         with for_libraries():
-            return commented(plain_names(verilog._convert_rtlil_text(text)))
+            return commented(started(plain_names(verilog._convert_rtlil_text(text))))
     except verilog.YosysError as error:
         raise ToolError(
             f"yosys must write the Verilog, but stopped: {complaint(str(error))}."
@@ -79,6 +79,14 @@ def uncollected() -> Iterator[None]:
     finally:
         if before:
             gc.enable()
+
+
+def started(text: str) -> str:
+    """Every `always @*` runs once at time 0, also where the file is taken for SystemVerilog: there
+    the initial value of a declaration, by which yosys begins them, is no event."""
+    return re.sub(
+        r"^( *)reg (at_start\w*) *= 0;", r"\1reg \2;\n\1initial \2 <= 0;", text, flags=re.M
+    )
 
 
 def commented(text: str) -> str:
