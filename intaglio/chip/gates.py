@@ -29,7 +29,7 @@ from intaglio.codegen.folder.scripts import SOURCES
 from intaglio.codegen.running.noted import read_recording
 from intaglio.codegen.running.simulate import PLAYED
 from intaglio.codegen.running.tools import check_compiler, check_simulator
-from intaglio.codegen.running.verify import expected
+from intaglio.codegen.running.verify import expected, stored_frames
 from intaglio.cosim.port import Port
 from intaglio.cosim.score import Mismatch, Recording, compare
 from intaglio.errors import BuildError, ToolError
@@ -131,7 +131,7 @@ def verify_gates(
         resources = netlist(folder, manifest["name"], library, foreign=foreign, steps=steps)
     source, sinks = ports(manifest)
     with steps.step("expected beats"):
-        want = expected(folder, load(folder / "program.intaglio"), source, sinks)
+        want = wanted(folder, source, sinks)
     waited = patience(2 * manifest["cycles_per_frame"], manifest["latency_cycles"])
     sources = [f"{FOLDER}/{manifest['name']}.netlist.v", "bench/bench_parts.v", "bench/bench.v"]
     without_files(folder / "sim", (Path(recording(sink)).name for sink in sinks))
@@ -142,6 +142,12 @@ def verify_gates(
         simulate(folder, library, sources, plusargs, steps)
     got = {sink.tensor: read_recording(folder / recording(sink)) for sink in sinks}
     return result(sinks, got, want, frames, waited, library, resources, started)
+
+
+def wanted(folder: Path, source: Port, sinks: Sequence[Port]) -> dict[str, list[int]]:
+    """Beats of every output for the stored frames."""
+    frames = stored_frames(folder, source)
+    return expected(folder, load(folder / "program.intaglio"), frames, sinks)
 
 
 def check_shell(
@@ -161,7 +167,7 @@ def check_shell(
     manifest = read_manifest(folder)
     library = device(manifest["target"]).family
     source, sinks = ports(manifest)
-    want = expected(folder, load(folder / "program.intaglio"), source, sinks)
+    want = wanted(folder, source, sinks)
     lines = (folder / "bench/stimulus.hex").read_text().split()
     beats = [int(lines[k % len(lines)], 16) for k in range(frames * source.beats)]
     data = to_bytes(beats, source.data_width)

@@ -243,6 +243,8 @@ def verify(
     console.print(result.sentence())
     if result.where():
         console.print(result.where())
+    if result.coverage is not None:
+        console.print(result.coverage.sentence())
     console.print(result.state())
     write_json(json_file, result.to_json() | {"steps": steps.to_json()})
     if junit_file is not None:

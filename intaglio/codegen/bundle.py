@@ -46,16 +46,17 @@ from intaglio.hdl.pack import hex_text
 from intaglio.ops import Ints, Tensor
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
+from intaglio.stimulus.choose import chosen
 from intaglio.system.disk import whole_folder
 from intaglio.system.html import cards, folded, snippet, table
 from intaglio.system.places import check_folder
 from intaglio.system.steps import Steps
 
 STEPS = (
-    "folding and queues", "expected frames", "queues over time", "ROMs and expected beats",
-    "Verilog",
+    "folding and queues", "stimulus", "expected frames", "queues over time",
+    "ROMs and expected beats", "Verilog",
 )  # fmt: skip
-STIMULUS = 3  # random frames when none are given
+RANDOM = 3  # frames that those of a bench meet no less than
 
 
 def stored_tensor(tensor: Tensor) -> dict[str, Any]:
@@ -164,7 +165,8 @@ def build(
     clock_mhz  that its PLL makes on a board; None: `Device.clock_mhz`.
     board   a name from `boards.BOARDS`: room is left for its serial line, and its bitstream is made
             for it.
-    images  stimulus (N, C, H, W) of the input's type; three random frames when None.
+    images  stimulus (N, C, H, W) of the input's type; when None, up to eight frames made for this
+            Program (`stimulus.choose`).
     name    of the top module.
     steps   are told how far it is.
 
@@ -184,8 +186,10 @@ def build(
         design = helped(asked, steps.tell)
     graph, plan, top, schedule = design.graph, design.plan, design.top, design.schedule
     (x,) = program.inputs
-    frames = random_frames(x.type, x.shape, STIMULUS) if images is None else images
     with begun(top, name) as verilog:
+        with steps.step("stimulus"):
+            random = random_frames(x.type, x.shape, RANDOM)
+            frames = chosen(program, random).frames if images is None else images
         with steps.step("expected frames"):
             expected = Simulator(program)(frames)
         with steps.step("queues over time"):

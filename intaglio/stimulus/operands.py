@@ -18,6 +18,7 @@ from intaglio.sim.reference import windows
 
 Bools = NDArray[np.bool_]
 EXTREMES = ("operand least", "operand greatest")
+TAPS = ("operand not 0",)
 ENDS = ("sums low", "sums high")
 SIDES = ("top", "bottom", "left", "right")
 BORDERS = tuple(f"pixel beside the {side} pad" for side in SIDES)

@@ -142,25 +142,22 @@ def rounded(op: Requant | Add, read: list[Span], program: Program) -> Group:
 
 
 def summing(op: Conv2d | SumPool2d, read: Span, sums: Span, program: Program) -> Iterator[Group]:
-    """Extremes of what each tap reads, and ends of the sums."""
+    """Extremes of what is read, other codes than 0 at each tap, and ends of the sums."""
     x, y = program.tensors[op.input], program.tensors[op.output]
     kernel = operands.kernel_of(op, program)
     taps = operands.taps_of(op, kernel, x.shape, (y.shape[1], y.shape[2]))
-    able = taps.seen(np.ones((1, *x.shape), bool))[0] & operands.varying(read)[:, None]
+    able = taps.seen(np.ones((1, *x.shape), bool))[0] & ((read.lo != 0) | (read.hi != 0))[:, None]
     if isinstance(op, Conv2d):
         able = able & operands.lanes(op, program)
-
-    def count(x: list[Ints], _: Ints) -> Bools:
-        marked = operands.extremes(x[0], read)
-        return np.asarray(np.stack([taps.seen(marked[:, k]) for k in range(2)], axis=1) & able)
-
-    yield Group(op, operands.EXTREMES, np.stack([able, able]), count, "tap")
+    yield Group(op, operands.TAPS, able[None],
+                lambda x, _: np.asarray((taps.seen(x[0] != 0) & able)[:, None]), "tap")  # fmt: skip
+    yield reading(op, 0, read)
     ends = np.array([[end is not None] for end in operands.sum_ends(sums)])
     yield Group(op, operands.ENDS, ends, lambda _, y: operands.at_ends(y, sums))
 
 
 def reading(op: Op, number: int, span: Span) -> Group:
-    """Extremes of an operand without taps."""
+    """Extremes of an operand."""
     able = operands.varying(span)
     kinds = tuple(f"{kind} ({op.inputs[number]})" for kind in operands.EXTREMES)
 

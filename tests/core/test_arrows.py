@@ -41,8 +41,8 @@ ROOMS: dict[str, str] = {
     "codegen.schedule": "sim hdl codegen.structure",
     "codegen.folding": "hdl codegen.area codegen.structure codegen.schedule",
     "codegen.folder": "hdl codegen.area codegen.structure",
-    "codegen.running": "sim hdl cosim codegen.structure codegen.folder",
-    "codegen": "sim hdl codegen.area codegen.structure codegen.schedule codegen.folding"
+    "codegen.running": "sim stimulus hdl cosim codegen.structure codegen.folder",
+    "codegen": "sim stimulus hdl codegen.area codegen.structure codegen.schedule codegen.folding"
     " codegen.folder codegen.running",
     "chip": "detect detect.networks hdl cosim codegen.area codegen.structure codegen.folder"
     " codegen.running",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from intaglio.codegen.running.inside import Inside
 from intaglio.codegen.running.noted import Broken
 from intaglio.cosim.score import Mismatch
+from intaglio.stimulus.coverage import Coverage
 from intaglio.system.html import cards, snippet, tag, text_of
 
 CycleRule = Literal["predicted", "ignore"]
@@ -47,6 +48,7 @@ class VerifyResult:
     changed    files that are not those that the build wrote; they were judged as they are.
     stopped    whether nothing more was played behind the first wrong beat, but for a frame's time.
     outputs    each output by itself.
+    coverage   what the frames meet inside the Program.
     """
 
     frames: int
@@ -69,6 +71,7 @@ class VerifyResult:
     seconds: float
     stopped: bool = False
     outputs: tuple[Judged, ...] = field(default=(), repr=False)
+    coverage: Coverage | None = field(default=None, repr=False)
 
     @property
     def passed(self) -> bool:

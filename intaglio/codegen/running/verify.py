@@ -36,8 +36,10 @@ from intaglio.cosim.port import Port
 from intaglio.cosim.score import Mismatch, Recording, compare
 from intaglio.errors import BuildError
 from intaglio.file import load
+from intaglio.ops import Ints
 from intaglio.program import Program
 from intaglio.sim.engine import Simulator
+from intaglio.stimulus.coverage import covered
 from intaglio.system.steps import Steps
 
 SEEDS = 1 << 31
@@ -91,7 +93,10 @@ def verify(
     steps = steps or Steps()
     steps.plan("expected beats", "simulation", "comparison")
     with steps.step("expected beats"):
-        want = expected(folder, load(folder / "program.intaglio"), source, sinks)
+        program, stimulus = load(folder / "program.intaglio"), stored_frames(folder, source)
+        want = expected(folder, program, stimulus, sinks)
+        steps.tell("coverage")
+        coverage = covered(program, stimulus[:count])
     interval = manifest["cycles_per_frame"]
     runs = stalled(count) if stalls else planned(count, interval, len(sinks), seed=seed)
     waited = patience(interval, manifest["latency_cycles"])
@@ -137,6 +142,7 @@ def verify(
         seconds=round(time.perf_counter() - started, 1),
         stopped=events.wrong is not None,
         outputs=tuple(judged),
+        coverage=coverage,
     )
 
 
@@ -156,17 +162,21 @@ def judge(
     return Judged(sink.tensor, sink.origin, beats, differ, found[0] if found else None)
 
 
-def expected(
-    folder: Path, program: Program, source: Port, sinks: Sequence[Port]
-) -> dict[str, list[int]]:
-    """Beats of every output for the stored stimulus, by tensor; the stored vectors must agree."""
+def stored_frames(folder: Path, source: Port) -> Ints:
+    """The frames of a build's bench."""
     try:
         beats = [int(line, 16) for line in (folder / "bench/stimulus.hex").read_text().split()]
-        frames = source.frames(beats)
+        return source.frames(beats)
     except ValueError as error:
         raise BuildError(
             f"{folder}/bench/stimulus.hex must hold whole frames; build again."
         ) from error
+
+
+def expected(
+    folder: Path, program: Program, frames: Ints, sinks: Sequence[Port]
+) -> dict[str, list[int]]:
+    """Beats of every output for the frames, by tensor; the stored vectors must agree."""
     results = Simulator(program)(frames)
     found = {}
     for sink in sinks:
