@@ -1,4 +1,4 @@
-"""What the frames of a build meet, beside random ones: python benchmarks/codegen/coverage.py
+"""What the frames of a build meet, beside random ones: python benchmarks/codegen/points_met.py
 
 Networks made by hand (`tests/networks.py`) and two bundled ones at W4A4. A row: points that no
 proof excludes, how many of them three random frames and the chosen ones meet, how many are chosen,
