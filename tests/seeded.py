@@ -190,3 +190,8 @@ BLOCKS = {
     "08": "tower_0_conv", "14b": "tower_0_conv", "14c": "tower_0_conv", "18b": "tower_0_conv",
     "21b": "p3_up_upsample", "22": "tower_0_conv", "23": "tower_0_conv",
 }  # fmt: skip
+# What is said of a queue that is not as it was built.
+QUEUES = {
+    "06": "Queue block_add_0_1_fifo held at most 18 beats in run 1, predicted 19.",
+    "11": "Queue block_add_0_1_fifo overflows its places (19): run ",
+}

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-from seeded import BLOCKS, FAST, FAULTS, small
+from networks import skip
+from seeded import BLOCKS, FAST, FAULTS, QUEUES, small
 from tools import needs
 
 from intaglio.codegen.bundle import Bundle, build
+from intaglio.codegen.folder.manifest import read_manifest
+from intaglio.codegen.folder.plan import planned
+from intaglio.codegen.running.inside import looked
+from intaglio.codegen.running.simulate import run_bench
 from intaglio.codegen.running.verify import VerifyResult, verify
+from intaglio.codegen.structure.ports import Port
+from intaglio.program import Program
 
 pytestmark = [pytest.mark.rtl, pytest.mark.xdist_group("icarus")]
 
@@ -28,13 +38,31 @@ def judged(bundle: Bundle, fault: str, folder: Path) -> VerifyResult:
         FAULTS[fault](files)
         for path, text in files.items():
             (folder / path).write_text(text)
-    return verify(folder, simulator="icarus", inside=fault.split(" ")[0] in BLOCKS)
+    inside = fault.split(" ")[0] in {**BLOCKS, **QUEUES}
+    return verify(folder, simulator="icarus", inside=inside)
 
 
 def test_nothing_is_found_where_nothing_is_wrong(bundle: Bundle, tmp_path: Path) -> None:
     needs("icarus")
     result = judged(bundle, "", tmp_path / "build")
     assert (result.passed, result.changed) == (True, ())
+
+
+@pytest.mark.parametrize("network", [small, skip])
+def test_queues_are_as_full_as_predicted(network: Callable[[], Program], tmp_path: Path) -> None:
+    """Looked at where nothing is wrong."""
+    needs("icarus")
+    folder = tmp_path / "build"
+    build(network(), lanes=60, target="generic").write(folder)
+    manifest = read_manifest(folder)
+    source, *sinks = (Port.from_json(m) for m in (manifest["input"], *manifest["outputs"]))
+    runs = planned(12, manifest["cycles_per_frame"], len(sinks))
+    again = partial(run_bench, folder, "icarus", sinks, runs, 1, 20_000)
+    found = looked(folder, manifest["name"], source, again, 1)
+    assert (found.driver, found.queues) == (None, ())
+    told = (folder / "sim" / "events.txt").read_text().splitlines()
+    queues = json.loads((folder / "queues.json").read_text())["queues"]
+    assert sum(line.startswith("held 1 ") for line in told) == len(queues) > 1
 
 
 @pytest.mark.parametrize(
@@ -47,6 +75,11 @@ def test_a_fault_is_found(bundle: Bundle, fault: str, tmp_path: Path) -> None:
     result = judged(bundle, fault, tmp_path / "build")
     assert not result.passed, result.sentence()
     assert result.changed
+    queues = QUEUES.get(fault.split()[0])
+    if queues is not None:
+        assert result.inside is not None
+        assert len(result.inside.queues) == 1, result.where()
+        assert result.inside.queues[0].startswith(queues)
     block = BLOCKS.get(fault.split()[0])
     if block is not None:
         assert result.inside is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from intaglio.codegen.folder.bench import EVENTS, STREAMS
 from intaglio.codegen.running.noted import Events
+from intaglio.codegen.running.queued import queues_of, wrong_queues
 from intaglio.codegen.structure.streams import Stream, nets
 from intaglio.cosim.port import Port
 from intaglio.cosim.protocol import Fault
@@ -32,6 +33,7 @@ class Inside:
     `reader`; None where all of them are right, and what is wrong lies behind the last.
 
     place    tensor, frame, channel, y and x, as words; cycle counts from the reset before `run`.
+    queues   sentences about those that overflow, or are filled otherwise than predicted.
     """
 
     streams: int
@@ -42,9 +44,14 @@ class Inside:
     cycle: int = 0
     place: str = ""
     wrong: str = ""
+    queues: tuple[str, ...] = ()
 
     def sentence(self) -> str:
         """For people."""
+        return " ".join([self.first(), *self.queues[:3]])
+
+    def first(self) -> str:
+        """The first stream that is wrong."""
         if self.driver is None:
             return f"Inside, all {self.streams} streams between blocks are right."
         return (
@@ -113,26 +120,31 @@ class Watched:
         return f"{head}, channel {channel}, y {y}, x {x}, ", f"got {got}"
 
 
-def looked(folder: Path, top: str, source: Port, again: Again) -> Inside:
-    """Run a build again with all its streams compared."""
-    watched = streams_of(folder, top, source)
+def looked(folder: Path, top: str, source: Port, again: Again, timed: int | None) -> Inside:
+    """Run a build again with all its streams compared and its queues counted, whose filling in run
+    `timed` is the predicted one."""
+    connected = nets((folder / "rtl/top.v").read_text(), top)
+    watched = streams_of(folder, connected, source)
+    queues = queues_of(folder, connected)
     empty_folder(folder / FOLDER)
     for one in watched:
         write_text(folder / FOLDER / f"{one.number}.hex", one.text())
     bench = (folder / "bench/bench.v").read_text().rstrip().removesuffix("endmodule")
-    parts = "".join(one.verilog() for one in watched)
+    parts = "".join([*(w.verilog() for w in watched), *(q.verilog() for q in queues)])
     write_text(folder / FOLDER / "bench.v", f"{bench}\n{parts}endmodule\n")
     again(f"{FOLDER}/bench.v")
-    return first_wrong((folder / EVENTS).read_text().splitlines(), watched)
+    events = (folder / EVENTS).read_text().splitlines()
+    return replace(first_wrong(events, watched), queues=tuple(wrong_queues(events, queues, timed)))
 
 
-def streams_of(folder: Path, top: str, source: Port) -> list[Watched]:
+def streams_of(
+    folder: Path, connected: Mapping[str, Mapping[str, str]], source: Port
+) -> list[Watched]:
     """Those whose nets are there: an input that is constant is no port of a block."""
     program = load(folder / "program.intaglio")
     words = (folder / "bench/stimulus.hex").read_text().split()
     frames = source.frames([int(word, 16) for word in words])
     values = Simulator(program, trace=True)(frames)
-    connected = nets((folder / "rtl/top.v").read_text(), top)
     found = []
     for number, stored in enumerate(json.loads((folder / STREAMS).read_text())):
         stream = Stream.from_json(stored)

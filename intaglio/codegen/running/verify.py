@@ -67,7 +67,8 @@ def verify(
     stalls  instead: all in one run with random pauses on every port, and no cycles to compare.
     seed    of the pauses, 0 to 2**31 - 1.
     cycles  "ignore": cycles other than predicted are no failure.
-    inside  where a beat or a rule is wrong, run again and find where it first is inside.
+    inside  where a beat, a rule or a cycle is wrong, run again and find where it first is inside,
+            and which queues are not filled as predicted.
     wave    a file that gets a waveform: .vcd, or with Icarus .fst too.
     steps   are told how far it is.
 
@@ -109,18 +110,18 @@ def verify(
         whole += [0] * (events.wrong is not None)  # of what did not come nothing is missing
         judged = [judge(sink, got, want, whole, waited, len(runs) > 1) for sink in sinks]
         differ, first = sum(one.mismatches for one in judged), first_of(judged)
+        last, stored = len(runs) - 1, manifest["frame_ends"]
+        timed = runs[last].timed and not differ and not events.broken_off
+        plain = {sink.tensor: got[sink.tensor][last] for sink in sinks} if timed else {}
+        ends = frame_ends(sinks, plain, runs[last].frames) if timed else []
+        late = [unpredicted(folder, s, plain[s.tensor], runs[last].frames, last) for s in sinks
+                if timed and cycles == "predicted"]  # fmt: skip
         found = None
-        if inside and (differ or events.broken([source, *sinks])):
+        if inside and (differ or any(late) or events.broken([source, *sinks])):
             steps.tell("inside")
             again = partial(run_bench, folder, simulator, sinks, runs, seed, waited)
-            found = looked(folder, manifest["name"], source, again)
-    last = len(runs) - 1
-    timed = runs[last].timed and not differ and not events.broken_off
-    plain = {sink.tensor: got[sink.tensor][last] for sink in sinks} if timed else {}
-    ends = frame_ends(sinks, plain, runs[last].frames) if timed else []
-    stored = manifest["frame_ends"]
-    late = [unpredicted(folder, s, plain[s.tensor], runs[last].frames, last) for s in sinks
-            if timed and cycles == "predicted"]  # fmt: skip
+            filled = last if runs[last].timed and runs[last].frames >= len(stored) else None
+            found = looked(folder, manifest["name"], source, again, filled)
     return VerifyResult(
         frames=count,
         runs=len(runs),

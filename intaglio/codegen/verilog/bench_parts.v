@@ -319,3 +319,41 @@ module bench_inside #(
     end
   end
 endmodule
+
+// Counts the beats in a queue of PLACES. Writes the first that enters a full one, from which none
+// leaves: over, run, cycle, number; and behind each run the most that it held: held, run, number, most.
+module bench_queue #(
+  parameter PLACES = 1,
+  parameter NUMBER = 0
+) (
+  input wire clk,
+  input wire rst,
+  input wire [31:0] file,
+  input wire [31:0] run,
+  input wire [31:0] cycle,
+  input wire entered,
+  input wire left
+);
+  reg [31:0] held = 0;
+  reg [31:0] most = 0;
+  reg [31:0] playing = 0;
+  reg resetting = 1;
+  reg told = 0;
+  wire [31:0] now = held + (entered === 1'b1) - (left === 1'b1);
+  always @(posedge clk) begin
+    resetting <= rst !== 1'b0;
+    if (rst !== 1'b0) begin
+      if (~resetting) $fwrite(file, "held %0d %0d %0d\n", playing, NUMBER, most);
+      held <= 0;
+      most <= 0;
+    end else begin
+      playing <= run;
+      held <= now;
+      if (now > most) most <= now;
+      if (now > PLACES & ~told) begin
+        told <= 1;
+        $fwrite(file, "over %0d %0d %0d\n", run, cycle, NUMBER);
+      end
+    end
+  end
+endmodule
