@@ -10,6 +10,7 @@ from amaranth.utils import ceil_log2
 
 from intaglio.errors import BuildError
 from intaglio.fixed import IntType
+from intaglio.hdl.arrival import arrived, least
 from intaglio.hdl.geometry import Geometry
 from intaglio.hdl.linebuffer import LineBuffer
 from intaglio.hdl.nest import Loop, nest
@@ -315,7 +316,7 @@ class Window(wiring.Component):
         if self.pixels > 1:  # rows are read a cycle later, so they are kept for one more
             m.d.sync += buffer.limit.eq(Mux(buffer.leave, limit - height, limit))
         m.d.comb += buffer.height.eq(height)
-        there = self._arrived(m, issue, loops, level, height)
+        there = arrived(m, self, issue, loops, level, height)
         if not any(self.geometry.padding):
             return there, [Const(1)] * self.pixels
 
@@ -335,51 +336,6 @@ class Window(wiring.Component):
         row = (tap_y >= 0) & (tap_y < height)
         taps = [tap_x + k * sx if k else tap_x for k in range(self.pixels)]
         return there, [row & (tap >= 0) & (tap < width) for tap in taps]
-
-    def _arrived(
-        self, m: Module, issue: Signal, loops: dict[str, Loop], level: Signal, height: Value
-    ) -> Value:
-        """Whether the words of the output pixel that comes next may be issued.
-
-        (need_y, need_x) is what it waits for: a column beyond the frame means the whole row, a row
-        above it one of the frame before. Where an output pixel takes several cycles, that is looked
-        up for the next one as soon as the first word of one is issued, and the answer is a
-        register. Rows are those of the frame that is walked until its last word is issued; so of
-        the first pixel of the next frame they are told beyond the frame's height before.
-        """
-        top, bottom, left, right = self.geometry.padding
-        (sy, sx), (span_y, span_x) = self.geometry.stride, self.geometry.span
-        ahead = span_x - 1 + (self.pixels - 1) * sx  # from a corner to the pixel waited for
-        heights, widths = [f.height for f in self.frames], [f.width for f in self.frames]
-        firsts = [min(span_y - top, h) - 1 for h in heights]
-        rows = range(-top, max(heights) + bottom + span_y + sy)
-        columns = range(-left, max(widths) + right + span_x + self.pixels * sx)
-        need_y = Signal(rows, init=firsts[0])
-        need_x = Signal(columns, init=ahead - left)
-        x_loop, y_loop = loops["x"], loops["y"]
-        early = self.arrives > 1
-        lowest = by_level(m, level, [h - 1 for h in heights], "lowest")
-        first = by_level(m, level, firsts[1:] + firsts[:1], "next_first")
-        next_need: Value = Signal.like(need_y, name="following_need")
-        following = first + height if early else first
-        m.d.comb += next_need.eq(Mux(y_loop.last, following, least(need_y + sy, lowest)))
-        if self.row_cycles > 1 and (self.row_steps > 1 or not early):
-            next_need = pipe(m, next_need, 1, "next_need")  # there a cycle before it is needed
-        there, begun = self.buffer.has(need_y, need_x), Signal()
-        moves = issue & (~begun if early else x_loop.steps)
-        with m.If(moves):
-            m.d.sync += need_x.eq(Mux(x_loop.last, ahead - left, need_x + self.pixels * sx))
-            with m.If(x_loop.last):
-                m.d.sync += need_y.eq(next_need)
-        if not early:
-            return there
-        with m.If(issue):
-            m.d.sync += begun.eq(~x_loop.steps)
-            with m.If(y_loop.ends):
-                m.d.sync += need_y.eq(first)
-        arrived = Signal()
-        m.d.sync += arrived.eq(there)
-        return begun | arrived
 
     def _kept(self, y: Value, height: Value) -> Value:
         """The first row of the frame that windows with their corner in row `y` or below read."""
@@ -463,8 +419,3 @@ class Window(wiring.Component):
 def numbered(name: str, k: int) -> str:
     """A wire's name; the first has no number."""
     return f"{name}_{k}" if k else name
-
-
-def least(a: Value, b: Value) -> Value:
-    """The smaller of two."""
-    return Mux(a < b, a, b)
