@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Elaboratable, Module, Signal, unsigned
+from amaranth.hdl import Elaboratable, Module, Signal, Value, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -21,19 +21,21 @@ class Fifo(wiring.Component):
     No combinational path between the two sides: `i.ready` depends on the level alone. One beat a
     cycle when depth >= 2, one in two cycles when depth is 1.
 
+    late     whether there is a register behind a block RAM.
     latency  cycles from taking a beat at `i` to `o.valid`: 1 up to 32 beats (LUT RAM, read
-             asynchronously), 2 above (block RAM).
+             asynchronously), 2 above (block RAM), 3 if `late`.
     style    what a memory of more than 32 beats is to be made of; may be set until this is
              elaborated.
     """
 
-    def __init__(self, *, width: int, depth: int) -> None:
+    def __init__(self, *, width: int, depth: int, late: bool = False) -> None:
         if depth < 1:
             raise BuildError(f"A FIFO must have a depth of at least 1, not {depth}.")
         self.width = width
         self.depth = depth
         self.style: MemoryStyle = "auto"
-        self.latency = 1 if depth <= LUT_RAM_DEPTH else 2
+        self.late = late
+        self.latency = fifo_latency(depth, late=late)
         payload = stream.Signature(unsigned(width))
         super().__init__({"i": In(payload), "o": Out(payload)})
 
@@ -64,22 +66,38 @@ class Fifo(wiring.Component):
         read = memory.read_port(domain="comb" if self.latency == 1 else "sync")
         head = counter(self.depth, "head")
         fetch = Signal()
-        m.d.comb += [read.addr.eq(head), self.o.payload.eq(read.data)]
+        m.d.comb += read.addr.eq(head)
         with m.If(fetch):
             advance(m, head, head == self.depth - 1)
         if self.latency == 1:
-            m.d.comb += [self.o.valid.eq(level != 0), fetch.eq(given)]
-        else:
-            # The RAM's output register is one of the places: `stored` beats lie behind it.
-            stored = Signal(range(self.depth + 1))
             m.d.comb += [
-                fetch.eq((stored != 0) & (~self.o.valid | self.o.ready)),
-                read.en.eq(fetch),
-            ]
-            m.d.sync += stored.eq(stored + taken - fetch)
-            with m.If(fetch | given):
-                m.d.sync += self.o.valid.eq(fetch)
+                self.o.payload.eq(read.data), self.o.valid.eq(level != 0), fetch.eq(given)
+            ]  # fmt: skip
+            return m
+        # What was read is one of the places, and so is the register behind: `stored` beats are not
+        # there yet.
+        stored = Signal(range(self.depth + 1))
+        moves, there = given | ~self.o.valid, self.o.valid
+        data: Value = read.data
+        if self.late:
+            there, late = Signal(name="read"), Signal(self.width, name="late", reset_less=True)
+            with m.If(moves):
+                m.d.sync += [late.eq(data), self.o.valid.eq(there)]
+            moves, data = moves | ~there, late
+        m.d.comb += [
+            self.o.payload.eq(data),
+            fetch.eq((stored != 0) & moves),
+            read.en.eq(fetch),
+        ]
+        m.d.sync += stored.eq(stored + taken - fetch)
+        with m.If(moves):
+            m.d.sync += there.eq(fetch)
         return m
+
+
+def fifo_latency(depth: int, *, late: bool) -> int:
+    """That of a `Fifo`."""
+    return 1 if depth <= LUT_RAM_DEPTH else 2 + late
 
 
 class Outlet(wiring.Component):

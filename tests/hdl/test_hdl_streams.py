@@ -36,15 +36,18 @@ def words(n: int, width: int, seed: int = 0) -> list[int]:
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 7, 32, 33, 40])
 @pytest.mark.parametrize("seed", [None, 1, 2, 3])
-def test_fifo_keeps_the_order(depth: int, seed: int | None) -> None:
-    block = Fifo(width=9, depth=depth)
+@pytest.mark.parametrize("late", [False, True])
+def test_fifo_keeps_the_order(depth: int, seed: int | None, late: bool) -> None:
+    block = Fifo(width=9, depth=depth, late=late)
     beats = words(100, 9)
     assert run(block, {"i": beats}, {"o": 100}, seed=seed)["o"].beats == block.model(beats)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5, 32, 33, 50])
-def test_fifo_holds_exactly_its_depth_and_has_its_latency(depth: int) -> None:
-    block = Fifo(width=4, depth=depth)
+@pytest.mark.parametrize("late", [False, True])
+def test_fifo_holds_exactly_its_depth_and_has_its_latency(depth: int, late: bool) -> None:
+    block = Fifo(width=4, depth=depth, late=late)
+    assert block.latency == (1 if depth <= 32 else 3 if late else 2)
     ports = run(block, {"i": words(depth + 9, 4)}, {"o": 0}, shut=["o"])
     assert len(ports["i"].beats) == depth
     ports = run(block, {"i": words(1, 4)}, {"o": 1})
@@ -52,8 +55,9 @@ def test_fifo_holds_exactly_its_depth_and_has_its_latency(depth: int) -> None:
 
 
 @pytest.mark.parametrize("depth", [2, 3, 33])
-def test_fifo_passes_a_beat_a_cycle(depth: int) -> None:
-    cycles = run(Fifo(width=4, depth=depth), {"i": words(50, 4)}, {"o": 50})["o"].cycles
+@pytest.mark.parametrize("late", [False, True])
+def test_fifo_passes_a_beat_a_cycle(depth: int, late: bool) -> None:
+    cycles = run(Fifo(width=4, depth=depth, late=late), {"i": words(50, 4)}, {"o": 50})["o"].cycles
     assert cycles[-1] - cycles[0] == 49
 
 

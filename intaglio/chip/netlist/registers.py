@@ -4,8 +4,8 @@ A block RAM has a register behind its output, a multiplier one behind its produc
 each operand. yosys uses none of them and leaves such a register in the fabric, though nextpnr knows
 them: from the clock to the output of a block RAM are 5.6 ns without its register and 1.0 ns with
 it (nextpnr's figures for speed grade 6). Here a flip-flop that stands there already, that nothing
-holds or resets, and that is on the way of nothing else, becomes the one inside. Nothing comes a
-cycle later or earlier.
+resets, and that is on the way of nothing else, becomes the one inside; behind a block RAM also where
+something holds all of them together. Nothing comes a cycle later or earlier.
 """
 
 from __future__ import annotations
@@ -101,11 +101,14 @@ class Wiring:
         ]
         if any(self.far(bit, NEAR) for bit in after):
             return False
-        if not self.behind(ram, names, ports.get(f"CLK{sides[-1]}")):
+        (enable, *others) = {enable_of(self.cells.get(r)) for r in registers} or {None}
+        if others or enable is None:
+            return False
+        if not self.behind(ram, names, ports.get(f"CLK{sides[-1]}"), enable):
             return False
         for side in sides:
             ram["parameters"][f"REGMODE_{side}"] = "OUTREG"
-            connect(ram, f"OCE{side}", "1")
+            connect(ram, f"OCE{side}", enable)
         return True
 
     def far(self, bit: Bit, near: int) -> bool:
@@ -154,9 +157,11 @@ class Wiring:
             clocked(multiplier, f"REG_INPUT{side}_CLK", clock)
         return True
 
-    def behind(self, block: Cell, names: list[str], clock: list[Bit] | None) -> Bit | None:
+    def behind(
+        self, block: Cell, names: list[str], clock: list[Bit] | None, enable: Bit = "1"
+    ) -> Bit | None:
         """Take the flip-flops behind these outputs into the block, all or none; their clock, which
-        must be `clock` where that is given."""
+        must be `clock` where that is given. All have this enable."""
         ports, found = block["connections"], {}
         clocks: set[Bit] = set()
         for name in names:
@@ -164,7 +169,7 @@ class Wiring:
             if not readers:
                 continue
             reader, port = readers[0]
-            if len(readers) > 1 or port != "DI" or not plain(self.cells.get(reader)):
+            if len(readers) > 1 or port != "DI" or not plain(self.cells.get(reader), enable):
                 return None
             found[name] = reader
             clocks.add(self.cells[reader]["connections"]["CLK"][0])
@@ -180,16 +185,25 @@ def read_sides(ram: Cell) -> tuple[str, ...]:
     return ("AB",) if int(ram["parameters"]["DATA_WIDTH_B"], 2) == 36 else ("A", "B")
 
 
-def plain(cell: Cell | None) -> bool:
-    """Whether it is a flip-flop that starts at 0 and takes its input at every rising edge."""
+def enable_of(cell: Cell | None) -> Bit | None:
+    """What lets a flip-flop take its input, "1" if nothing holds it; None for another cell."""
     if cell is None or cell["type"] != FLIPFLOP:
+        return None
+    mux = cell["parameters"].get("CEMUX", "CE").strip()
+    enables: list[Bit] = cell["connections"].get("CE", []) if mux == "CE" else ["1"]
+    return enables[0] if mux in ("CE", "1") and len(enables) == 1 else None
+
+
+def plain(cell: Cell | None, enable: Bit = "1") -> bool:
+    """Whether it is a flip-flop that starts at 0 and takes its input at every rising edge that
+    `enable` allows."""
+    if cell is None or enable_of(cell) != enable:
         return False
     ports = cell["connections"]
     said = {name: value.strip() for name, value in cell["parameters"].items()}
-    enabled = said.get("CEMUX", "CE") == "1" or ports.get("CE") == ["1"]
     held = said.get("LSRMUX", "LSR") != "LSR" or ports.get("LSR", ["0"]) != ["0"]
     rising = said.get("CLKMUX", "CLK") == "CLK"
-    return enabled and not held and rising and said.get("REGSET", "RESET") == "RESET"
+    return not held and rising and said.get("REGSET", "RESET") == "RESET"
 
 
 def numbered(port: str, letter: str) -> bool:

@@ -118,7 +118,7 @@ def delayed(width: int, cycles: int) -> Area:
     return Area(registers=width * cycles)
 
 
-def queue(depth: int, width: int) -> Area:
+def queue(depth: int, width: int, *, late: bool = False) -> Area:
     """A Fifo."""
     level, place = bits_for(depth), bits(depth)
     found = Area(adders=2 * level + 2 * place, equals=level + 2 * place,
@@ -126,6 +126,8 @@ def queue(depth: int, width: int) -> Area:
     if depth <= LUT_RAM_DEPTH:
         return found + Area(memories=(Storage("queue", max(2, depth), width),))
     more = Area(adders=2 * level, equals=level, registers=level + 1)
+    if late:
+        more += Area(registers=width + 1)
     return found + more + Area(memories=(Storage("ram", depth, width),))
 
 

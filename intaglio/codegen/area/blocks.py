@@ -251,7 +251,7 @@ def area_of(component: Any) -> Area:
         case Multiply():
             return multiplier(component)
         case Fifo():
-            return queue(component.depth, component.width)
+            return queue(component.depth, component.width, late=component.late)
         case Repack():
             c = component
             return repacker(c.channels, c.bits, c.lanes_in, c.lanes_out)
@@ -326,7 +326,7 @@ def memories_of(component: Any) -> list[tuple[Any, Storage]]:
         if isinstance(component, Fifo)
         else getattr(getattr(getattr(component, "drain", component), "outlet", None), "fifo", None)
     )
-    if fifo is not None and fifo.latency == 2:
+    if fifo is not None and fifo.latency > 1:
         found.append((fifo, Storage("ram", fifo.depth, fifo.width)))
     roms = getattr(component, "copies", getattr(component, "roms", ()))
     kinds: dict[bool, MemoryKind] = {False: "rom", True: "banks"}

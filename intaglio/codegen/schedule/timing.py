@@ -17,7 +17,7 @@ import numpy as np
 from intaglio.codegen.schedule import tokens
 from intaglio.codegen.structure.netlist import Cell, Netlist
 from intaglio.errors import BuildError
-from intaglio.hdl.fifo import LUT_RAM_DEPTH
+from intaglio.hdl.fifo import Fifo, fifo_latency
 from intaglio.hdl.stream import ceil_div
 from intaglio.ops import Ints
 from intaglio.sim.steps import called
@@ -109,6 +109,7 @@ class Model:
             self.wires[list(cell.outs), tokens.SOURCE_OF] = index
             self._fill(row, index, components[index])
         self.beats = np.array([self._beats(k) for k in range(len(netlist.wires))])
+        self.late = {i: c.late for i, c in enumerate(components) if isinstance(c, Fifo)}
 
     def run(
         self,
@@ -173,7 +174,7 @@ class Model:
         rows, wires = self.rows.copy(), self.wires.copy()
         for index, depth in depths.items():
             rows[index, tokens.PLACES] = depth
-            rows[index, tokens.LATENCY] = 1 if depth <= LUT_RAM_DEPTH else 2
+            rows[index, tokens.LATENCY] = fifo_latency(depth, late=self.late[index])
         rows[rows[:, tokens.KIND] == tokens.SOURCE, tokens.PERIOD] = period
         wires[:, tokens.TOTAL] = self.beats * frames
         ends = wires[:, tokens.TOTAL].cumsum()

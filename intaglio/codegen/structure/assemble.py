@@ -178,7 +178,8 @@ class Top(Elaboratable):  # type: ignore[misc]  # Amaranth is untyped
         if cell.kind == "fork":
             return Fork(width=wire.width, n=len(cell.outs))
         if cell.kind == "fifo":
-            return Fifo(width=wire.width, depth=cell.depth)
+            late = RULES[self.family].hard.late
+            return Fifo(width=wire.width, depth=cell.depth, late=late)
         if cell.kind == "repack":
             return Repack(
                 channels=frames[0].channels,
