@@ -18,9 +18,9 @@ from intaglio.codegen.folder.scripts import synthesis
 CYCLES = 20_000
 # Bits of a word and of an address: each fills one block RAM in the port width that it asks for.
 SHAPES = ((36, 9), (18, 10), (9, 11), (4, 12), (2, 13), (1, 14), (4, 4))
-# The same, and registers behind the output: those of ECP5 take one in.
+# The same, and registers behind the output, which something may hold: those of ECP5 take one in.
 MEMORIES = {
-    "ecp5": [(*shape, late) for shape in SHAPES for late in (0, 1)],
+    "ecp5": [(*shape, late) for shape in SHAPES for late in (0, 1, 2)],
     "ice40": [(16, 8, 0), (8, 9, 0), (4, 10, 0), (2, 11, 0)],
     "gowin": [(*shape, 0) for shape in SHAPES],
 }
@@ -45,13 +45,13 @@ WIDTH = 113 + len(KINDS)  # of everything that is no memory
 
 
 def memory(bits: int, address: int, late: int) -> str:
-    """A memory with contents, a write port and a read port that keeps what it read. It comes `late`
-    cycles later; then nothing is read where it is being written, and yosys need not care."""
+    """A memory with contents, a write port and a read port that keeps what it read. It comes a
+    cycle later if `late`, and 2 may hold it there; then nothing is read where it is being written, and yosys need not care."""
     style = "distributed" if address < 5 else "block"
     care, apart = (", no_rw_check", " & (wa != ra)") if late else ("", "")
     return f"""\
 module memory_{bits}_{address}_{late} (
-  input clk, we, re, input [{address - 1}:0] wa, ra, input [{bits - 1}:0] d,
+  input clk, we, re, oe, input [{address - 1}:0] wa, ra, input [{bits - 1}:0] d,
   output [{bits - 1}:0] q
 );
   (* ram_style = "{style}"{care} *) reg [{bits - 1}:0] words [0:{(1 << address) - 1}];
@@ -62,7 +62,7 @@ module memory_{bits}_{address}_{late} (
   always @(posedge clk) begin
     if (we) words[wa] <= d;
     if (re{apart}) read <= words[ra];
-    kept <= read;
+    if (oe{" | 1'b1" if late < 2 else ""}) kept <= read;
   end
 endmodule
 """
@@ -76,7 +76,7 @@ def cells(shapes: Sequence[tuple[int, int, int]]) -> str:
         name = f"memory_{bits}_{address}_{late}"
         parts.append(f"  wire [{bits - 1}:0] {name}_q;\n")
         parts.append(
-            f"  {name} {name}_i (.clk(clk), .we(noise[63]), .re(noise[62]),"
+            f"  {name} {name}_i (.clk(clk), .we(noise[63]), .re(noise[62]), .oe(noise[61]),"
             f" .wa(noise[{address - 1}:0]), .ra(noise[{address + 19 + late}:{20 + late}]),"
             f" .d(noise[{bits + 9}:10] ^ noise[{bits + 24}:25]), .q({name}_q));\n"
         )
@@ -179,7 +179,7 @@ def test_memories_multipliers_and_registers_are_what_the_verilog_says(
     yosys(tmp_path, f"read_verilog cells.v\n{synthesis(family, 'cells')}write_json gates.json\n")
     if family == "ecp5":
         moved = move_into_blocks(tmp_path / "gates.json")
-        assert (moved.outputs, moved.products, moved.operands) == (len(SHAPES) - 1, 5, 2)
+        assert (moved.outputs, moved.products, moved.operands) == (2 * (len(SHAPES) - 1), 5, 2)
     yosys(
         tmp_path, "read_json gates.json\nrename cells cells_gates\nwrite_verilog -noattr gates.v\n"
     )

@@ -17,7 +17,7 @@ KEEPS = (  # what one of a row of flip-flops may have that keeps all of them whe
     {"CEMUX": "CE"}, {"CEMUX": "INV"}, {"CLKMUX": "INV"}, {"REGSET": "SET"}, {"LSRMUX": "INV"},
     {"LSR": 5}, {"CLK": 6}, {"read": "twice"}, {"read": "as it is"}, {"read": "outside"},
 )  # fmt: skip
-CLOCK, WIDTH = 2, 4
+CLOCK, ENABLE, WIDTH = 2, 7, 4
 
 
 class Netlist:
@@ -43,13 +43,20 @@ class Netlist:
             "connections": {port: [bit] for port, bit in ports.items()},
         }
 
-    def row(self, name: str, bits: list[int], odd: dict[str, Any], which: int) -> list[int]:
-        """A flip-flop for each bit, one of which is odd; what they give."""
+    def row(
+        self, name: str, bits: list[int], odd: dict[str, Any], which: int, held: bool = False
+    ) -> list[int]:
+        """A flip-flop for each bit, all held by one enable or none, one of which is odd; what they
+        give."""
         outs = []
         for k, bit in enumerate(bits):
             own = odd if k == which else {}
-            said = PLAIN | {key: own[key] for key in own if key in PLAIN}
-            wires = {"CLK": own.get("CLK", CLOCK), "LSR": own.get("LSR", "0"), "CE": 7}
+            said = (
+                PLAIN
+                | ({"CEMUX": "CE"} if held else {})
+                | {key: own[key] for key in own if key in PLAIN}
+            )
+            wires = {"CLK": own.get("CLK", CLOCK), "LSR": own.get("LSR", "0"), "CE": ENABLE}
             outs.append(self.net())
             if own.get("read") == "as it is":
                 self.cell(f"{name}_lut{k}", "LUT4", {}, A=bit, Z=outs[-1])
@@ -82,10 +89,18 @@ examples = settings(
 
 
 @examples
-@given(odd=odd_ones, which=st.integers(0, WIDTH - 1), wide=st.booleans(), reset=st.booleans())
+@given(
+    odd=odd_ones,
+    which=st.integers(0, WIDTH - 1),
+    wide=st.booleans(),
+    reset=st.booleans(),
+    held=st.booleans(),
+)
 def test_registers_behind_a_block_ram(
-    tmp_path: Path, odd: dict[str, Any], which: int, wide: bool, reset: bool
+    tmp_path: Path, odd: dict[str, Any], which: int, wide: bool, reset: bool, held: bool
 ) -> None:
+    if held and odd == {"CEMUX": "CE"}:
+        odd = {"CEMUX": "1"}
     made = Netlist()
     sides = "AB" if wide else "B"
     bits = [made.net() for _ in range(WIDTH)]
@@ -93,7 +108,7 @@ def test_registers_behind_a_block_ram(
     resets = {f"RST{side}": 9 if reset else "0" for side in "AB"}
     width = {"DATA_WIDTH_B": f"{36 if wide else 18:b}", "DATA_WIDTH_A": "100100"}
     made.cell("ram", "DP16KD", width, CLKA=CLOCK, CLKB=CLOCK, **resets, **outs)
-    given_back = made.row("q", bits, odd, which)
+    given_back = made.row("q", bits, odd, which, held)
     before = flipflops(made)
     moved = made.moved(tmp_path)
     ram = made.cells["ram"]
@@ -108,7 +123,7 @@ def test_registers_behind_a_block_ram(
     assert [ram["connections"][port] for port in outs] == [[bit] for bit in given_back]
     for side in sides:
         assert ram["parameters"][f"REGMODE_{side}"] == "OUTREG"
-        assert ram["connections"][f"OCE{side}"] == ["1"]
+        assert ram["connections"][f"OCE{side}"] == [ENABLE if held else "1"]
 
 
 @examples

@@ -4,7 +4,7 @@ A block RAM has a register behind its output, a multiplier one behind its produc
 each operand. yosys uses none of them and leaves such a register in the fabric, though nextpnr knows
 them: from the clock to the output of a block RAM are 5.6 ns without its register and 1.0 ns with
 it (nextpnr's figures for speed grade 6). Here a flip-flop that stands there already, that nothing
-resets, and that is on the way of nothing else, becomes the one inside; behind a block RAM also where
+resets, and that is on the way of nothing else, becomes the one inside; behind a block RAM also if
 something holds all of them together. Nothing comes a cycle later or earlier.
 """
 
