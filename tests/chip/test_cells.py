@@ -46,7 +46,8 @@ WIDTH = 113 + len(KINDS)  # of everything that is no memory
 
 def memory(bits: int, address: int, late: int) -> str:
     """A memory with contents, a write port and a read port that keeps what it read. It comes a
-    cycle later if `late`, and 2 may hold it there; then nothing is read where it is being written, and yosys need not care."""
+    cycle later if `late`, and 2 may hold it there; then nothing is read where it is being written,
+    and yosys need not care."""
     style = "distributed" if address < 5 else "block"
     care, apart = (", no_rw_check", " & (wa != ra)") if late else ("", "")
     return f"""\
