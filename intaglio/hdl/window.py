@@ -316,7 +316,19 @@ class Window(wiring.Component):
         if self.pixels > 1:  # rows are read a cycle later, so they are kept for one more
             m.d.sync += buffer.limit.eq(Mux(buffer.leave, limit - height, limit))
         m.d.comb += buffer.height.eq(height)
-        there = arrived(m, self, issue, loops, level, height)
+        early = self.arrives > 1
+        there = arrived(
+            m,
+            issue,
+            loops,
+            level,
+            height,
+            buffer=buffer,
+            geometry=self.geometry,
+            pixels=self.pixels,
+            early=early,
+            ahead=self.row_cycles > 1 and (self.row_steps > 1 or not early),
+        )
         if not any(self.geometry.padding):
             return there, [Const(1)] * self.pixels
 
