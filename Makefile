@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 DEMO_READY := $(VENV)/.demo-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow docs bench-quant bench-sim bench-hw conformance gallery formal lint format golden release-check clean
+.PHONY: help setup demo test test-slow docs bench-quant bench-sim bench-hw conformance gallery formal mutants lint format golden release-check clean
 
 define needed
 for tool in $(1); do command -v $$tool >/dev/null || \
@@ -98,6 +98,9 @@ conformance: $(READY) .executorch/.ready ## our integers against other programs'
 
 formal: $(READY) ## prove every stream block, minutes (goes on where it stopped; ARGS=--anew)
 	$(BIN)/python tests/formal $(ARGS)
+
+mutants: $(READY) ## how many changes of generated Verilog verify finds, an hour (goes on where it stopped)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutants/mutant_score.py $(ARGS)
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

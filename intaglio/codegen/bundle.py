@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -196,7 +196,7 @@ def build(
             queues, shown = to_text(queue_trace(top.netlist, schedule)), activity(top, schedule)
         files = {QUEUES: queues, "schedule.json": json.dumps(shown) + "\n"}
         with steps.step("ROMs and expected beats"):
-            files |= around(top, name, frames.astype(np.int64), expected, shown)
+            files |= around(top, name, frames.astype(np.int64), expected, shown, schedule.taken)
         with steps.step("Verilog"):
             files["rtl/top.v"] = verilog()
     facts = {
@@ -239,11 +239,12 @@ def around(
     frames: Ints,
     expected: Mapping[str, NDArray[np.integer[Any]]],
     shown: Mapping[str, Any],
+    taken: Sequence[Ints],
 ) -> dict[str, str]:
     """The files beside the Verilog: ROMs, and a bench of these frames and what is expected, with
-    its cycles as the `activity` has them."""
+    its cycles as the `activity` has them; `taken` is when the beats of each wire are."""
     interval, times = shown["interval"], shown["outputs"]
-    runs = planned(default_frames(len(frames)), interval, len(top.sinks))
+    runs = planned(default_frames(len(frames)), interval, len(top.sinks), shown["latency"])
     files = {
         "rtl/intaglio_rom.v": bench.verilog_file("intaglio_rom.v"),
         "bench/bench_parts.v": bench.verilog_file("bench_parts.v"),
@@ -257,7 +258,7 @@ def around(
             timed=len(times[top.sinks[0].tensor]["first"]),
         ),
         PLAN: plan_text(runs),
-        bench.STREAMS: json.dumps(streams(top.netlist), indent=1) + "\n",
+        bench.STREAMS: json.dumps(streams(top.netlist, taken)) + "\n",
         "bench/test_top.py": bench.COCOTB_TEST,
         "bench/run.py": bench.RUN_SCRIPT,
         "bench/verilated.py": bench.compiler_script(),

@@ -15,6 +15,8 @@ from tools import needs
 from intaglio.codegen.folder.bench import verilog_file
 from intaglio.codegen.folder.plan import (
     KINDS,
+    RESETS,
+    SHORT,
     WORDS,
     Run,
     default_frames,
@@ -86,13 +88,24 @@ def test_every_fault_has_words() -> None:
     assert len({fault.words for fault in Fault}) == len(Fault)
 
 
-@given(st.integers(1, 200), st.integers(1, 10**6), st.integers(1, 9), st.integers(0, 99))
-def test_a_plan_has_every_frame(frames: int, interval: int, outputs: int, seed: int) -> None:
-    runs = planned(frames, interval, outputs, seed=seed)
+@given(
+    st.integers(1, 200), st.integers(1, 10**6), st.integers(1, 9), st.integers(1, 10**6),
+    st.integers(0, 99),
+)  # fmt: skip
+def test_a_plan_has_every_frame(
+    frames: int, interval: int, outputs: int, latency: int, seed: int
+) -> None:
+    runs = planned(frames, interval, outputs, latency, seed=seed)
     assert sum(run.frames for run in runs) == frames
     assert runs[-1].timed
     assert runs[-1].more is None
     assert all(run.more is not None and not run.timed for run in runs[:-1])
+    short = [run for run in runs if not run.phases]
+    assert short == [run for run in runs if run.reset == 1]
+    assert len(short) <= RESETS
+    if interval >= 2 * RESETS:
+        assert len({run.more for run in short}) == len(short)
+    assert sum(run.more or 0 for run in short) <= SHORT
     assert len(plan_text(runs).split()) == WORDS
     assert plan_text(runs).endswith("0" * 16 + "\n")
     phases = [phase for run in runs for phase in run.phases]
@@ -104,6 +117,6 @@ def test_a_plan_has_every_frame(frames: int, interval: int, outputs: int, seed: 
 
 @given(st.integers(1, 100))
 def test_the_default_plays_every_stored_frame_with_pauses(stored: int) -> None:
-    first, _ = planned(default_frames(stored), 100, 1)
+    first, *_ = planned(default_frames(stored), 100, 1, 100)
     assert first.frames >= max(8, stored)
     assert stalled(stored) == (Run(stalled(stored)[0].phases),)

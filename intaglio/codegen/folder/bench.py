@@ -7,13 +7,12 @@ from importlib.resources import files
 from pathlib import Path
 
 from intaglio.codegen.folder import verilated
-from intaglio.codegen.folder.plan import PLAN, WORDS, patience
+from intaglio.codegen.folder.plan import PLAN, RESET, WORDS, patience
 from intaglio.codegen.structure.ports import FRAME_ERROR, Port
 from intaglio.ops import Ints
 
 STREAMS = "bench/streams.json"  # those between blocks
 EVENTS = "sim/events.txt"  # what a bench noted, but for the beats
-RESET = 8  # cycles between two runs
 
 
 def verilog_file(name: str) -> str:
@@ -83,7 +82,7 @@ def bench_verilog(
     s, w, every = source.name, source.data_width, max(2, -(-5 * interval // (4 * source.beats)))
     return f"""\
 // The design between a source that plays frames and sinks that record and compare every beat, run
-// after run as the plan says, with a reset of {RESET} cycles between them.
+// after run as the plan says, with a reset between them.
 `timescale 1ns / 1ps
 module bench (
   input wire clk /* verilator public_flat_rw */,
@@ -149,6 +148,7 @@ module bench (
   wire over = full & behind >= word[31:0];
   wire differs = {differs};
   wire faulty = {faulty};
+  wire stuck = ~rst & ~close & (idle >= patience | starved >= 2 * patience);
   always @(posedge clk) begin
     cycle <= reset ? 0 : cycle + 1;
     idle <= reset | moved | full ? 0 : idle + 1;
@@ -167,8 +167,8 @@ module bench (
       $fwrite(events, "end %0d %0d\\n", run, cycle);
       at <= from;
       run <= run + 1;
-      again <= {RESET};
-    end else if (~rst & ~close & (idle >= patience | starved >= 2 * patience)) begin
+      again <= word[51:48];
+    end else if (stuck) begin
       $fwrite(events, "hung %0d %0d\\n", run, cycle);
       hung <= 1;
       failed <= 1;

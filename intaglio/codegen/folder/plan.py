@@ -16,6 +16,9 @@ PLAN = "bench/plan.hex"  # of a build: what its bench plays without anybody's wo
 WORDS = 64  # of 64 bits, in bench_parts.v
 FRAMES = 12  # played by default
 MOST = 1_000_000  # frames
+RESET = 8  # cycles between two runs
+RESETS = 4  # of one cycle, at most, in as many parts of a frame
+SHORT = 20_000  # cycles that they may take together
 QUIET = 200  # cycles behind the last frame in which a beat too many would come
 BEGINS, PHASE, ENDLESS = 2, 1, 3
 
@@ -49,11 +52,13 @@ class Run:
     """Phases from a reset on. `more` cycles behind them comes a reset in mid-frame, for which play
     goes on meanwhile; None: nothing more is offered, and the design must fall silent.
 
+    reset  how many cycles that reset takes.
     timed  whether its cycles are compared with the predicted ones.
     """
 
     phases: tuple[Phase, ...]
     more: int | None = None
+    reset: int = RESET
     timed: bool = False
 
     @property
@@ -62,23 +67,30 @@ class Run:
         return sum(phase.frames for phase in self.phases)
 
 
-def planned(frames: int, interval: int, outputs: int, *, seed: int = 1) -> tuple[Run, ...]:
-    """As many frames as asked for, of `interval` cycles, in two runs; one or two frames in one.
+def planned(
+    frames: int, interval: int, outputs: int, latency: int, *, seed: int = 1
+) -> tuple[Run, ...]:
+    """As many frames as asked for, of `interval` cycles and the first in `latency`; one or two
+    frames in one run.
 
-    A third has no pauses, two at least, in the second run. Of the others each has a kind of pauses
-    of its own. Which output is blocked when is the seed's choice.
+    A third has no pauses, two at least, in the last run. Of the others each has a kind of pauses
+    of its own, in the first. Between them are short runs without pauses, each ended by a reset of
+    one cycle in another part of a frame. Which output is blocked when is the seed's choice.
     """
     plain = min(frames, max(2, frames // 3))
     last = Run((Phase(plain),), timed=True)
     if frames == plain:
         return (last,)
     phases = tuple(kinds(frames - plain, outputs, seed))
-    return Run(phases, more=max(1, 3 * interval // 8)), last
+    number = min(RESETS, SHORT // (latency + interval))
+    cut = (latency + (2 * n + 1) * interval // (2 * number) for n in range(number))
+    resets = (Run((), more=cycles, reset=1) for cycles in cut)
+    return Run(phases, more=max(1, 3 * interval // 8)), *resets, last
 
 
 def kinds(frames: int, outputs: int, seed: int) -> Iterator[Phase]:
     """Frames, each with another kind of pauses; several where a plan has no room for so many."""
-    number = min(frames, WORDS - 4)
+    number = min(frames, WORDS - 4 - RESETS)
     more, rest = divmod(frames, number)
     blocked = count(seed)
     for n in range(number):
@@ -107,7 +119,7 @@ def plan_text(runs: Sequence[Run]) -> str:
     words = []
     for run in runs:
         begins, more = (BEGINS, QUIET) if run.more is None else (ENDLESS, run.more)
-        words.append((begins, 0, 0, int(run.timed), more))
+        words.append((begins, run.reset, 0, int(run.timed), more))
         words += [
             (PHASE, SOURCE.index(p.source), SINKS.index(p.sinks), p.blocked, p.frames)
             for p in run.phases

@@ -25,30 +25,32 @@ SOURCES = (
     "bench/verilated.py",
 )  # fmt: skip
 PLACE = Path("sim") / "verilator"  # in a build, by bench/run.py
+INSIDE = Path("sim") / "verilator-inside"  # where another bench takes the place of its own
 STAMP, PRODUCT = "sources.sha256", "bench"
 
 
 @contextmanager
-def shared(folder: Path) -> Iterator[None]:
+def shared(folder: Path, bench: str = "") -> Iterator[None]:
     """Inside, a build's bench for Verilator is there if one like it was kept; what is there at the
-    end is kept, if that can be done."""
-    kept = shelf(SHELF)
-    place = None if kept is None else kept / name(folder)
+    end is kept, if that can be done. `bench` may take the place of bench/bench.v."""
+    kept, made = shelf(SHELF), INSIDE if bench else PLACE
+    place = None if kept is None else kept / name(folder, bench)
     if place is not None:
         with suppress(OSError):
-            put(place, folder / PLACE)
+            put(place, folder / made)
     yield
     if place is not None:
         with suppress(OSError):
-            put(folder / PLACE, place)
+            put(folder / made, place)
             used(place)
 
 
-def name(folder: Path) -> str:
+def name(folder: Path, bench: str = "") -> str:
     """Of all that a build's bench is made from, and with."""
     cocotb = find_spec("cocotb_tools")
     tools = (*toolchain(), version("cocotb"), str(cocotb and cocotb.origin), sys.executable)
-    return digest((*tools, *((folder / path).read_bytes() for path in SOURCES)))
+    sources = (*SOURCES, bench) if bench else SOURCES
+    return digest((*tools, *((folder / path).read_bytes() for path in sources)))
 
 
 def put(made: Path, place: Path) -> None:

@@ -1,10 +1,10 @@
-"""Looking inside: a second run of what went wrong, with every stream between blocks compared."""
+"""Looking inside: a bench in which every stream between blocks is compared."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from intaglio.codegen.folder.bench import EVENTS, STREAMS
-from intaglio.codegen.running.noted import Events
-from intaglio.codegen.running.queued import queues_of, wrong_queues
+from intaglio.codegen.running.queued import Queue, queues_of, wrong_queues
 from intaglio.codegen.structure.streams import Stream, nets
 from intaglio.cosim.port import Port
 from intaglio.cosim.protocol import Fault
@@ -24,7 +23,7 @@ from intaglio.sim.engine import Simulator
 from intaglio.system.disk import empty_folder, write_text
 
 FOLDER = "sim/inside"
-Again = Callable[[str], Events]  # the same runs in another bench
+BENCH = f"{FOLDER}/bench.v"
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,7 @@ class Inside:
     """The first stream between blocks that is wrong: of the block `driver` of a `layer`, read by
     `reader`; None where all of them are right, and what is wrong lies behind the last.
 
+    block    the one that it is laid to: the driver, or a reader that does not take what is offered.
     place    tensor, frame, channel, y and x, as words; cycle counts from the reset before `run`.
     queues   sentences about those that overflow, or are filled otherwise than predicted.
     """
@@ -44,6 +44,7 @@ class Inside:
     cycle: int = 0
     place: str = ""
     wrong: str = ""
+    block: str = ""
     queues: tuple[str, ...] = ()
 
     def sentence(self) -> str:
@@ -57,7 +58,7 @@ class Inside:
         return (
             f"First wrong inside, of {self.streams} streams between blocks: {self.driver} (layer"
             f" {self.layer}) to {self.reader}: run {self.run}, {self.place}cycle {self.cycle}:"
-            f" {self.wrong}."
+            f" {self.wrong}{f' ({self.block})' * (self.block != self.driver)}."
         )
 
 
@@ -71,6 +72,11 @@ class Watched:
     ports: tuple[Port, ...]
     beats: Sequence[int]
     signals: tuple[str, str, str]
+
+    @property
+    def frame(self) -> int:
+        """Beats of a frame."""
+        return sum(port.beats for port in self.ports)
 
     @property
     def width(self) -> int:
@@ -93,16 +99,18 @@ class Watched:
     def verilog(self) -> str:
         """What looks at it, in the bench."""
         payload, valid, ready = self.signals
+        files = f'.FILE("{FOLDER}/{self.number}.hex"), .TIMES("{FOLDER}/{self.number}.times.hex")'
         return (
             f"  bench_inside #(.WIDTH({self.width}), .DEPTH({len(self.beats)}),"
-            f' .FILE("{FOLDER}/{self.number}.hex"), .NUMBER({self.number}))\n'
+            f" .TIMED({len(self.stream.cycles)}),\n    {files}, .NUMBER({self.number}))\n"
             f"    inside_{self.number} (.clk(clk), .rst(reset), .file(events), .run(run),"
-            f" .cycle(cycle),\n    .payload({payload}), .valid({valid}), .ready({ready}));\n"
+            f" .cycle(cycle),\n    .timed(timed), .stuck(stuck), .payload({payload}),"
+            f" .valid({valid}), .ready({ready}));\n"
         )
 
     def located(self, beat: int, got: str) -> tuple[str, str]:
         """Where beat number `beat` of a run is, and what is wrong with it."""
-        frame, rest = divmod(beat, sum(port.beats for port in self.ports))
+        frame, rest = divmod(beat, self.frame)
         wanted = self.beats[beat % len(self.beats)]
         for port in self.ports:
             if rest < port.beats:
@@ -120,21 +128,21 @@ class Watched:
         return f"{head}, channel {channel}, y {y}, x {x}, ", f"got {got}"
 
 
-def looked(folder: Path, top: str, source: Port, again: Again, timed: int | None) -> Inside:
-    """Run a build again with all its streams compared and its queues counted, whose filling in run
-    `timed` is the predicted one."""
+def look_inside(folder: Path, top: str, source: Port) -> tuple[list[Watched], list[Queue]]:
+    """Write `BENCH`, a build's bench with all its streams compared and its queues counted, and what
+    it reads."""
     connected = nets((folder / "rtl/top.v").read_text(), top)
     watched = streams_of(folder, connected, source)
     queues = queues_of(folder, connected)
     empty_folder(folder / FOLDER)
     for one in watched:
         write_text(folder / FOLDER / f"{one.number}.hex", one.text())
+        times = hex_text([*one.stream.cycles, 0], 32)  # one more: none may be empty
+        write_text(folder / FOLDER / f"{one.number}.times.hex", times)
     bench = (folder / "bench/bench.v").read_text().rstrip().removesuffix("endmodule")
     parts = "".join([*(w.verilog() for w in watched), *(q.verilog() for q in queues)])
-    write_text(folder / FOLDER / "bench.v", f"{bench}\n{parts}endmodule\n")
-    again(f"{FOLDER}/bench.v")
-    events = (folder / EVENTS).read_text().splitlines()
-    return replace(first_wrong(events, watched), queues=tuple(wrong_queues(events, queues, timed)))
+    write_text(folder / BENCH, f"{bench}\n{parts}endmodule\n")
+    return watched, queues
 
 
 def streams_of(
@@ -181,23 +189,74 @@ def nets_of(
     return f"dut.{payload}", valid, ready
 
 
-def first_wrong(events: Sequence[str], watched: Sequence[Watched]) -> Inside:
-    """The earliest of what the bench noted, and of one cycle the nearest to the image."""
+def seen(
+    folder: Path,
+    watched: Sequence[Watched],
+    queues: Sequence[Queue],
+    timed: int,
+    filled: int | None,
+) -> Inside:
+    """What the bench noted of the streams, of which so many frames must be in time, and of the
+    queues, whose filling in run `filled` is the predicted one."""
+    events = (folder / EVENTS).read_text().splitlines()
+    first = first_wrong(events, watched, timed)
+    return replace(first, queues=tuple(wrong_queues(events, queues, filled)))
+
+
+def first_wrong(lines: Sequence[str], watched: Sequence[Watched], timed: int) -> Inside:
+    """What the bench noted: the earliest of it, and of one cycle the nearest to the image; whether
+    it was in time counts in as many frames as are `timed`. Else the block that stood still, where
+    one did."""
+    events = [line.split() for line in lines]
     by_number = {one.number: one for one in watched}
-    found: list[tuple[tuple[int, int, int], Inside]] = []
-    for line in events:
-        words = line.split()
-        if words[0] not in ("inside", "rule"):
+    found: list[tuple[tuple[int, int, bool, int], Inside]] = []
+    for kind, *words in events:
+        if kind not in ("inside", "rule", "late"):
             continue
-        run, cycle, one = int(words[1]), int(words[2]), by_number[int(words[3])]
-        if words[0] == "inside":
-            place, wrong = one.located(int(words[4]), words[5])
-        elif int(words[4]) == Fault.RESET:
+        run, cycle, one = int(words[0]), int(words[1]), by_number[int(words[2])]
+        if kind == "late" and int(words[3]) >= timed * one.frame:
+            continue  # of a frame that is not played
+        if kind == "rule" and int(words[3]) == Fault.RESET:
             continue
+        stream, place, block = one.stream, "", one.stream.driver
+        if kind == "inside":
+            place, wrong = one.located(int(words[3]), words[4])
+        elif kind == "rule":
+            wrong = Fault(int(words[3])).words
         else:
-            place, wrong = "", Fault(int(words[4])).words
-        stream = one.stream
+            due = stream.cycles[int(words[3])]
+            wrong = f"beat {words[3]} is not taken in the predicted cycle, {due:,}"
+            block = stream.reader if words[4] == "1" else behind_fork(stream.driver, watched)
         known: dict[str, Any] = {"place": place, "wrong": wrong, "run": run, "cycle": cycle}
-        inside = Inside(len(watched), stream.driver, stream.layer, stream.reader, **known)
-        found.append(((run, cycle, stream.depth), inside))
-    return min(found, key=lambda pair: pair[0])[1] if found else Inside(len(watched))
+        inside = Inside(len(watched), stream.driver, stream.layer, stream.reader, **known,
+                        block=block)  # fmt: skip
+        # A block that joins streams takes none of them before the last is there.
+        found.append(((run, cycle, block == stream.reader, stream.depth), inside))
+    if found:
+        return min(found, key=lambda pair: pair[0])[1]
+    still = [words for kind, *words in events if kind == "still"]
+    return stood_still(still, by_number) or Inside(len(watched))
+
+
+def behind_fork(driver: str, watched: Sequence[Watched]) -> str:
+    """What a fork is driven by, which offers nothing of its own; else the driver itself."""
+    sources = [one.stream.driver for one in watched if one.stream.reader == driver]
+    return sources[0] if driver.endswith("_fork") and sources else driver
+
+
+def stood_still(still: Sequence[Sequence[str]], watched: Mapping[int, Watched]) -> Inside | None:
+    """The block nearest to the image that has a beat at every input, and none at an output that
+    waits, as the streams stood when the bench was hung."""
+    waits, offers = dict[str, bool](), dict[str, list[int]]()
+    for _, _, number, valid, ready in still:
+        stream = watched[int(number)].stream
+        waits[stream.driver] = waits.get(stream.driver, False) or (valid, ready) == ("1", "0")
+        offers.setdefault(stream.reader, []).append(int(valid == "1"))
+    for words in sorted(still, key=lambda words: watched[int(words[2])].stream.depth):
+        stream = watched[int(words[2])].stream
+        if all(offers[stream.reader]) and not waits.get(stream.reader, False):
+            return Inside(
+                len(watched), stream.driver, stream.layer, stream.reader, int(words[0]),
+                int(words[1]), "", "a beat is not taken, and nothing comes out", stream.reader,
+            )  # fmt: skip
+    return None

@@ -75,8 +75,14 @@ class VerifyResult:
 
     @property
     def passed(self) -> bool:
-        """Nothing differs, no rule is broken, and the cycles are the predicted ones or ignored."""
-        return not (self.mismatches or self.broken) and self.in_time
+        """Nothing differs, no rule is broken, and the cycles are the predicted ones or ignored, at
+        every port and, where that was looked at, inside."""
+        return not (self.mismatches or self.broken or self.wrong_inside) and self.in_time
+
+    @property
+    def wrong_inside(self) -> bool:
+        """Whether a stream between blocks is wrong."""
+        return self.inside is not None and self.inside.driver is not None
 
     @property
     def in_time(self) -> bool:
@@ -106,7 +112,9 @@ class VerifyResult:
             return f"{self.differing} differ"
         if self.broken:
             return "all equal, but the protocol is broken"
-        return "all equal" if self.in_time else "all equal, but in other cycles"
+        if not self.in_time:
+            return "all equal, but in other cycles"
+        return "all equal, but not inside" if self.wrong_inside else "all equal"
 
     @property
     def differing(self) -> str:
@@ -138,7 +146,7 @@ class VerifyResult:
 
     def where(self) -> str:
         """Where inside it is first wrong; "" where nobody looked."""
-        return "" if self.inside is None else self.inside.sentence()
+        return "" if self.inside is None or self.passed else self.inside.sentence()
 
     def state(self) -> str:
         """Whether what was judged is what was built, in one line."""

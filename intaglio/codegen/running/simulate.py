@@ -8,8 +8,10 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from intaglio.codegen.folder.bench import EVENTS, recording
+from intaglio.codegen.folder.manifest import read_manifest
 from intaglio.codegen.folder.plan import Run, plan_text
 from intaglio.codegen.running.benches import shared
+from intaglio.codegen.running.inside import BENCH, look_inside
 from intaglio.codegen.running.noted import Events, read_events
 from intaglio.codegen.running.tools import SimulatorName, check_tools
 from intaglio.codegen.running.wave import begin_wave, place_wave, written_to
@@ -53,9 +55,11 @@ def compile_bench(
     simulator that is missing or fails."""
     check_tools(simulator)
     folder, steps = Path(build_dir), steps or Steps()
+    manifest = read_manifest(folder)
     with steps.step("compilation"):
+        look_inside(folder, manifest["name"], Port.from_json(manifest["input"]))
         steps.follow(log_of(folder, simulator))
-        code, printed = run_script(folder, simulator, ["--compile"])
+        code, printed = run_script(folder, simulator, ["--compile", "--bench", BENCH])
     if code:
         raise stopped(folder, simulator, printed)
 
@@ -65,8 +69,9 @@ def run_script(folder: Path, simulator: SimulatorName, words: Sequence[str]) -> 
     command = [sys.executable, "bench/run.py", "--simulator", simulator, *words]
     kept = kept_folder()
     command += ["--kept", str(kept / "intaglio")] if kept else []
-    shelved = simulator == "verilator" and not {"--bench", "--wave"} & set(words)
-    with shared(folder) if shelved else nullcontext():
+    shelved = simulator == "verilator" and "--wave" not in words
+    bench = words[words.index("--bench") + 1] if "--bench" in words else ""
+    with shared(folder, bench) if shelved else nullcontext():
         return run_logged(
             command, folder, log_of(folder, simulator), {"PYTHONDONTWRITEBYTECODE": "1"}
         )

@@ -19,7 +19,7 @@ from intaglio.codegen.folder.plan import (
     planned,
     stalled,
 )
-from intaglio.codegen.running.inside import looked
+from intaglio.codegen.running.inside import BENCH, look_inside, seen
 from intaglio.codegen.running.noted import (
     frame_ends,
     longest,
@@ -67,8 +67,7 @@ def verify(
     stalls  instead: all in one run with random pauses on every port, and no cycles to compare.
     seed    of the pauses, 0 to 2**31 - 1.
     cycles  "ignore": cycles other than predicted are no failure.
-    inside  where a beat, a rule or a cycle is wrong, run again and find where it first is inside,
-            and which queues are not filled as predicted.
+    inside  compare every stream between blocks, too, and find where the first is wrong.
     wave    a file that gets a waveform: .vcd, or with Icarus .fst too.
     steps   are told how far it is.
 
@@ -98,12 +97,14 @@ def verify(
         want = expected(folder, program, stimulus, sinks)
         steps.tell("coverage")
         coverage = covered(program, stimulus[:count])
-    interval = manifest["cycles_per_frame"]
-    runs = stalled(count) if stalls else planned(count, interval, len(sinks), seed=seed)
-    waited = patience(interval, manifest["latency_cycles"])
+        looked = look_inside(folder, manifest["name"], source) if inside else None
+    interval, latency = manifest["cycles_per_frame"], manifest["latency_cycles"]
+    runs = stalled(count) if stalls else planned(count, interval, len(sinks), latency, seed=seed)
+    waited = patience(interval, latency)
     with steps.step("simulation"):
         steps.watch(partial(how_far, folder, simulator, sinks, count))
-        events = run_bench(folder, simulator, sinks, runs, seed, waited, wave=wave)
+        bench = BENCH if inside else ""
+        events = run_bench(folder, simulator, sinks, runs, seed, waited, bench, wave)
     with steps.step("comparison"):
         got = {sink.tensor: read_recordings(folder / recording(sink)) for sink in sinks}
         whole = [run.frames for run in runs[: len(events.ends) + (events.hung is not None)]]
@@ -116,12 +117,9 @@ def verify(
         ends = frame_ends(sinks, plain, runs[last].frames) if timed else []
         late = [unpredicted(folder, s, plain[s.tensor], runs[last].frames, last) for s in sinks
                 if timed and cycles == "predicted"]  # fmt: skip
-        found = None
-        if inside and (differ or any(late) or events.broken([source, *sinks])):
-            steps.tell("inside")
-            again = partial(run_bench, folder, simulator, sinks, runs, seed, waited)
-            filled = last if runs[last].timed and runs[last].frames >= len(stored) else None
-            found = looked(folder, manifest["name"], source, again, filled)
+        filled = last if timed and runs[last].frames >= len(stored) else None
+        checked = runs[last].frames * (cycles == "predicted")
+        found = seen(folder, *looked, checked, filled) if looked else None
     return VerifyResult(
         frames=count,
         runs=len(runs),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from intaglio.codegen.structure.netlist import Cell, Netlist
+from intaglio.ops import Ints
+
+MOST = 512  # beats whose cycles are kept
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,7 @@ class Stream:
     tensors  of the Program, whose frames are on it in turn, `lanes` channels of `type` a beat.
     layer    the torch module whose block drives it.
     depth    cells on the longest way from the image to its end.
+    cycles   in which its first beats are taken where no port pauses, at most `MOST`.
     """
 
     driver: str
@@ -27,26 +31,26 @@ class Stream:
     type: str
     lanes: int
     depth: int
+    cycles: tuple[int, ...] = ()
 
     @staticmethod
     def from_json(stored: Mapping[str, Any]) -> Stream:
         """The inverse of `asdict`."""
-        return Stream(**{**stored, "tensors": tuple(stored["tensors"])})
+        tuples = {name: tuple(stored[name]) for name in ("tensors", "cycles")}
+        return Stream(**{**stored, **tuples})
 
 
-def streams(n: Netlist) -> list[dict[str, Any]]:
-    """Those that end in no output of the design, as plain values."""
+def streams(n: Netlist, taken: Sequence[Ints]) -> list[dict[str, Any]]:
+    """All of them, as plain values; `taken` is when the beats of each wire are."""
     drivers = {wire: cell for cell in n.cells for wire in cell.outs}
     found = []
     for cell in n.cells:
         for port, wire in zip(input_ports(cell), cell.ins, strict=True):
-            if cell.kind == "sink":
-                continue
             driver, carried = drivers[wire], n.wires[wire]
             layer = n.graph.blocks[driver.block].origin or driver.name
             stream = Stream(
                 driver.name, cell.name, port, layer, tuple(carried.key), str(carried.type),
-                carried.lanes, 0,
+                carried.lanes, 0, tuple(taken[wire][:MOST].tolist()),
             )  # fmt: skip
             found.append(asdict(stream))
     return deepened(found)

@@ -3,7 +3,7 @@
 //
 // The plan says what is played: 64 words of 64 bits, from low to high. A word that begins a run, from
 // reset to reset, has kind 2, or 3 where play goes on behind its frames; `count` cycles later it is
-// over. Words of kind 1 are its phases: `count` frames with pauses of these kinds. 0 ends the plan.
+// over, and a reset begins of as many cycles as stand in the place of the source. Words of kind 1 are its phases: `count` frames with pauses of these kinds. 0 ends the plan.
 //   63:56 kind   55:48 of the source   47:40 of the sinks   39:32 which sink is blocked   31:0 count
 
 // A port's way through a run, by the beats that it has moved: the phase it is in.
@@ -273,15 +273,21 @@ endmodule
 
 // Looks at a stream between two blocks: its beats must be those of FILE (payload and a mask in turn,
 // DEPTH beats, again and again), and it must keep to the rules, but for reset, in which a block that
-// needs no input may be valid. Writes the first beat of each run that differs: inside, run, cycle,
-// stream, which beat, payload; and the first of each rule that is broken: rule, run, cycle, stream,
-// number.
+// needs no input may be valid. Writes the first beat of each run that is offered and differs: inside,
+// run, cycle, stream, which beat, payload; and the first of each rule that is broken: rule, run, cycle,
+// stream, number. In a run without pauses its first TIMED beats must be taken in the cycles of TIMES; of
+// the first that is not: late, run, cycle, stream, which beat, and whether it was valid. Where the bench
+// is hung: still, run, cycle, stream, valid and ready.
 module bench_inside #(
   parameter WIDTH = 8,
   parameter DEPTH = 1,
+  parameter TIMED = 0,
   parameter FILE = "",
+  parameter TIMES = "",
   parameter NUMBER = 0
 ) (
+  input wire timed,
+  input wire stuck,
   input wire clk,
   input wire rst,
   input wire [31:0] file,
@@ -292,12 +298,17 @@ module bench_inside #(
   input wire ready
 );
   reg [WIDTH - 1:0] beats [0:2 * DEPTH - 1];
+  reg [31:0] times [0:TIMED];
   reg [31:0] at = 0;
   reg [31:0] beat = 0;
   reg differed = 0;
+  reg late = 0;
+  wire taken = valid & ready;
+  wire due = cycle == times[beat < TIMED ? beat : TIMED];
   reg [7:0] told = 0;
   wire [2:0] fault;
   initial $readmemh(FILE, beats);
+  initial $readmemh(TIMES, times);
   bench_check #(.WIDTH(WIDTH)) check (.clk(clk), .rst(rst), .payload(payload), .valid(valid),
     .ready(ready), .fault(fault));
   always @(posedge clk) begin
@@ -305,13 +316,18 @@ module bench_inside #(
       told[fault] <= 1;
       $fwrite(file, "rule %0d %0d %0d %0d\n", run, cycle, NUMBER, fault);
     end
+    if (timed & ~rst & ~late & beat < TIMED & taken != due) begin
+      late <= 1;
+      $fwrite(file, "late %0d %0d %0d %0d %0d\n", run, cycle, NUMBER, beat, valid);
+    end
+    if (stuck & ~rst) $fwrite(file, "still %0d %0d %0d %0d %0d\n", run, cycle, NUMBER, valid, ready);
     if (rst) begin
       at <= 0;
       beat <= 0;
       differed <= 0;
-    end else if (valid & ready) begin
-      at <= at == DEPTH - 1 ? 0 : at + 1;
-      beat <= beat + 1;
+    end else if (valid) begin
+      if (ready) at <= at == DEPTH - 1 ? 0 : at + 1;
+      if (ready) beat <= beat + 1;
       if (~differed & ((payload ^ beats[2 * at]) & beats[2 * at + 1]) !== 0) begin
         differed <= 1;
         $fwrite(file, "inside %0d %0d %0d %0d %h\n", run, cycle, NUMBER, beat, payload);
