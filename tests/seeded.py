@@ -192,6 +192,6 @@ BLOCKS = {
 }  # fmt: skip
 # What is said of a queue that is not as it was built.
 QUEUES = {
-    "06": "Queue block_add_0_1_fifo held at most 18 beats in run 1, predicted 19.",
+    "06": "Queue block_add_0_1_fifo held at most 18 beats in run 5, predicted 19.",
     "11": "Queue block_add_0_1_fifo overflows its places (19): run ",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from intaglio.codegen.folder.bench import RESET
+from intaglio.codegen.folder.plan import RESET
 from intaglio.codegen.structure.ports import FRAME_ERROR, Fault, Port
 
 ALONE, LISTED = "bench/alone.sv", "bench/alone.f"
