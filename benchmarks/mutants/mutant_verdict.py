@@ -2,7 +2,7 @@
 
 `verify` has its bench played by cocotb in a process of its own. For thousands of mutants the same
 bench is played by Icarus alone, with the clock from drive.v: three times as fast. All that is
-judged is the bench's; a sample, and every mutant that is missed, goes through `verify` as it is.
+judged is the bench's; the design without a change goes through `verify` as it is.
 """
 
 from __future__ import annotations
