@@ -104,7 +104,9 @@ class Design:
         results = Simulator(program)(frames)
         self.want = {s.tensor: s.pack(results[s.tensor].astype(np.int64)) for s in sinks}
         shown = activity(self.top, self.schedule)
-        self.files = around(self.top, "top", frames.astype(np.int64), results, shown)
+        self.files = around(
+            self.top, "top", frames.astype(np.int64), results, shown, self.schedule.taken
+        )
         self.files["drive.v"] = DRIVE
         for path, text in self.files.items():
             self.write(path, text)

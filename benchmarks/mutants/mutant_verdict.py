@@ -67,10 +67,10 @@ class Judge:
         started = time.perf_counter()
         try:
             if plainly:
-                result = verify(self.folder, simulator="icarus")
+                result = verify(self.folder, simulator="icarus", inside="always")
             else:
                 with alone():
-                    result = verify(self.folder, simulator="icarus")
+                    result = verify(self.folder, simulator="icarus", inside="always")
         except (IntaglioError, subprocess.TimeoutExpired) as error:
             return Verdict(True, "stops", "", "", "", str(error), since(started))
         finally:

@@ -189,6 +189,9 @@ def verify(
     simulator: Annotated[
         SimulatorName, typer.Option("--simulator", help="RTL simulator.")
     ] = SimulatorName.VERILATOR,
+    inside: Annotated[
+        bool, typer.Option("--inside", help="Compare every stream between blocks, not only ports.")
+    ] = False,
     gates: Annotated[bool, typer.Option("--gates", help=GATES_HELP)] = False,
     cells: Annotated[
         str | None,
@@ -206,12 +209,14 @@ def verify(
     """Run the RTL in cocotb on whole frames. Exit 1 where a beat, a cycle or the protocol is wrong.
 
     Most frames meet pauses of many kinds on all ports; then comes a reset in mid-frame, and frames
-    without pauses, whose cycles must be the predicted ones.
+    without pauses, whose cycles must be the predicted ones. Where something is wrong, or with
+    --inside, every stream between blocks is compared as well.
     """
     if cells is not None and not gates:
         raise DataError("--cells must go with --gates, whose netlist is made of them.")
-    if gates and (wave or junit_file):
-        raise DataError(f"{'--wave' if wave else '--junit'} must go without --gates.")
+    if gates and (wave or junit_file or inside):
+        other = "--wave" if wave else "--junit" if junit_file else "--inside"
+        raise DataError(f"{other} must go without --gates.")
     if wave is not None:
         from intaglio.codegen.running.wave import check_wave
 
@@ -236,7 +241,7 @@ def verify(
 
     result = check(
         folder, frames=frames, stalls=stalls, simulator=simulator.value, seed=seed,
-        cycles=cycles.value, wave=wave, steps=steps,
+        cycles=cycles.value, inside="always" if inside else "fault", wave=wave, steps=steps,
     )  # fmt: skip
     steps.write(folder / "sim" / RECORD)
     keep_record(folder, f"verify{'-stalls' * stalls}", result.to_json())

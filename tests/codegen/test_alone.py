@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,7 +53,8 @@ def played(bundle: Bundle, fault: str, simulator: str, folder: Path) -> tuple[in
 @pytest.mark.parametrize("simulator", ["icarus", pytest.param("verilator", marks=SLOW)])
 def test_what_was_built_passes(bundle: Bundle, simulator: str, tmp_path: Path) -> None:
     code, said = played(bundle, "", simulator, tmp_path / "build")
-    assert (code, said[-1]) == (0, "PASS: 2 runs, seed 1"), said[-5:]
+    assert code == 0, said[-5:]
+    assert re.fullmatch(r"PASS: \d+ runs, seed 1", said[-1]), said[-5:]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def judged(bundle: Bundle, fault: str, folder: Path) -> VerifyResult:
         FAULTS[fault](files)
         for path, text in files.items():
             (folder / path).write_text(text)
-    inside = fault.split(" ")[0] in {**BLOCKS, **QUEUES}
+    inside = "fault" if fault.split(" ")[0] in {**BLOCKS, **QUEUES} else "never"
     return verify(folder, simulator="icarus", inside=inside)
 
 
@@ -48,7 +48,7 @@ def test_queues_are_as_full_as_predicted(network: Callable[[], Program], tmp_pat
     needs("icarus")
     folder = tmp_path / "build"
     build(network(), lanes=60, target="generic").write(folder)
-    result = verify(folder, simulator="icarus")
+    result = verify(folder, simulator="icarus", inside="always")
     assert result.inside is not None
     assert (result.passed, result.inside.queues) == (True, ())
     last = result.runs - 1

@@ -14,7 +14,6 @@ from intaglio.codegen.folder.plan import RESETS
 from intaglio.codegen.folding import design as design_module
 from intaglio.codegen.running import benches
 from intaglio.codegen.running import tools as tools_module
-from intaglio.codegen.running.inside import BENCH
 from intaglio.codegen.running.verify import VerifyResult, compile_bench, verify
 from intaglio.codegen.schedule.sizing import size_queues
 from intaglio.codegen.schedule.timing import Model, Schedule
@@ -106,8 +105,7 @@ def test_folders_of_the_same_verilog_share_a_compiled_bench(
     assert again("third") == (first, True)
     top = tmp_path / "third" / "rtl" / "top.v"
     top.write_text(top.read_text() + "// another\n")
-    assert benches.name(tmp_path / "third", BENCH) != kept.name
-    assert benches.name(tmp_path / "second", BENCH) == kept.name
+    assert benches.name(tmp_path / "third") != kept.name == benches.name(tmp_path / "second")
 
 
 @pytest.mark.parametrize("rom", ["tower_0_conv_weights", "c4_conv_tables", "boxes_0_conv_tables"])
@@ -140,9 +138,7 @@ def test_a_bench_is_compiled_ahead_and_runs_in_a_copy_of_the_folder(tmp_path: Pa
     steps = Steps()
     compile_bench(made, steps=steps)
     assert [took.name for took in steps.took] == ["compilation"]
-    bench, stamp = (
-        made / "sim" / "verilator-inside" / name for name in ("bench", "sources.sha256")
-    )
+    bench, stamp = (made / "sim" / "verilator" / name for name in ("bench", "sources.sha256"))
     before = bench.stat().st_mtime_ns, stamp.read_bytes()
     twin = shutil.copytree(made, tmp_path / "twin")
     for folder in (made, twin):

@@ -13,6 +13,7 @@ from intaglio.stimulus.coverage import Coverage
 from intaglio.system.html import cards, snippet, tag, text_of
 
 CycleRule = Literal["predicted", "ignore"]
+LookRule = Literal["fault", "always", "never"]  # when streams between blocks are compared
 
 
 @dataclass(frozen=True)

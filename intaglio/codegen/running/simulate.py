@@ -8,10 +8,8 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from intaglio.codegen.folder.bench import EVENTS, recording
-from intaglio.codegen.folder.manifest import read_manifest
 from intaglio.codegen.folder.plan import Run, plan_text
 from intaglio.codegen.running.benches import shared
-from intaglio.codegen.running.inside import BENCH, look_inside
 from intaglio.codegen.running.noted import Events, read_events
 from intaglio.codegen.running.tools import SimulatorName, check_tools
 from intaglio.codegen.running.wave import begin_wave, place_wave, written_to
@@ -55,11 +53,9 @@ def compile_bench(
     simulator that is missing or fails."""
     check_tools(simulator)
     folder, steps = Path(build_dir), steps or Steps()
-    manifest = read_manifest(folder)
     with steps.step("compilation"):
-        look_inside(folder, manifest["name"], Port.from_json(manifest["input"]))
         steps.follow(log_of(folder, simulator))
-        code, printed = run_script(folder, simulator, ["--compile", "--bench", BENCH])
+        code, printed = run_script(folder, simulator, ["--compile"])
     if code:
         raise stopped(folder, simulator, printed)
 
