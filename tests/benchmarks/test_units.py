@@ -45,7 +45,10 @@ def test_a_program_is_seen_on_its_unit(isa: str) -> None:
     with subprocess.Popen(command, env=held, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
-        found = units.seen(child.pid, units.INT8, stops=150)
+        found = "none"  # a busy machine may have it stopped elsewhere each time
+        for _ in range(10):
+            if found == "none":
+                found = units.seen(child.pid, units.INT8, stops=150)
         child.kill()
     assert found == isa
 
