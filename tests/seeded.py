@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
 from networks import pyramid
 
+from intaglio.codegen.bundle import Bundle
 from intaglio.program import Program
 
 TOP = "rtl/top.v"
@@ -195,3 +197,14 @@ QUEUES = {
     "06": "Queue block_add_0_1_fifo held at most 18 beats in run 5, predicted 19.",
     "11": "Queue block_add_0_1_fifo overflows its places (19): run ",
 }
+
+
+def write(bundle: Bundle, fault: str, folder: Path) -> None:
+    """A build with a fault; "" for none."""
+    bundle.write(folder)
+    if fault:
+        files = {path: data.decode() for path, data in bundle.files.items()
+                 if path.startswith(("rtl/", "rom/"))}  # fmt: skip
+        FAULTS[fault](files)
+        for path, text in files.items():
+            (folder / path).write_text(text)

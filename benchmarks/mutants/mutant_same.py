@@ -11,21 +11,23 @@ clock is never proved.
 from __future__ import annotations
 
 import re
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tests" / "formal"))
+
 from mutant import TOP, Mutant, Sources
 from mutant_logic import yosys
 from mutant_streams import HEADER, port_list
+from sby import ABC, PDR
 
 from intaglio.errors import ToolError
 
 Answer = Literal["same", "differs", "undecided"]
 CLOCK = re.compile(r"\bof (CLK|clk|RD_CLK|WR_CLK)\b")
-# ABC runs inside yosys as on logic of its own: hence the module of one wire. What it says is in a
-# file. Then yosys stops, for it does not get its module back.
 GRAPH = """\
 read_verilog -defer intaglio_rom.v
 read_verilog pair.v
@@ -44,17 +46,8 @@ dffunmap
 aigmap
 opt_clean
 write_aiger -zinit pair.aig
-design -reset
-read_verilog <<EOT
-module wire_(input a, b, output c);
-  assign c = a & b;
-endmodule
-EOT
-prep
-techmap
-abc -script +read_aiger,pair.aig;strash;scorr;write_aiger,less.aig;{pdr}
 """
-PDR = "pdr,-T,{limit};write_status,status.txt"
+LESS = "read_aiger,pair.aig;strash;scorr;write_aiger,less.aig;"
 ANSWERS: dict[str, Answer] = {"snl_UNSAT": "same", "snl_SAT": "differs"}
 
 
@@ -82,7 +75,7 @@ def proved(sources: Sources, mutant: Mutant, module: str, limit: int) -> Answer:
         (folder / "intaglio_rom.v").write_text(sources.files["rtl/intaglio_rom.v"])
         (folder / "pair.v").write_text(pair(sources, mutant, module))
         with suppress(ToolError):  # it ends so, for ABC has no module for it
-            yosys(folder, GRAPH.format(pdr=PDR.format(limit=limit)))
+            yosys(folder, GRAPH + ABC.format(script=f"{LESS}{PDR.format(limit=limit)}"))
         status = folder / "status.txt"
         if not status.exists():
             return "undecided"

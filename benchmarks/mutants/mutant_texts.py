@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Iterator
 
-from mutant import Mutant, Sources, drawn
+from mutant import Kind, Mutant, Sources, drawn
 
 LITERAL = re.compile(r"(?<![\w'])(\d+)'h([0-9a-f]+)\b")
 RESET = re.compile(r"if \(rst\)(?: begin)?\s+(\w+) <?= (\d+)'h([0-9a-f]+);")
@@ -35,7 +35,7 @@ def other(draw: random.Random, width: int, value: int) -> int:
     return draw.choice([n % (1 << width) for n in near if n % (1 << width) != value])
 
 
-def literals(sources: Sources, kind: str) -> list[tuple[str, int, re.Match[str]]]:
+def literals(sources: Sources, kind: Kind) -> list[tuple[str, int, re.Match[str]]]:
     """Module, line's start and literal of all that a kind changes."""
     return [
         (module, at, found)
@@ -63,7 +63,7 @@ def timetable(sources: Sources, count: int, seed: int) -> Iterator[Mutant]:
 
 
 def changed(
-    sources: Sources, draw: random.Random, kind: str, module: str, at: int, found: re.Match[str]
+    sources: Sources, draw: random.Random, kind: Kind, module: str, at: int, found: re.Match[str]
 ) -> Mutant:
     """Another number at a place."""
     body, width = sources.modules[module], int(found[1])
@@ -71,7 +71,7 @@ def changed(
     start, end = at + found.start(), at + found.end()
     line = body[at:].split("\n", 1)[0].strip()
     what = f"{new} for {found[0]} (column {found.start()}) in {line}"
-    return sources.of_module(kind, module, what, body[:start] + new + body[end:])  # type: ignore[arg-type]
+    return sources.of_module(kind, module, what, body[:start] + new + body[end:])
 
 
 def resets(sources: Sources, count: int, seed: int) -> Iterator[Mutant]:

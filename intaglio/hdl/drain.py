@@ -18,6 +18,7 @@ from intaglio.hdl.stream import (
     ceil_div,
     common_channels,
     counter,
+    go_delay,
     lane,
     lanes_signature,
 )
@@ -89,7 +90,9 @@ class Drain(wiring.Component):
             rom=rom,
         )
         self.latency = lead + 1 + self.requantiser.latency + 1
-        back = self.latency + (pass_cycles > 1) + self.beats  # until its places can be used again
+        back = (
+            self.latency + go_delay(pass_cycles) + self.beats
+        )  # until its places can be used again
         places = self.beats * ceil_div(back, pass_cycles)
         self.outlet = Outlet(width=out_lanes * y.bits, depth=max(places, self.beats))
         self.roms = self.requantiser.roms

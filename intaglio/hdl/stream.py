@@ -77,6 +77,12 @@ def pipe(m: Module, value: Any, cycles: int, name: str) -> Value:
     return delay(m, value, cycles, name, reset=False)
 
 
+def go_delay(pass_cycles: int) -> int:
+    """Cycles from room in a queue to the last word of a pass that it lets through: a register's,
+    except where a pass takes a single cycle."""
+    return int(pass_cycles > 1)
+
+
 def counter(limit: int, name: str, init: int = 0) -> Signal:
     """A register that counts 0 .. limit - 1, from `init`; at least one bit wide."""
     return Signal(range(max(2, limit)), name=name, init=init)

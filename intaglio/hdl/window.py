@@ -24,6 +24,7 @@ from intaglio.hdl.stream import (
     common_channels,
     counter,
     delay,
+    go_delay,
     lanes_signature,
     pipe,
 )
@@ -162,9 +163,8 @@ class Window(wiring.Component):
 
     @property
     def goes(self) -> int:
-        """Cycles from `go` to the word that it lets through: a register's, except where a pass
-        takes a single cycle."""
-        return int(self.pass_cycles > 1)
+        """Cycles from `go` to the word that it lets through."""
+        return go_delay(self.pass_cycles)
 
     @property
     def row_steps(self) -> int:

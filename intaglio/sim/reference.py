@@ -213,14 +213,15 @@ def scaled(x: Ints, m: Any, b: Any, arithmetic: Arithmetic) -> Ints:
 
 
 def requant(op: Requant, x: Ints, m: Ints, b: Ints, arithmetic: Arithmetic) -> Ints:
-    """Channel by channel; tables of one entry serve all."""
-    y = np.empty_like(x)
-    for c in range(x.shape[1]):
-        mc, bc = int(m.flat[c % m.size]), int(b.flat[c % b.size])
-        t = scaled(x[:, c], mc, bc, arithmetic)
-        shift = op.shift[c % len(op.shift)]
-        rounding = rounding_of(op, arithmetic)
-        y[:, c] = rounded(t, shift, op.offset, op.lo, op.hi, rounding)
+    """The channels of one shift together; tables of one entry serve all."""
+    channels = x.shape[1]
+    m, b = (np.resize(table, channels)[:, None, None] for table in (m, b))
+    shifts, y = np.resize(op.shift, channels), np.empty_like(x)
+    rounding = rounding_of(op, arithmetic)
+    for shift in np.unique(shifts).tolist():
+        alike = shifts == shift
+        t = scaled(x[:, alike], m[alike], b[alike], arithmetic)
+        y[:, alike] = rounded(t, shift, op.offset, op.lo, op.hi, rounding)
     return y
 
 

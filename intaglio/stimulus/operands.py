@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.channels.spans import Span
-from intaglio.ops import Conv2d, Ints, Lookup, MaxPool2d, Pad, Pair, Shape, SumPool2d, Windowed
+from intaglio.ops import Conv2d, Ints, Lookup, MaxPool2d, Pad, Pair, Shape, Windowed
 from intaglio.program import Program
 from intaglio.sim.reference import windows
 
@@ -122,11 +122,15 @@ def wins(op: MaxPool2d, x: Ints, program: Program) -> Bools:
 
 
 def can_win(op: MaxPool2d, program: Program, span: Span) -> Bools:
-    """(C, taps) of what `wins` may find."""
+    """(C, taps) of what `wins` may find: in a channel of one code a tap wins only where all others
+    are outside the image."""
     image, (_, *size) = program.tensors[op.input].shape, program.tensors[op.output].shape
     taps = taps_of(op, op.kernel, image, (size[0], size[1]))
-    reads = taps.seen(np.ones((1, *image), bool))[0]
-    return np.asarray(reads & varying(span)[:, None])
+    ones = np.ones((1, *image), np.int64)
+    reads = taps.seen(ones > 0)[0]
+    inside = windows(op, ones, op.kernel, (0,))
+    only = np.any(inside & (inside.sum(axis=0) == 1), axis=(1, 3, 4)).T
+    return np.asarray(reads & (varying(span)[:, None] | only))
 
 
 def entries(op: Lookup, x: Ints, program: Program) -> Bools:
@@ -149,11 +153,3 @@ def entry_range(op: Lookup, program: Program, span: Span) -> Bools:
     kept = min(type.bits, SHARED if table.ndim == 1 else OWN)
     able = np.any(able.reshape(len(able), 1 << kept, -1), axis=-1)
     return np.asarray(able if table.ndim == 2 else np.any(able, axis=0)[None])
-
-
-def kernel_of(op: Conv2d | SumPool2d | MaxPool2d, program: Program) -> Pair:
-    """Rows and columns of its window."""
-    if isinstance(op, Conv2d):
-        kh, kw = program.constants[op.weight].array.shape[2:]
-        return kh, kw
-    return op.kernel

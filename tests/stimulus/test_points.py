@@ -14,8 +14,9 @@ from strategies import (
     single_arithmetics,
 )
 
-from intaglio.ops import Ints
-from intaglio.program import Program
+from intaglio.fixed import IntType
+from intaglio.ops import Input, Ints, MaxPool2d, Output, Requant
+from intaglio.program import Builder, Program
 from intaglio.sim.reference import run
 from intaglio.stimulus.points import Points
 
@@ -60,6 +61,20 @@ def all_images(program: Program) -> Ints:
     codes = range(x.lo, x.hi + 1)
     count = int(np.prod(x.shape))
     return np.array(list(product(codes, repeat=count)), np.int64).reshape(-1, *x.shape)
+
+
+def test_a_tap_wins_in_a_channel_of_one_code_where_it_is_alone() -> None:
+    b = Builder()
+    b.add(Input(output="x", shape=(1, 1, 2), type=IntType(1, False)))
+    b.constant("m", np.zeros(1, np.int64))
+    b.constant("b", np.ones(1, np.int64))
+    b.add(Requant(output="one", input="x", multiplier="m", bias="b", shift=(0,), lo=0, hi=1))
+    b.add(MaxPool2d(output="pool", input="one", kernel=(1, 3), padding=(0, 0, 2, 2)))
+    b.add(Output(output="y", input="pool"))
+    points = Points(b.build())
+    tensors = run(points.program, np.zeros((1, 1, 1, 2), np.uint8)).tensors
+    wins = [n for n, p in enumerate(points.able) if p and "greatest of" in points.name(n)]
+    assert [points.met(tensors)[0][n] for n in wins] == [True, True]  # its first tap and its last
 
 
 @given(st.data())

@@ -49,7 +49,7 @@ from intaglio.hdl.products import TABLE
 from intaglio.hdl.repack import Repack
 from intaglio.hdl.requant import Scale
 from intaglio.hdl.select import FILL, Select
-from intaglio.hdl.stream import Frame, ceil_div
+from intaglio.hdl.stream import Frame, ceil_div, go_delay
 from intaglio.hdl.upsample import Upsample
 from intaglio.hdl.window import Window
 
@@ -123,7 +123,7 @@ def fork(readers: int) -> Area:
 
 def pooled(lanes: int, x: int, pass_cycles: int, latency: int) -> Area:
     """What a MaxPool has beside its window."""
-    places = ceil_div(latency + (pass_cycles > 1) + 1, pass_cycles)
+    places = ceil_div(latency + go_delay(pass_cycles) + 1, pass_cycles)
     largest = Area(adders=lanes * x, equals=lanes, registers=lanes * x + 1)
     return largest + outlet(places, lanes * x)
 

@@ -25,7 +25,7 @@ from intaglio.hdl.geometry import Geometry
 from intaglio.hdl.products import FAN_IN, ProductForm, first_fan_in, packed_shift, tree_stages
 from intaglio.hdl.requant import Requantiser
 from intaglio.hdl.rom import MemoryStyle
-from intaglio.hdl.stream import Frame, ceil_div
+from intaglio.hdl.stream import Frame, ceil_div, go_delay
 
 
 def line_buffer(
@@ -337,7 +337,7 @@ def drain(
     results *= pixels
     beats, wide = results // out_lanes, sums.type.bits
     latency = lead + 1 + table.latency + 1
-    places = max(beats, beats * ceil_div(latency + (pass_cycles > 1) + beats, pass_cycles))
+    places = max(beats, beats * ceil_div(latency + go_delay(pass_cycles) + beats, pass_cycles))
     x = wide if sums.final is None else sums.final.bits
     left = beats.bit_length()
     found = Area(adders=left, equals=3 * left, choices=(results - out_lanes) * wide,

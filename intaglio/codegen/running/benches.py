@@ -25,32 +25,30 @@ SOURCES = (
     "bench/verilated.py",
 )  # fmt: skip
 PLACE = Path("sim") / "verilator"  # in a build, by bench/run.py
-INSIDE = Path("sim") / "verilator-inside"  # where another bench takes the place of its own
 STAMP, PRODUCT = "sources.sha256", "bench"
 
 
 @contextmanager
-def shared(folder: Path, bench: str = "") -> Iterator[None]:
+def shared(folder: Path) -> Iterator[None]:
     """Inside, a build's bench for Verilator is there if one like it was kept; what is there at the
-    end is kept, if that can be done. `bench` may take the place of bench/bench.v."""
-    kept, made = shelf(SHELF), INSIDE if bench else PLACE
-    place = None if kept is None else kept / name(folder, bench)
+    end is kept, if that can be done."""
+    kept = shelf(SHELF)
+    place = None if kept is None else kept / name(folder)
     if place is not None:
         with suppress(OSError):
-            put(place, folder / made)
+            put(place, folder / PLACE)
     yield
     if place is not None:
         with suppress(OSError):
-            put(folder / made, place)
+            put(folder / PLACE, place)
             used(place)
 
 
-def name(folder: Path, bench: str = "") -> str:
+def name(folder: Path) -> str:
     """Of all that a build's bench is made from, and with."""
     cocotb = find_spec("cocotb_tools")
     tools = (*toolchain(), version("cocotb"), str(cocotb and cocotb.origin), sys.executable)
-    sources = (*SOURCES, bench) if bench else SOURCES
-    return digest((*tools, *((folder / path).read_bytes() for path in sources)))
+    return digest((*tools, *((folder / path).read_bytes() for path in SOURCES)))
 
 
 def put(made: Path, place: Path) -> None:

@@ -65,9 +65,8 @@ def run_script(folder: Path, simulator: SimulatorName, words: Sequence[str]) -> 
     command = [sys.executable, "bench/run.py", "--simulator", simulator, *words]
     kept = kept_folder()
     command += ["--kept", str(kept / "intaglio")] if kept else []
-    shelved = simulator == "verilator" and "--wave" not in words
-    bench = words[words.index("--bench") + 1] if "--bench" in words else ""
-    with shared(folder, bench) if shelved else nullcontext():
+    shelved = simulator == "verilator" and not {"--bench", "--wave"} & set(words)
+    with shared(folder) if shelved else nullcontext():
         return run_logged(
             command, folder, log_of(folder, simulator), {"PYTHONDONTWRITEBYTECODE": "1"}
         )

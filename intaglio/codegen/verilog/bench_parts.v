@@ -3,7 +3,8 @@
 //
 // The plan says what is played: 64 words of 64 bits, from low to high. A word that begins a run, from
 // reset to reset, has kind 2, or 3 where play goes on behind its frames; `count` cycles later it is
-// over, and a reset begins of as many cycles as stand in the place of the source. Words of kind 1 are its phases: `count` frames with pauses of these kinds. 0 ends the plan.
+// over, and a reset begins of as many cycles as stand in the place of the source. Words of kind 1
+// are its phases: `count` frames with pauses of these kinds. 0 ends the plan.
 //   63:56 kind   55:48 of the source   47:40 of the sinks   39:32 which sink is blocked   31:0 count
 
 // A port's way through a run, by the beats that it has moved: the phase it is in.
@@ -273,11 +274,11 @@ endmodule
 
 // Looks at a stream between two blocks: its beats must be those of FILE (payload and a mask in turn,
 // DEPTH beats, again and again), and it must keep to the rules, but for reset, in which a block that
-// needs no input may be valid. Writes the first beat of each run that is offered and differs: inside,
-// run, cycle, stream, which beat, payload; and the first of each rule that is broken: rule, run, cycle,
-// stream, number. In a run without pauses its first TIMED beats must be taken in the cycles of TIMES; of
-// the first that is not: late, run, cycle, stream, which beat, and whether it was valid. Where the bench
-// is hung: still, run, cycle, stream, valid and ready.
+// needs no input may be valid. Writes the first beat of each run that is offered and differs:
+// inside, run, cycle, stream, which beat, payload; and the first of each rule that is broken: rule,
+// run, cycle, stream, number. In a run without pauses its first TIMED beats must be taken in the
+// cycles of TIMES; of the first that is not: late, run, cycle, stream, which beat, and whether it
+// was valid. Where the bench is hung: still, run, cycle, stream, valid and ready.
 module bench_inside #(
   parameter WIDTH = 8,
   parameter DEPTH = 1,
